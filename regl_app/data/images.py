@@ -1,0 +1,75 @@
+"""Labelled images in memory: the one form in which data moves through the system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from regl_app.errors import DataError
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images ``(N, C, H, W)`` uint8 and labels ``(N,)`` int64; N may be 0, C is 1 or 3."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != torch.uint8:
+            raise DataError(
+                "images must be uint8 of shape (N, C, H, W), got "
+                f"{self.images.dtype} {tuple(self.images.shape)}"
+            )
+        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
+            raise DataError(
+                f"labels must be int64 of shape ({len(self.images)},), got "
+                f"{self.labels.dtype} {tuple(self.labels.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return ``(C, H, W)`` of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def subset(self, indices: Sequence[int] | npt.NDArray[np.int64] | torch.Tensor) -> Self:
+        """Return the images at ``indices``, in that order."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        return type(self)(self.images[chosen], self.labels[chosen])
+
+    def counts(self, num_classes: int) -> Counts:
+        """Return the number of images per class, ``(num_classes,)`` int64."""
+        return np.bincount(self.labels.numpy(), minlength=num_classes).astype(np.int64)
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int, int]) -> Self:
+        """Return a set of no images of ``shape`` (C, H, W)."""
+        return cls(torch.empty((0, *shape), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+
+    @classmethod
+    def concat(cls, sets: Sequence[ImageSet]) -> Self:
+        """Return all images of ``sets`` (at least one, equal shapes) in order."""
+        return cls(
+            torch.cat([part.images for part in sets]), torch.cat([part.labels for part in sets])
+        )
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """Return uint8 images as float32 in [-1, 1], the classifiers' and generators' range."""
+    return images.float().div(127.5).sub(1.0)
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """Return float images in [-1, 1] as uint8, rounded; values outside are clipped."""
+    return images.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,1 @@
+"""Global, personalized and feature evaluation."""

@@ -1,0 +1,1 @@
+"""The diffusion foundation model: loading, sampling, adapting, pretraining."""

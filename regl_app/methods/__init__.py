@@ -1,0 +1,1 @@
+"""Local objectives: one file each, its difference from FedAvg."""

@@ -1,0 +1,34 @@
+"""Methods by name: each is a point in policy x adapter x site x objective.
+
+Any single key still overrides its preset. Choose ``regl-dpd`` when the global label distribution
+is unknown, ``regl`` when balancing is known to be right, ``regl-free`` when a client cannot
+afford to tune, ``fedavg``/``fedprox`` as baselines and ``central`` as the upper bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One method's choices; field names are the keys they expand to."""
+
+    policy: str
+    adapter: str
+    site: str = "client"
+    objective: str = "fedavg"
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "fedavg": Preset("none", "frozen"),
+        "fedprox": Preset("none", "frozen", objective="fedprox"),
+        "central": Preset("none", "frozen"),
+        "regl-free": Preset("balance", "frozen"),
+        "regl": Preset("balance", "lora"),
+        "regl-dpd": Preset("discrepancy", "lora"),
+    }
+)

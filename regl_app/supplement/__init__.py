@@ -1,0 +1,1 @@
+"""What a client lacks, and how much of it is synthesized."""
