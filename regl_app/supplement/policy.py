@@ -1,0 +1,106 @@
+"""How many synthetic images of which class: pure functions from counts or discrepancy to quotas.
+
+Choose ``balance`` (ReGL) where the global label distribution is known to be even,
+``discrepancy`` (FedDPD) where it is unknown, ``equal`` as the budget-only control.
+All quotas are int64 ``(C,)``, >= 0, and sum exactly to what was asked for as long as there is room.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from regl_app.data.images import Counts
+
+
+def budget(ratio: float, num_images: int, decay: float, round_number: int) -> int:
+    """Return B_t, the synthetic images a client of ``num_images`` may add in round t = 1, 2, ...
+
+    ``B_t = round(ratio * n_k * exp(-beta_s * (t - 1)))``: FedDPD's decay schedule.
+    """
+    return round(ratio * num_images * math.exp(-decay * (round_number - 1)))
+
+
+def allocate(weights: npt.ArrayLike, total: int, room: Counts) -> Counts:
+    """Split ``total`` over classes in proportion to ``weights``, by largest remainder.
+
+    No class gets more than its ``room``; what does not fit goes to the others, so the result
+    sums to ``min(total, room.sum())``. Classes of weight zero are used only when all classes of
+    positive weight are full. Ties go to the lower class, so the result is deterministic.
+
+    Args:
+        weights: non-negative finite importance per class, ``(C,)``.
+        total: images to give out, >= 0.
+        room: most images per class, ``(C,)``, >= 0.
+    """
+    share = np.asarray(weights, dtype=np.float64)
+    if share.shape != room.shape:
+        raise ValueError(f"weights {share.shape} and room {room.shape} differ in shape")
+    if not np.isfinite(share).all() or (share < 0).any() or total < 0 or (room < 0).any():
+        raise ValueError("weights must be finite and >= 0, total and room >= 0")
+    quotas = np.zeros_like(room)
+    rest = min(total, int(room.sum()))
+    while rest > 0:
+        open_room = room - quotas
+        active = (open_room > 0) & (share > 0)
+        if not active.any():
+            active = open_room > 0
+            share = active.astype(np.float64)
+        # Scaled by the largest first: tiny weights must not underflow in the division.
+        scaled = np.where(active, share, 0.0) / share[active].max()
+        exact = rest * scaled / scaled.sum()
+        given = np.minimum(np.floor(exact).astype(np.int64), open_room)
+        if given.sum() == 0 or (given < open_room)[active].all():
+            short = rest - int(given.sum())
+            remainder = np.where(active & (given < open_room), exact - given, -1.0)
+            for index in np.argsort(-remainder, kind="stable")[:short]:
+                if remainder[index] >= 0:
+                    given[index] += 1
+        quotas += given
+        rest -= int(given.sum())
+    return quotas
+
+
+def balance_quotas(counts: Counts, target: int, cap: int) -> Counts:
+    """Return what tops every class up to ``target`` (0: the client's largest class), ReGL's rule.
+
+    No class gets more than ``cap``. A client without images gets nothing: it has no largest class.
+    """
+    goal = target if target > 0 else int(counts.max(initial=0))
+    return np.clip(goal - counts, 0, cap).astype(np.int64)
+
+
+def equal_quotas(num_classes: int, total: int, cap: int) -> Counts:
+    """Return ``total`` images spread evenly over all classes (FedGC's budget)."""
+    return allocate(np.ones(num_classes), total, np.full(num_classes, cap, dtype=np.int64))
+
+
+def bootstrap_quotas(counts: Counts, total: int, cap: int) -> Counts:
+    """Return round 1 of ``discrepancy``, before any model was compared: ``total`` by deficit.
+
+    The weights are what ``balance`` would add, so missing classes come first.
+    """
+    deficit = int(counts.max(initial=0)) - counts
+    return allocate(deficit, total, np.full(len(counts), cap, dtype=np.int64))
+
+
+def discrepancy_quotas(
+    held: Counts, discrepancy: npt.ArrayLike, total: int, gamma: float, cap: int
+) -> Counts:
+    """Return the quotas after adding ``total`` images where the client lags the global model.
+
+    ``q[c] ∝ relu(d[c])^gamma`` (FedDPD per class). Where nothing is lacking (all d <= 0) the
+    budget is spread evenly, so that the planned total is always the realised one.
+
+    Args:
+        held: quotas so far, ``(C,)``; the result is ``held`` plus the new images.
+        discrepancy: d, ``(C,)``.
+        total: B_t, new images of this round.
+        gamma: sharpness; 0 treats all lacking classes alike.
+        cap: most synthetic images per class, old and new together.
+    """
+    lacking = np.maximum(np.asarray(discrepancy, dtype=np.float64), 0.0)
+    weights = np.where(lacking > 0, lacking**gamma, 0.0)
+    return held + allocate(weights, total, np.maximum(cap - held, 0))

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from regl_app.supplement.policy import (
+    allocate,
+    balance_quotas,
+    bootstrap_quotas,
+    budget,
+    discrepancy_quotas,
+    equal_quotas,
+)
+
+CLASSES = st.integers(1, 12)
+
+
+@st.composite
+def allocations(draw):
+    classes = draw(CLASSES)
+    weights = draw(
+        hnp.arrays(np.float64, classes, elements=st.floats(0, 1e6, allow_subnormal=True))
+    )
+    room = draw(hnp.arrays(np.int64, classes, elements=st.integers(0, 300)))
+    return weights, draw(st.integers(0, 2000)), room
+
+
+@given(allocations())
+def test_allocate_gives_out_exactly_the_total_within_the_room(case):
+    weights, total, room = case
+    quotas = allocate(weights, total, room)
+    assert quotas.dtype == np.int64
+    assert (quotas >= 0).all()
+    assert (quotas <= room).all()
+    assert quotas.sum() == min(total, room.sum())
+
+
+@given(allocations())
+def test_allocate_feeds_weightless_classes_last(case):
+    weights, total, room = case
+    quotas = allocate(weights, total, room)
+    if quotas[weights == 0].sum() > 0:
+        assert (quotas == room)[weights > 0].all()
+
+
+@given(CLASSES, st.integers(0, 1000), st.data())
+def test_allocate_without_limits_is_within_one_of_proportional(classes, total, data):
+    weights = data.draw(hnp.arrays(np.float64, classes, elements=st.floats(0.01, 10)))
+    quotas = allocate(weights, total, np.full(classes, 10_000))
+    assert (np.abs(quotas - total * weights / weights.sum()) < 1 + 1e-6).all()
+
+
+def test_allocate_by_hand():
+    room = np.full(3, 100)
+    assert allocate([1, 1, 1], 10, room).tolist() == [4, 3, 3]
+    assert allocate([5, 3, 2], 7, room).tolist() == [4, 2, 1]
+    assert allocate([1, 1, 0], 10, np.array([2, 3, 9])).tolist() == [2, 3, 5]
+    assert allocate([0, 0, 0], 4, room).tolist() == [2, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [[-1.0, 1.0], [np.nan, 1.0], [np.inf, 1.0], [1.0]])
+def test_allocate_refuses_bad_weights(bad):
+    with pytest.raises(ValueError, match="weights"):
+        allocate(bad, 3, np.array([5, 5]))
+
+
+@given(
+    hnp.arrays(np.int64, CLASSES, elements=st.integers(0, 500)),
+    st.integers(0, 400),
+    st.integers(0, 200),
+)
+def test_balance_tops_up_to_the_target(counts, target, cap):
+    quotas = balance_quotas(counts, target, cap)
+    goal = target or counts.max()
+    assert ((quotas >= 0) & (quotas <= cap)).all()
+    uncapped = quotas < cap
+    assert (counts + quotas >= goal)[uncapped].all()
+    assert (quotas[counts >= goal] == 0).all()
+
+
+def test_balance_of_a_client_without_images_is_nothing():
+    assert balance_quotas(np.zeros(4, dtype=np.int64), 0, 100).tolist() == [0, 0, 0, 0]
+
+
+@given(hnp.arrays(np.int64, CLASSES, elements=st.integers(0, 500)), st.integers(0, 3000))
+def test_bootstrap_spends_its_budget_on_deficits(counts, total):
+    quotas = bootstrap_quotas(counts, total, 120)
+    assert quotas.sum() == min(total, 120 * len(counts))
+    largest = counts == counts.max()
+    if not largest.all() and quotas[largest].sum() > 0:
+        assert (quotas[~largest] == 120).all()
+
+
+@given(CLASSES, st.integers(0, 1000))
+def test_equal_differs_by_at_most_one(classes, total):
+    quotas = equal_quotas(classes, total, 10_000)
+    assert quotas.sum() == total
+    assert quotas.max() - quotas.min() <= 1
+
+
+@given(CLASSES, st.integers(0, 500), st.floats(0, 4), st.integers(0, 200), st.data())
+def test_discrepancy_adds_exactly_the_budget(classes, total, gamma, cap, data):
+    held = data.draw(hnp.arrays(np.int64, classes, elements=st.integers(0, cap)))
+    lacking = data.draw(hnp.arrays(np.float64, classes, elements=st.floats(-1, 1)))
+    quotas = discrepancy_quotas(held, lacking, total, gamma, cap)
+    assert (quotas >= held).all()
+    assert (quotas <= cap).all()
+    assert (quotas - held).sum() == min(total, (cap - held).sum())
+
+
+def test_discrepancy_follows_positive_gaps_only():
+    held = np.array([10, 0, 0, 0])
+    quotas = discrepancy_quotas(held, [-0.9, 0.6, 0.2, 0.0], 8, gamma=1.0, cap=100)
+    assert quotas.tolist() == [10, 6, 2, 0]
+    sharp = discrepancy_quotas(held, [-0.9, 0.6, 0.2, 0.0], 10, gamma=2.0, cap=100)
+    assert sharp.tolist() == [10, 9, 1, 0]
+    flat = discrepancy_quotas(held, [-0.9, 0.6, 0.2, 0.0], 8, gamma=0.0, cap=100)
+    assert flat.tolist() == [10, 4, 4, 0]
+
+
+def test_budget_decays_exponentially():
+    assert [budget(2.0, 100, 0.5, t) for t in (1, 2, 3)] == [200, 121, 74]
+    assert budget(1.0, 0, 0.5, 1) == 0
