@@ -1,0 +1,59 @@
+"""Who plans a client's quotas in which round: the client from its labels, or the server from D.
+
+Quotas are cumulative: the supplement of round t is the first ``q_t[c]`` images of class c in the
+client's deterministic sequence, so nothing generated earlier is ever thrown away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from regl_app.config import SupplementConfig
+from regl_app.data.images import Counts
+from regl_app.supplement.discrepancy import Floats
+from regl_app.supplement.policy import (
+    balance_quotas,
+    bootstrap_quotas,
+    budget,
+    discrepancy_quotas,
+    equal_quotas,
+)
+
+
+def client_quotas(config: SupplementConfig, real_counts: Counts, round_number: int) -> Counts:
+    """Return the quotas a client plans by itself; nothing about its labels leaves it.
+
+    Covers every policy but ``discrepancy`` after its first measurement (``server_quotas``).
+
+    Args:
+        config: policy and budget, with the method's preset expanded.
+        real_counts: the client's real training images per class, ``(C,)``.
+        round_number: t = 1, 2, ...
+    """
+    num_classes, images = len(real_counts), int(real_counts.sum())
+    if config.policy == "none" or images == 0:
+        return np.zeros(num_classes, dtype=np.int64)
+    if config.policy == "balance":
+        return balance_quotas(real_counts, config.target, config.cap)
+    if config.policy == "equal":
+        total = sum(
+            budget(config.ratio, images, config.decay, t) for t in range(1, round_number + 1)
+        )
+        return equal_quotas(num_classes, total, config.cap)
+    return bootstrap_quotas(real_counts, budget(config.ratio, images, config.decay, 1), config.cap)
+
+
+def server_quotas(
+    config: SupplementConfig, held: Counts, discrepancy: Floats, real_images: int, next_round: int
+) -> Counts:
+    """Return a client's quotas for ``next_round`` from its measured discrepancy (FedDPD).
+
+    Args:
+        config: budget, decay, sharpness and cap.
+        held: the client's quotas so far, ``(C,)``.
+        discrepancy: its vector d of the round just finished, ``(C,)``.
+        real_images: n_k, its number of real training images.
+        next_round: t of the round the quotas are for, >= 2.
+    """
+    total = budget(config.ratio, real_images, config.decay, next_round)
+    return discrepancy_quotas(held, discrepancy, total, config.gamma, config.cap)

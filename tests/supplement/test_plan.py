@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from regl_app.config import SupplementConfig
+from regl_app.supplement.plan import client_quotas, server_quotas
+
+COUNTS = np.array([40, 10, 0, 0])
+
+
+def config(policy: str, **keys: object) -> SupplementConfig:
+    return SupplementConfig.model_validate({"policy": policy, "ratio": 1.0, "decay": 0.5, **keys})
+
+
+@pytest.mark.parametrize("policy", ["none", "equal", "balance", "discrepancy"])
+def test_a_client_without_images_gets_none(policy):
+    assert client_quotas(config(policy), np.zeros(4, dtype=np.int64), 1).tolist() == [0, 0, 0, 0]
+
+
+def test_balance_is_the_same_in_every_round():
+    first = client_quotas(config("balance"), COUNTS, 1)
+    assert first.tolist() == [0, 30, 40, 40]
+    assert client_quotas(config("balance"), COUNTS, 7).tolist() == first.tolist()
+
+
+def test_equal_accumulates_its_decaying_budget():
+    totals = [client_quotas(config("equal"), COUNTS, t).sum() for t in (1, 2, 3)]
+    assert totals == [50, 50 + 30, 50 + 30 + 18]
+
+
+def test_discrepancy_starts_from_deficits_then_follows_the_measurement():
+    first = client_quotas(config("discrepancy"), COUNTS, 1)
+    assert first.sum() == 50
+    assert first[0] == 0
+    second = server_quotas(config("discrepancy"), first, np.array([-0.5, 0, 0.4, 0.1]), 50, 2)
+    assert (second - first).tolist() == [0, 0, 24, 6]
