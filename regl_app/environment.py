@@ -1,0 +1,63 @@
+"""Where a run happened: versions, machine and source revision, kept beside its configuration."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import regl_app
+
+_PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "diffusers", "peft", "numpy", "ray")
+
+
+def describe_environment(device: str = "cpu") -> dict[str, str]:
+    """Return versions, machine, ``device`` and revision as text, importing nothing heavy."""
+    facts = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "regl": regl_app.__version__,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": str(
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        ),
+        "device": _device_name(device),
+    }
+    for package in _PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "not installed"
+    return facts
+
+
+def _device_name(device: str) -> str:
+    uses_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if not uses_cuda or not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda: {torch.cuda.get_device_name()}"
+
+
+def _revision() -> str:
+    root = Path(__file__).resolve().parent.parent
+    # An app bundle unpacked inside somebody's repository must not report that repository.
+    if not (root / ".git").exists():
+        return "unknown"
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--tags"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,133 @@
+"""What a run writes down: one record per round, the federation it ran on, how it ended.
+
+All are checked when they are made and again when they are read back. Matrices are K x C lists
+(clients x classes) whose row is None for a client that did not reply.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy and torch values as plain Python numbers and lists."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _finite_or_none(value: Any) -> Any:
+    # A diverged loss is worth recording, but JSON has no NaN.
+    value = _plain(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rows(value: Any) -> Any:
+    value = _plain(value)
+    return [_plain(row) for row in value] if isinstance(value, list | tuple) else value
+
+
+def _items(value: Any) -> Any:
+    value = _plain(value)
+    return [_finite_or_none(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+Share = Annotated[float, BeforeValidator(_plain), Field(ge=0, le=1)]
+Loss = Annotated[float | None, BeforeValidator(_finite_or_none)]
+Seconds = Annotated[float, BeforeValidator(_plain), Field(ge=0)]
+CountMatrix = Annotated[
+    list[list[Annotated[int, Field(ge=0)]] | None] | None, BeforeValidator(_rows)
+]
+Matrix = Annotated[list[list[float] | None] | None, BeforeValidator(_rows)]
+
+
+class Record(BaseModel):
+    """Base of the records: frozen, finite numbers, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GlobalMetrics(Record):
+    """The global model on the server's test set; ``per_class`` is recall, None without images."""
+
+    accuracy: Share
+    macro_f1: Share
+    loss: Loss = None
+    per_class: Annotated[list[Share | None], BeforeValidator(_items)] = []
+
+
+class Personalized(Record):
+    """Models on the clients' own test sets; ``mean`` weighs every client the same."""
+
+    mean: Share
+    per_client: dict[int, Share]
+
+
+class PhaseSeconds(Record):
+    """Wall-clock seconds: ``clients[phase]`` is a list over K (None = no reply), ``server[phase]``.
+
+    ``wall`` is the round from start to end.
+    """
+
+    clients: dict[str, Annotated[list[Seconds | None], BeforeValidator(_items)]] = {}
+    server: dict[str, Seconds] = {}
+    wall: Seconds = 0.0
+
+
+class Traffic(Record):
+    """Bytes of one round summed over clients, seen from the client."""
+
+    down: int = Field(0, ge=0)
+    up: int = Field(0, ge=0)
+
+
+class RoundRecord(Record):
+    """One round. Round 0, if present, is the untrained model."""
+
+    round: int = Field(ge=0)
+    metrics: GlobalMetrics
+    personalized: Personalized | None = None
+    discrepancy: Matrix = None
+    quotas: CountMatrix = None
+    real_counts: CountMatrix = None
+    synthetic_counts: CountMatrix = None
+    seconds: PhaseSeconds = PhaseSeconds()
+    bytes: Traffic = Traffic()
+    clients: dict[int, dict[str, bool | int | float | str | None]] = {}
+    failures: list[str] = []
+
+    @model_validator(mode="after")
+    def _check_matrices(self) -> RoundRecord:
+        sizes: dict[str, tuple[int, int | None]] = {}
+        for name in ("discrepancy", "quotas", "real_counts", "synthetic_counts"):
+            matrix = getattr(self, name)
+            if matrix is None:
+                continue
+            widths = {len(row) for row in matrix if row is not None}
+            if len(widths) > 1:
+                raise ValueError(f"{name} has rows of different lengths: {sorted(widths)}")
+            sizes[name] = (len(matrix), next(iter(widths), None))
+        if len({rows for rows, _ in sizes.values()}) > 1 or (
+            len({width for _, width in sizes.values() if width is not None}) > 1
+        ):
+            raise ValueError(f"matrices of one round must be K x C alike, got {sizes}")
+        return self
+
+
+class FederationFacts(Record):
+    """What was federated; ``train_counts`` is K x C and absent where labels are private."""
+
+    class_names: list[str]
+    concepts: list[str] = []
+    num_clients: int = Field(ge=1)
+    train_counts: CountMatrix = None
+    test_images: int = Field(0, ge=0)
+
+
+class RunResult(Record):
+    """How a run ended. ``error`` says why a failed run failed."""
+
+    status: Literal["finished", "failed"]
+    seconds: Seconds
+    error: str | None = None
