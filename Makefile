@@ -1,0 +1,71 @@
+# make demo: from nothing to a trained federation and its report. make test: the whole suite.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# CPU threads of the test workers: more than one each only makes them wait for one another.
+export OMP_NUM_THREADS ?= 1
+
+RUN ?=
+SEEDS ?= 3
+PYTEST ?= -n 2 --dist loadfile
+
+.PHONY: help demo install test lint format docs constraints bench-digits bench-mnist bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
+
+demo: install ## install, run ten clients through Flower, print accuracies and the report's path
+	@$(BIN)/regl run --clients 10 $(RUN)
+
+install: $(VENV)/.installed ## virtual environment with the package and its dependencies
+
+test: $(VENV)/.installed-test ## install the test extras and pass the whole suite
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.installed-test ## formatting, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.installed-test ## format and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(VENV)/.installed ## write docs/configuration.md from regl_app/config.py
+	@$(BIN)/python tools/config_docs.py
+
+constraints: $(VENV)/.installed-test ## pin what this environment holds: run it after testing
+	@$(BIN)/python tools/pin.py
+
+bench: bench-digits bench-mnist ## every table of the README
+
+bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
+	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS)
+	@$(BIN)/python benchmarks/table.py digits --beta 0.1 --seeds $(SEEDS)
+
+bench-mnist: $(VENV)/.installed ## README's MNIST table; DATA=<torchvision root>
+	@$(BIN)/python benchmarks/table.py mnist --beta 0.01 --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
+
+clean: ## remove the virtual environment and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@python=$$(tools/find-python.sh); \
+	echo "make: virtual environment $(VENV) with $$("$$python" -V)"; \
+	"$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Stamps: nothing is installed again until the requirements change.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "make: installing the package and its dependencies into $(VENV) (some GB, minutes)"
+	@$(PIP_INSTALL) --quiet --progress-bar off -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@$(PIP_INSTALL) --quiet --progress-bar off -e '.[test]'
+	@touch $@
