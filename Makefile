@@ -63,9 +63,9 @@ $(BIN)/python:
 # Stamps: nothing is installed again until the requirements change.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "make: installing the package and its dependencies into $(VENV) (some GB, minutes)"
-	@$(PIP_INSTALL) --quiet --progress-bar off -e .
+	@$(PIP_INSTALL) -qq --progress-bar off -e .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	@$(PIP_INSTALL) --quiet --progress-bar off -e '.[test]'
+	@$(PIP_INSTALL) -qq --progress-bar off -e '.[test]'
 	@touch $@

@@ -7,6 +7,7 @@ wrong type, a value out of range or a contradictory pair before any work starts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
@@ -262,7 +263,7 @@ class RunConfig(Section):
         try:
             return cls.model_validate(_nested(flat))
         except ValidationError as error:
-            raise ConfigError(explain(error, known=[key for key, _ in flat_fields(cls)])) from None
+            raise ConfigError(explain(error, fields=dict(flat_fields(cls)))) from None
 
     @classmethod
     def from_any(cls, config: Mapping[str, Any]) -> Self:
@@ -274,7 +275,8 @@ class RunConfig(Section):
     def _expand_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        preset = PRESETS.get(values.get("method", "regl-dpd"))
+        method = values.get("method", "regl-dpd")
+        preset = PRESETS.get(method) if isinstance(method, str) else None
         if preset is None:
             return values  # an unknown method is reported by its own field
         values = dict(values)
@@ -294,6 +296,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(
+                f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {self.device!r}"
+            )
         if (self.train.steps == 0) == (self.train.epochs == 0):
             raise ValueError(
                 "exactly one of train.steps and train.epochs must be > 0, got "
@@ -379,5 +385,7 @@ def _nested(flat: Mapping[str, Scalar]) -> dict[str, Any]:
             table = table.setdefault(section, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"{key}: {section} is a key, not a group of keys")
+        if isinstance(table.get(leaf), dict):
+            raise ConfigError(f"{key} is a group of keys, got the single value {value!r}")
         table[leaf] = value
     return nested

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 _BOUNDS = {
     "greater_than": (">", "gt"),
@@ -22,27 +24,48 @@ _TYPES = {
 }
 
 
-def explain(error: ValidationError, known: Sequence[str]) -> str:
-    """Return one line per problem: key, value seen, what is allowed, the likely remedy."""
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        seen, kind, context = item["input"], item["type"], item.get("ctx", {})
-        if kind == "extra_forbidden":
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-            lines.append(f"unknown key {key!r} (value {seen!r}): {hint}")
-        elif kind in _BOUNDS:
-            sign, name = _BOUNDS[kind]
-            lines.append(f"{key} must be {sign} {context[name]}, got {seen!r}")
-        elif kind == "literal_error":
-            lines.append(f"{key} must be one of {context['expected']}, got {seen!r}")
-        elif kind in _TYPES:
-            lines.append(f"{key} must be {_TYPES[kind]}, got {seen!r} ({type(seen).__name__})")
-        elif kind == "value_error":
-            lines.append(str(context["error"]))
-        elif kind == "model_type":
-            lines.append(f"{key} is a group of keys, got the single value {seen!r}")
-        else:
-            lines.append(f"{key}: {item['msg']}, got {seen!r}")
-    return "invalid run configuration:\n  " + "\n  ".join(lines)
+def explain(error: ValidationError, fields: Mapping[str, FieldInfo]) -> str:
+    """Return one line per problem: key, value seen, what is allowed, the likely remedy.
+
+    ``fields`` are all keys there are, with their descriptions.
+    """
+    return "invalid run configuration:\n  " + "\n  ".join(
+        _line(item, fields) for item in error.errors()
+    )
+
+
+def _line(item: ErrorDetails, fields: Mapping[str, FieldInfo]) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    seen, kind, context = item["input"], item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r} (value {seen!r}): {_nearest(key, list(fields))}"
+    if kind in _BOUNDS:
+        sign, name = _BOUNDS[kind]
+        return f"{key} must be {sign} {context[name]:g}, got {seen!r}{_meaning(key, fields)}"
+    if kind == "literal_error":
+        return f"{key} must be one of {context['expected']}, got {seen!r}"
+    if kind in _TYPES:
+        kind_seen = type(seen).__name__
+        return f"{key} must be {_TYPES[kind]}, got {seen!r} ({kind_seen}){_meaning(key, fields)}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "model_type":
+        return f"{key} is a group of keys, got the single value {seen!r}"
+    return f"{key}: {item['msg']}, got {seen!r}"
+
+
+def _meaning(key: str, fields: Mapping[str, FieldInfo]) -> str:
+    field = fields.get(key)
+    return f" (default {field.default!r}: {field.description})" if field else ""
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    by_leaf = {name.rpartition(".")[2]: name for name in reversed(known)}
+    wanted = key.replace("_", "-").lower()
+    close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.7)
+    leaf = difflib.get_close_matches(wanted.rpartition(".")[2], by_leaf, n=1, cutoff=0.7)
+    if close or leaf:
+        return f"did you mean {(close or [by_leaf[leaf[0]]])[0]!r}?"
+    group = key.partition(".")[0] + "."
+    inside = [name for name in known if name.startswith(group)]
+    return f"known keys: {', '.join(inside or known)}"

@@ -1,0 +1,58 @@
+"""Files are whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from regl_app.files import atomic_path, sha256_file, write_json, write_text
+
+
+def test_a_write_makes_parents_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b.txt"
+    write_text(target, "grün")
+    assert target.read_text(encoding="utf-8") == "grün"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(target, {"a": float("nan")})
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(target.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "picture.png") as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"x")
+
+
+def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
+    for content in ("old", "new"):
+        with atomic_path(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert [entry.name for entry in (tmp_path / "folder").iterdir()] == ["new"]
+
+
+def test_a_failed_folder_keeps_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        raise RuntimeError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def test_the_checksum_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()

@@ -1,0 +1,41 @@
+"""Methods as points of the grid."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from regl_app.config import RunConfig
+from regl_app.presets import PRESETS
+
+
+def test_every_method_has_a_preset_and_the_reverse() -> None:
+    assert set(get_args(RunConfig.model_fields["method"].annotation)) == set(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("method", "policy", "adapter", "objective"),
+    [
+        ("fedavg", "none", "frozen", "fedavg"),
+        ("fedprox", "none", "frozen", "fedprox"),
+        ("central", "none", "frozen", "fedavg"),
+        ("regl-free", "balance", "frozen", "fedavg"),
+        ("regl", "balance", "lora", "fedavg"),
+        ("regl-dpd", "discrepancy", "lora", "fedavg"),
+    ],
+)
+def test_a_method_expands_to_the_papers_choices(
+    method: str, policy: str, adapter: str, objective: str
+) -> None:
+    config = RunConfig.from_flat({"method": method})
+    assert config.supplement.policy == policy
+    assert config.supplement.adapter == adapter
+    assert config.supplement.site == "client"
+    assert config.objective == objective
+
+
+def test_a_key_overrides_its_preset() -> None:
+    config = RunConfig.from_flat({"method": "regl", "objective": "fedprox"})
+    assert (config.supplement.adapter, config.objective) == ("lora", "fedprox")
+    assert RunConfig.from_flat({"supplement.policy": "equal"}).supplement.policy == "equal"
