@@ -1,0 +1,62 @@
+"""Decoding image files of mixed formats and sizes into one uint8 tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regl_app.data.resize import to_square
+from regl_app.errors import DataError
+
+_GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "F"})
+
+
+def decode_images(files: Iterable[tuple[str, Path | bytes]], size: int) -> torch.Tensor:
+    """Return ``(N, C, size, size)`` uint8; C is 1 if every image is gray, else 3.
+
+    ``files`` are (name for messages, path or encoded bytes).
+
+    Raises:
+        DataError: names the file that cannot be decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    images = []
+    for name, file in files:
+        try:
+            with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
+                mode = "L" if image.mode in _GRAY_MODES else "RGB"
+                # 16-bit and float images are scaled, which PIL's convert would clip.
+                pixels = (
+                    _to_8_bit(np.asarray(image))
+                    if image.mode in ("I", "I;16", "F")
+                    else np.asarray(image.convert(mode))
+                )
+        except (
+            UnidentifiedImageError,
+            OSError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise DataError(
+                f"{name}: not a readable image ({error}); repair the file or remove it"
+            ) from None
+        tensor = torch.from_numpy(np.array(pixels))
+        planes = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
+        images.append(to_square(planes[None], size)[0])
+    if not images:
+        return torch.empty((0, 1, size, size), dtype=torch.uint8)
+    channels = max(image.shape[0] for image in images)
+    return torch.stack([image.expand(channels, size, size) for image in images])
+
+
+def _to_8_bit(
+    pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    values = pixels.astype(np.float64)
+    highest = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+    return np.clip(np.round(values * (255 / highest)), 0, 255).astype(np.uint8)

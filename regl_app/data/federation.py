@@ -1,0 +1,152 @@
+"""The clients' data: source, long tail, partition and each client's train/test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+
+from regl_app.config import DataConfig, LongTailConfig, PartitionConfig, RunConfig
+from regl_app.data.images import Counts, ImageSet
+from regl_app.data.longtail import long_tail_indices
+from regl_app.data.partition import partition_indices
+from regl_app.data.source import Source, load_source
+from regl_app.data.stratified import Indices, stratified_sample
+from regl_app.errors import DataError
+from regl_app.seeding import derive_seed, numpy_generator
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """One client's images; either set may be empty."""
+
+    partition_id: int
+    train: ImageSet
+    test: ImageSet
+    """Drawn like the client's own data: the personalized test set."""
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A source spread over clients, by indices into ``source.train``."""
+
+    source: Source
+    train_indices: Sequence[Indices]
+    test_indices: Sequence[Indices]
+    central: bool = False
+
+    @classmethod
+    def load(cls, config: RunConfig, num_partitions: int) -> Federation:
+        """Return the federation of ``config`` for ``num_partitions`` clients (cached).
+
+        With method ``central`` client 0 trains on everybody's training images and the others on
+        none; everyone keeps the personalized test set of the other methods.
+
+        Raises:
+            DataError: the source is absent, damaged or cannot be partitioned.
+        """
+        return _load(
+            config.data,
+            config.partition,
+            config.long_tail,
+            num_partitions,
+            config.method == "central",
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of classes of the source."""
+        return self.source.num_classes
+
+    @property
+    def num_clients(self) -> int:
+        """Return the number of clients, empty ones included."""
+        return len(self.train_indices)
+
+    def client(self, partition_id: int) -> ClientData:
+        """Return the images of client ``partition_id``.
+
+        Raises:
+            DataError: there is no such client.
+        """
+        if not 0 <= partition_id < self.num_clients:
+            raise DataError(
+                f"partition-id must be between 0 and {self.num_clients - 1}, got {partition_id}"
+            )
+        return ClientData(
+            partition_id,
+            self.source.train.subset(self._held(partition_id)),
+            self.source.train.subset(self.test_indices[partition_id]),
+        )
+
+    def pooled(self) -> ImageSet:
+        """Return the union of all clients' training images."""
+        return self.source.train.subset(np.sort(np.concatenate(list(self.train_indices))))
+
+    def counts(self) -> Counts:
+        """Return the training images per client and class, ``(K, C)`` int64."""
+        labels = self.source.train.labels.numpy()
+        rows = [
+            np.bincount(labels[self._held(client)], minlength=self.num_classes)
+            for client in range(self.num_clients)
+        ]
+        return np.stack(rows).astype(np.int64)
+
+    def _held(self, partition_id: int) -> Indices:
+        if not self.central:
+            return self.train_indices[partition_id]
+        if partition_id == 0:
+            return np.sort(np.concatenate(list(self.train_indices)))
+        return np.empty(0, dtype=np.int64)
+
+    @classmethod
+    def _build(
+        cls,
+        data: DataConfig,
+        partition: PartitionConfig,
+        long_tail: LongTailConfig,
+        num_partitions: int,
+        central: bool,
+    ) -> Self:
+        source = _with_long_tail(load_source(data), long_tail, data.seed)
+        labels = source.train.labels
+        parts = partition_indices(labels, partition, num_partitions, data.seed)
+        train, test = [], []
+        for client, indices in enumerate(parts):
+            rng = numpy_generator(data.seed, "client-test", client)
+            # A class's last image is trained on, never only tested.
+            wanted = round(partition.test_fraction * len(indices))
+            chosen = stratified_sample(labels.numpy()[indices], wanted, rng, leave_one=True)
+            test.append(indices[chosen])
+            train.append(np.delete(indices, chosen))
+        return cls(source, tuple(train), tuple(test), central)
+
+
+@lru_cache(maxsize=4)
+def _load(
+    data: DataConfig,
+    partition: PartitionConfig,
+    long_tail: LongTailConfig,
+    num_partitions: int,
+    central: bool,
+) -> Federation:
+    return Federation._build(data, partition, long_tail, num_partitions, central)
+
+
+def _with_long_tail(source: Source, config: LongTailConfig, seed: int) -> Source:
+    if config.factor == 1:
+        return source
+
+    def thin(images: ImageSet, split: str) -> ImageSet:
+        stream = derive_seed(seed, split)
+        return images.subset(
+            long_tail_indices(images.labels, source.num_classes, config.factor, stream)
+        )
+
+    test = thin(source.test, "test") if config.test else source.test
+    return Source(
+        source.name, thin(source.train, "train"), test, source.class_names, source.concepts
+    )

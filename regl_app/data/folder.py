@@ -1,0 +1,79 @@
+"""Any image folder: one subfolder per class, optionally below ``train/`` and ``test/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from regl_app.config import DataConfig
+from regl_app.data.concepts import concept
+from regl_app.data.decode import decode_images
+from regl_app.data.images import ImageSet
+from regl_app.data.source import Source, split_off_test
+from regl_app.errors import DataError
+
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+
+
+def load_folder(config: DataConfig) -> Source:
+    """Return the images below ``data.path``; classes are named by their folders, sorted.
+
+    Without ``train/`` and ``test/`` a stratified ``data.test-fraction`` becomes the test set.
+
+    Raises:
+        DataError: the folder, its classes or images are absent, or a file is unreadable.
+    """
+    root = Path(config.path).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"data.path={config.path!r} is not a folder; data.source='folder' expects a folder "
+            "with one subfolder of images per class, or with train/ and test/ that hold them"
+        )
+    split = (root / "train").is_dir() and (root / "test").is_dir()
+    train_root = root / "train" if split else root
+    names = _subfolders(train_root)
+    if not names:
+        raise DataError(f"{train_root} has no subfolders; expected one subfolder per class")
+    images = _read(train_root, names, config.image_size)
+    if split:
+        extra = sorted(set(_subfolders(root / "test")) - set(names))
+        if extra:
+            raise DataError(f"{root / 'test'} has classes that train/ lacks: {', '.join(extra)}")
+        train, test = images, _read(root / "test", names, config.image_size)
+        channels = max(train.shape[0], test.shape[0])
+        train, test = _with_channels(train, channels), _with_channels(test, channels)
+    else:
+        train, test = split_off_test(images, config)
+    return Source(root.name, train, test, names, tuple(map(concept, names)))
+
+
+def _subfolders(root: Path) -> tuple[str, ...]:
+    return tuple(
+        sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    )
+
+
+def _read(root: Path, names: tuple[str, ...], size: int) -> ImageSet:
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        folder = root / name
+        found = (
+            sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
+            if folder.is_dir()
+            else []
+        )
+        files += found
+        labels += [label] * len(found)
+    if not files:
+        raise DataError(
+            f"{root} holds no image in its subfolders; known endings: "
+            f"{', '.join(sorted(_SUFFIXES))}"
+        )
+    images = decode_images(((str(file), file) for file in files), size)
+    return ImageSet(images, torch.tensor(labels, dtype=torch.int64))
+
+
+def _with_channels(images: ImageSet, channels: int) -> ImageSet:
+    return ImageSet(images.images.expand(-1, channels, -1, -1).contiguous(), images.labels)

@@ -1,0 +1,95 @@
+"""Data sources by name: labelled images for training and test, with their classes' names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+
+from regl_app.config import DataConfig
+from regl_app.data.images import ImageSet
+from regl_app.data.stratified import stratified_sample
+from regl_app.errors import DataError
+from regl_app.seeding import numpy_generator
+
+
+@dataclass(frozen=True)
+class Source:
+    """A classification data set at the classifier's resolution."""
+
+    name: str
+    train: ImageSet
+    test: ImageSet
+    class_names: tuple[str, ...]
+    """Short names, e.g. ``3``."""
+    concepts: tuple[str, ...]
+    """Phrases for text prompts, e.g. ``the digit three``."""
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of classes."""
+        return len(self.class_names)
+
+
+@lru_cache(maxsize=2)
+def load_source(config: DataConfig) -> Source:
+    """Return the source of ``config``, resized and capped (cached per process).
+
+    Raises:
+        DataError: files are absent or damaged; says what is expected where, and the remedy.
+    """
+    source = _loaders()[config.source](config)
+    source = replace(
+        source,
+        train=_capped(source.train, config.max_train, config.seed, "max-train"),
+        test=_capped(source.test, config.max_test, config.seed, "max-test"),
+    )
+    if source.num_classes < 2:
+        raise DataError(f"data.source={config.source!r} has {source.num_classes} class, needs 2")
+    if len(source.train) == 0 or len(source.test) == 0:
+        raise DataError(
+            f"data.source={config.source!r} has {len(source.train)} training and "
+            f"{len(source.test)} test images, needs at least one of each"
+        )
+    return source
+
+
+def split_off_test(images: ImageSet, config: DataConfig) -> tuple[ImageSet, ImageSet]:
+    """Return (train, test): a stratified ``data.test-fraction`` of a set that has no split."""
+    wanted = math.ceil(config.test_fraction * len(images))
+    rng = numpy_generator(config.seed, "test-split")
+    chosen = stratified_sample(images.labels.numpy(), wanted, rng, leave_one=True)
+    kept = np.delete(np.arange(len(images), dtype=np.int64), chosen)
+    return images.subset(kept), images.subset(chosen)
+
+
+def _capped(images: ImageSet, most: int, seed: int, stream: str) -> ImageSet:
+    if most == 0 or len(images) <= most:
+        return images
+    rng = numpy_generator(seed, stream)
+    return images.subset(stratified_sample(images.labels.numpy(), most, rng))
+
+
+def _loaders() -> Mapping[str, Callable[[DataConfig], Source]]:
+    # The loaders build a Source, so they import this module: not the other way at import time.
+    from regl_app.data.digits import load_digits
+    from regl_app.data.folder import load_folder
+    from regl_app.data.hub import load_hub
+    from regl_app.data.vision import load_cifar, load_mnist_family
+
+    return MappingProxyType(
+        {
+            "digits": load_digits,
+            "mnist": load_mnist_family,
+            "fashion-mnist": load_mnist_family,
+            "emnist": load_mnist_family,
+            "cifar10": load_cifar,
+            "cifar100": load_cifar,
+            "hub": load_hub,
+            "folder": load_folder,
+        }
+    )

@@ -1,0 +1,170 @@
+"""torchvision's data sets from a data root, laid out below it as torchvision does."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from regl_app.config import DataConfig
+from regl_app.data.concepts import concept
+from regl_app.data.idx import find_idx, read_idx
+from regl_app.data.images import ImageSet
+from regl_app.data.resize import to_square
+from regl_app.data.source import Source
+from regl_app.errors import DataError
+
+
+@dataclass(frozen=True)
+class _Idx:
+    """One member of the MNIST family: its torchvision class, file prefixes and classes."""
+
+    cls: str
+    train: str
+    test: str
+    class_names: tuple[str, ...]
+    concepts: tuple[str, ...]
+    first_label: int = 0
+    transposed: bool = False
+
+
+_DIGITS = tuple(string.digits)
+_CLOTHES = {
+    "t-shirt": "a t-shirt",
+    "trousers": "a pair of trousers",
+    "pullover": "a pullover",
+    "dress": "a dress",
+    "coat": "a coat",
+    "sandal": "a sandal",
+    "shirt": "a shirt",
+    "sneaker": "a sneaker",
+    "bag": "a bag",
+    "ankle boot": "an ankle boot",
+}
+_LETTERS = tuple(string.ascii_lowercase)
+
+_FAMILY: Mapping[str, _Idx] = MappingProxyType(
+    {
+        "mnist": _Idx("MNIST", "train", "t10k", _DIGITS, tuple(map(concept, _DIGITS))),
+        "fashion-mnist": _Idx(
+            "FashionMNIST", "train", "t10k", tuple(_CLOTHES), tuple(_CLOTHES.values())
+        ),
+        # The split 'letters': 26 classes, cases merged. 'balanced' would repeat MNIST's digits.
+        # Its files number classes from 1 and hold each image transposed.
+        "emnist": _Idx(
+            "EMNIST",
+            "emnist-letters-train",
+            "emnist-letters-test",
+            _LETTERS,
+            tuple(map(concept, _LETTERS)),
+            first_label=1,
+            transposed=True,
+        ),
+    }
+)
+
+
+def load_mnist_family(config: DataConfig) -> Source:
+    """Return MNIST, Fashion-MNIST or EMNIST letters, ``(N, 1, size, size)``.
+
+    Reads ``<data.path>/<name>/raw`` in place, gzipped or not, so a read-only root works.
+    """
+    family = _FAMILY[config.source]
+    folder = _root(config) / family.cls / "raw"
+    names = [
+        f"{prefix}-{kind}"
+        for prefix in (family.train, family.test)
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    ]
+    if config.download and any(find_idx(folder, name) is None for name in names):
+        arguments = {"split": "letters"} if family.cls == "EMNIST" else {}
+        _torchvision(config, family.cls, **arguments)
+    paths = [find_idx(folder, name) for name in names]
+    absent = [name for name, path in zip(names, paths, strict=True) if path is None]
+    if absent:
+        raise _absent(config, folder, f"{', '.join(absent)} (plain or .gz)")
+    train_images, train_labels, test_images, test_labels = (path for path in paths if path)
+    return Source(
+        config.source,
+        _read(family, train_images, train_labels, config.image_size),
+        _read(family, test_images, test_labels, config.image_size),
+        family.class_names,
+        family.concepts,
+    )
+
+
+def load_cifar(config: DataConfig) -> Source:
+    """Return CIFAR-10 or CIFAR-100, ``(N, 3, size, size)``."""
+    cls = config.source.upper()
+    folder = _root(config) / (
+        "cifar-10-batches-py" if config.source == "cifar10" else "cifar-100-python"
+    )
+    if not config.download and not folder.is_dir():
+        raise _absent(config, folder, "the unpacked 'python version' of the data set")
+    # torchvision compares the files with the published checksums before it unpickles them.
+    train = _torchvision(config, cls)
+    test = _torchvision(config, cls, train=False)
+
+    def convert(part: Any) -> ImageSet:
+        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)
+        labels = torch.tensor(part.targets, dtype=torch.int64)
+        return ImageSet(to_square(pixels, config.image_size), labels)
+
+    names = tuple(str(name) for name in train.classes)
+    concepts = tuple(concept(name, article=True) for name in names)
+    return Source(config.source, convert(train), convert(test), names, concepts)
+
+
+def _read(family: _Idx, image_path: Path, label_path: Path, size: int) -> ImageSet:
+    images, labels = read_idx(image_path, 3), read_idx(label_path, 1).long() - family.first_label
+    if len(images) != len(labels):
+        raise DataError(
+            f"{image_path} holds {len(images)} images, but {label_path.name} {len(labels)} "
+            "labels; fetch both files again"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(family.class_names):
+        raise DataError(
+            f"{label_path}: labels must lie in 0..{len(family.class_names) - 1}, got "
+            f"{int(labels.min())}..{int(labels.max())}; fetch the file again"
+        )
+    if family.transposed:
+        images = images.transpose(1, 2)
+    return ImageSet(to_square(images[:, None], size), labels)
+
+
+def _torchvision(config: DataConfig, cls: str, **arguments: Any) -> Any:
+    from torchvision import datasets
+
+    try:
+        return getattr(datasets, cls)(config.path, download=config.download, **arguments)
+    except (RuntimeError, OSError) as error:
+        remedy = (
+            "check the network and that the folder is writable"
+            if config.download
+            else "set data.download=true to fetch it, or correct data.path"
+        )
+        raise DataError(
+            f"data.source={config.source!r} cannot be read from data.path={config.path!r}: "
+            f"{error}; {remedy}"
+        ) from error
+
+
+def _root(config: DataConfig) -> Path:
+    if not config.path:
+        raise DataError(
+            f"data.source={config.source!r} needs data.path, the folder that holds or receives "
+            "the data set, got ''"
+        )
+    return Path(config.path).expanduser()
+
+
+def _absent(config: DataConfig, folder: Path, expected: str) -> DataError:
+    return DataError(
+        f"data.source={config.source!r}: {folder} lacks {expected} (data.path={config.path!r}); "
+        "set data.download=true to fetch it, or point data.path to the folder above it"
+    )

@@ -1,0 +1,48 @@
+"""A classifier's answers on images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from regl_app.data.images import to_float
+
+
+def predict_log_probs(
+    model: nn.Module,
+    images: torch.Tensor,
+    device: torch.device | str,
+    batch_size: int = 500,
+) -> torch.Tensor:
+    """Return log-probabilities ``(N, num_classes)`` float32, on the CPU, of uint8 images.
+
+    Computed in fp32: discrepancies are differences of close numbers.
+    """
+    logits = apply_in_batches(model, model, images, device, batch_size)
+    return functional.log_softmax(logits, dim=1)
+
+
+@torch.no_grad()
+def apply_in_batches(
+    model: nn.Module,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    device: torch.device | str,
+    batch_size: int,
+) -> torch.Tensor:
+    """Return ``function`` of uint8 ``(N, C, H, W)`` images, float32 on the CPU.
+
+    ``model``, whose method or self ``function`` is, is in evaluation mode meanwhile.
+    """
+    was_training = model.training
+    model.to(device).to(memory_format=torch.channels_last).eval()
+    # One pass over at least an empty batch, so that the result has its second axis.
+    parts = [
+        function(to_float(batch.to(device)).contiguous(memory_format=torch.channels_last)).float()
+        for batch in torch.split(images, batch_size)
+    ]
+    model.train(was_training)
+    return torch.cat(parts).cpu()
