@@ -1,0 +1,74 @@
+"""Adapters on disk, found again by what they were tuned from: a rerun never tunes twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from regl_app.files import atomic_path, sha256_file, write_json
+from regl_app.generator.adapters import WEIGHTS, save_adapter
+from regl_app.generator.lora import TunedAdapter
+
+METADATA = "adapter.json"
+Key = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class CachedAdapter:
+    """An adapter's folder, the digest of its weights and how its tuning went."""
+
+    path: Path
+    digest: str
+    steps: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class AdapterCache:
+    """A folder of adapters, each with its key and checksum in ``adapter.json``."""
+
+    root: Path
+
+    def get(self, key: Key) -> CachedAdapter | None:
+        """Return the adapter tuned from ``key``; None if absent or damaged."""
+        path = self._path(key)
+        try:
+            metadata = json.loads((path / METADATA).read_text())
+            digest = sha256_file(path / WEIGHTS)
+            if metadata["sha256"] != digest or metadata["key"] != json.loads(json.dumps(key)):
+                return None
+            return CachedAdapter(
+                path,
+                digest,
+                int(metadata["steps"]),
+                float(metadata["loss"]),
+                float(metadata["seconds"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, key: Key, tuned: TunedAdapter) -> CachedAdapter:
+        """Store an adapter under ``key``, replacing a damaged one."""
+        path = self._path(key)
+        with atomic_path(path) as temporary:
+            save_adapter(temporary, tuned.state)
+            digest = sha256_file(temporary / WEIGHTS)
+            write_json(
+                temporary / METADATA,
+                {
+                    "sha256": digest,
+                    "steps": tuned.steps,
+                    "loss": tuned.loss,
+                    "seconds": round(tuned.seconds, 3),
+                    "key": dict(key),
+                },
+            )
+        return CachedAdapter(path, digest, tuned.steps, tuned.loss, tuned.seconds)
+
+    def _path(self, key: Key) -> Path:
+        text = json.dumps(key, sort_keys=True)
+        return self.root / hashlib.sha256(text.encode()).hexdigest()[:40]

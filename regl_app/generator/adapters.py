@@ -1,0 +1,89 @@
+"""LoRA adapters on disk (the format ``load_lora_weights`` reads) and merged into a UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from regl_app.errors import GeneratorError
+from regl_app.files import atomic_path
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+_PREFIX = "unet."
+
+
+def save_adapter(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Write LoRA weights of the UNet so that ``pipeline.load_lora_weights(folder)`` reads them.
+
+    Args:
+        folder: becomes the adapter's folder, whole or not at all.
+        state: ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``, scale included in B.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    with atomic_path(folder) as temporary:
+        StableDiffusionPipeline.save_lora_weights(temporary, unet_lora_layers=dict(state))
+
+
+def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights that ``save_adapter`` wrote.
+
+    Raises:
+        GeneratorError: the file is absent, damaged, or adapts something else than a UNet.
+    """
+    path = folder / WEIGHTS
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise GeneratorError(f"the adapter {str(path)!r} cannot be read: {error}") from error
+    if not stored or not all(key.startswith(_PREFIX) for key in stored):
+        raise GeneratorError(f"the adapter {str(path)!r} does not adapt a UNet alone")
+    return {key.removeprefix(_PREFIX): value for key, value in stored.items()}
+
+
+@contextmanager
+def merged_adapter(unet: Any, folder: Path) -> Iterator[None]:
+    """Add the adapter's update to the UNet's weights; on leaving, put the old weights back.
+
+    Merging costs one small product per layer and then samples at the frozen model's speed. The
+    old weights are copied, not recomputed: a subtraction would not restore every bit.
+
+    Raises:
+        GeneratorError: the adapter does not fit this UNet.
+    """
+    state = load_adapter(folder)
+    names = sorted(key.removesuffix(".lora_A.weight") for key in state if ".lora_A." in key)
+    before: dict[str, torch.Tensor] = {}
+    try:
+        with torch.no_grad():
+            for name in names:
+                down, up = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
+                weight = unet.get_submodule(name).weight
+                update = lora_update(down, up).to(weight)
+                if update.shape != weight.shape:
+                    raise GeneratorError(
+                        f"the adapter {str(folder)!r} does not fit: layer {name!r} has shape "
+                        f"{tuple(weight.shape)}, its update {tuple(update.shape)}"
+                    )
+                before[name] = weight.detach().clone()
+                weight.add_(update)
+        yield
+    except AttributeError as error:
+        raise GeneratorError(f"the adapter {str(folder)!r} does not fit: {error}") from error
+    finally:
+        with torch.no_grad():
+            for name, weight in before.items():
+                unet.get_submodule(name).weight.copy_(weight)
+
+
+def lora_update(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """Return ``B A``: (out, in) for linear layers, (out, in, kh, kw) for convolutions."""
+    if down.ndim == 2:
+        return up @ down
+    return torch.einsum("or,rikl->oikl", up[:, :, 0, 0], down)

@@ -1,0 +1,265 @@
+"""The foundation model of a worker: any Stable-Diffusion-like pipeline, ready to be sampled.
+
+The text encoder runs once per class prompt and is dropped. One foundation serves all virtual
+clients of a worker; they differ by the adapter merged for the length of their turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regl_app.config import GeneratorConfig
+from regl_app.errors import GeneratorError
+from regl_app.generator.adapters import merged_adapter
+from regl_app.generator.precision import Precision, autocast, resolve_precision
+from regl_app.generator.source import generator_digest, resolve_generator
+
+_TEXT_BATCH = 64
+_PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
+
+@dataclass(frozen=True)
+class TextConditioning:
+    """What the UNet is told, per class and, in the last row, for the empty prompt.
+
+    ``embeddings`` (C + 1, L, D); ``pooled`` (C + 1, P) and ``time_ids`` (6,) only for SDXL.
+    """
+
+    embeddings: torch.Tensor
+    pooled: torch.Tensor | None = None
+    time_ids: torch.Tensor | None = None
+
+    def arguments(self, rows: torch.Tensor) -> dict[str, Any]:
+        """Return the UNet's keyword arguments for ``rows`` (N,) int64; -1 is the empty prompt."""
+        arguments: dict[str, Any] = {"encoder_hidden_states": self.embeddings[rows]}
+        if self.pooled is not None and self.time_ids is not None:
+            arguments["added_cond_kwargs"] = {
+                "text_embeds": self.pooled[rows],
+                "time_ids": self.time_ids.expand(len(rows), -1),
+            }
+        return arguments
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """UNet, VAE and scheduler of one checkpoint with the text conditioning of all classes."""
+
+    unet: Any
+    vae: Any
+    scheduler: Any
+    text: TextConditioning
+    prompts: tuple[str, ...]
+    digest: str
+    device: torch.device
+    precision: Precision
+    image_size: int
+    factor: int
+
+    @classmethod
+    def load(
+        cls, config: GeneratorConfig, concepts: Sequence[str], device: torch.device | str = "cpu"
+    ) -> Foundation:
+        """Load ``config.path`` and encode ``config.prompt`` for every concept.
+
+        Raises:
+            GeneratorError: the checkpoint is absent, damaged, has no safetensors, or is no latent
+                diffusion model with a UNet and a noise-prediction scheduler.
+        """
+        place = torch.device(device)
+        folder = resolve_generator(config.path)
+        pipeline = _load_pipeline(folder)
+        _check(pipeline, folder)
+        prompts = class_prompts(config, concepts)
+        factor = int(pipeline.vae_scale_factor)
+        image_size = config.image_size or int(pipeline.unet.config.sample_size) * factor
+        if image_size % factor:
+            raise GeneratorError(
+                f"generator.image-size must be a multiple of {factor} for {config.path!r}, "
+                f"got {image_size}"
+            )
+        text = _encode_prompts(pipeline, prompts, image_size, place)
+        for module in (pipeline.unet, pipeline.vae):
+            module.requires_grad_(False)
+            module.eval()
+            # nn.Module's own method: the library's override warns about modules kept in fp32.
+            torch.nn.Module.to(module, place, torch.float32)
+            torch.nn.Module.to(module, memory_format=torch.channels_last)
+        return cls(
+            unet=pipeline.unet,
+            vae=pipeline.vae,
+            scheduler=pipeline.scheduler,
+            text=text,
+            prompts=prompts,
+            digest=generator_digest(folder),
+            device=place,
+            precision=resolve_precision(config.precision, place),
+            image_size=image_size,
+            factor=factor,
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of class prompts."""
+        return len(self.prompts)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Return ``(c, h, w)`` of one latent."""
+        side = self.image_size // self.factor
+        return int(self.unet.config.in_channels), side, side
+
+    @property
+    def prediction_type(self) -> str:
+        """Return what the UNet predicts: 'epsilon', 'v_prediction' or 'sample'."""
+        return str(self.scheduler.config.prediction_type)
+
+    def new_scheduler(self) -> Any:
+        """Return a fresh scheduler of the checkpoint's own kind; schedulers keep state."""
+        return type(self.scheduler).from_config(self.scheduler.config)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the UNet and the VAE run."""
+        return autocast(self.precision, self.device)
+
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the UNet's prediction, float32 ``(N, c, h, w)``, for prompt ``rows`` (N,)."""
+        with self.autocast():
+            latents = latents.contiguous(memory_format=torch.channels_last)
+            output = self.unet(latents, timesteps, **self.text.arguments(rows), return_dict=False)
+        return output[0].float()  # type: ignore[no-any-return]  # diffusers is untyped here
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return images, float32 ``(N, 3, H, W)`` about [-1, 1], of scaled latents."""
+        scaled = latents / self.vae.config.scaling_factor
+        with self.autocast():
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+            return self.vae.decode(scaled, return_dict=False)[0].float()  # type: ignore[no-any-return]
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Return scaled latents, float32 ``(N, c, h, w)``, of ``(N, 3, H, W)`` in [-1, 1]."""
+        with self.autocast():
+            images = images.contiguous(memory_format=torch.channels_last)
+            output = self.vae.encode(images)
+        # AutoencoderKL returns a distribution (its mode is the noise-free choice), Tiny a tensor.
+        latents = output.latents if hasattr(output, "latents") else output.latent_dist.mode()
+        return latents.float() * self.vae.config.scaling_factor  # type: ignore[no-any-return]
+
+    @contextmanager
+    def adapter(self, folder: Path | None) -> Iterator[None]:
+        """Merge the adapter in ``folder`` (None: frozen); afterwards every bit is as before."""
+        if folder is None:
+            yield
+            return
+        with merged_adapter(self.unet, folder):
+            yield
+
+
+def class_prompts(config: GeneratorConfig, concepts: Sequence[str]) -> tuple[str, ...]:
+    """Return the text prompt of each class."""
+    return tuple(config.prompt.replace("{concept}", concept) for concept in concepts)
+
+
+_local = threading.local()
+
+
+def shared_foundation(
+    config: GeneratorConfig, concepts: Sequence[str], device: torch.device | str = "cpu"
+) -> Foundation:
+    """Return this worker thread's foundation, loading it once for all its virtual clients.
+
+    Per thread, because a client's turn changes the UNet's weights; only the last one is kept.
+    """
+    fields = ("path", "prompt", "precision", "image_size")
+    key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device))
+    if getattr(_local, "key", None) != key:
+        _local.key, _local.foundation = None, None  # free the old one before the new one loads
+        _local.foundation = Foundation.load(config, concepts, device)
+        _local.key = key
+    foundation: Foundation = _local.foundation
+    return foundation
+
+
+def _load_pipeline(folder: Path) -> Any:
+    from diffusers import AutoPipelineForText2Image
+
+    try:
+        with _no_progress_bars():
+            return AutoPipelineForText2Image.from_pretrained(
+                folder, use_safetensors=True, safety_checker=None
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise GeneratorError(
+            f"the generator in {str(folder)!r} cannot be loaded: {error} (it must be a "
+            "text-to-image pipeline with safetensors weights)"
+        ) from error
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = [
+        library
+        for library in (diffusers_logging, transformers_logging)
+        if library.is_progress_bar_enabled()
+    ]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in libraries:
+            library.enable_progress_bar()
+
+
+def _check(pipeline: Any, folder: Path) -> None:
+    parts = [part for part in ("unet", "vae", "scheduler") if getattr(pipeline, part, None) is None]
+    if parts:
+        raise GeneratorError(
+            f"the generator in {str(folder)!r} is a {type(pipeline).__name__} without "
+            f"{' and '.join(parts)}; only latent diffusion models with a UNet are supported"
+        )
+    prediction = pipeline.scheduler.config.get("prediction_type")
+    if prediction not in _PREDICTIONS:
+        raise GeneratorError(
+            f"the scheduler of {str(folder)!r} predicts {prediction!r}; allowed are "
+            f"{', '.join(_PREDICTIONS)}"
+        )
+
+
+def _encode_prompts(
+    pipeline: Any, prompts: Sequence[str], image_size: int, device: torch.device
+) -> TextConditioning:
+    texts = [*prompts, ""]
+    for name in ("text_encoder", "text_encoder_2"):
+        if (encoder := getattr(pipeline, name, None)) is not None:
+            encoder.float()
+    embeddings: list[torch.Tensor] = []
+    pooled: list[torch.Tensor] = []
+    with torch.no_grad():
+        for start in range(0, len(texts), _TEXT_BATCH):
+            encoded = pipeline.encode_prompt(
+                texts[start : start + _TEXT_BATCH],
+                device="cpu",
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
+            embeddings.append(encoded[0].float())
+            if len(encoded) > 2:  # SDXL also returns pooled embeddings
+                pooled.append(encoded[2].float())
+    size = float(image_size)
+    return TextConditioning(
+        torch.cat(embeddings).to(device),
+        torch.cat(pooled).to(device) if pooled else None,
+        torch.tensor([size, size, 0.0, 0.0, size, size], device=device) if pooled else None,
+    )

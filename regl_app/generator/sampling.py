@@ -1,0 +1,139 @@
+"""Images from prompts: one few-step solver loop for every checkpoint and scheduler.
+
+Image i of class c depends on (stream, class, index) alone: each image draws its noise from its
+own generator, so batches can be cut anywhere and a sequence can be extended later.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from regl_app.config import GeneratorConfig
+from regl_app.data.images import to_uint8
+from regl_app.generator.foundation import Foundation
+from regl_app.seeding import torch_generator
+
+Progress = Callable[[int, int], None]
+
+
+@torch.no_grad()
+def sample(
+    foundation: Foundation,
+    labels: Sequence[int] | torch.Tensor,
+    indices: Sequence[int],
+    config: GeneratorConfig,
+    *,
+    stream: int,
+    starts: torch.Tensor | None = None,
+    progress: Progress | None = None,
+) -> torch.Tensor:
+    """Return images, uint8 ``(N, 3, H, W)`` at the generator's size.
+
+    Args:
+        foundation: the model, with the adapter of the moment merged.
+        labels: class of each image, ``(N,)``.
+        indices: place of each image in its class's sequence, ``(N,)``.
+        config: steps, guidance and batch size; ``image_strength`` for ``starts``.
+        stream: seed of the sequences; different clients use different ones.
+        starts: real latents ``(N, c, h, w)`` to start from (img2img); None: pure noise.
+        progress: called with (images done, N) after each batch.
+    """
+    latents = sample_latents(
+        foundation, labels, indices, config, stream=stream, starts=starts, progress=progress
+    )
+    images = [
+        to_uint8(foundation.decode(latents[i : i + config.batch_size])).cpu()
+        for i in range(0, len(latents), config.batch_size)
+    ]
+    size = foundation.image_size
+    return torch.cat(images) if images else torch.empty((0, 3, size, size), dtype=torch.uint8)
+
+
+@torch.no_grad()
+def sample_latents(
+    foundation: Foundation,
+    labels: Sequence[int] | torch.Tensor,
+    indices: Sequence[int],
+    config: GeneratorConfig,
+    *,
+    stream: int,
+    starts: torch.Tensor | None = None,
+    progress: Progress | None = None,
+) -> torch.Tensor:
+    """Return scaled latents, float32 ``(N, c, h, w)``; arguments as for ``sample``."""
+    rows = torch.as_tensor(labels, dtype=torch.int64)
+    batches = []
+    for begin in range(0, len(rows), config.batch_size):
+        part = slice(begin, begin + config.batch_size)
+        noise = _Noise(foundation, rows[part].tolist(), indices[part], stream)
+        start = None if starts is None else starts[part]
+        batches.append(_denoise(foundation, rows[part], noise, config, start))
+        if progress is not None:
+            progress(min(begin + config.batch_size, len(rows)), len(rows))
+    return torch.cat(batches) if batches else torch.empty((0, *foundation.latent_shape))
+
+
+class _Noise:
+    """One generator per image, so that its noise is the same in every batch."""
+
+    def __init__(
+        self, foundation: Foundation, labels: Sequence[int], indices: Sequence[int], stream: int
+    ) -> None:
+        self.generators = [
+            torch_generator(stream, label, index)
+            for label, index in zip(labels, indices, strict=True)
+        ]
+        self.initial = torch.stack(
+            [torch.randn(foundation.latent_shape, generator=g) for g in self.generators]
+        ).to(foundation.device)
+
+
+def _denoise(
+    foundation: Foundation,
+    rows: torch.Tensor,
+    noise: _Noise,
+    config: GeneratorConfig,
+    start: torch.Tensor | None,
+) -> torch.Tensor:
+    scheduler = foundation.new_scheduler()
+    scheduler.set_timesteps(config.steps, device=foundation.device)
+    timesteps = scheduler.timesteps
+    if start is None:
+        latents = noise.initial * scheduler.init_noise_sigma
+    else:
+        order = getattr(scheduler, "order", 1)
+        first = max(config.steps - max(int(config.steps * config.image_strength), 1), 0) * order
+        timesteps = timesteps[first:]
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(first)
+        latents = scheduler.add_noise(
+            start.to(foundation.device), noise.initial, timesteps[:1].repeat(len(rows))
+        )
+    rows = rows.to(foundation.device)
+    guided = config.guidance > 1
+    if guided:
+        rows = torch.cat([rows, torch.full_like(rows, -1)])
+    extra = _step_arguments(scheduler, noise.generators)
+    for timestep in timesteps:
+        scaled = scheduler.scale_model_input(latents, timestep)
+        if guided:
+            scaled = torch.cat([scaled, scaled])
+        prediction = foundation.predict(scaled, timestep, rows)
+        if guided:
+            # Classifier-free guidance: eps = eps(empty) + w * (eps(class) - eps(empty)).
+            told, untold = prediction.chunk(2)
+            prediction = untold + config.guidance * (told - untold)
+        stepped = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)
+        latents = stepped[0].float()
+    result: torch.Tensor = latents
+    return result
+
+
+def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    # Stochastic schedulers (ancestral, SDE, DDPM) draw noise in every step.
+    accepted = inspect.signature(scheduler.step).parameters
+    return {"generator": generators} if "generator" in accepted else {}
