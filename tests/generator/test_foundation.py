@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from regl_app.config import GeneratorConfig
+from regl_app.errors import ConfigError, GeneratorError
+from regl_app.generator.foundation import Foundation, shared_foundation
+from regl_app.generator.precision import resolve_precision
+from regl_app.generator.source import generator_digest, resolve_generator
+
+CONCEPTS = ("the digit zero", "the digit one")
+
+
+@pytest.fixture(scope="module")
+def foundation(second_pipeline: Path) -> Foundation:
+    return Foundation.load(GeneratorConfig(path=str(second_pipeline)), CONCEPTS)
+
+
+def test_shapes_come_from_the_checkpoint(foundation: Foundation) -> None:
+    assert foundation.image_size == 48
+    assert foundation.latent_shape == (4, 24, 24)
+    assert foundation.prediction_type == "epsilon"
+    assert foundation.text.embeddings.shape == (3, 32, 24)  # two classes and the empty prompt
+
+
+def test_prompts_are_told_apart_and_equal_those_of_the_pipeline(
+    foundation: Foundation, second_pipeline: Path
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(second_pipeline)
+    expected, _ = pipeline.encode_prompt("a photo of the digit one", "cpu", 1, False)
+    assert torch.allclose(foundation.text.embeddings[1], expected[0], atol=1e-5)
+    assert not torch.allclose(foundation.text.embeddings[0], expected[0], atol=1e-3)
+
+
+def test_encode_and_decode_keep_the_pipeline_s_scale(foundation: Foundation) -> None:
+    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        latents = foundation.encode(images)
+        expected = foundation.vae.encode(images).latent_dist.mode() * 0.5
+        decoded = foundation.decode(latents)
+    assert torch.allclose(latents, expected, atol=0.05)  # bf16 against fp32
+    assert decoded.shape == (2, 3, 48, 48)
+
+
+def test_weights_are_frozen_fp32(foundation: Foundation) -> None:
+    for module in (foundation.unet, foundation.vae):
+        assert all(p.dtype == torch.float32 and not p.requires_grad for p in module.parameters())
+
+
+def test_one_foundation_per_thread_and_configuration(second_pipeline: Path) -> None:
+    import threading
+
+    config = GeneratorConfig(path=str(second_pipeline))
+    first = shared_foundation(config, CONCEPTS)
+    # The sampler's keys do not load another foundation; the prompts do.
+    assert shared_foundation(config.model_copy(update={"steps": 3}), CONCEPTS) is first
+    others: list[Foundation] = []
+    thread = threading.Thread(target=lambda: others.append(shared_foundation(config, CONCEPTS)))
+    thread.start()
+    thread.join()
+    assert others[0] is not first
+    assert shared_foundation(config, ("a cat", "a dog")) is not first
+
+
+def test_image_size_must_fit_the_vae(second_pipeline: Path) -> None:
+    config = GeneratorConfig(path=str(second_pipeline), image_size=33)
+    with pytest.raises(GeneratorError, match=r"image-size must be a multiple of 2 .* got 33"):
+        Foundation.load(config, CONCEPTS)
+
+
+def test_no_such_generator_is_refused_by_name() -> None:
+    with pytest.raises(GeneratorError, match="'nowhere' is no folder"):
+        resolve_generator("nowhere")
+
+
+def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GeneratorError, match="holds no model_index"):
+        resolve_generator(str(tmp_path))
+
+
+def test_damaged_or_pickled_weights_are_refused(second_pipeline: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(second_pipeline, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(GeneratorError, match="cannot be loaded"):
+        Foundation.load(GeneratorConfig(path=str(folder)), CONCEPTS)
+    weights.rename(weights.with_suffix(".bin"))  # what is no safetensors file is never read
+    with pytest.raises(GeneratorError, match="cannot be loaded"):
+        Foundation.load(GeneratorConfig(path=str(folder)), CONCEPTS)
+
+
+def test_digest_follows_content_not_place(second_pipeline: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(second_pipeline, folder)
+    (folder / "README.md").write_text("a model card is no content")
+    assert generator_digest(folder) == generator_digest(second_pipeline)
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("epsilon", "v_prediction"))
+    assert generator_digest(folder) != generator_digest(second_pipeline)
+
+
+def test_fp16_on_a_processor_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'fp16' needs a GPU"):
+        resolve_precision("fp16", torch.device("cpu"))
+    assert resolve_precision("fp32", torch.device("cpu")) == "fp32"
