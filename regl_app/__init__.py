@@ -1,3 +1,82 @@
-"""Federated learning that generates the data each client lacks: ReGL and FedDPD in one library."""
+"""Federated learning that generates the data each client lacks: ReGL and FedDPD in one library.
+
+The names below are the Python door (docs/api.md); each is imported when first used, so that
+``import regl_app`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regl_app.api import generate_images, make_model, make_synthesizer
+    from regl_app.config import RunConfig
+    from regl_app.data.federation import ClientData, Federation
+    from regl_app.data.images import ImageSet
+    from regl_app.errors import ReglError
+    from regl_app.evaluation.metrics import evaluate
+    from regl_app.generator.foundation import Foundation
+    from regl_app.methods.registry import make_objective
+    from regl_app.report import build_report
+    from regl_app.rundir import RunFolder
+    from regl_app.simulation import run_in_process
+    from regl_app.supplement.plan import client_quotas
+    from regl_app.supplement.synthesizer import Synthesizer
+    from regl_app.training.loop import train_local
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ClientData": "data.federation",
+    "Federation": "data.federation",
+    "Foundation": "generator.foundation",
+    "ImageSet": "data.images",
+    "ReglError": "errors",
+    "RunConfig": "config",
+    "RunFolder": "rundir",
+    "Synthesizer": "supplement.synthesizer",
+    "build_report": "report",
+    "client_quotas": "supplement.plan",
+    "evaluate": "evaluation.metrics",
+    "generate_images": "api",
+    "make_model": "api",
+    "make_objective": "methods.registry",
+    "make_synthesizer": "api",
+    "run_in_process": "simulation",
+    "train_local": "training.loop",
+}
+
+__all__ = [
+    "ClientData",
+    "Federation",
+    "Foundation",
+    "ImageSet",
+    "ReglError",
+    "RunConfig",
+    "RunFolder",
+    "Synthesizer",
+    "__version__",
+    "build_report",
+    "client_quotas",
+    "evaluate",
+    "generate_images",
+    "make_model",
+    "make_objective",
+    "make_synthesizer",
+    "run_in_process",
+    "train_local",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,50 @@
+"""What all commands share: output, log lines, and errors as one clear message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from regl_app.errors import ConfigError, ReglError
+
+out = Console()
+err = Console(stderr=True)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class ReglGroup(TyperGroup):
+    """Prints this package's own errors without a traceback and exits 2 (usage) or 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the sub-command."""
+        try:
+            return super().invoke(ctx)
+        except ReglError as error:
+            err.print(Text(f"Error: {error}", style="bold red"), soft_wrap=True)
+            ctx.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
+
+
+def print_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
+) -> None:
+    """Print a table whose first column is text and whose others are figures."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def print_path(label: str, path: Path) -> None:
+    """Print a path on one line, unbroken, so that it can be copied."""
+    out.print(Text(f"{label}: {path}"), soft_wrap=True)

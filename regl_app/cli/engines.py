@@ -1,0 +1,43 @@
+"""The two ways to run a federation, by name: the real Flower runtime, or its Grid in-process."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regl_app.compare import Engine
+from regl_app.config import RunConfig
+
+
+class EngineName(StrEnum):
+    """Both run the same ServerApp and ClientApp objects."""
+
+    FLWR = "flwr"
+    IN_PROCESS = "in-process"
+
+
+ClientCpus = Annotated[
+    float, typer.Option(min=0.1, help="CPUs per client; with flwr, this many share the cores.")
+]
+ClientGpus = Annotated[
+    float, typer.Option(min=0.0, help="GPU share per client (flwr), e.g. 0.2 for five at a time.")
+]
+
+
+def make_engine(name: EngineName, *, client_cpus: float = 1.0, client_gpus: float = 0.0) -> Engine:
+    """Return the engine called ``name``."""
+
+    def flower(config: RunConfig, clients: int) -> Path:
+        from regl_app.runner import run_flower
+
+        return run_flower(config, clients=clients, client_cpus=client_cpus, client_gpus=client_gpus)
+
+    def in_process(config: RunConfig, clients: int) -> Path:
+        from regl_app.simulation import run_in_process
+
+        return run_in_process(config, clients=clients)
+
+    return flower if name is EngineName.FLWR else in_process

@@ -1,0 +1,56 @@
+"""``regl generate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regl_app.cli.console import print_path
+from regl_app.cli.settings import ConfigFile, Settings, resolve
+from regl_app.errors import ConfigError
+from regl_app.progress import setup_logging
+
+
+def generate(
+    settings: Settings = None,
+    classes: Annotated[str, typer.Option(help="Comma-separated names; '' = all classes.")] = "",
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images per class.")] = 8,
+    out: Annotated[Path, typer.Option(help="PNG of the grid.")] = Path("grid.png"),
+    adapter: Annotated[
+        Path | None,
+        typer.Option(help="LoRA folder, e.g. below a run's adapters/.", show_default=False),
+    ] = None,
+    scale: Annotated[int, typer.Option(min=1, help="Screen pixels per image pixel.")] = 2,
+    config: ConfigFile = None,
+) -> None:
+    """Draw a class grid with the generator: one row per class.
+
+    Example: [bold]regl generate --classes 0,3 -n 8 generator.guidance=3[/bold]
+    """
+    resolved = resolve(settings, config)
+    setup_logging()
+    from regl_app.api import generate_images
+    from regl_app.cli.pictures import save_grid
+    from regl_app.data.source import load_source
+
+    names = load_source(resolved.data).class_names
+    chosen = pick(classes, names)
+    images = generate_images(resolved, chosen, count, adapter=adapter)
+    save_grid(images, [names[index] for index in chosen], out, scale=scale)
+    print_path("grid", out)
+
+
+def pick(text: str, names: Sequence[str]) -> list[int]:
+    """Return the indices of comma-separated class names, all for an empty text.
+
+    Raises:
+        ConfigError: a name is not among ``names``.
+    """
+    wanted = [part.strip() for part in text.split(",") if part.strip()] or list(names)
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ConfigError(f"--classes {unknown[0]!r} is not one of {', '.join(names)}")
+    return [names.index(name) for name in wanted]

@@ -1,0 +1,71 @@
+"""``regl partition``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from regl_app.cli.console import out as console
+from regl_app.cli.console import print_path, print_table
+from regl_app.cli.settings import Clients, ConfigFile, Settings, resolve
+
+
+def partition(
+    settings: Settings = None,
+    clients: Clients = 10,
+    config: ConfigFile = None,
+    out: Annotated[Path, typer.Option(help="PNG of the heat map.")] = Path("partition.png"),
+) -> None:
+    """Show who would hold what, without training: statistics and a heat map.
+
+    Example: [bold]regl partition partition.beta=0.01 --clients 10[/bold]
+    """
+    resolved = resolve(settings, config)
+    from regl_app.cli.pictures import save_heatmap
+    from regl_app.data.federation import Federation
+
+    federation = Federation.load(resolved, clients)
+    counts = federation.counts()
+    share = counts.sum(axis=0) / max(1, counts.sum())
+    names = federation.source.class_names
+    rows = []
+    for client, row in enumerate(counts):
+        total = int(row.sum())
+        own = row / max(1, total)
+        rows.append(
+            [
+                str(client),
+                str(total),
+                str(len(federation.client(client).test)),
+                str(int((row > 0).sum())),
+                f"{names[int(row.argmax())]} ({own.max():.0%})" if total else "-",
+                # Total variation distance to the federation's labels: 0 = same mix, 1 = disjoint.
+                f"{0.5 * float(np.abs(own - share).sum()):.2f}" if total else "-",
+            ]
+        )
+    print_table(["client", "train", "test", "classes", "largest class", "skew"], rows)
+    if federation.num_classes <= 20:
+        cells = [[str(k), *(str(n) if n else "." for n in row)] for k, row in enumerate(counts)]
+        print_table(["client", *names], cells, title="Training images per class")
+    console.print(
+        f"{federation.source.name}: {int(counts.sum())} training images of "
+        f"{federation.num_classes} classes, {len(federation.source.test)} global test images. "
+        "Skew: total variation distance to the federation's label mix."
+    )
+    title = f"{federation.source.name}, {_scheme(resolved.partition.scheme, resolved.partition)}"
+    save_heatmap(counts, federation.source.class_names, out, title=title)
+    print_path("heat map", out)
+
+
+def _scheme(scheme: str, config: object) -> str:
+    parameter = {
+        "dirichlet": "beta",
+        "pathological": "classes_per_client",
+        "shard": "shards_per_client",
+    }.get(scheme)
+    if parameter is None:
+        return scheme
+    return f"{scheme} {parameter.replace('_', ' ')} {getattr(config, parameter)}"

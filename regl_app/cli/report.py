@@ -1,0 +1,28 @@
+"""``regl report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regl_app.cli.console import print_path
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file; default: in the run's folder, or runs/report.html."),
+    ] = None,
+) -> None:
+    """Rebuild a run's report.html, or lay several runs side by side in one file.
+
+    Example: [bold]regl report runs/fedavg-digits-s0 runs/regl-digits-s0 --out both.html[/bold]
+    """
+    from regl_app.report import build_report
+
+    if out is None:
+        out = (runs[0] if len(runs) == 1 else runs[0].parent) / "report.html"
+    print_path("report", build_report(runs, out))

@@ -1,0 +1,102 @@
+"""From ``key=value`` arguments and configuration files to a run configuration."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regl_app.config import RunConfig, Scalar, flat_fields
+from regl_app.errors import ConfigError
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Keys of docs/configuration.md, such as method=regl partition.beta=0.01.",
+        show_default=False,
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML or JSON of keys, or a run folder's config.json to repeat; KEY=VALUE win.",
+        show_default=False,
+    ),
+]
+Clients = Annotated[int, typer.Option("--clients", "-n", min=1, help="Number of clients.")]
+
+
+def resolve(
+    settings: Sequence[str] | None,
+    config_file: Path | None = None,
+    base: Mapping[str, Scalar] | None = None,
+) -> RunConfig:
+    """Return the configuration of ``base``, then the file's keys, then ``key=value`` settings.
+
+    Raises:
+        ConfigError: a setting, the file or the result is not valid.
+    """
+    flat = dict(base or {})
+    if config_file is not None:
+        flat |= RunConfig.from_any(_read(config_file)).to_flat()
+        return RunConfig.from_flat(flat).updated(parse_settings(settings or ()))
+    return RunConfig.from_flat(flat | parse_settings(settings or ()))
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:
+    """Return ``key=value`` texts as typed values; the types are those of the keys.
+
+    A value that does not fit its key's type stays a text, which the configuration then refuses
+    with its own words.
+
+    Raises:
+        ConfigError: an argument has no ``=``, or a key is given twice.
+    """
+    types = {key: field.annotation for key, field in flat_fields(RunConfig)}
+    flat: dict[str, Scalar] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"expected KEY=VALUE such as partition.beta=0.1, got {setting!r} "
+                "(no spaces around '=')"
+            )
+        if key in flat:
+            raise ConfigError(f"{key} is given twice: {flat[key]!r} and {text!r}")
+        flat[key] = _typed(text, types.get(key))
+    return flat
+
+
+def _typed(text: str, kind: Any) -> Scalar:
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind in (int, float):
+        try:
+            return int(text) if kind is int else float(text)
+        except ValueError:
+            return text
+    # Quotes as in Flower's `-c "method='regl'"` are taken as meant.
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config {path}: must hold a table of keys")
+    # A run folder's config.json keeps the keys beside a description of the machine.
+    keys = content.get("config", content)
+    if not isinstance(keys, dict):
+        raise ConfigError(f"--config {path}: 'config' must be a table of keys")
+    return keys

@@ -1,0 +1,284 @@
+"""Methods x seeds: which runs are missing, what the finished ones show, how sure that is.
+
+Nothing here knows an engine: a run is whatever ``Engine`` makes a run folder of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from regl_app.config import RunConfig, Scalar
+from regl_app.errors import ConfigError, ReglError, RunError
+from regl_app.files import write_json, write_text
+from regl_app.workdir import with_absolute_paths
+
+TARGET_ACCURACY = 0.9
+
+# Keys that change where and how results are written, not what they are.
+_IRRELEVANT = {"name", "out-dir", "cache-dir", "tensorboard", "report", "share-diagnostics"}
+
+_logger = logging.getLogger("regl")
+
+Engine = Callable[[RunConfig, int], Path]
+"""Runs a configuration with so many clients; returns the finished run's folder."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one finished run showed. Accuracies and F1 in [0, 1]; ``personalized`` is the last
+    round's mean over clients; ``rounds_to_target`` is None where 90 % was never reached."""
+
+    method: str
+    seed: int
+    digest: str
+    folder: str
+    rounds: int
+    accuracy: float
+    best_accuracy: float
+    macro_f1: float
+    personalized: float | None
+    rounds_to_target: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean of ``count`` values and the half width of its 95 % t-interval (None for one value)."""
+
+    mean: float
+    half_width: float | None
+    count: int
+
+    def text(self, scale: float = 1.0, digits: int = 3) -> str:
+        """Return ``mean ± half width``, both times ``scale``."""
+        mean = f"{self.mean * scale:.{digits}f}"
+        if self.half_width is None:
+            return mean
+        return f"{mean} ± {self.half_width * scale:.{digits}f}"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return mean and 95 % Student t-interval of independent ``values`` (at least one).
+
+    Half width: ``t(0.975, n - 1) s / sqrt(n)`` with the sample standard deviation s.
+    """
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count == 1:
+        return Interval(mean, None, 1)
+    from scipy.special import stdtrit
+
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    return Interval(mean, float(stdtrit(count - 1, 0.975)) * math.sqrt(variance / count), count)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All finished runs of a comparison and what became of the others."""
+
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    clients: int
+    outcomes: tuple[Outcome, ...]
+    failures: tuple[str, ...]
+
+    def of(self, method: str) -> list[Outcome]:
+        """Return the finished runs of ``method``, by seed."""
+        found = [outcome for outcome in self.outcomes if outcome.method == method]
+        return sorted(found, key=lambda outcome: outcome.seed)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows: one row per method, accuracies in percent."""
+        target = f"rounds to {TARGET_ACCURACY:.0%}"
+        header = ["method", "global accuracy %", "personalized accuracy %", target, "runs", "s/run"]
+        return header, [self._row(method) for method in self.methods]
+
+    def _row(self, method: str) -> list[str]:
+        runs = self.of(method)
+        if not runs:
+            return [method, *["-"] * 3, f"0/{len(self.seeds)}", "-"]
+        personalized = [run.personalized for run in runs if run.personalized is not None]
+        reached = [run.rounds_to_target for run in runs if run.rounds_to_target is not None]
+        rounds = interval(reached).text(digits=1) if reached else f"> {max(r.rounds for r in runs)}"
+        if reached and len(reached) < len(runs):
+            rounds += f" (reached by {len(reached)}/{len(runs)})"
+        return [
+            method,
+            interval([run.accuracy for run in runs]).text(100, 1),
+            interval(personalized).text(100, 1) if personalized else "-",
+            rounds,
+            f"{len(runs)}/{len(self.seeds)}",
+            f"{interval([run.seconds for run in runs]).mean:.0f}",
+        ]
+
+    def differences(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows: final accuracy of the row's method minus the column's, points.
+
+        Paired by seed: runs of one seed share the split and the initial model, so the interval of
+        the differences is the one to judge by, not whether two methods' intervals overlap.
+        """
+        rows = []
+        for index, method in enumerate(self.methods[1:], start=1):
+            cells = [self._difference(method, other) for other in self.methods[:index]]
+            rows.append([method, *cells, *[""] * (len(self.methods) - 1 - index)])
+        return ["difference in points", *(f"- {name}" for name in self.methods[:-1])], rows
+
+    def _difference(self, method: str, other: str) -> str:
+        base = {run.seed: run.accuracy for run in self.of(other)}
+        pairs = [run.accuracy - base[run.seed] for run in self.of(method) if run.seed in base]
+        return interval(pairs).text(100, 1) if pairs else "-"
+
+    def to_markdown(self) -> str:
+        """Return both tables, with what the figures mean."""
+        parts = [markdown_table(*self.table())]
+        if len(self.seeds) > 1:
+            parts.append(
+                f"Mean ± half width of the 95 % t-interval, {len(self.seeds)} seeds. Differences "
+                "of final global accuracy, row minus column, are paired by seed:"
+            )
+        if len(self.methods) > 1:
+            parts.append(markdown_table(*self.differences()))
+        parts += [f"Failed: {failure}" for failure in self.failures]
+        return "\n\n".join(parts) + "\n"
+
+    def to_json(self) -> dict[str, object]:
+        """Return everything as plain JSON values."""
+        return asdict(self)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a GitHub table."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def configurations(
+    base: Mapping[str, Scalar], methods: Sequence[str], seeds: Sequence[int], *, vary_data: bool
+) -> Iterator[RunConfig]:
+    """Yield one configuration per seed and method; seeds outermost, so early tables are fair.
+
+    ``vary_data`` lets ``data.seed`` follow the seed: the interval then covers the split as well.
+
+    Raises:
+        ConfigError: nothing to run, something twice, or a configuration is invalid.
+    """
+    for name, values in (("method", methods), ("seed", seeds)):
+        if not values or len(set(values)) < len(values):
+            raise ConfigError(f"comparison needs each {name} once, got {list(values)}")
+    for seed in seeds:
+        for method in methods:
+            own: dict[str, Scalar] = {"method": method, "seed": seed, "name": f"{method}-s{seed}"}
+            if vary_data:
+                own["data.seed"] = seed
+            yield RunConfig.from_flat({**base, **own})
+
+
+def digest(config: RunConfig, clients: int) -> str:
+    """Return what identifies a result: a hash of all keys that can change it."""
+    relevant = {key: value for key, value in config.to_flat().items() if key not in _IRRELEVANT}
+    text = json.dumps([relevant, clients], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """Return what the finished run in ``folder`` showed.
+
+    Raises:
+        RunError: the run is not finished or its files cannot be read.
+    """
+    from regl_app.rundir import RunFolder
+
+    run = RunFolder.open(folder)
+    result, history, facts = run.read_result(), run.read_history(), run.read_facts()
+    if result is None or result.status != "finished" or not history:
+        why = (result and result.error) or "it has not ended"
+        raise RunError(f"{folder}: not a finished run: {why}")
+    config = run.read_config()
+    accuracies = {record.round: record.metrics.accuracy for record in history}
+    personalized = [record.personalized.mean for record in history if record.personalized]
+    return Outcome(
+        method=config.method,
+        seed=config.seed,
+        digest=digest(config, facts.num_clients if facts else 0),
+        folder=str(folder),
+        rounds=config.rounds,
+        accuracy=history[-1].metrics.accuracy,
+        best_accuracy=max(accuracies.values()),
+        macro_f1=history[-1].metrics.macro_f1,
+        personalized=personalized[-1] if personalized else None,
+        rounds_to_target=next(
+            (number for number, value in accuracies.items() if value >= TARGET_ACCURACY), None
+        ),
+        seconds=result.seconds,
+    )
+
+
+def finished_runs(out_dir: Path) -> dict[str, Outcome]:
+    """Return the finished runs below ``out_dir`` by digest; unfinished ones are passed over."""
+    found = {}
+    for path in sorted(out_dir.glob("*/result.json")):
+        try:
+            outcome = read_outcome(path.parent)
+        except RunError as error:
+            _logger.info("passed over: %s", error)
+        else:
+            found[outcome.digest] = outcome
+    return found
+
+
+def compare(
+    base: Mapping[str, Scalar],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    clients: int,
+    out_dir: Path,
+    engine: Engine,
+    vary_data: bool = False,
+) -> Comparison:
+    """Run what is missing of methods x seeds in ``out_dir`` and return all of it.
+
+    A run that fails is reported and does not stop the others; comparison.json is written after
+    every run, so that an interrupted comparison goes on where it was.
+
+    Raises:
+        ConfigError: any of the configurations is invalid; nothing has run then.
+    """
+    planned = list(configurations(base, methods, seeds, vary_data=vary_data))
+    # Absolute as in a run folder's config.json: the digests must agree.
+    configs = [with_absolute_paths(c.updated({"out-dir": str(out_dir)})) for c in planned]
+    known = finished_runs(out_dir)
+    outcomes: list[Outcome] = []
+    failures: list[str] = []
+    started, ran = time.monotonic(), 0
+    missing = sum(digest(config, clients) not in known for config in configs)
+    for config in configs:
+        outcome = known.get(digest(config, clients))
+        if outcome is None:
+            try:
+                outcome = read_outcome(engine(config, clients))
+            except ReglError as error:
+                failures.append(f"{config.name}: {error}")
+                _logger.error("%s failed: %s", config.name, error)
+            ran += 1
+            left = (time.monotonic() - started) / ran * (missing - ran)
+            remaining = f"{ran} of {missing} runs, about {left / 60:.0f} min left"
+        else:
+            remaining = "already there"
+        if outcome is not None:
+            outcomes.append(outcome)
+            accuracy = f"{outcome.accuracy:.1%}"
+            _logger.info("%s: global accuracy %s (%s)", config.name, accuracy, remaining)
+        comparison = Comparison(
+            tuple(methods), tuple(seeds), clients, tuple(outcomes), tuple(failures)
+        )
+        write_json(out_dir / "comparison.json", comparison.to_json())
+        write_text(out_dir / "comparison.md", comparison.to_markdown())
+    return comparison

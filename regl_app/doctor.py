@@ -1,0 +1,169 @@
+"""What this machine has of what a run needs, found without starting one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from regl_app.config import RunConfig
+from regl_app.errors import ReglError
+
+# Flower's managed local SuperLink listens there unless the variable says otherwise.
+SUPERLINK_PORT = 39091
+SUPERLINK_PORT_VARIABLE = "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"
+
+FREE_DISK_GB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; ``fail`` keeps the run from starting, ``note`` is worth knowing."""
+
+    topic: str
+    status: Literal["ok", "note", "fail"]
+    detail: str
+    remedy: str = ""
+
+
+def examine(config: RunConfig) -> list[Finding]:
+    """Return what was found for a run of ``config``, in reading order."""
+    return [
+        *_python(),
+        *_packages(),
+        *_device(config),
+        *_data(config),
+        *_generator(config),
+        *_folders(config),
+        *_flower(),
+    ]
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("Python", "ok", f"{platform.python_version()} ({sys.executable})")
+
+
+def _packages() -> Iterator[Finding]:
+    try:
+        lines = requires("regl-app") or []
+        found = [f"regl-app {version('regl-app')}"]
+    except PackageNotFoundError:
+        yield Finding("packages", "fail", "regl-app is not installed", "pip install -e .")
+        return
+    missing = []
+    for requirement in map(Requirement, lines):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            present = version(requirement.name)
+        except PackageNotFoundError:
+            missing.append(f"{requirement} (not installed)")
+            continue
+        if not requirement.specifier.contains(present, prereleases=True):
+            missing.append(f"{requirement} (found {present})")
+        elif requirement.name in {"flwr", "torch", "diffusers", "peft"}:
+            found.append(f"{requirement.name} {present}")
+    if missing:
+        remedy = "pip install -c constraints.txt -e ."
+        yield Finding("packages", "fail", "; ".join(missing), remedy)
+    else:
+        yield Finding("packages", "ok", ", ".join(found))
+
+
+def _device(config: RunConfig) -> Iterator[Finding]:
+    import torch
+
+    from regl_app.training.precision import fast_bf16
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    bf16 = "fast bf16" if fast_bf16("cpu") else "no fast bf16"
+    yield Finding(
+        "processor", "ok", f"{cores} cores, {bf16}; {config.threads} thread(s) per client"
+    )
+    count = torch.cuda.device_count()
+    if count:
+        names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
+        yield Finding("GPU", "ok", f"{count}: {names}")
+    elif config.device.startswith("cuda"):
+        yield Finding("GPU", "fail", f"device={config.device!r}, no CUDA device", "device=auto")
+    else:
+        yield Finding("GPU", "ok", "none; the CPU is used")
+
+
+def _data(config: RunConfig) -> Iterator[Finding]:
+    from regl_app.data.source import load_source
+
+    try:
+        source = load_source(config.data)
+    except ReglError as error:
+        yield Finding("data", "fail", str(error), "see data.* in docs/configuration.md")
+        return
+    channels, height, width = source.train.shape
+    yield Finding(
+        "data",
+        "ok",
+        f"{source.name}: {len(source.train)} training and {len(source.test)} test images, "
+        f"{source.num_classes} classes, {channels}x{height}x{width}",
+    )
+
+
+def _generator(config: RunConfig) -> Iterator[Finding]:
+    from regl_app.generator.source import resolve_generator
+
+    path = config.generator.path
+    if not config.uses_generator:
+        yield Finding("generator", "ok", f"not needed by method={config.method!r}")
+        return
+    if path != "bundled" and not Path(path).expanduser().exists():
+        detail = f"{path!r} is no folder: a hub id, fetched when first used"
+        yield Finding("generator", "note", detail)
+        return
+    try:
+        folder = resolve_generator(path)
+    except ReglError as error:
+        yield Finding("generator", "fail", str(error), "generator.path=bundled")
+        return
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    yield Finding("generator", "ok", f"{path}, {size / 1e6:.1f} MB ({folder})")
+
+
+def _folders(config: RunConfig) -> Iterator[Finding]:
+    from regl_app.workdir import cache_dir, with_absolute_paths
+
+    out = Path(with_absolute_paths(config).out_dir)
+    for topic, folder in (("run folders", out), ("cache", cache_dir(config))):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free / 1e9
+        detail = f"{folder}, {free:.0f} GB free"
+        if not os.access(existing, os.W_OK):
+            yield Finding(topic, "fail", f"{folder} is not writable", "out-dir=..., cache-dir=...")
+        elif free < FREE_DISK_GB:
+            yield Finding(topic, "note", detail, f"keep {FREE_DISK_GB:.0f} GB free")
+        else:
+            yield Finding(topic, "ok", detail)
+
+
+def _flower() -> Iterator[Finding]:
+    port = int(os.environ.get(SUPERLINK_PORT_VARIABLE, SUPERLINK_PORT))
+    home = os.environ.get("FLWR_HOME", str(Path.home() / ".flwr"))
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        taken = probe.connect_ex(("127.0.0.1", port)) == 0
+    if taken:
+        yield Finding(
+            "Flower",
+            "note",
+            f"port {port} is taken: a local SuperLink is up (maybe another user's) and is used",
+            f"another one: {SUPERLINK_PORT_VARIABLE}=<port> and FLWR_HOME=<folder>",
+        )
+    else:
+        yield Finding("Flower", "ok", f"port {port} is free for the local SuperLink, home {home}")

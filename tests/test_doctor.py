@@ -1,0 +1,95 @@
+"""What ``regl doctor`` finds, and when it says no."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from regl_app.config import RunConfig, Scalar
+from regl_app.doctor import SUPERLINK_PORT_VARIABLE, Finding, examine
+
+
+@pytest.fixture(autouse=True)
+def free_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv(SUPERLINK_PORT_VARIABLE, str(probe.getsockname()[1]))
+    monkeypatch.chdir(tmp_path)
+
+
+def found(topic: str, flat: dict[str, Scalar] | None = None) -> Finding:
+    config = RunConfig.from_flat({"method": "fedavg", "cache-dir": "cache", **(flat or {})})
+    (finding,) = [finding for finding in examine(config) if finding.topic == topic]
+    return finding
+
+
+def test_a_sound_machine_has_nothing_that_fails() -> None:
+    config = RunConfig.from_flat({"method": "fedavg", "cache-dir": "cache"})
+    findings = examine(config)
+    assert [finding for finding in findings if finding.status == "fail"] == []
+    assert {"Python", "packages", "processor", "data", "Flower"} <= {f.topic for f in findings}
+
+
+def test_the_bundled_generator_is_found_whole() -> None:
+    finding = found("generator", {"method": "regl"})
+    assert finding.status == "ok"
+    assert "bundled" in finding.detail
+
+
+def test_a_method_without_generator_needs_none() -> None:
+    assert "not needed" in found("generator").detail
+
+
+def test_absent_data_is_named_with_a_remedy(tmp_path: Path) -> None:
+    finding = found("data", {"data.source": "mnist", "data.path": str(tmp_path / "none")})
+    assert finding.status == "fail"
+    assert str(tmp_path / "none") in finding.detail
+    assert finding.remedy
+
+
+def test_a_folder_that_is_no_pipeline_fails(tmp_path: Path) -> None:
+    finding = found("generator", {"method": "regl", "generator.path": str(tmp_path)})
+    assert finding.status == "fail"
+    assert "model_index.json" in finding.detail
+
+
+def test_a_hub_id_is_not_fetched() -> None:
+    finding = found("generator", {"method": "regl", "generator.path": "nobody/nothing"})
+    assert finding.status == "note"
+    assert "nobody/nothing" in finding.detail
+
+
+def test_a_taken_port_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        monkeypatch.setenv(SUPERLINK_PORT_VARIABLE, str(port))
+        finding = found("Flower")
+    assert finding.status == "note"
+    assert str(port) in finding.detail
+
+
+def test_a_missing_gpu_that_is_asked_for_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert found("GPU", {"device": "cuda:1"}).status == "fail"
+    assert found("GPU").status == "ok"
+
+
+def test_a_package_out_of_bounds_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "regl_app.doctor.requires",
+        lambda _: ["torch>=999", "no-such-package>=1", 'other>=1; extra == "test"'],
+    )
+    finding = found("packages")
+    assert finding.status == "fail"
+    assert "torch>=999 (found" in finding.detail
+    assert "no-such-package>=1 (not installed)" in finding.detail
+    assert "other" not in finding.detail
+
+
+def test_a_folder_nobody_may_write_to_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert found("run folders").status == "fail"
