@@ -1,1 +1,8 @@
-"""The Flower ClientApp."""
+"""The Flower ClientApp: what one hospital, phone or site does."""
+
+from pathlib import Path
+
+from regl_app.workdir import enter_bundle
+
+# Flower imports this before it starts Ray: see regl_app.workdir.
+enter_bundle(Path(__file__).resolve().parent.parent)

@@ -1,1 +1,8 @@
-"""The Flower ServerApp."""
+"""The Flower ServerApp: rounds, aggregation, evaluation and what is kept of them."""
+
+from pathlib import Path
+
+from regl_app.workdir import enter_bundle
+
+# ServerApp and ClientApp are imported by two threads, either first: see regl_app.workdir.
+enter_bundle(Path(__file__).resolve().parent.parent)

@@ -1,0 +1,26 @@
+"""The device a run uses."""
+
+from __future__ import annotations
+
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.errors import ConfigError
+
+
+def resolve_device(config: RunConfig) -> torch.device:
+    """Return the device of ``config``; 'auto' is the GPU where there is one.
+
+    Raises:
+        ConfigError: a GPU is asked for that is not there.
+    """
+    found = torch.cuda.device_count()
+    if config.device == "auto":
+        return torch.device("cuda" if found else "cpu")
+    device = torch.device(config.device)
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise ConfigError(
+            f"device must be one of this machine's {found} CUDA devices or 'cpu', "
+            f"got {config.device!r} (try 'auto')"
+        )
+    return device

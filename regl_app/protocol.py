@@ -1,0 +1,434 @@
+"""What server and clients say to each other: typed messages <-> Flower records.
+
+The only module that knows record and key names. Our own fields travel in one ConfigRecord
+``regl`` beside Flower's usual ``arrays``, ``metrics`` and ``config``, so that a wrapping strategy
+can take them out and hand the rest on to any Flower strategy. Everything is checked where it is
+written and again where it is read: a message that passes can be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from regl_app.config import RunConfig
+from regl_app.data.images import Counts
+from regl_app.errors import ProtocolError
+
+VERSION = 1
+ARRAYS, METRICS, OURS = "arrays", "metrics", "regl"
+NUM_EXAMPLES = "num-examples"
+
+Weights = Mapping[str, torch.Tensor]
+Fact = bool | int | float | str
+_T = TypeVar("_T", bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What both ends must share: code and configuration, as digests."""
+
+    code_hash: str
+    config_digest: str
+
+    def _write(self, record: ConfigRecord) -> None:
+        record["version"] = VERSION
+        record["code-hash"] = self.code_hash
+        record["config-digest"] = self.config_digest
+
+    def check(self, record: ConfigRecord) -> None:
+        """Raise :class:`ProtocolError` if the sender of ``record`` runs something else."""
+        version = _get(record, "version", int)
+        if version != VERSION:
+            raise ProtocolError(f"version must be {VERSION}, got {version} (update this node)")
+        for key, mine, remedy in (
+            ("code-hash", self.code_hash, "install the same version, or restart the SuperLink"),
+            ("config-digest", self.config_digest, "give both the same run configuration"),
+        ):
+            seen = _get(record, key, str)
+            if seen != mine:
+                raise ProtocolError(f"{key} must be {mine!r}, got {seen!r} ({remedy})")
+
+
+def config_digest(config: RunConfig) -> str:
+    """Return a short hex digest of all keys of ``config``."""
+    text = json.dumps(config.to_flat(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A client introduces itself: which partition it holds; its labels only if they are shared."""
+
+    partition_id: int
+    num_partitions: int
+    real_counts: Counts | None = None
+
+    def to_content(self) -> RecordDict:
+        """Return the reply's content."""
+        record = ConfigRecord(
+            {"partition-id": self.partition_id, "num-partitions": self.num_partitions}
+        )
+        _put_counts(record, "real-counts", self.real_counts)
+        return RecordDict({OURS: record})
+
+    @classmethod
+    def read(cls, content: RecordDict, num_classes: int) -> Hello:
+        """Return the checked message.
+
+        Raises:
+            ProtocolError: names the key, what was expected and what came.
+        """
+        record = _ours(content)
+        total = _at_least(record, "num-partitions", 1)
+        partition_id = _at_least(record, "partition-id", 0)
+        if partition_id >= total:
+            raise ProtocolError(
+                f"partition-id must be < num-partitions={total}, got {partition_id}"
+            )
+        return cls(partition_id, total, _counts(record, "real-counts", num_classes))
+
+
+@dataclass(frozen=True)
+class TrainInstruction:
+    """The server's order for one round; ``quotas`` (C,) is None where the client plans itself."""
+
+    round: int
+    run_dir: str = ""
+    quotas: Counts | None = None
+
+    def to_record(self, envelope: Envelope) -> ConfigRecord:
+        """Return our record, to stand beside the inner strategy's arrays and config."""
+        record = ConfigRecord({"round": self.round, "run-dir": self.run_dir})
+        envelope._write(record)
+        _put_counts(record, "quotas", self.quotas)
+        return record
+
+    @classmethod
+    def read(cls, content: RecordDict, expected: Envelope, num_classes: int) -> TrainInstruction:
+        """Return the checked order.
+
+        Raises:
+            ProtocolError: other code or configuration, or a field is missing or malformed.
+        """
+        record = _ours(content)
+        expected.check(record)
+        quotas = _counts(record, "quotas", num_classes)
+        return cls(_at_least(record, "round", 1), _get(record, "run-dir", str), quotas)
+
+
+@dataclass(frozen=True)
+class TrainReply:
+    """What a client sends after its round.
+
+    ``weights`` is None for a client without images: it takes no part in the average.
+    ``num_examples`` counts real and synthetic images trained on, the weight in FedAvg.
+    ``held`` (C,) are its quotas, which the server needs to plan on (policy ``discrepancy``);
+    ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
+    private. ``facts`` are numbers and texts for the run's history.
+    """
+
+    partition_id: int
+    round: int
+    num_examples: int
+    real_images: int
+    loss: float
+    weights: Weights | None
+    discrepancy: npt.NDArray[np.float64] | None = None
+    held: Counts | None = None
+    real_counts: Counts | None = None
+    synthetic_counts: Counts | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    def to_content(self) -> RecordDict:
+        """Return the reply's content.
+
+        Raises:
+            ProtocolError: the client's own result is not fit to be sent (e.g. it diverged).
+        """
+        _check_numbers(self.num_examples, self.loss, self.weights is None)
+        record = ConfigRecord(
+            {
+                "partition-id": self.partition_id,
+                "round": self.round,
+                "real-images": self.real_images,
+            }
+        )
+        if self.discrepancy is not None:
+            record["discrepancy"] = [float(value) for value in self.discrepancy]
+        _put_counts(record, "held", self.held)
+        _put_counts(record, "real-counts", self.real_counts)
+        _put_counts(record, "synthetic-counts", self.synthetic_counts)
+        for prefix, table in (("seconds.", self.seconds), ("facts.", self.facts)):
+            for key, value in table.items():
+                record[prefix + key] = value
+        metrics = MetricRecord({NUM_EXAMPLES: self.num_examples, "loss": self.loss})
+        content = RecordDict({OURS: record, METRICS: metrics})
+        if self.weights is not None:
+            _check_finite(self.weights)
+            content[ARRAYS] = weights_to_record(self.weights)
+        return content
+
+    @classmethod
+    def read(
+        cls, content: RecordDict, *, server_round: int, template: Weights, num_classes: int
+    ) -> TrainReply:
+        """Return the checked reply to the order of ``server_round``.
+
+        Raises:
+            ProtocolError: names the key, what was expected and what came.
+        """
+        record = _ours(content)
+        metrics = _metrics(content)
+        num_examples, loss = _number(metrics, NUM_EXAMPLES), _number(metrics, "loss")
+        if not isinstance(num_examples, int):
+            raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number, got {num_examples!r}")
+        arrays = content.array_records
+        _check_numbers(num_examples, loss, not arrays)
+        if arrays and set(arrays) != {ARRAYS}:
+            raise ProtocolError(f"the only ArrayRecord must be {ARRAYS!r}, got {sorted(arrays)}")
+        if (seen := _at_least(record, "round", 1)) != server_round:
+            raise ProtocolError(f"round must be {server_round}, got {seen} (a late reply)")
+        return cls(
+            partition_id=_at_least(record, "partition-id", 0),
+            round=server_round,
+            num_examples=num_examples,
+            real_images=_at_least(record, "real-images", 0),
+            loss=loss,
+            weights=weights_from_record(arrays[ARRAYS], template) if arrays else None,
+            discrepancy=_discrepancy(record, num_classes),
+            held=_counts(record, "held", num_classes),
+            real_counts=_counts(record, "real-counts", num_classes),
+            synthetic_counts=_counts(record, "synthetic-counts", num_classes),
+            seconds={k: _seconds(k, v) for k, v in _table(record, "seconds.").items()},
+            facts={k: _fact(k, v) for k, v in _table(record, "facts.").items()},
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateReply:
+    """The global model on a client's own test set; all zero where that is empty."""
+
+    partition_id: int
+    round: int
+    num_examples: int
+    accuracy: float = 0.0
+    macro_f1: float = 0.0
+    loss: float = 0.0
+
+    def to_content(self) -> RecordDict:
+        """Return the reply's content."""
+        values = {"accuracy": self.accuracy, "macro-f1": self.macro_f1, "loss": self.loss}
+        return RecordDict(
+            {
+                OURS: ConfigRecord({"partition-id": self.partition_id, "round": self.round}),
+                METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples, **values}),
+            }
+        )
+
+    @classmethod
+    def read(cls, content: RecordDict, *, server_round: int) -> EvaluateReply:
+        """Return the checked reply.
+
+        Raises:
+            ProtocolError: names the key, what was expected and what came.
+        """
+        record, metrics = _ours(content), _metrics(content)
+        if (seen := _at_least(record, "round", 1)) != server_round:
+            raise ProtocolError(f"round must be {server_round}, got {seen} (a late reply)")
+        values = {key: _number(metrics, key) for key in ("accuracy", "macro-f1", "loss")}
+        for key in ("accuracy", "macro-f1"):
+            if not 0 <= values[key] <= 1:
+                raise ProtocolError(f"{key} must be between 0 and 1, got {values[key]}")
+        examples = _number(metrics, NUM_EXAMPLES)
+        if not isinstance(examples, int) or examples < 0:
+            raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number >= 0, got {examples!r}")
+        partition_id = _at_least(record, "partition-id", 0)
+        return cls(partition_id, server_round, examples, *map(float, values.values()))
+
+
+def order_record(server_round: int, envelope: Envelope) -> ConfigRecord:
+    """Return our record of an order that needs no more than a round: hello (0) and evaluate."""
+    record = ConfigRecord({"round": server_round})
+    envelope._write(record)
+    return record
+
+
+def read_order(content: RecordDict, expected: Envelope) -> int:
+    """Return the round of a hello or evaluate order, sent by the same code and configuration.
+
+    Raises:
+        ProtocolError: see :meth:`Envelope.check`.
+    """
+    record = _ours(content)
+    expected.check(record)
+    return _at_least(record, "round", 0)
+
+
+def weights_to_record(weights: Weights) -> ArrayRecord:
+    """Return a model's state as Flower arrays."""
+    return ArrayRecord({key: value.detach().cpu() for key, value in weights.items()})
+
+
+def weights_from_record(record: ArrayRecord, template: Weights) -> dict[str, torch.Tensor]:
+    """Return the arrays as a state of the same names, shapes and types as ``template``.
+
+    Raises:
+        ProtocolError: they differ, cannot be decoded, or are not finite.
+    """
+    if set(record) != set(template):
+        odd = sorted(set(record) ^ set(template))
+        raise ProtocolError(f"{ARRAYS} must hold the model's {len(template)} arrays; differ: {odd}")
+    weights = {}
+    for key, wanted in template.items():
+        try:
+            array = record[key].numpy()
+        except (ValueError, TypeError, EOFError, OSError) as error:
+            raise ProtocolError(f"{ARRAYS}[{key!r}] cannot be decoded: {error}") from error
+        expected = (tuple(wanted.shape), str(wanted.dtype).removeprefix("torch."))
+        if (array.shape, str(array.dtype)) != expected:
+            raise ProtocolError(
+                f"{ARRAYS}[{key!r}] must be {expected[1]} {expected[0]}, "
+                f"got {array.dtype} {array.shape}"
+            )
+        weights[key] = torch.from_numpy(array)
+    _check_finite(weights)
+    return weights
+
+
+def arrays_of(content: RecordDict) -> ArrayRecord:
+    """Return the model in an order from the server.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    arrays = content.array_records.get(ARRAYS)
+    if arrays is None:
+        raise ProtocolError(f"an ArrayRecord {ARRAYS!r} is missing, got {sorted(content)}")
+    return arrays
+
+
+def without_ours(content: RecordDict) -> RecordDict:
+    """Return ``content`` as an inner strategy expects it: our record taken out."""
+    return RecordDict({key: record for key, record in content.items() if key != OURS})
+
+
+def count_bytes(content: RecordDict) -> int:
+    """Return the size of a message's content in bytes (payload, without Flower's headers)."""
+    return sum(record.count_bytes() for record in content.values())
+
+
+def _ours(content: RecordDict) -> ConfigRecord:
+    record = content.config_records.get(OURS)
+    if record is None:
+        raise ProtocolError(f"a ConfigRecord {OURS!r} is missing, got {sorted(content)}")
+    return record
+
+
+def _metrics(content: RecordDict) -> MetricRecord:
+    if set(content.metric_records) != {METRICS}:
+        raise ProtocolError(
+            f"the only MetricRecord must be {METRICS!r}, got {sorted(content.metric_records)}"
+        )
+    return content.metric_records[METRICS]
+
+
+def _get(record: ConfigRecord, key: str, kind: type[_T]) -> _T:
+    value = record.get(key)
+    if type(value) is not kind:
+        raise ProtocolError(f"{key} must be a {kind.__name__}, got {value!r}")
+    return value
+
+
+def _at_least(record: ConfigRecord, key: str, least: int) -> int:
+    value = _get(record, key, int)
+    if value < least:
+        raise ProtocolError(f"{key} must be >= {least}, got {value}")
+    return value
+
+
+def _number(metrics: MetricRecord, key: str) -> int | float:
+    value = metrics.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ProtocolError(f"{key} must be a finite number, got {value!r}")
+    return value
+
+
+def _put_counts(record: ConfigRecord, key: str, counts: Counts | None) -> None:
+    if counts is not None:
+        record[key] = [int(value) for value in counts]
+
+
+def _counts(record: ConfigRecord, key: str, num_classes: int) -> Counts | None:
+    values = record.get(key)
+    if values is None:
+        return None
+    if (
+        not isinstance(values, list)
+        or len(values) != num_classes
+        or any(type(value) is not int or value < 0 for value in values)
+    ):
+        raise ProtocolError(f"{key} must be {num_classes} whole numbers >= 0, got {values!r}")
+    return np.array(values, dtype=np.int64)
+
+
+def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float64] | None:
+    values = record.get("discrepancy")
+    if values is None:
+        return None
+    if (
+        not isinstance(values, list)
+        or len(values) != num_classes
+        or any(type(value) is not float or not -1 <= value <= 1 for value in values)
+    ):
+        raise ProtocolError(f"discrepancy must be {num_classes} numbers in [-1, 1], got {values!r}")
+    return np.array(values, dtype=np.float64)
+
+
+def _table(record: ConfigRecord, prefix: str) -> dict[str, object]:
+    return {key[len(prefix) :]: value for key, value in record.items() if key.startswith(prefix)}
+
+
+def _seconds(key: str, value: object) -> float:
+    if not isinstance(value, float) or not (math.isfinite(value) and value >= 0):
+        raise ProtocolError(f"seconds.{key} must be a finite number >= 0, got {value!r}")
+    return value
+
+
+def _fact(key: str, value: object) -> Fact:
+    if not isinstance(value, bool | int | float | str) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise ProtocolError(f"facts.{key} must be a text or a finite number, got {value!r}")
+    return value
+
+
+def _check_numbers(num_examples: int, loss: float, without_weights: bool) -> None:
+    if num_examples < 0:
+        raise ProtocolError(f"{NUM_EXAMPLES} must be >= 0, got {num_examples}")
+    if not math.isfinite(loss):
+        raise ProtocolError(f"loss must be finite, got {loss} (training diverged: lower train.lr)")
+    if (num_examples == 0) != without_weights:
+        raise ProtocolError(
+            f"{NUM_EXAMPLES}={num_examples} contradicts a reply "
+            f"with{'out' if without_weights else ''} {ARRAYS}"
+        )
+
+
+def _check_finite(weights: Weights) -> None:
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ProtocolError(
+                f"{ARRAYS}[{key!r}] must be finite, got NaN or infinity "
+                "(training diverged: lower train.lr)"
+            )

@@ -1,0 +1,184 @@
+"""A federation inside this process: Flower's apps on a ``Grid`` of threads, without Ray.
+
+Runs the very ServerApp and ClientApp objects that ``flwr run`` runs and gives the same history,
+without its 20 seconds of start-up: for comparisons, tests and notebooks. It relies on Flower's
+internal task identity, hence the upper bound on flwr in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import os
+import time
+import traceback
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.app.error import Error
+from flwr.clientapp import ClientApp
+from flwr.common.constant import (
+    NUM_PARTITIONS_KEY,
+    PARTITION_ID_KEY,
+    SUPERLINK_NODE_ID,
+    ErrorCode,
+)
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.object_ref import load_app
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from regl_app.config import RunConfig, Scalar
+from regl_app.errors import RunError
+
+SERVER_APP = "server_app.main:app"
+CLIENT_APP = "client_app.main:app"
+RUN_FOLDER_STATE = "regl.run-folder"
+"""ConfigRecord of the ServerApp's state whose key ``path`` tells where the run wrote."""
+
+_run_numbers = itertools.count(1)
+
+
+class InProcessGrid(Grid):
+    """A Flower ``Grid`` whose nodes are contexts in this process, served by worker threads."""
+
+    def __init__(
+        self, client_app: ClientApp, num_nodes: int, run_config: dict[str, Scalar], workers: int
+    ) -> None:
+        self._app = client_app
+        self._run = Run.create_empty(next(_run_numbers))
+        self._numbers = itertools.count(1)
+        # Node ids say nothing about partitions, as in the real runtime.
+        self._contexts = {
+            1000 + partition_id: Context(
+                run_id=self._run.run_id,
+                node_id=1000 + partition_id,
+                node_config={PARTITION_ID_KEY: partition_id, NUM_PARTITIONS_KEY: num_nodes},
+                state=RecordDict(),
+                run_config=dict(run_config),
+            )
+            for partition_id in range(num_nodes)
+        }
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="client")
+        self._pending: dict[str, Future[Message]] = {}
+
+    def close(self) -> None:
+        """Stop the worker threads; orders not begun are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def set_run(self, run: Run) -> None:
+        """Set the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """Return the run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a new order to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of all nodes."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand orders to the worker threads; return the orders' ids."""
+        ids = []
+        for message in messages:
+            message_id = f"order-{next(self._numbers)}"
+            message.metadata.__dict__["_message_id"] = message_id
+            self._pending[message_id] = self._pool.submit(self._serve, message)
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that are there, each once."""
+        done = [key for key in message_ids if key in self._pending and self._pending[key].done()]
+        return [self._pending.pop(key).result() for key in done]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Return the replies that arrive within ``timeout`` seconds."""
+        open_ids = set(self.push_messages(messages))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while open_ids:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            wait([self._pending[key] for key in open_ids], left, FIRST_COMPLETED)
+            arrived = list(self.pull_messages(open_ids))
+            open_ids -= {reply.metadata.reply_to_message_id for reply in arrived}
+            replies += arrived
+        return replies
+
+    def _serve(self, order: Message) -> Message:
+        try:
+            # A copy, as if it had travelled (cheap: the arrays' bytes are shared).
+            order = copy.deepcopy(order)
+            reply = self._app(order, self._contexts[order.metadata.dst_node_id])
+        except Exception as error:  # as in Flower: a client's exception is its reply
+            logging.getLogger("regl").debug("%s", traceback.format_exc())
+            failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
+            reply = Message(failure, reply_to=order)
+        number = next(self._numbers)
+        reply.metadata.__dict__["_message_id"] = f"reply-{number}"
+        return reply
+
+
+def run_in_process(
+    config: RunConfig,
+    *,
+    clients: int,
+    server_app: ServerApp | None = None,
+    client_app: ClientApp | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Run ``config`` with ``clients`` virtual clients on ``workers`` threads; return its folder.
+
+    Without ``server_app`` or ``client_app`` the project's own are loaded. ``workers`` defaults
+    to one per processor, since each client uses ``config.threads``. The result does not depend on
+    it. One run at a time per process.
+
+    Raises:
+        ReglError: the run failed.
+    """
+    root = Path(__file__).resolve().parent.parent
+    server = server_app or load_app(SERVER_APP, RunError, root)
+    client = client_app or load_app(CLIENT_APP, RunError, root)
+    workers = workers or max(1, _processors() // config.threads)
+    flat = config.to_flat()
+    grid = InProcessGrid(client, clients, flat, min(workers, clients))
+    TaskIdentity.run_id, TaskIdentity.task_id = grid.run.run_id, 0
+    TaskIdentity.node_id = SUPERLINK_NODE_ID
+    context = Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(flat))
+    threads, flower = torch.get_num_threads(), logging.getLogger("flwr")
+    level = flower.level
+    flower.setLevel(logging.WARNING)  # its lines per round say less than ours
+    try:
+        server(grid, context)
+    finally:
+        grid.close()
+        flower.setLevel(level)
+        torch.set_num_threads(threads)
+    return Path(str(context.state.config_records[RUN_FOLDER_STATE]["path"]))
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,74 @@
+"""Where relative paths of a run point to, whatever Flower makes the working directory.
+
+In a Flower simulation the app runs from an unpacked bundle, and Ray workers put their working
+directory ahead of that bundle on ``sys.path``: started next to another app they would import that
+app's ``client_app``. So both apps' packages call :func:`enter_bundle` when they are imported,
+which happens before Ray starts; the directory left behind is what relative paths refer to.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from regl_app.config import RunConfig, Scalar
+
+START_DIR = "REGL_START_DIR"
+
+_lock = threading.Lock()
+
+
+def enter_bundle(root: Path) -> None:
+    """Make the bundle at ``root`` the working directory of a Flower simulation process.
+
+    The directory left is kept in the environment, which Ray's workers inherit. Any other
+    process (deployment, in-process engine, tests) is left as it is. ServerApp and ClientApp are
+    imported by two threads: the second call does nothing.
+    """
+    if "flwr-simulation" not in Path(sys.argv[0]).name:
+        return
+    with _lock:
+        if START_DIR not in os.environ:
+            os.environ[START_DIR] = str(Path.cwd())
+        os.chdir(root)
+
+
+def start_dir() -> Path:
+    """Return the directory that a run's relative paths refer to.
+
+    That is where ``regl run`` was called; for a plain ``flwr run`` it is where the SuperLink
+    that executes the run was started, since Flower tells an app nothing else.
+    """
+    return Path(os.environ.get(START_DIR) or Path.cwd())
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return ``config`` with its local paths absolute; 'bundled' and hub ids stay as they are."""
+    base = start_dir()
+    changes: dict[str, Scalar] = {"out-dir": str(_absolute(base, config.out_dir))}
+    if config.cache_dir:
+        changes["cache-dir"] = str(_absolute(base, config.cache_dir))
+    # A hub id looks like a relative path: it is one only if it exists.
+    if config.data.path and (config.data.source != "hub" or _exists(base, config.data.path)):
+        changes["data.path"] = str(_absolute(base, config.data.path))
+    if config.generator.path != "bundled" and _exists(base, config.generator.path):
+        changes["generator.path"] = str(_absolute(base, config.generator.path))
+    return config.updated(changes)
+
+
+def cache_dir(config: RunConfig) -> Path:
+    """Return the folder of adapters and images that runs share: ``cache-dir`` or the user's."""
+    if config.cache_dir:
+        return _absolute(start_dir(), config.cache_dir)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "regl"
+
+
+def _absolute(base: Path, path: str) -> Path:
+    return base / Path(path).expanduser()
+
+
+def _exists(base: Path, path: str) -> bool:
+    return _absolute(base, path).exists()

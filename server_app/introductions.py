@@ -1,0 +1,90 @@
+"""Before the first round: who is there, with which partition, and with the same code?"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from regl_app.config import ServerConfig
+from regl_app.errors import RunError
+from regl_app.progress import LOGGER
+from regl_app.protocol import OURS, Envelope, Hello, order_record
+from server_app.inbox import open_replies
+
+_POLL_SECONDS = 0.5
+
+_logger = logging.getLogger(LOGGER)
+
+
+@dataclass(frozen=True)
+class Introductions:
+    """The clients that can take part: by partition, and which node holds which."""
+
+    clients: Mapping[int, Hello]
+    partitions: Mapping[int, int]
+    num_partitions: int
+
+    def counts(self) -> list[list[int] | None] | None:
+        """Return the clients' label histograms, K x C; None if none are shared."""
+        rows: list[list[int] | None] = [None] * self.num_partitions
+        for partition_id, hello in self.clients.items():
+            if hello.real_counts is not None:
+                rows[partition_id] = hello.real_counts.tolist()
+        return rows if any(row is not None for row in rows) else None
+
+
+def introduce(
+    grid: Grid, config: ServerConfig, envelope: Envelope, num_classes: int
+) -> Introductions:
+    """Ask every node which partition it holds; refuse those with other code or configuration.
+
+    Raises:
+        RunError: too few nodes connect in time or can be used, or they disagree on their number.
+    """
+    nodes = wait_for_nodes(grid, config.min_nodes, config.timeout)
+    content = RecordDict({OURS: order_record(0, envelope)})
+    orders = [Message(content, node_id, MessageType.QUERY) for node_id in nodes]
+    replies = list(grid.send_and_receive(orders, timeout=config.timeout))
+    partitions: dict[int, int] = {}
+    inbox = open_replies(
+        orders, replies, lambda reply: Hello.read(reply, num_classes), partitions, "hello"
+    )
+    totals = {hello.num_partitions for hello in inbox.replies.values()}
+    if len(inbox.replies) < config.min_nodes or not totals:
+        raise RunError(
+            f"{len(inbox.replies)} of {len(nodes)} nodes can take part, the run needs "
+            f"server.min-nodes={config.min_nodes}"
+            + "".join(f"\n  {failure}" for failure in inbox.failures[:20])
+        )
+    if len(totals) > 1:
+        raise RunError(f"all nodes must have the same num-partitions, got {sorted(totals)}")
+    return Introductions(inbox.replies, partitions, totals.pop())
+
+
+def wait_for_nodes(grid: Grid, at_least: int, timeout: float) -> list[int]:
+    """Return the nodes' ids, ascending, once there are enough and no more arrive.
+
+    A simulation registers its nodes one by one while the ServerApp already runs.
+
+    Raises:
+        RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    nodes = sorted(grid.get_node_ids())
+    while True:
+        time.sleep(_POLL_SECONDS)
+        before, nodes = nodes, sorted(grid.get_node_ids())
+        if len(nodes) >= at_least and nodes == before:
+            return nodes
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"{len(nodes)} nodes connected within server.timeout={timeout:g} s, the run "
+                f"needs server.min-nodes={at_least}"
+            )
+        if len(nodes) != len(before):
+            _logger.info("%d nodes connected, waiting for %d", len(nodes), at_least)

@@ -1,0 +1,192 @@
+"""The server's part: send the model out, average what comes back, measure, plan, keep."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import torch
+from flwr.app import ConfigRecord, Context
+from flwr.serverapp import Grid, ServerApp
+
+from regl_app.codehash import own_code_hash
+from regl_app.config import RunConfig
+from regl_app.data.federation import Federation
+from regl_app.data.source import load_source
+from regl_app.devices import resolve_device
+from regl_app.evaluation.metrics import evaluate
+from regl_app.models.build import build_model
+from regl_app.progress import RUN_FOLDER_LINE, format_seconds, setup_logging
+from regl_app.protocol import Envelope, config_digest, weights_from_record, weights_to_record
+from regl_app.records import FederationFacts, RoundRecord, RunResult
+from regl_app.rundir import RunFolder
+from regl_app.simulation import RUN_FOLDER_STATE
+from regl_app.workdir import with_absolute_paths
+from server_app.closing import keep_features, make_report
+from server_app.history import Round, round_record
+from server_app.introductions import introduce
+from server_app.strategies import make_strategy
+from server_app.strategy import SupplementStrategy
+from server_app.tracking import Tracker
+
+app = ServerApp()
+
+_logger = logging.getLogger("regl")
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the configured federation; raises, so that the run fails, if nothing was learned."""
+    setup_logging()
+    started = time.monotonic()
+    config = RunConfig.from_flat(context.run_config)
+    torch.set_num_threads(config.threads)
+    folder = RunFolder.create(config, Path(with_absolute_paths(config).out_dir))
+    context.state[RUN_FOLDER_STATE] = ConfigRecord({"path": str(folder.path)})
+    _logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
+    try:
+        last = federate(grid, config, folder)
+    except BaseException as error:
+        seconds = time.monotonic() - started
+        folder.write_result(RunResult(status="failed", seconds=seconds, error=str(error)))
+        raise
+    seconds = time.monotonic() - started
+    folder.write_result(RunResult(status="finished", seconds=seconds))
+    if config.report:
+        make_report(folder)
+    _logger.info("finished in %s: %s", format_seconds(seconds), _scores(last))
+
+
+def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
+    """Train for ``config.rounds`` rounds and return the last one's record.
+
+    Raises:
+        ReglError: too few clients can be used, or a round brought nothing.
+    """
+    envelope = Envelope(own_code_hash(), config_digest(config))
+    local = with_absolute_paths(config)
+    device = resolve_device(config)
+    num_classes = load_source(local.data).num_classes
+    clients = introduce(grid, config.server, envelope, num_classes)
+    source = Federation.load(local, clients.num_partitions).source
+    facts = FederationFacts(
+        class_names=list(source.class_names),
+        concepts=list(source.concepts),
+        num_clients=clients.num_partitions,
+        train_counts=clients.counts(),
+        test_images=len(source.test),
+    )
+    folder.write_facts(facts)
+    _announce(config, facts)
+
+    channels, side, _ = source.test.shape
+    model = build_model(config.model, num_classes, channels, side, config.seed).to(device)
+    strategy = SupplementStrategy(
+        make_strategy(config.server),
+        config,
+        template={key: value.cpu() for key, value in model.state_dict().items()},
+        num_classes=num_classes,
+        envelope=envelope,
+        partitions=clients.partitions,
+        num_partitions=clients.num_partitions,
+        run_dir=str(folder.path.resolve()),
+    )
+    with Tracker(folder.path, enabled=config.tensorboard) as tracker:
+        untrained = evaluate(model, source.test, num_classes, device)
+        record = round_record(Round(0, untrained), clients.num_partitions)
+        folder.append_round(record)
+        for number in range(1, config.rounds + 1):
+            watch = Stopwatch()
+            # Every client supplements, trains and probes; the strategy averages and plans.
+            arrays = weights_to_record(model.state_dict())
+            orders = strategy.configure_train(number, arrays, ConfigRecord(), grid)
+            replies = list(grid.send_and_receive(orders, timeout=config.server.timeout))
+            watch.lap("wait_train")
+            arrays, _ = strategy.aggregate_train(number, replies)
+            model.load_state_dict(weights_from_record(arrays, model.state_dict()))
+            watch.lap("aggregate")
+
+            # The new global model, on the server's test set and on the clients' own.
+            metrics = evaluate(model, source.test, num_classes, device)
+            watch.lap("evaluate")
+            evaluated = None
+            if _personalized_due(number, config):
+                orders = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
+                replies = list(grid.send_and_receive(orders, timeout=config.server.timeout))
+                strategy.aggregate_evaluate(number, replies)
+                evaluated = strategy.evaluated
+                watch.lap("wait_personalized")
+
+            folder.checkpoint(number, model.state_dict())
+            result = Round(number, metrics, strategy.trained, evaluated, watch.laps, watch.total())
+            record = round_record(result, clients.num_partitions)
+            folder.append_round(record)
+            tracker.add(record)
+            _report(record, config.rounds)
+    folder.save_model(model.state_dict())
+    keep_features(folder, model, source.test, strategy.trained.replies, device)
+    return record
+
+
+class Stopwatch:
+    """Seconds per phase of a round."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._started = self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """End the phase called ``name``."""
+        now = time.monotonic()
+        self.laps[name], self._last = now - self._last, now
+
+    def total(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self._started
+
+
+def _personalized_due(number: int, config: RunConfig) -> bool:
+    every = config.server.personalized_every
+    return number == config.rounds or (every > 0 and number % every == 0)
+
+
+def _announce(config: RunConfig, facts: FederationFacts) -> None:
+    plan = (
+        f"supplement {config.supplement.policy} from the {config.supplement.adapter} generator"
+        if config.uses_generator
+        else "no supplement"
+    )
+    known = [sum(row) for row in facts.train_counts or [] if row is not None]
+    images = f"{sum(known)} training images, " if known else ""
+    _logger.info(
+        "%s: %d clients, %d classes, %s%d test images; %s; %d rounds",
+        config.method,
+        facts.num_clients,
+        len(facts.class_names),
+        images,
+        facts.test_images,
+        plan,
+        config.rounds,
+    )
+
+
+def _report(record: RoundRecord, rounds: int) -> None:
+    # A round's length, not the mean: the first one also adapts the generators.
+    left = record.seconds.wall * (rounds - record.round)
+    refused = f"; {len(record.failures)} failures" if record.failures else ""
+    eta = f"; about {format_seconds(left)} left" if left else ""
+    _logger.info(
+        "round %d/%d: %s, %.1f s%s%s",
+        record.round,
+        rounds,
+        _scores(record),
+        record.seconds.wall,
+        refused,
+        eta,
+    )
+
+
+def _scores(record: RoundRecord) -> str:
+    own = f", on clients' own tests {record.personalized.mean:.1%}" if record.personalized else ""
+    return f"global accuracy {record.metrics.accuracy:.1%}{own}"

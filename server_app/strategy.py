@@ -1,0 +1,205 @@
+"""Discrepancy-driven supplement around any Flower strategy, as Flower's DP wrappers are built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from regl_app.config import RunConfig
+from regl_app.data.images import Counts
+from regl_app.errors import ProtocolError, RunError
+from regl_app.protocol import (
+    OURS,
+    Envelope,
+    EvaluateReply,
+    TrainInstruction,
+    TrainReply,
+    Weights,
+    order_record,
+    without_ours,
+)
+from regl_app.seeding import numpy_generator
+from regl_app.supplement.plan import server_quotas
+from server_app.inbox import Inbox, open_replies
+
+
+class SupplementStrategy(Strategy):
+    """Plans each client's synthetic images and guards the strategy that averages the models.
+
+    Each round it tells every client its quotas, checks the replies, gathers the discrepancy
+    vectors (K x C), allocates the next quotas, and hands models and metrics, sorted by partition,
+    on to ``inner``. ``trained`` and ``evaluated`` hold the last phase's replies.
+
+    Args:
+        inner: the Flower strategy that aggregates; it must use every node it is offered.
+        config: the run.
+        template: a model state with the names, shapes and types that all others must have.
+        num_classes: C.
+        envelope: code and configuration that clients must share.
+        partitions: node id -> partition, as introduced.
+        num_partitions: K.
+        run_dir: the run folder, for clients on the same machine.
+    """
+
+    trained: Inbox[TrainReply]
+    evaluated: Inbox[EvaluateReply]
+
+    def __init__(
+        self,
+        inner: Strategy,
+        config: RunConfig,
+        *,
+        template: Weights,
+        num_classes: int,
+        envelope: Envelope,
+        partitions: Mapping[int, int],
+        num_partitions: int,
+        run_dir: str = "",
+    ) -> None:
+        self.inner = inner
+        self._config = config
+        self._template = template
+        self._num_classes = num_classes
+        self._envelope = envelope
+        self._partitions = dict(partitions)
+        self._num_partitions = num_partitions
+        self._run_dir = run_dir
+        self._quotas: dict[int, Counts] = {}
+        self._orders: list[Message] = []
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the inner strategy's orders to this round's clients, each with its quotas."""
+        orders = self.inner.configure_train(server_round, arrays, config, grid)
+        self._orders = self._sampled(server_round, list(orders))
+        for order in self._orders:
+            partition_id = self._partitions.get(order.metadata.dst_node_id, -1)
+            ours = TrainInstruction(server_round, self._run_dir, self._quotas.get(partition_id))
+            _add(order, ours.to_record(self._envelope))
+        return self._orders
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord, MetricRecord | None]:
+        """Return the new global model from the usable replies, and plan the next quotas.
+
+        Raises:
+            RunError: fewer than ``server.min-replies`` are usable, or the average is not finite.
+        """
+        self.trained = open_replies(
+            self._orders, replies, lambda content: self._read(content, server_round),
+            self._partitions, "train",
+        )  # fmt: skip
+        usable = [key for key, reply in self.trained.replies.items() if reply.num_examples > 0]
+        if len(usable) < self._config.server.min_replies:
+            raise RunError(
+                f"round {server_round}: {len(usable)} of {len(self._orders)} train replies were "
+                f"usable, the run needs server.min-replies={self._config.server.min_replies}"
+                + "".join(f"\n  {failure}" for failure in self.trained.failures[:20])
+            )
+        self._plan(server_round + 1)
+        # A client without images has nothing to average: the inner strategy never sees it.
+        messages = [self.trained.messages[key] for key in usable]
+        for message in messages:
+            message.content = without_ours(message.content)
+        averaged, metrics = self.inner.aggregate_train(server_round, messages)
+        return self._checked(server_round, averaged), metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the inner strategy's orders, every client being asked."""
+        self._orders = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
+        for order in self._orders:
+            _add(order, order_record(server_round, self._envelope))
+        return self._orders
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Return the inner strategy's average of the usable replies' metrics, if there are any."""
+        self.evaluated = open_replies(
+            self._orders, replies,
+            lambda content: EvaluateReply.read(content, server_round=server_round),
+            self._partitions, "evaluate",
+        )  # fmt: skip
+        messages = [
+            self.evaluated.messages[key]
+            for key, reply in self.evaluated.replies.items()
+            if reply.num_examples > 0
+        ]
+        for message in messages:
+            message.content = without_ours(message.content)
+        return self.inner.aggregate_evaluate(server_round, messages) if messages else None
+
+    def summary(self) -> None:
+        """Log the inner strategy's settings."""
+        self.inner.summary()
+
+    def _read(self, content: RecordDict, server_round: int) -> TrainReply:
+        reply = TrainReply.read(
+            content,
+            server_round=server_round,
+            template=self._template,
+            num_classes=self._num_classes,
+        )
+        if reply.partition_id >= self._num_partitions:
+            raise ProtocolError(
+                f"partition-id must be < {self._num_partitions}, got {reply.partition_id}"
+            )
+        return reply
+
+    def _plan(self, next_round: int) -> None:
+        """Allocate the next quotas from D (FedDPD); a client that failed keeps its old ones."""
+        if self._config.supplement.policy != "discrepancy":
+            return
+        for partition_id, reply in self.trained.replies.items():
+            if reply.discrepancy is not None and reply.held is not None:
+                self._quotas[partition_id] = server_quotas(
+                    self._config.supplement,
+                    reply.held,
+                    reply.discrepancy,
+                    reply.real_images,
+                    next_round,
+                )
+
+    def _sampled(self, server_round: int, orders: list[Message]) -> list[Message]:
+        """Return the orders of this round's clients, by partition: node ids are random."""
+
+        def rank(order: Message) -> tuple[int, int]:
+            node_id = order.metadata.dst_node_id
+            return self._partitions.get(node_id, len(orders) + 1_000_000), node_id
+
+        orders = sorted(orders, key=rank)
+        wanted = max(
+            self._config.server.min_nodes, round(self._config.server.fraction * len(orders))
+        )
+        if wanted >= len(orders):
+            return orders
+        rng = numpy_generator(self._config.seed, "clients", server_round)
+        return [orders[index] for index in sorted(rng.permutation(len(orders))[:wanted])]
+
+    def _checked(self, server_round: int, averaged: ArrayRecord | None) -> ArrayRecord:
+        if averaged is None:
+            raise RunError(f"round {server_round}: {type(self.inner).__name__} returned no model")
+        arrays = {}
+        for key, value in self._template.items():
+            # Some of Flower's strategies return float64 where float32 went in.
+            array = np.asarray(averaged[key].numpy(), dtype=value.numpy().dtype)
+            if not np.isfinite(array).all():
+                raise RunError(
+                    f"round {server_round}: the aggregated model is not finite in {key!r} "
+                    f"(server.strategy={self._config.server.strategy!r}; lower train.lr)"
+                )
+            arrays[key] = Array(array)
+        return ArrayRecord(arrays)
+
+
+def _add(order: Message, ours: ConfigRecord) -> None:
+    # The inner strategy gives all its orders one shared content.
+    order.content = RecordDict({**order.content, OURS: ours})
