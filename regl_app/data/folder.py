@@ -42,7 +42,7 @@ def load_folder(config: DataConfig) -> Source:
             raise DataError(f"{root / 'test'} has classes that train/ lacks: {', '.join(extra)}")
         train, test = images, _read(root / "test", names, config.image_size)
         channels = max(train.shape[0], test.shape[0])
-        train, test = _with_channels(train, channels), _with_channels(test, channels)
+        train, test = train.with_channels(channels), test.with_channels(channels)
     else:
         train, test = split_off_test(images, config)
     return Source(root.name, train, test, names, tuple(map(concept, names)))
@@ -73,7 +73,3 @@ def _read(root: Path, names: tuple[str, ...], size: int) -> ImageSet:
         )
     images = decode_images(((str(file), file) for file in files), size)
     return ImageSet(images, torch.tensor(labels, dtype=torch.int64))
-
-
-def _with_channels(images: ImageSet, channels: int) -> ImageSet:
-    return ImageSet(images.images.expand(-1, channels, -1, -1).contiguous(), images.labels)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from regl_app.config import DataConfig
 from regl_app.data.concepts import concept
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
-from regl_app.data.source import Source, split_off_test
+from regl_app.data.source import Source, Split, capped_indices, split_off_test
+from regl_app.data.stratified import Labels
 from regl_app.errors import DataError
 
 _IMAGE_COLUMNS = ("image", "img")
@@ -32,17 +35,15 @@ def load_hub(config: DataConfig) -> Source:
         raise DataError(f"data.path={config.path!r} has splits {sorted(splits)}, needs 'train'")
     image_column, label_column = _columns(splits["train"], config.path)
     names = _class_names(splits["train"], label_column)
-    train = _read(splits["train"], image_column, label_column, names, config)
+    reader = _Reader(config, image_column, label_column, names)
     test_split = next((name for name in _TEST_SPLITS if name in splits), None)
     if test_split is None:
-        train, test = split_off_test(train, config)
+        train, test = split_off_test(reader.read(splits["train"]), config)
     else:
-        test = _read(splits[test_split], image_column, label_column, names, config)
+        train = reader.read(splits["train"], "train")
+        test = reader.read(splits[test_split], "test")
         channels = max(train.shape[0], test.shape[0])
-        train, test = (
-            ImageSet(part.images.expand(-1, channels, -1, -1).contiguous(), part.labels)
-            for part in (train, test)
-        )
+        train, test = train.with_channels(channels), test.with_channels(channels)
     return Source(Path(config.path).name, train, test, names, tuple(map(concept, names)))
 
 
@@ -106,27 +107,44 @@ def _class_names(split: Any, column: str) -> tuple[str, ...]:
     return tuple(str(value) for value in sorted(split.unique(column)))
 
 
-def _read(
-    split: Any, image_column: str, label_column: str, names: tuple[str, ...], config: DataConfig
-) -> ImageSet:
-    import datasets
+@dataclass(frozen=True)
+class _Reader:
+    """Turns rows of one data set into images and labels."""
 
-    values = split[label_column]
-    if isinstance(split.features[label_column], datasets.ClassLabel):
-        labels = [int(value) for value in values]
-    else:
-        index = {name: position for position, name in enumerate(names)}
-        labels = [index.get(str(value), -1) for value in values]
-    if labels and not 0 <= min(labels) <= max(labels) < len(names):
-        raise DataError(
-            f"data.path={config.path!r} has rows without a label or with one that the training "
-            f"split lacks (column {label_column!r}); remove those rows"
+    config: DataConfig
+    image_column: str
+    label_column: str
+    class_names: tuple[str, ...]
+
+    def read(self, split: Any, cap: Split | None = None) -> ImageSet:
+        """Return the rows of ``split``, capped before they are decoded."""
+        import datasets
+
+        labels = self._labels(split)
+        undecoded = split.cast_column(self.image_column, datasets.Image(decode=False))
+        if cap is not None:
+            rows = capped_indices(labels, self.config, cap)
+            labels, undecoded = labels[rows], undecoded.select(rows)
+        files = (
+            (f"{self.config.path}, row {row}", cell["bytes"] or Path(cell["path"]))
+            for row, cell in enumerate(undecoded[self.image_column])
         )
-    undecoded = split.cast_column(image_column, datasets.Image(decode=False))[image_column]
-    files = (
-        (f"{config.path}, row {row}", cell["bytes"] or Path(cell["path"]))
-        for row, cell in enumerate(undecoded)
-    )
-    return ImageSet(
-        decode_images(files, config.image_size), torch.tensor(labels, dtype=torch.int64)
-    )
+        return ImageSet(
+            decode_images(files, self.config.image_size), torch.tensor(labels, dtype=torch.int64)
+        )
+
+    def _labels(self, split: Any) -> Labels:
+        import datasets
+
+        values = split[self.label_column]
+        if isinstance(split.features[self.label_column], datasets.ClassLabel):
+            labels = np.asarray(values, dtype=np.int64)
+        else:
+            index = {name: position for position, name in enumerate(self.class_names)}
+            labels = np.array([index.get(str(value), -1) for value in values], dtype=np.int64)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):
+            raise DataError(
+                f"data.path={self.config.path!r} has rows without a label or with one that the "
+                f"training split lacks (column {self.label_column!r}); remove those rows"
+            )
+        return labels

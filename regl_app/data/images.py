@@ -48,6 +48,12 @@ class ImageSet:
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return type(self)(self.images[chosen], self.labels[chosen])
 
+    def with_channels(self, channels: int) -> Self:
+        """Return the set with ``channels`` channels: a gray image is repeated."""
+        if self.shape[0] == channels:
+            return self
+        return type(self)(self.images.expand(-1, channels, -1, -1).contiguous(), self.labels)
+
     def counts(self, num_classes: int) -> Counts:
         """Return the number of images per class, ``(num_classes,)`` int64."""
         return np.bincount(self.labels.numpy(), minlength=num_classes).astype(np.int64)

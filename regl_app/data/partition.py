@@ -14,18 +14,16 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from regl_app.config import PartitionConfig
-from regl_app.data.stratified import Indices
+from regl_app.data.stratified import Indices, Labels
 from regl_app.errors import DataError
 from regl_app.seeding import derive_seed, numpy_generator
 
 _log = logging.getLogger("regl")
 _FILLER = -1
 
-Labels = npt.NDArray[np.int64]
 Rows = tuple[Indices, Labels]
 
 

@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from regl_app.config import DataConfig
 from regl_app.data.images import ImageSet
-from regl_app.data.stratified import stratified_sample
+from regl_app.data.stratified import Indices, Labels, stratified_sample
 from regl_app.errors import DataError
 from regl_app.seeding import numpy_generator
+
+Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ def load_source(config: DataConfig) -> Source:
     source = _loaders()[config.source](config)
     source = replace(
         source,
-        train=_capped(source.train, config.max_train, config.seed, "max-train"),
-        test=_capped(source.test, config.max_test, config.seed, "max-test"),
+        train=_capped(source.train, config, "train"),
+        test=_capped(source.test, config, "test"),
     )
     if source.num_classes < 2:
         raise DataError(f"data.source={config.source!r} has {source.num_classes} class, needs 2")
@@ -67,11 +70,17 @@ def split_off_test(images: ImageSet, config: DataConfig) -> tuple[ImageSet, Imag
     return images.subset(kept), images.subset(chosen)
 
 
-def _capped(images: ImageSet, most: int, seed: int, stream: str) -> ImageSet:
-    if most == 0 or len(images) <= most:
-        return images
-    rng = numpy_generator(seed, stream)
-    return images.subset(stratified_sample(images.labels.numpy(), most, rng))
+def capped_indices(labels: Labels, config: DataConfig, split: Split) -> Indices:
+    """Return which of ``labels`` ``(N,)`` ``data.max-train`` or ``data.max-test`` keeps."""
+    most = config.max_train if split == "train" else config.max_test
+    if most == 0 or len(labels) <= most:
+        return np.arange(len(labels), dtype=np.int64)
+    return stratified_sample(labels, most, numpy_generator(config.seed, f"max-{split}"))
+
+
+def _capped(images: ImageSet, config: DataConfig, split: Split) -> ImageSet:
+    indices = capped_indices(images.labels.numpy(), config, split)
+    return images if len(indices) == len(images) else images.subset(indices)
 
 
 def _loaders() -> Mapping[str, Callable[[DataConfig], Source]]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from regl_app.data.images import Counts
 
 Indices = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64]
 
 
 def stratified_counts(
@@ -32,7 +33,7 @@ def stratified_counts(
 
 
 def stratified_sample(
-    labels: npt.NDArray[np.int64],
+    labels: Labels,
     total: int,
     rng: np.random.Generator,
     *,

@@ -16,7 +16,7 @@ from regl_app.data.concepts import concept
 from regl_app.data.idx import find_idx, read_idx
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
-from regl_app.data.source import Source
+from regl_app.data.source import Source, Split, capped_indices
 from regl_app.errors import DataError
 
 
@@ -91,8 +91,8 @@ def load_mnist_family(config: DataConfig) -> Source:
     train_images, train_labels, test_images, test_labels = (path for path in paths if path)
     return Source(
         config.source,
-        _read(family, train_images, train_labels, config.image_size),
-        _read(family, test_images, test_labels, config.image_size),
+        _read(family, train_images, train_labels, config, "train"),
+        _read(family, test_images, test_labels, config, "test"),
         family.class_names,
         family.concepts,
     )
@@ -110,17 +110,20 @@ def load_cifar(config: DataConfig) -> Source:
     train = _torchvision(config, cls)
     test = _torchvision(config, cls, train=False)
 
-    def convert(part: Any) -> ImageSet:
-        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)
+    def convert(part: Any, split: Split) -> ImageSet:
         labels = torch.tensor(part.targets, dtype=torch.int64)
-        return ImageSet(to_square(pixels, config.image_size), labels)
+        kept = torch.from_numpy(capped_indices(labels.numpy(), config, split))
+        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)[kept]
+        return ImageSet(to_square(pixels, config.image_size), labels[kept])
 
     names = tuple(str(name) for name in train.classes)
     concepts = tuple(concept(name, article=True) for name in names)
-    return Source(config.source, convert(train), convert(test), names, concepts)
+    return Source(config.source, convert(train, "train"), convert(test, "test"), names, concepts)
 
 
-def _read(family: _Idx, image_path: Path, label_path: Path, size: int) -> ImageSet:
+def _read(
+    family: _Idx, image_path: Path, label_path: Path, config: DataConfig, split: Split
+) -> ImageSet:
     images, labels = read_idx(image_path, 3), read_idx(label_path, 1).long() - family.first_label
     if len(images) != len(labels):
         raise DataError(
@@ -134,7 +137,8 @@ def _read(family: _Idx, image_path: Path, label_path: Path, size: int) -> ImageS
         )
     if family.transposed:
         images = images.transpose(1, 2)
-    return ImageSet(to_square(images[:, None], size), labels)
+    kept = torch.from_numpy(capped_indices(labels.numpy(), config, split))
+    return ImageSet(to_square(images[kept, None], config.image_size), labels[kept])
 
 
 def _torchvision(config: DataConfig, cls: str, **arguments: Any) -> Any:

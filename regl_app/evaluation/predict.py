@@ -38,11 +38,10 @@ def apply_in_batches(
     ``model``, whose method or self ``function`` is, is in evaluation mode meanwhile.
     """
     was_training = model.training
-    model.to(device).to(memory_format=torch.channels_last).eval()
+    model.to(device).eval()
     # One pass over at least an empty batch, so that the result has its second axis.
     parts = [
-        function(to_float(batch.to(device)).contiguous(memory_format=torch.channels_last)).float()
-        for batch in torch.split(images, batch_size)
+        function(to_float(batch.to(device))).float() for batch in torch.split(images, batch_size)
     ]
     model.train(was_training)
     return torch.cat(parts).cpu()

@@ -27,7 +27,7 @@ def build_model(
             from regl_app.models.resnet import ResNet
 
             model = ResNet(config.name, num_classes, channels, image_size)
-    model = model.to_empty(device="cpu").to(memory_format=torch.channels_last)
+    model = model.to_empty(device="cpu")
     _initialize(model, torch_generator(seed, "model"))
     return model
 

@@ -16,6 +16,7 @@ from regl_app.methods.objective import Objective
 from regl_app.seeding import torch_generator
 from regl_app.training.augment import random_shift
 from regl_app.training.batches import batches, num_steps
+from regl_app.training.precision import fast_bf16, memory_format
 
 Progress = Callable[[int, int], None]
 
@@ -53,15 +54,17 @@ def train_local(
     """
     started = time.perf_counter()
     steps = num_steps(len(data), config.train)
-    model.to(device).to(memory_format=torch.channels_last)
+    model.to(device)
     if steps == 0:
         return TrainResult(0.0, 0, len(data), time.perf_counter() - started)
+    layout = memory_format(device)
+    model.to(memory_format=layout)
     global_model = _frozen_copy(model) if objective.needs_global else None
     images, labels = data.images.to(device), data.labels.to(device)
     optimizer = make_optimizer(model, config.train)
     shifts = torch_generator(seed, "augment")
     most = max(1, data.shape[-1] // 8)
-    on_gpu = torch.device(device).type == "cuda"
+    bf16 = fast_bf16(device)
     total = torch.zeros((), device=device)
     model.train()
     for step, chosen in enumerate(
@@ -71,9 +74,8 @@ def train_local(
         batch = images[picked]
         if config.train.augment:
             batch = random_shift(batch, most, shifts)
-        batch = to_float(batch).contiguous(memory_format=torch.channels_last)
-        # On a CPU the small CNN gains nothing from bf16 (benchmarks/local_training.py).
-        with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+        batch = to_float(batch).contiguous(memory_format=layout)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             loss = objective.loss(model, batch, labels[picked], global_model)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -83,6 +85,8 @@ def train_local(
         total += loss.detach()
         if progress is not None:
             progress(step, steps)
+    # The usual layout again: safetensors refuses any other.
+    model.to(memory_format=torch.contiguous_format)
     return TrainResult(float(total) / steps, steps, len(data), time.perf_counter() - started)
 
 
