@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from regl_app.cli.compare import compare
+from regl_app.cli.compare import compare as compare_command
 from regl_app.cli.console import ReglGroup
-from regl_app.cli.doctor import doctor
-from regl_app.cli.generate import generate
-from regl_app.cli.partition import partition
-from regl_app.cli.pretrain import pretrain
-from regl_app.cli.report import report
-from regl_app.cli.run import run
+from regl_app.cli.doctor import doctor as doctor_command
+from regl_app.cli.generate import generate as generate_command
+from regl_app.cli.partition import partition as partition_command
+from regl_app.cli.pretrain import pretrain as pretrain_command
+from regl_app.cli.report import report as report_command
+from regl_app.cli.run import run as run_command
 
 app = typer.Typer(
     cls=ReglGroup,
@@ -23,5 +23,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (run, compare, partition, generate, report, pretrain, doctor):
+# Under other names here, so that e.g. regl_app.cli.run stays the module.
+for _command in (
+    run_command,
+    compare_command,
+    partition_command,
+    generate_command,
+    report_command,
+    pretrain_command,
+    doctor_command,
+):
     app.command()(_command)

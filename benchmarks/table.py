@@ -1,0 +1,122 @@
+"""One table of the README, by one command; see ``--help``.
+
+Runs methods x seeds (or goes on where it was interrupted), prints the Markdown table with the
+machine and the date, and writes it, with every figure behind it, to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+from pathlib import Path
+
+from regl_app.cli.engines import EngineName, make_engine
+from regl_app.cli.settings import parse_settings
+from regl_app.compare import Comparison, compare
+from regl_app.config import Scalar
+from regl_app.environment import describe_environment
+from regl_app.files import write_json, write_text
+from regl_app.progress import setup_logging
+
+HERE = Path(__file__).resolve().parent
+METHODS = "fedavg,regl-free,regl,regl-dpd,central"
+
+# What differs from the defaults, per source: enough images to learn from, few enough for a CPU.
+SOURCES: dict[str, dict[str, Scalar]] = {
+    "digits": {},
+    "mnist": {"data.max-train": 20000, "train.steps": 100},
+}
+
+
+def main() -> int:
+    """Run the comparison, print and write the table; return 1 if a run failed."""
+    arguments = _parser().parse_args()
+    setup_logging()
+    base = SOURCES[arguments.source] | {
+        "data.source": arguments.source,
+        "partition.beta": arguments.beta,
+        "report": False,
+        "tensorboard": False,
+        **parse_settings(arguments.settings),
+    }
+    if arguments.data:
+        base["data.path"] = str(Path(arguments.data).resolve())
+    name = arguments.name or f"{arguments.source}-beta{arguments.beta:g}"
+    comparison = compare(
+        base,
+        arguments.methods.split(","),
+        range(arguments.seeds),
+        clients=arguments.clients,
+        out_dir=Path(arguments.runs) / name,
+        engine=make_engine(EngineName(arguments.engine)),
+        vary_data=arguments.vary_data,
+    )
+    text = _document(comparison, base, arguments)
+    write_text(HERE / "results" / f"{name}.md", text)
+    # Where the runs lay is of no interest to a reader, and names this machine.
+    content = comparison.to_json() | {"settings": _published(base), "machine": _machine()}
+    content["outcomes"] = [
+        {key: value for key, value in vars(outcome).items() if key != "folder"}
+        for outcome in comparison.outcomes
+    ]
+    write_json(HERE / "results" / f"{name}.json", content)
+    print(text)
+    return 1 if comparison.failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", choices=sorted(SOURCES))
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="further keys")
+    parser.add_argument("--beta", type=float, default=0.01, help="Dirichlet concentration")
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
+    parser.add_argument("--clients", type=int, default=10)
+    parser.add_argument("--vary-data", action="store_true", help="another split for every seed")
+    parser.add_argument("--data", help="root of the torchvision data sets")
+    parser.add_argument("--engine", choices=[e.value for e in EngineName], default="in-process")
+    parser.add_argument("--runs", default="runs/benchmarks", help="folder of the run folders")
+    parser.add_argument("--name", help="name of the result files")
+    return parser
+
+
+def _published(base: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {key: value for key, value in base.items() if key not in {"data.path", "cache-dir"}}
+
+
+def _machine() -> dict[str, str]:
+    facts = describe_environment("auto")
+    kept = ("date", "revision", "python", "processors", "device", "flwr", "torch", "diffusers")
+    return {"processor": _processor(), **{key: facts[key] for key in kept}}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _document(
+    comparison: Comparison, base: dict[str, Scalar], arguments: argparse.Namespace
+) -> str:
+    machine = _machine()
+    command = f"python benchmarks/table.py {arguments.source} --beta {arguments.beta:g}"
+    command += f" --seeds {arguments.seeds}{' --vary-data' if arguments.vary_data else ''}"
+    extra = " ".join([command, *arguments.settings])
+    splits = "another split per seed" if arguments.vary_data else "one split"
+    where = f"{machine['processor']}, {machine['processors']} cores, {machine['device']}"
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return (
+        f"{arguments.source}, {comparison.clients} clients, Dirichlet {arguments.beta:g}, "
+        f"{splits}; `{extra}`\n\n{comparison.to_markdown()}\n"
+        f"{where}; torch {machine['torch']}, flwr {machine['flwr']}; {today}, "
+        f"revision {machine['revision']}.\n"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,167 @@
+"""The ``regl`` command, each sub-command as a user calls it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from regl_app.cli import app
+from regl_app.compare import Engine
+from regl_app.config import RunConfig
+from regl_app.errors import RunError
+from regl_app.records import FederationFacts, GlobalMetrics, Personalized, RoundRecord, RunResult
+from regl_app.rundir import RunFolder
+
+
+def regl(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def fake_engine(config: RunConfig, clients: int) -> Path:
+    if config.rounds == 99:
+        raise RunError("round 1: 0 of 10 replies were usable, server.min-replies is 1")
+    folder = RunFolder.create(config)
+    folder.write_facts(FederationFacts(class_names=["0", "1"], num_clients=clients))
+    for number in range(1, config.rounds + 1):
+        folder.append_round(
+            RoundRecord(
+                round=number,
+                metrics=GlobalMetrics(accuracy=0.85 + number / 40, macro_f1=0.5),
+                personalized=Personalized(mean=0.75, per_client={0: 0.75}),
+            )
+        )
+    folder.write_result(RunResult(status="finished", seconds=3.0))
+    return folder.path
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*_: object, **__: object) -> Engine:
+        return fake_engine
+
+    monkeypatch.setattr("regl_app.cli.run.make_engine", make)
+    monkeypatch.setattr("regl_app.cli.compare.make_engine", make)
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "compare", "partition", "generate", "report", "pretrain", "doctor"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    assert command in regl("--help").output
+    result = regl(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage: regl" in result.output
+
+
+@pytest.mark.usefixtures("engine")
+def test_run_prints_accuracies_and_paths() -> None:
+    result = regl("run", "rounds=3", "method=fedavg", "--clients", "4")
+    assert result.exit_code == 0, result.output
+    for words in ("0.925", "0.750", "rounds to 90%", "fedavg-digits-s0"):
+        assert words in result.output
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_failed_run_is_one_clear_line_and_exit_1() -> None:
+    result = regl("run", "rounds=99")
+    assert result.exit_code == 1
+    assert "Error: round 1: 0 of 10 replies were usable" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "partition", "generate", "doctor"])
+def test_a_wrong_key_is_one_clear_line_and_exit_2(command: str) -> None:
+    result = regl(command, "partition.bta=1")
+    assert result.exit_code == 2
+    assert "did you mean 'partition.beta'?" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.usefixtures("engine")
+def test_compare_prints_the_table_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    arguments = ["compare", "rounds=2", "--methods", "fedavg,regl", "--seeds", "0,1", "--out", "c"]
+    result = regl(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "90.0 ± 0.0" in result.output
+    assert "- fedavg" in result.output
+    assert (tmp_path / "c" / "comparison.md").is_file()
+    assert (tmp_path / "c" / "report.html").is_file()
+    folders = sorted((tmp_path / "c").glob("*/"))
+    assert regl(*arguments).exit_code == 0
+    assert sorted((tmp_path / "c").glob("*/")) == folders
+
+
+@pytest.mark.usefixtures("engine")
+def test_compare_with_a_failed_run_exits_1() -> None:
+    result = regl("compare", "rounds=99", "--methods", "fedavg", "--seeds", "0")
+    assert result.exit_code == 1
+    assert "0/1" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["seed=3"], "seed is set by the comparison"),
+        (["--seeds", "a"], "--seeds must be whole numbers"),
+        (["--methods", "fedsgd"], "method must be one of"),
+    ],
+)
+def test_compare_refuses_what_it_cannot_do(arguments: list[str], words: str) -> None:
+    result = regl("compare", *arguments)
+    assert result.exit_code == 2
+    assert words in result.output
+
+
+def test_partition_shows_the_split_and_draws_it(tmp_path: Path) -> None:
+    result = regl("partition", "partition.beta=0.01", "--clients", "5", "--out", "p.png")
+    assert result.exit_code == 0, result.output
+    assert "of 10 classes" in result.output
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_generate_draws_named_classes_of_any_pipeline(
+    tmp_path: Path, second_pipeline: Path
+) -> None:
+    options = [f"generator.path={second_pipeline}", "generator.steps=2"]
+    result = regl("generate", *options, "--classes", "3,0", "-n", "2", "--out", "g.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "g.png").is_file()
+    wrong = regl("generate", *options, "--classes", "ten")
+    assert wrong.exit_code == 2
+    assert "'ten' is not one of 0, 1" in wrong.output
+
+
+def test_report_rebuilds_and_lays_side_by_side(tmp_path: Path) -> None:
+    runs = [
+        str(fake_engine(RunConfig.from_flat({"method": method, "rounds": 2}), 3))
+        for method in ("fedavg", "regl")
+    ]
+    assert regl("report", runs[0]).exit_code == 0
+    assert (Path(runs[0]) / "report.html").is_file()
+    assert regl("report", *runs, "--out", "both.html").exit_code == 0
+    assert (tmp_path / "both.html").is_file()
+
+
+def test_report_of_no_run_folder_says_so(tmp_path: Path) -> None:
+    result = regl("report", str(tmp_path))
+    assert result.exit_code == 1
+    assert "is not a run folder" in result.output
+
+
+def test_doctor_exits_1_when_something_is_missing() -> None:
+    result = regl("doctor", "data.source=mnist", "data.path=absent", "method=fedavg")
+    assert result.exit_code == 1
+    assert "fail" in result.output
+
+
+def test_doctor_is_content_with_the_defaults() -> None:
+    result = regl("doctor")
+    assert result.exit_code == 0, result.output
