@@ -25,7 +25,7 @@ def _tiny_tokenizer(folder: Path) -> None:
 def build_second_pipeline(folder: Path) -> Path:
     """Write an untrained pipeline that shares no shape with the bundled one, and return its folder.
 
-    48 x 48 RGB, latents (4, 24, 24), cross-attention width 24, DDIM with epsilon prediction.
+    48 x 48 RGB, latents (4, 12, 12), cross-attention width 24, DDIM with epsilon prediction.
     """
     from diffusers import (
         AutoencoderKL,
@@ -40,8 +40,8 @@ def build_second_pipeline(folder: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet2DConditionModel(
-            sample_size=24,
-            block_out_channels=(8, 16),
+            sample_size=12,
+            block_out_channels=(16, 32),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             layers_per_block=1,
@@ -50,9 +50,9 @@ def build_second_pipeline(folder: Path) -> Path:
             norm_num_groups=4,
         )
         vae = AutoencoderKL(
-            block_out_channels=(8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
             norm_num_groups=4,
             sample_size=48,
             scaling_factor=0.5,

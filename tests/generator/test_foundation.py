@@ -22,7 +22,7 @@ def foundation(second_pipeline: Path) -> Foundation:
 
 def test_shapes_come_from_the_checkpoint(foundation: Foundation) -> None:
     assert foundation.image_size == 48
-    assert foundation.latent_shape == (4, 24, 24)
+    assert foundation.latent_shape == (4, 12, 12)
     assert foundation.prediction_type == "epsilon"
     assert foundation.text.embeddings.shape == (3, 32, 24)  # two classes and the empty prompt
 
@@ -70,7 +70,7 @@ def test_one_foundation_per_thread_and_configuration(second_pipeline: Path) -> N
 
 def test_image_size_must_fit_the_vae(second_pipeline: Path) -> None:
     config = GeneratorConfig(path=str(second_pipeline), image_size=33)
-    with pytest.raises(GeneratorError, match=r"image-size must be a multiple of 2 .* got 33"):
+    with pytest.raises(GeneratorError, match=r"image-size must be a multiple of 4 .* got 33"):
         Foundation.load(config, CONCEPTS)
 
 

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.data.images import ImageSet
+from regl_app.supplement.synthesizer import Adaptation, Synthesizer
+
+CONCEPTS = ("the digit zero", "the digit one", "the digit two")
+SHAPE = (1, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def config(second_pipeline: Path) -> RunConfig:
+    return RunConfig.from_flat(
+        {
+            "method": "regl",
+            "generator.path": str(second_pipeline),
+            "generator.steps": 2,
+            "lora.steps": 3,
+            "probe.per-class": 2,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def real() -> ImageSet:
+    images = torch.randint(
+        0, 256, (10, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    return ImageSet(images, torch.tensor([0] * 8 + [1] * 2))
+
+
+def make(config: RunConfig, cache: Path, **changes: object) -> Synthesizer:
+    arguments = {"seed": 0, "device": "cpu", "cache_dir": cache} | changes
+    return Synthesizer(config, CONCEPTS, SHAPE, **arguments)  # type: ignore[arg-type]
+
+
+def quotas(*counts: int) -> np.ndarray:
+    return np.array(counts, dtype=np.int64)
+
+
+def test_a_larger_quota_extends_the_same_sequence(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    synthesizer = make(config, tmp_path)
+    client = Adaptation.frozen("a")
+    first = synthesizer.generate(quotas(0, 2, 3), client, real)
+    assert (first.generated, first.reused) == (5, 0)
+    assert first.images.labels.tolist() == [1, 1, 2, 2, 2]
+    more = synthesizer.generate(quotas(1, 4, 2), client, real)
+    assert (more.generated, more.reused) == (3, 4)
+    assert torch.equal(more.images.images[1:3], first.images.images[:2])
+    assert torch.equal(more.images.images[5:7], first.images.images[2:4])
+
+
+def test_growing_by_rounds_equals_making_all_at_once(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    client = Adaptation.frozen("a")
+    slowly = make(config, tmp_path / "slowly")
+    for quota in (1, 2, 5):
+        grown = slowly.generate(quotas(quota, 0, quota), client, real)
+    at_once = make(config, tmp_path / "at-once").generate(quotas(5, 0, 5), client, real)
+    assert torch.equal(grown.images.images, at_once.images.images)
+
+
+def test_a_warm_cache_needs_no_model(
+    config: RunConfig, real: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cold = make(config, tmp_path)
+    adaptation = cold.adapt("a", real)
+    made = cold.generate(quotas(0, 2, 2), adaptation, real)
+    probe = cold.probe()
+    monkeypatch.setattr(Synthesizer, "foundation", property(lambda self: pytest.fail("loaded")))
+    warm = make(config, tmp_path)
+    again = warm.adapt("a", real)
+    assert again.cached
+    assert not adaptation.cached
+    assert again.digest == adaptation.digest
+    reused = warm.generate(quotas(0, 2, 2), again, real)
+    assert (reused.generated, reused.reused) == (0, 4)
+    assert torch.equal(reused.images.images, made.images.images)
+    assert torch.equal(warm.probe().images, probe.images)
+
+
+def test_same_seed_same_images_in_a_fresh_cache(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    results = []
+    for cache in ("one", "two"):
+        synthesizer = make(config, tmp_path / cache)
+        adaptation = synthesizer.adapt("a", real)
+        made = synthesizer.generate(quotas(0, 3, 2), adaptation, real)
+        results.append((adaptation.digest, made.images.images))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_clients_and_seeds_draw_different_images_but_share_the_probe(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    one, other = make(config, tmp_path), make(config, tmp_path, seed=1)
+    images = [
+        synthesizer.generate(quotas(0, 0, 2), Adaptation.frozen(name), real).images.images
+        for synthesizer, name in ((one, "a"), (one, "b"), (other, "a"))
+    ]
+    for left, right in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(images[left], images[right])
+    assert torch.equal(one.probe().images, other.probe().images)
+    assert one.probe().labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_minority_classes_also_start_from_real_pictures(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    adapted = make(config, tmp_path).adapt("a", real)
+    with_pictures = make(config, tmp_path).generate(quotas(0, 4, 4), adapted, real).images.images
+    text_only = config.updated({"generator.image-conditioning": False})
+    without = make(text_only, tmp_path).generate(quotas(0, 4, 4), adapted, real).images.images
+    same = [bool(torch.equal(a, b)) for a, b in zip(with_pictures, without, strict=True)]
+    # Half of class 1, of which the client has two images; none of class 2, which it lacks.
+    assert same == [True, False, True, False, True, True, True, True]
+
+
+def test_other_pictures_make_other_images(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    synthesizer = make(config, tmp_path)
+    adapted = synthesizer.adapt("a", real)
+    made = synthesizer.generate(quotas(0, 2, 0), adapted, real).images.images
+    changed = ImageSet(255 - real.images, real.labels)
+    other = synthesizer.generate(quotas(0, 2, 0), adapted, changed)
+    assert other.generated == 2
+    assert not torch.equal(other.images.images[1], made[1])
+
+
+def test_a_damaged_adapter_is_tuned_again(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    first = make(config, tmp_path).adapt("a", real)
+    assert first.path is not None
+    for file in first.path.iterdir():
+        file.write_bytes(file.read_bytes()[:-20])
+    second = make(config, tmp_path).adapt("a", real)
+    assert not second.cached
+    assert second.digest == first.digest
+
+
+def test_a_lost_adapter_keeps_its_images(config: RunConfig, real: ImageSet, tmp_path: Path) -> None:
+    synthesizer = make(config, tmp_path)
+    first = synthesizer.adapt("a", real)
+    synthesizer.generate(quotas(0, 0, 2), first, real)
+    shutil.rmtree(tmp_path / "adapters")
+    second = synthesizer.adapt("a", real)
+    assert synthesizer.generate(quotas(0, 0, 2), second, real).generated == 0
+
+
+def test_too_few_images_or_a_frozen_run_stay_frozen(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    assert make(config, tmp_path).adapt("a", real.subset([0, 1])).path is None
+    frozen = config.updated({"method": "regl-free"})
+    assert make(frozen, tmp_path).adapt("a", real) == Adaptation.frozen("a")
+    empty = ImageSet.empty(SHAPE)
+    made = make(config, tmp_path).generate(quotas(0, 0, 0), Adaptation.frozen("a"), empty)
+    assert len(made.images) == 0
+    assert made.images.shape == SHAPE
+
+
+def test_progress_names_what_happens(config: RunConfig, real: ImageSet, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    synthesizer = make(config, tmp_path, progress=lambda *at: seen.append(at))
+    synthesizer.generate(quotas(0, 2, 1), synthesizer.adapt("a", real), real)
+    assert ("adapter steps", 3, 3) in seen
+    assert seen[-1] == ("images", 3, 3)
