@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from regl_app.evaluation.metrics import evaluate
     from regl_app.generator.foundation import Foundation
     from regl_app.methods.registry import make_objective
-    from regl_app.report import build_report
+    from regl_app.report.build import build_report
     from regl_app.rundir import RunFolder
     from regl_app.simulation import run_in_process
     from regl_app.supplement.plan import client_quotas
@@ -36,7 +36,7 @@ _HOMES = {
     "RunConfig": "config",
     "RunFolder": "rundir",
     "Synthesizer": "supplement.synthesizer",
-    "build_report": "report",
+    "build_report": "report.build",
     "client_quotas": "supplement.plan",
     "evaluate": "evaluation.metrics",
     "generate_images": "api",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +16,8 @@ from pathlib import Path
 from regl_app.config import RunConfig, Scalar
 from regl_app.errors import ConfigError, ReglError, RunError
 from regl_app.files import write_json, write_text
+from regl_app.report.statistics import TARGET_ACCURACY, mean_interval, summarize
 from regl_app.workdir import with_absolute_paths
-
-TARGET_ACCURACY = 0.9
 
 # Keys that change where and how results are written, not what they are.
 _IRRELEVANT = {"name", "out-dir", "cache-dir", "tensorboard", "report", "share-diagnostics"}
@@ -49,37 +47,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """Mean of ``count`` values and the half width of its 95 % t-interval (None for one value)."""
-
-    mean: float
-    half_width: float | None
-    count: int
-
-    def text(self, scale: float = 1.0, digits: int = 3) -> str:
-        """Return ``mean ± half width``, both times ``scale``."""
-        mean = f"{self.mean * scale:.{digits}f}"
-        if self.half_width is None:
-            return mean
-        return f"{mean} ± {self.half_width * scale:.{digits}f}"
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Return mean and 95 % Student t-interval of independent ``values`` (at least one).
-
-    Half width: ``t(0.975, n - 1) s / sqrt(n)`` with the sample standard deviation s.
-    """
-    count = len(values)
-    mean = math.fsum(values) / count
-    if count == 1:
-        return Interval(mean, None, 1)
-    from scipy.special import stdtrit
-
-    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
-    return Interval(mean, float(stdtrit(count - 1, 0.975)) * math.sqrt(variance / count), count)
-
-
-@dataclass(frozen=True)
 class Comparison:
     """All finished runs of a comparison and what became of the others."""
 
@@ -106,16 +73,16 @@ class Comparison:
             return [method, *["-"] * 3, f"0/{len(self.seeds)}", "-"]
         personalized = [run.personalized for run in runs if run.personalized is not None]
         reached = [run.rounds_to_target for run in runs if run.rounds_to_target is not None]
-        rounds = interval(reached).text(digits=1) if reached else f"> {max(r.rounds for r in runs)}"
+        rounds = _mean(reached) if reached else f"> {max(r.rounds for r in runs)}"
         if reached and len(reached) < len(runs):
             rounds += f" (reached by {len(reached)}/{len(runs)})"
         return [
             method,
-            interval([run.accuracy for run in runs]).text(100, 1),
-            interval(personalized).text(100, 1) if personalized else "-",
+            _mean([run.accuracy for run in runs], 100),
+            _mean(personalized, 100) if personalized else "-",
             rounds,
             f"{len(runs)}/{len(self.seeds)}",
-            f"{interval([run.seconds for run in runs]).mean:.0f}",
+            f"{mean_interval([run.seconds for run in runs]).mean:.0f}",
         ]
 
     def differences(self) -> tuple[list[str], list[list[str]]]:
@@ -133,7 +100,7 @@ class Comparison:
     def _difference(self, method: str, other: str) -> str:
         base = {run.seed: run.accuracy for run in self.of(other)}
         pairs = [run.accuracy - base[run.seed] for run in self.of(method) if run.seed in base]
-        return interval(pairs).text(100, 1) if pairs else "-"
+        return _mean(pairs, 100) if pairs else "-"
 
     def to_markdown(self) -> str:
         """Return both tables, with what the figures mean."""
@@ -151,6 +118,12 @@ class Comparison:
     def to_json(self) -> dict[str, object]:
         """Return everything as plain JSON values."""
         return asdict(self)
+
+
+def _mean(values: Sequence[float], scale: float = 1.0) -> str:
+    interval = mean_interval(values)
+    mean = f"{interval.mean * scale:.1f}"
+    return mean if interval.half is None else f"{mean} ± {interval.half * scale:.1f}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -200,22 +173,19 @@ def read_outcome(folder: Path) -> Outcome:
     if result is None or result.status != "finished" or not history:
         why = (result and result.error) or "it has not ended"
         raise RunError(f"{folder}: not a finished run: {why}")
-    config = run.read_config()
-    accuracies = {record.round: record.metrics.accuracy for record in history}
-    personalized = [record.personalized.mean for record in history if record.personalized]
+    config, summary = run.read_config(), summarize(history, result)
+    last = history[-1].metrics
     return Outcome(
         method=config.method,
         seed=config.seed,
         digest=digest(config, facts.num_clients if facts else 0),
         folder=str(folder),
-        rounds=config.rounds,
-        accuracy=history[-1].metrics.accuracy,
-        best_accuracy=max(accuracies.values()),
-        macro_f1=history[-1].metrics.macro_f1,
-        personalized=personalized[-1] if personalized else None,
-        rounds_to_target=next(
-            (number for number, value in accuracies.items() if value >= TARGET_ACCURACY), None
-        ),
+        rounds=summary.rounds,
+        accuracy=last.accuracy,
+        best_accuracy=max(record.metrics.accuracy for record in history),
+        macro_f1=last.macro_f1,
+        personalized=summary.personalized,
+        rounds_to_target=summary.rounds_to_target,
         seconds=result.seconds,
     )
 

@@ -153,6 +153,7 @@ def _folders(config: RunConfig) -> Iterator[Finding]:
 
 
 def _flower() -> Iterator[Finding]:
+    yield Finding("regl run", "ok", "starts a SuperLink of its own on a free port")
     port = int(os.environ.get(SUPERLINK_PORT_VARIABLE, SUPERLINK_PORT))
     home = os.environ.get("FLWR_HOME", str(Path.home() / ".flwr"))
     with socket.socket() as probe:
@@ -160,10 +161,10 @@ def _flower() -> Iterator[Finding]:
         taken = probe.connect_ex(("127.0.0.1", port)) == 0
     if taken:
         yield Finding(
-            "Flower",
+            "flwr run",
             "note",
-            f"port {port} is taken: a local SuperLink is up (maybe another user's) and is used",
-            f"another one: {SUPERLINK_PORT_VARIABLE}=<port> and FLWR_HOME=<folder>",
+            f"port {port} is taken: the SuperLink there is used, maybe another user's",
+            f"another one: {SUPERLINK_PORT_VARIABLE}=<port> FLWR_HOME=<folder>",
         )
     else:
-        yield Finding("Flower", "ok", f"port {port} is free for the local SuperLink, home {home}")
+        yield Finding("flwr run", "ok", f"starts a SuperLink on port {port} (free), home {home}")

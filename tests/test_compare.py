@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
 
 from regl_app.compare import (
     Comparison,
@@ -19,7 +15,6 @@ from regl_app.compare import (
     configurations,
     digest,
     finished_runs,
-    interval,
     read_outcome,
 )
 from regl_app.config import RunConfig
@@ -76,21 +71,6 @@ def run(tmp_path: Path, engine: FakeEngine, seeds: list[int], **base: float) -> 
         out_dir=tmp_path,
         engine=engine,
     )
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9))
-def test_the_interval_is_students(values: list[float]) -> None:
-    result = interval(values)
-    assert result.mean == pytest.approx(math.fsum(values) / len(values))
-    error = stats.sem(values)
-    expected = error * stats.t.ppf(0.975, len(values) - 1) if error > 0 else 0.0
-    assert result.half_width == pytest.approx(float(expected), abs=1e-9)
-
-
-def test_one_value_has_no_interval() -> None:
-    assert interval([0.5]).half_width is None
-    assert interval([0.5]).text(100, 1) == "50.0"
-    assert interval([0.4, 0.5, 0.6]).text(100, 1) == "50.0 ± 24.8"
 
 
 def test_every_method_runs_with_every_seed_and_seeds_come_first(tmp_path: Path) -> None:

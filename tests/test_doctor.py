@@ -29,7 +29,7 @@ def test_a_sound_machine_has_nothing_that_fails() -> None:
     config = RunConfig.from_flat({"method": "fedavg", "cache-dir": "cache"})
     findings = examine(config)
     assert [finding for finding in findings if finding.status == "fail"] == []
-    assert {"Python", "packages", "processor", "data", "Flower"} <= {f.topic for f in findings}
+    assert {"Python", "packages", "processor", "data", "flwr run"} <= {f.topic for f in findings}
 
 
 def test_the_bundled_generator_is_found_whole() -> None:
@@ -67,7 +67,7 @@ def test_a_taken_port_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
         server.listen()
         port = server.getsockname()[1]
         monkeypatch.setenv(SUPERLINK_PORT_VARIABLE, str(port))
-        finding = found("Flower")
+        finding = found("flwr run")
     assert finding.status == "note"
     assert str(port) in finding.detail
 

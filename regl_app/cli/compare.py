@@ -30,7 +30,7 @@ def compare(
     vary_data: Annotated[
         bool, typer.Option(help="Let data.seed follow the seed: other splits, wider intervals.")
     ] = False,
-    client_cpus: ClientCpus = 1.0,
+    client_cpus: ClientCpus = 1,
     client_gpus: ClientGpus = 0.0,
 ) -> None:
     """Run methods x seeds and print means with 95 % intervals. Run it again to go on.
@@ -59,7 +59,7 @@ def compare(
     print_path("table", out / "comparison.md")
     folders = [Path(outcome.folder) for outcome in comparison.outcomes]
     if folders:
-        from regl_app.report import build_report
+        from regl_app.report.build import build_report
 
         print_path("report", build_report(folders, out / "report.html"))
     if comparison.failures:

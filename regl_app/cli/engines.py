@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -20,15 +21,15 @@ class EngineName(StrEnum):
 
 
 ClientCpus = Annotated[
-    float, typer.Option(min=0.1, help="CPUs per client; with flwr, this many share the cores.")
+    int, typer.Option(min=1, help="Processors a client reserves; as many clients run as fit.")
 ]
 ClientGpus = Annotated[
     float, typer.Option(min=0.0, help="GPU share per client (flwr), e.g. 0.2 for five at a time.")
 ]
 
 
-def make_engine(name: EngineName, *, client_cpus: float = 1.0, client_gpus: float = 0.0) -> Engine:
-    """Return the engine called ``name``."""
+def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 0.0) -> Engine:
+    """Return the engine called ``name``; the result of a run does not depend on either number."""
 
     def flower(config: RunConfig, clients: int) -> Path:
         from regl_app.runner import run_flower
@@ -38,6 +39,7 @@ def make_engine(name: EngineName, *, client_cpus: float = 1.0, client_gpus: floa
     def in_process(config: RunConfig, clients: int) -> Path:
         from regl_app.simulation import run_in_process
 
-        return run_in_process(config, clients=clients)
+        workers = max(1, (os.cpu_count() or 1) // max(client_cpus, config.threads))
+        return run_in_process(config, clients=clients, workers=workers)
 
     return flower if name is EngineName.FLWR else in_process

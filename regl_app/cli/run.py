@@ -19,7 +19,7 @@ def run(
     engine: Annotated[EngineName, typer.Option(help="Flower's runtime, or faster without.")] = (
         EngineName.FLWR
     ),
-    client_cpus: ClientCpus = 1.0,
+    client_cpus: ClientCpus = 1,
     client_gpus: ClientGpus = 0.0,
 ) -> None:
     """Run one federation; exit 0 only if it finished and learned.

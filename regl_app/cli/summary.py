@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from regl_app.cli.console import print_path, print_table
-from regl_app.compare import TARGET_ACCURACY, read_outcome
+from regl_app.compare import read_outcome
+from regl_app.report.statistics import TARGET_ACCURACY
 
 
 def print_summary(folder: Path) -> None:
