@@ -1,0 +1,102 @@
+"""Clients' data from a run configuration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from regl_app.config import RunConfig, Scalar
+from regl_app.data.federation import Federation
+from regl_app.data.images import ImageSet
+from regl_app.data.source import load_source
+from regl_app.errors import DataError
+
+
+def _config(**changes: Scalar) -> RunConfig:
+    return RunConfig.from_flat(
+        {"data.image-size": 8, **{key.replace("__", "."): v for key, v in changes.items()}}
+    )
+
+
+def _fingerprints(images: ImageSet) -> list[bytes]:
+    return sorted(image.numpy().tobytes() for image in images.images)
+
+
+@pytest.mark.parametrize("beta", [0.01, 0.1, 10.0])
+def test_clients_share_out_the_training_set(beta: float) -> None:
+    federation = Federation.load(_config(partition__beta=beta), 10)
+    everything = ImageSet.concat(
+        [part for k in range(10) for c in [federation.client(k)] for part in (c.train, c.test)]
+    )
+    assert _fingerprints(everything) == _fingerprints(federation.source.train)
+    assert np.array_equal(
+        federation.counts(),
+        np.stack([federation.client(k).train.counts(10) for k in range(10)]),
+    )
+    assert len(federation.pooled()) == federation.counts().sum()
+
+
+def test_the_personalized_test_set_is_drawn_like_the_client() -> None:
+    federation = Federation.load(_config(partition__beta=0.5), 5)
+    for k in range(5):
+        client = federation.client(k)
+        train, test = client.train.counts(10), client.test.counts(10)
+        total = train + test
+        assert abs(len(client.test) - 0.2 * total.sum()) <= 1
+        assert (np.abs(test - 0.2 * total)[total > 4] < 1.01).all()
+        assert (train[total > 0] > 0).all()
+
+
+def test_data_seed_and_run_seed_are_apart() -> None:
+    base = Federation.load(_config(), 10).counts()
+    assert np.array_equal(base, Federation.load(_config(seed=5), 10).counts())
+    assert not np.array_equal(base, Federation.load(_config(data__seed=5), 10).counts())
+
+
+def test_central_pools_everything_at_client_0_and_keeps_the_tests() -> None:
+    usual = Federation.load(_config(method="fedavg"), 4)
+    central = Federation.load(_config(method="central"), 4)
+    assert torch.equal(central.client(0).train.images, usual.pooled().images)
+    assert [len(central.client(k).train) for k in (1, 2, 3)] == [0, 0, 0]
+    assert central.counts()[1:].sum() == 0
+    for k in range(4):
+        assert torch.equal(central.client(k).test.images, usual.client(k).test.images)
+        assert len(usual.client(k).test) > 0
+
+
+def test_more_clients_than_images_leaves_empty_ones() -> None:
+    federation = Federation.load(_config(data__max_train=12), 30)
+    sizes = [len(federation.client(k).train) for k in range(30)]
+    assert 0 in sizes
+    assert sum(sizes) + sum(len(federation.client(k).test) for k in range(30)) == 12
+
+
+def test_a_client_with_one_image_trains_on_it() -> None:
+    federation = Federation.load(
+        _config(data__max_train=10, partition__scheme="iid", partition__test_fraction=0.9), 10
+    )
+    assert [len(federation.client(k).train) for k in range(10)] == [1] * 10
+    assert [len(federation.client(k).test) for k in range(10)] == [0] * 10
+
+
+def test_long_tail_applies_to_train_and_when_asked_to_test() -> None:
+    tail = Federation.load(_config(long_tail__factor=10.0), 3).source
+    counts = tail.train.counts(10)
+    assert counts[0] == max(counts)
+    assert counts[0] / counts[9] == pytest.approx(10, rel=0.1)
+    assert len(tail.test) == 540
+    both = Federation.load(_config(long_tail__factor=10.0, long_tail__test=True), 3).source
+    assert both.test.counts(10)[9] < both.test.counts(10)[0] / 5
+
+
+def test_loading_is_cached_whatever_the_method() -> None:
+    first = Federation.load(_config(method="fedavg"), 6)
+    assert Federation.load(_config(method="regl", seed=3), 6) is first
+    assert load_source(_config().data) is load_source(_config(seed=3).data)
+
+
+def test_an_unknown_client_is_refused() -> None:
+    federation = Federation.load(_config(), 3)
+    with pytest.raises(DataError, match="partition-id must be between 0 and 2, got 3"):
+        federation.client(3)
