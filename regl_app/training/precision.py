@@ -8,8 +8,8 @@ import torch
 def fast_bf16(device: torch.device | str) -> bool:
     """Return whether ``device`` multiplies bf16 matrices natively (AMX, or a recent GPU).
 
-    Measured on one core with AMX (benchmarks/local_training.py): 1.3 times the speed of fp32 for
-    the small CNN, 2.3 times for ResNet-18. Emulated bf16 would be slower than fp32.
+    Measured on one core with AMX (benchmarks/local_training.py): 1.1 to 1.3 times fp32 for
+    the small CNN, about twice for ResNet-18. Emulated bf16 would be slower than fp32.
     """
     kind = torch.device(device).type
     if kind == "cuda":

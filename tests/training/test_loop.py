@@ -116,7 +116,7 @@ def test_clipping_bounds_the_first_step() -> None:
     config = _config(train__steps=1, train__clip_norm=0.01, train__lr=1.0, train__weight_decay=0.0)
     model, _ = _train(config, _toy())
     pairs = zip(model.parameters(), _model(config).parameters(), strict=True)
-    moved = torch.stack([(a - b).square().sum() for a, b in pairs]).sum().sqrt()
+    moved = torch.stack([(a - b).square().sum() for a, b in pairs]).sum().sqrt().detach()
     assert float(moved) == pytest.approx(0.01, rel=0.01)
 
 
