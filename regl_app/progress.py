@@ -51,7 +51,7 @@ def log_progress(who: str, every: float = 5.0) -> Progress:
         begin = started.setdefault(what, now)
         if done >= total:
             started.pop(what)
-        elif now - last["time"] >= every:
+        elif now - max(begin, last["time"]) >= every:
             last["time"] = now
             left = (now - begin) / done * (total - done) if done and now > begin else None
             eta = "" if left is None else f", about {format_seconds(left)} left"

@@ -11,9 +11,10 @@ import copy
 import itertools
 import logging
 import os
+import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -33,7 +34,9 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from regl_app.config import RunConfig, Scalar
+from regl_app.devices import resolve_device
 from regl_app.errors import RunError
+from regl_app.workdir import with_absolute_paths
 
 SERVER_APP = "server_app.main:app"
 CLIENT_APP = "client_app.main:app"
@@ -44,10 +47,23 @@ _run_numbers = itertools.count(1)
 
 
 class InProcessGrid(Grid):
-    """A Flower ``Grid`` whose nodes are contexts in this process, served by worker threads."""
+    """A Flower ``Grid`` whose nodes are contexts in this process, served by worker threads.
+
+    Args:
+        client_app: called for every order.
+        num_nodes: number of virtual clients.
+        run_config: Flower's run configuration.
+        workers: number of threads.
+        prepare: called once in each thread before any order, one thread after the other.
+    """
 
     def __init__(
-        self, client_app: ClientApp, num_nodes: int, run_config: dict[str, Scalar], workers: int
+        self,
+        client_app: ClientApp,
+        num_nodes: int,
+        run_config: dict[str, Scalar],
+        workers: int,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self._app = client_app
         self._run = Run.create_empty(next(_run_numbers))
@@ -65,6 +81,23 @@ class InProcessGrid(Grid):
         }
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="client")
         self._pending: dict[str, Future[Message]] = {}
+        if prepare is not None:
+            self._prepare(prepare, workers)
+
+    def _prepare(self, prepare: Callable[[], None], workers: int) -> None:
+        lock, everyone = threading.Lock(), threading.Barrier(workers)
+
+        def in_turn() -> None:
+            everyone.wait()  # a thread that waits takes no second turn
+            with lock:
+                prepare()
+
+        try:
+            for turn in [self._pool.submit(in_turn) for _ in range(workers)]:
+                turn.result()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Stop the worker threads; orders not begun are dropped."""
@@ -162,7 +195,7 @@ def run_in_process(
     client = client_app or load_app(CLIENT_APP, RunError, root)
     workers = workers or max(1, _processors() // config.threads)
     flat = config.to_flat()
-    grid = InProcessGrid(client, clients, flat, min(workers, clients))
+    grid = InProcessGrid(client, clients, flat, min(workers, clients), _preparation(config))
     TaskIdentity.run_id, TaskIdentity.task_id = grid.run.run_id, 0
     TaskIdentity.node_id = SUPERLINK_NODE_ID
     context = Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(flat))
@@ -176,6 +209,22 @@ def run_in_process(
         flower.setLevel(level)
         torch.set_num_threads(threads)
     return Path(str(context.state.config_records[RUN_FOLDER_STATE]["path"]))
+
+
+def _preparation(config: RunConfig) -> Callable[[], None] | None:
+    """Return what loads a thread's generator: loading patches torch for all threads meanwhile."""
+    if not config.uses_generator:
+        return None
+
+    def load() -> None:
+        from regl_app.data.source import load_source
+        from regl_app.generator.foundation import shared_foundation
+
+        local = with_absolute_paths(config)
+        torch.set_num_threads(config.threads)
+        shared_foundation(local.generator, load_source(local.data).concepts, resolve_device(config))
+
+    return load
 
 
 def _processors() -> int:

@@ -1,0 +1,69 @@
+"""The folder that ``flwr run`` is given: the app's code and a pyproject.toml that describes it.
+
+Built anew for each run from the code that is running, so that it is the same from a checkout, an
+editable installation and a wheel (which has no pyproject.toml), and nothing else is bundled.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import regl_app
+from regl_app.codehash import PACKAGES
+from regl_app.config import Scalar, default_flat
+from regl_app.errors import RunError
+
+NAME = "regl-app"
+
+
+def build_app_folder(target: Path) -> Path:
+    """Write the app to the empty folder ``target`` and return it.
+
+    Raises:
+        RunError: the apps' packages are not installed beside ``regl_app``.
+    """
+    root = Path(regl_app.__file__).resolve().parent.parent
+    for package in PACKAGES:
+        if not (root / package / "__init__.py").is_file():
+            raise RunError(f"{package} is not installed in {root} (pip install {NAME})")
+        for file in (root / package).rglob("*.py"):
+            copy = target / file.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+    (target / "pyproject.toml").write_text(_pyproject(), encoding="utf-8")
+    return target
+
+
+def toml_table(values: dict[str, Scalar]) -> str:
+    """Return ``values`` as TOML lines; keys may be dotted."""
+    # JSON's texts, numbers and booleans are TOML's.
+    return "".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()
+    )
+
+
+def _pyproject() -> str:
+    try:
+        dependencies = [item for item in requires(NAME) or [] if "extra ==" not in item]
+    except PackageNotFoundError:
+        dependencies = []
+    return f"""[project]
+name = "{NAME}"
+version = "{regl_app.__version__}"
+description = "ReGL and FedDPD"
+license = "Apache-2.0"
+requires-python = ">=3.11,<3.15"
+dependencies = {json.dumps(dependencies)}
+
+[tool.flwr.app]
+publisher = "regl"
+
+[tool.flwr.app.components]
+serverapp = "server_app.main:app"
+clientapp = "client_app.main:app"
+
+[tool.flwr.app.config]
+{toml_table(default_flat())}"""

@@ -1,0 +1,202 @@
+"""A SuperLink of one's own for one run: own port, own state, gone afterwards.
+
+The one that ``flwr run`` manages outlives the run with the environment, code path and working
+directory of whoever started it first, is shared by all users of its port and has no command that
+stops it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from regl_app.errors import RunError
+from regl_app.processes import descendants, end_processes, wait_until_gone
+
+CONNECTION = "regl"
+START_TIMEOUT = 90.0
+
+_QUIET = {
+    # Dependencies are those of this environment: no installation at run time.
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    # Ray: show every client's lines, keep GPUs visible to clients that reserve none.
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+}
+
+
+class SuperLink:
+    """A ``flower-superlink --simulation`` child process, alive while the context is open.
+
+    Args:
+        home: an empty folder for Flower's configuration, state and bundles.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.log = home / "superlink.log"
+        self._environment = {
+            **os.environ,
+            **_QUIET,
+            "FLWR_HOME": str(home),
+            # Flower starts its helpers by name: they must be this environment's.
+            "PATH": os.pathsep.join([_scripts(), os.environ.get("PATH", "")]),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        port = _free_port()
+        (self.home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+            f'address = "127.0.0.1:{port}"\ninsecure = true\n',
+            encoding="utf-8",
+        )
+        command = [
+            _program("flower-superlink"), "--insecure", "--simulation",
+            "--isolation", "subprocess", "--host", "127.0.0.1", "--port", str(port),
+            "--log-file", str(self.log),
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C must reach us alone, to stop the run in order
+        )
+        try:
+            self._wait_until_ready(port)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of ``flwr`` with ``arguments``."""
+        return [_program("flwr"), *arguments]
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start ``flwr`` with ``arguments``, its output to be read line by line."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            bufsize=1,
+            start_new_session=True,
+        )
+
+    def ask(self, *arguments: str, timeout: float = 120.0) -> dict[str, Any]:
+        """Return what ``flwr ... --format json`` answers.
+
+        Raises:
+            RunError: it failed, or did not answer in JSON.
+        """
+        done = subprocess.run(
+            self.command(*arguments, "--format", "json"),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            start_new_session=True,
+        )
+        start = done.stdout.find("{")
+        try:
+            answer = json.loads(done.stdout[start:]) if start >= 0 else None
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or not answer.get("success"):
+            text = answer.get("error-message") if isinstance(answer, dict) else None
+            why = text or (done.stderr or done.stdout).strip()[-2000:]
+            raise RunError(f"flwr {arguments[0]} failed: {why or 'no output'}{self.log_tail()}")
+        return answer
+
+    def log_tail(self, lines: int = 5) -> str:
+        """Return the end of the SuperLink's log, for error messages."""
+        if not self.log.is_file():
+            return ""
+        tail = self.log.read_text(errors="replace").strip().splitlines()[-lines:]
+        return "".join(f"\n  superlink: {line}" for line in tail)
+
+    def is_running(self) -> bool:
+        """Return whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def _wait_until_ready(self, port: int) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                raise RunError(f"flower-superlink ended at once{self.log_tail()}")
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise RunError(f"flower-superlink was not ready in {START_TIMEOUT:g} s{self.log_tail()}")
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        processes = descendants(self._process.pid)
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        # The others watch their parent and end by themselves, mostly.
+        if not wait_until_gone(processes, 3.0):
+            end_processes(processes)
+        self._process = None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _scripts() -> str:
+    return str(Path(sys.executable).parent)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=os.pathsep.join([_scripts(), os.environ.get("PATH", "")]))
+    if found is None:
+        raise RunError(f"the program {name!r} is not installed (pip install 'flwr[simulation]')")
+    return found
+
+
+def simulation_options(values: Sequence[tuple[str, object]]) -> str:
+    """Return ``values`` in the form of ``--federation-config``."""
+    return " ".join(f"{key}={value}" for key, value in values)

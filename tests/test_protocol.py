@@ -1,0 +1,228 @@
+"""What passes between server and clients is checked on both sides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regl_app.config import RunConfig
+from regl_app.errors import ProtocolError
+from regl_app.protocol import (
+    ARRAYS,
+    METRICS,
+    OURS,
+    Envelope,
+    EvaluateReply,
+    Hello,
+    TrainInstruction,
+    TrainReply,
+    config_digest,
+    order_record,
+    read_order,
+    weights_from_record,
+    weights_to_record,
+    without_ours,
+)
+
+CLASSES = 3
+WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(1)}
+ENVELOPE = Envelope("code", "config")
+
+
+def _reply() -> TrainReply:
+    return TrainReply(
+        partition_id=2,
+        round=4,
+        num_examples=7,
+        real_images=5,
+        loss=0.25,
+        weights=WEIGHTS,
+        discrepancy=np.array([0.5, -0.25, 0.0]),
+        held=np.array([1, 1, 0]),
+        real_counts=np.array([5, 0, 0]),
+        synthetic_counts=np.array([0, 1, 1]),
+        seconds={"train": 1.5},
+        facts={"adapted": True, "steps": 3, "note": "x", "loss": 0.5},
+    )
+
+
+def _read(content: RecordDict) -> TrainReply:
+    return TrainReply.read(content, server_round=4, template=WEIGHTS, num_classes=CLASSES)
+
+
+def test_a_train_reply_comes_back_as_it_was() -> None:
+    sent, got = _reply(), _read(_reply().to_content())
+    assert got.weights is not None
+    assert all(torch.equal(got.weights[key], value) for key, value in WEIGHTS.items())
+    for name in ("discrepancy", "held", "real_counts", "synthetic_counts"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(sent, name))
+    for name in ("partition_id", "round", "num_examples", "real_images", "loss", "seconds"):
+        assert getattr(got, name) == getattr(sent, name)
+    assert got.facts == sent.facts
+
+
+def test_what_is_left_without_ours_is_what_flower_strategies_take() -> None:
+    content = without_ours(_reply().to_content())
+    assert list(content.array_records) == [ARRAYS]
+    assert list(content.metric_records) == [METRICS]
+    assert set(content.metric_records[METRICS]) == {"num-examples", "loss"}
+    assert not content.config_records
+
+
+def test_private_fields_stay_absent() -> None:
+    bare = TrainReply(0, 4, 1, 1, 0.0, WEIGHTS)
+    got = _read(bare.to_content())
+    assert got.real_counts is None
+    assert got.held is None
+    assert got.discrepancy is None
+
+
+Change = Callable[[RecordDict], object]
+
+
+def _set(key: str, value: object) -> Change:
+    return lambda content: content[OURS].__setitem__(key, value)  # type: ignore[arg-type]
+
+
+def _set_array(key: str, value: np.ndarray) -> Change:
+    return lambda content: content[ARRAYS].__setitem__(key, Array(value))  # type: ignore[arg-type]
+
+
+BAD: list[tuple[Change, str]] = [
+    (_set("partition-id", -1), "partition-id must be >= 0, got -1"),
+    (_set("partition-id", 1.0), "partition-id must be a int, got 1.0"),
+    (_set("round", 3), r"round must be 4, got 3 \(a late reply\)"),
+    (_set("discrepancy", [0.0, 0.0]), "discrepancy must be 3 numbers in"),
+    (_set("discrepancy", [0.0, math.nan, 0.0]), "discrepancy must be 3 numbers in"),
+    (_set("discrepancy", [0.0, 1.5, 0.0]), "discrepancy must be 3 numbers in"),
+    (_set("held", [1, -1, 0]), "held must be 3 whole numbers >= 0"),
+    (_set("real-counts", [1, 0, 0, 0]), "real-counts must be 3 whole numbers >= 0"),
+    (_set("synthetic-counts", [0.5, 0.5, 0.5]), "synthetic-counts must be 3 whole"),
+    (_set("seconds.train", -1.0), "seconds.train must be a finite number >= 0"),
+    (_set("facts.loss", math.inf), "facts.loss must be a text or a finite number"),
+    (_set_array("a", np.full((2, 3), np.nan, np.float32)), r"arrays\['a'\] must be finite"),
+    (
+        _set_array("a", np.zeros((3, 2), np.float32)),
+        r"must be float32 \(2, 3\), got float32 \(3, 2",
+    ),
+    (_set_array("a", np.zeros((2, 3))), r"must be float32 \(2, 3\), got float64"),
+    (_set_array("c", np.zeros(1, np.float32)), r"must hold the model's 2 arrays; differ: \['c'\]"),
+    (lambda content: content.pop(OURS), "a ConfigRecord 'regl' is missing"),
+    (lambda content: content.pop(METRICS), "the only MetricRecord must be 'metrics'"),
+    (lambda content: content.pop(ARRAYS), "num-examples=7 contradicts a reply without arrays"),
+    (
+        lambda content: content.__setitem__(METRICS, MetricRecord({"num-examples": 7})),
+        "loss must be a finite number, got None",
+    ),
+    (
+        lambda content: content.__setitem__(
+            METRICS, MetricRecord({"num-examples": -1, "loss": 0.0})
+        ),
+        "num-examples must be >= 0, got -1",
+    ),
+    (
+        lambda content: content.__setitem__("more", ArrayRecord({"x": Array(np.zeros(1))})),
+        "the only ArrayRecord must be 'arrays'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_a_bad_train_reply_is_refused_by_name(change: Change, message: str) -> None:
+    content = _reply().to_content()
+    change(content)
+    with pytest.raises(ProtocolError, match=message):
+        _read(content)
+
+
+def test_an_array_that_holds_no_numpy_is_refused() -> None:
+    content = _reply().to_content()
+    content.array_records[ARRAYS]["b"] = Array("float32", (1,), "numpy.ndarray", b"no numpy")
+    with pytest.raises(ProtocolError, match=r"arrays\['b'\] cannot be decoded"):
+        _read(content)
+
+
+def test_a_diverged_client_does_not_send_its_model() -> None:
+    with pytest.raises(ProtocolError, match="training diverged: lower train.lr"):
+        TrainReply(0, 1, 1, 1, 0.0, {"a": torch.tensor([math.inf])}).to_content()
+    with pytest.raises(ProtocolError, match="loss must be finite"):
+        TrainReply(0, 1, 1, 1, math.nan, WEIGHTS).to_content()
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=CLASSES, max_size=CLASSES), st.integers(1, 10**6))
+def test_an_order_comes_back_as_it_was(quotas: list[int], number: int) -> None:
+    order = TrainInstruction(number, "/somewhere", np.array(quotas, dtype=np.int64))
+    content = RecordDict({OURS: order.to_record(ENVELOPE)})
+    got = TrainInstruction.read(content, ENVELOPE, CLASSES)
+    assert (got.round, got.run_dir, got.quotas.tolist()) == (number, "/somewhere", quotas)  # type: ignore[union-attr]
+
+
+def test_an_order_without_quotas_leaves_the_plan_to_the_client() -> None:
+    content = RecordDict({OURS: TrainInstruction(1).to_record(ENVELOPE)})
+    assert TrainInstruction.read(content, ENVELOPE, CLASSES).quotas is None
+
+
+@pytest.mark.parametrize(
+    ("sender", "message"),
+    [
+        (Envelope("other", "config"), "code-hash must be 'code', got 'other'.*restart"),
+        (Envelope("code", "other"), "config-digest must be 'config', got 'other'"),
+    ],
+)
+def test_other_code_or_configuration_is_refused(sender: Envelope, message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        TrainInstruction.read(
+            RecordDict({OURS: TrainInstruction(1).to_record(sender)}), ENVELOPE, CLASSES
+        )
+    with pytest.raises(ProtocolError, match=message):
+        read_order(RecordDict({OURS: order_record(0, sender)}), ENVELOPE)
+
+
+def test_another_protocol_version_is_refused_before_anything_else() -> None:
+    record = order_record(1, Envelope("other", "other"))
+    record["version"] = 99
+    with pytest.raises(ProtocolError, match="version must be 1, got 99"):
+        read_order(RecordDict({OURS: record}), ENVELOPE)
+
+
+def test_hello_comes_back_and_its_range_is_checked() -> None:
+    hello = Hello(1, 4, np.array([1, 2, 3]))
+    got = Hello.read(hello.to_content(), CLASSES)
+    assert (got.partition_id, got.num_partitions) == (1, 4)
+    np.testing.assert_array_equal(got.real_counts, [1, 2, 3])
+    with pytest.raises(ProtocolError, match="partition-id must be < 4, got 4"):
+        Hello.read(Hello(4, 4).to_content(), CLASSES)
+
+
+def test_evaluate_reply_comes_back_and_is_checked() -> None:
+    reply = EvaluateReply(3, 2, 10, 0.5, 0.25, 1.5)
+    assert EvaluateReply.read(reply.to_content(), server_round=2) == reply
+    with pytest.raises(ProtocolError, match="accuracy must be between 0 and 1, got 2.0"):
+        EvaluateReply.read(EvaluateReply(3, 2, 10, 2.0).to_content(), server_round=2)
+
+
+def test_weights_of_another_model_name_the_difference() -> None:
+    record = weights_to_record({"a": WEIGHTS["a"]})
+    with pytest.raises(ProtocolError, match=r"differ: \['b'\]"):
+        weights_from_record(record, WEIGHTS)
+
+
+def test_the_digest_depends_on_every_key() -> None:
+    base = RunConfig.from_flat({})
+    assert config_digest(base) == config_digest(RunConfig.from_flat({}))
+    for change in ({"seed": 1}, {"lora.lr": 0.002}, {"method": "fedavg"}):
+        assert config_digest(base.updated(change)) != config_digest(base)  # type: ignore[arg-type]
+
+
+def test_a_record_of_another_kind_under_our_name_is_refused() -> None:
+    content = RecordDict({OURS: MetricRecord({"round": 1})})
+    with pytest.raises(ProtocolError, match="a ConfigRecord 'regl' is missing"):
+        read_order(content, ENVELOPE)
+    assert isinstance(order_record(1, ENVELOPE), ConfigRecord)
