@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -12,6 +13,7 @@ from regl_app.cli import app
 from regl_app.compare import Engine
 from regl_app.config import RunConfig
 from regl_app.errors import RunError
+from regl_app.generator.pretrain import PretrainOptions
 from regl_app.records import FederationFacts, GlobalMetrics, Personalized, RoundRecord, RunResult
 from regl_app.rundir import RunFolder
 
@@ -165,3 +167,24 @@ def test_doctor_exits_1_when_something_is_missing() -> None:
 def test_doctor_is_content_with_the_defaults() -> None:
     result = regl("doctor")
     assert result.exit_code == 0, result.output
+
+
+def test_pretrain_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    called: dict[str, Any] = {}
+
+    def fake(out: Path, options: PretrainOptions, **others: Any) -> Path:
+        called.update(out=out, options=options, **others)
+        return out
+
+    monkeypatch.setattr("regl_app.generator.pretrain.pretrain", fake)
+    result = regl("pretrain", "--out", "new", "--denoiser-steps", "7", "--fonts", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert called["out"] == Path("new")
+    assert called["options"] == PretrainOptions(denoiser_steps=7)
+    assert called["font_folders"] == [tmp_path]
+
+
+def test_pretrain_overwrites_nothing(tmp_path: Path) -> None:
+    result = regl("pretrain", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "exists already" in result.output
