@@ -16,7 +16,7 @@ from regl_app.progress import LOGGER
 from regl_app.protocol import OURS, Envelope, Hello, order_record
 from server_app.inbox import open_replies
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.25
 
 _logger = logging.getLogger(LOGGER)
 

@@ -110,7 +110,7 @@ BAD: list[tuple[Change, str]] = [
     (_set_array("a", np.full((2, 3), np.nan, np.float32)), r"arrays\['a'\] must be finite"),
     (
         _set_array("a", np.zeros((3, 2), np.float32)),
-        r"must be float32 \(2, 3\), got float32 \(3, 2",
+        r"float32 \(2, 3\), got float32 \(3, 2",
     ),
     (_set_array("a", np.zeros((2, 3))), r"must be float32 \(2, 3\), got float64"),
     (_set_array("c", np.zeros(1, np.float32)), r"must hold the model's 2 arrays; differ: \['c'\]"),
@@ -150,7 +150,7 @@ def test_an_array_that_holds_no_numpy_is_refused() -> None:
 
 
 def test_a_diverged_client_does_not_send_its_model() -> None:
-    with pytest.raises(ProtocolError, match="training diverged: lower train.lr"):
+    with pytest.raises(ProtocolError, match=r"training diverged: lower train\.lr"):
         TrainReply(0, 1, 1, 1, 0.0, {"a": torch.tensor([math.inf])}).to_content()
     with pytest.raises(ProtocolError, match="loss must be finite"):
         TrainReply(0, 1, 1, 1, math.nan, WEIGHTS).to_content()
@@ -197,14 +197,14 @@ def test_hello_comes_back_and_its_range_is_checked() -> None:
     got = Hello.read(hello.to_content(), CLASSES)
     assert (got.partition_id, got.num_partitions) == (1, 4)
     np.testing.assert_array_equal(got.real_counts, [1, 2, 3])
-    with pytest.raises(ProtocolError, match="partition-id must be < 4, got 4"):
+    with pytest.raises(ProtocolError, match="partition-id must be < num-partitions=4, got 4"):
         Hello.read(Hello(4, 4).to_content(), CLASSES)
 
 
 def test_evaluate_reply_comes_back_and_is_checked() -> None:
     reply = EvaluateReply(3, 2, 10, 0.5, 0.25, 1.5)
     assert EvaluateReply.read(reply.to_content(), server_round=2) == reply
-    with pytest.raises(ProtocolError, match="accuracy must be between 0 and 1, got 2.0"):
+    with pytest.raises(ProtocolError, match=r"accuracy must be between 0 and 1, got 2\.0"):
         EvaluateReply.read(EvaluateReply(3, 2, 10, 2.0).to_content(), server_round=2)
 
 

@@ -1,0 +1,146 @@
+"""A bad reply is refused by name and the round goes on; without any usable one the run fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ConfigRecord, Message
+from flwr.clientapp import ClientApp
+
+from regl_app.errors import RunError
+from regl_app.rundir import RunFolder
+
+MakeClient = Callable[..., ClientApp]
+Federate = Callable[..., RunFolder]
+
+
+def _first_array(reply: Message) -> tuple[Any, str, np.ndarray]:
+    record = reply.content.array_records["arrays"]
+    key = next(iter(record))
+    return record, key, record[key].numpy()
+
+
+def _nan(reply: Message) -> None:
+    record, key, array = _first_array(reply)
+    record[key] = Array(np.full_like(array, np.nan))
+
+
+def _wrong_shape(reply: Message) -> None:
+    record, key, array = _first_array(reply)
+    record[key] = Array(np.zeros((*array.shape, 2), array.dtype))
+
+
+def _wrong_classes(reply: Message) -> None:
+    reply.content.config_records["regl"]["real-counts"] = [1, 2, 3]
+
+
+def _nothing_of_ours(reply: Message) -> None:
+    del reply.content["regl"]
+
+
+def _somebody_else(reply: Message) -> None:
+    reply.content.config_records["regl"]["partition-id"] = 2
+
+
+def _extra_metric(reply: Message) -> None:
+    reply.content.metric_records["metrics"]["more"] = 1.0
+
+
+FAULTS = [
+    (_nan, "must be finite"),
+    (_wrong_shape, "must be float32"),
+    (_wrong_classes, "real-counts must be 10 whole numbers"),
+    (_nothing_of_ours, "a ConfigRecord 'regl' is missing"),
+    (_somebody_else, "it now claims to be client 2"),
+    (_extra_metric, "metrics must be"),
+]
+
+
+def _from_client_one(fault: Callable[[Message], None]) -> Callable[[Message, int], Message]:
+    def misbehave(reply: Message, partition_id: int) -> Message:
+        if partition_id == 1:
+            fault(reply)
+        return reply
+
+    return misbehave
+
+
+@pytest.mark.parametrize(("fault", "why"), FAULTS)
+def test_one_bad_reply_is_refused_and_the_round_goes_on(
+    federate: Federate, make_client: MakeClient, fault: Callable[[Message], None], why: str
+) -> None:
+    history = federate(make_client(_from_client_one(fault), "train")).read_history()
+    assert [record.round for record in history] == [0, 1, 2]
+    for record in history[1:]:
+        assert len(record.failures) == 1
+        assert record.failures[0].startswith("train: client 1: refused: ")
+        assert why in record.failures[0]
+        assert set(record.clients) == {0, 2, 3}
+        assert record.real_counts is not None
+        assert record.real_counts[1] is None
+
+
+def test_a_client_that_raises_is_a_named_failure(
+    federate: Federate, make_client: MakeClient
+) -> None:
+    def misbehave(reply: Message, partition_id: int) -> Message:
+        if partition_id == 3:
+            raise ValueError("out of memory")
+        return reply
+
+    history = federate(make_client(misbehave, "train")).read_history()
+    assert history[-1].failures == ["train: client 3: failed: out of memory"]
+
+
+def test_without_a_usable_reply_the_run_fails_and_says_why(
+    federate: Federate, make_client: MakeClient, tmp_path: Path
+) -> None:
+    def misbehave(reply: Message, _partition_id: int) -> Message:
+        _nan(reply)
+        return reply
+
+    with pytest.raises(RunError, match="round 1: 0 of 4 train replies were usable") as caught:
+        federate(make_client(misbehave, "train"))
+    assert str(caught.value).count("must be finite") == 4
+    result = RunFolder.open(next((tmp_path / "runs").iterdir())).read_result()
+    assert result is not None
+    assert result.status == "failed"
+    assert result.error is not None
+    assert "0 of 4 train replies" in result.error
+
+
+def test_too_few_usable_replies_fail_the_run(federate: Federate, make_client: MakeClient) -> None:
+    with pytest.raises(RunError, match=r"3 of 4 .* server\.min-replies=4"):
+        federate(make_client(_from_client_one(_nan), "train"), server__min_replies=4)
+
+
+def test_bad_evaluations_cost_only_themselves(federate: Federate, make_client: MakeClient) -> None:
+    def misbehave(reply: Message, partition_id: int) -> Message:
+        if partition_id == 0:
+            reply.content.metric_records["metrics"]["accuracy"] = 7.0
+        return reply
+
+    last = federate(make_client(misbehave, "evaluate")).read_history()[-1]
+    assert last.failures == [
+        "evaluate: client 0: refused: accuracy must be between 0 and 1, got 7.0"
+    ]
+    assert last.personalized is not None
+    assert 0 not in last.personalized.per_client
+
+
+def test_two_nodes_cannot_hold_one_partition(federate: Federate, make_client: MakeClient) -> None:
+    def misbehave(reply: Message, partition_id: int) -> Message:
+        reply.content["regl"] = ConfigRecord(
+            {"partition-id": min(partition_id, 1), "num-partitions": 4}
+        )
+        return reply
+
+    with pytest.raises(
+        RunError, match=r"2 of 4 nodes can take part.*server\.min-nodes=3"
+    ) as caught:
+        federate(make_client(misbehave, "query"), server__min_nodes=3)
+    assert str(caught.value).count("two nodes claim to be client 1") == 2

@@ -1,0 +1,92 @@
+"""The methods that generate, end to end on a tiny untrained generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regl_app.report.samples import load_all_samples
+from regl_app.rundir import RunFolder
+
+Federate = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def generate(federate: Federate, second_pipeline: Path) -> Federate:
+    """Return ``federate`` with a generator so small that its images are noise."""
+
+    def run(**changes: object) -> RunFolder:
+        small = {
+            "clients": 2,
+            "workers": 2,
+            "generator__path": str(second_pipeline),
+            "generator__steps": 2,
+            "lora__steps": 2,
+            "lora__batch_size": 4,
+            "lora__rank": 2,
+            "supplement__cap": 4,
+            "probe__per_class": 2,
+        }
+        return federate(**(small | changes))
+
+    return run
+
+
+def test_the_default_method_measures_plans_and_supplements(generate: Federate) -> None:
+    folder = generate(method="regl-dpd", rounds=3, supplement__ratio=0.1)
+    history = folder.read_history()[1:]
+    for record in history:
+        assert not record.failures
+        d = np.array(record.discrepancy, dtype=float)
+        assert d.shape == (2, 10)
+        assert np.abs(d).max() <= 1
+        assert record.quotas == record.synthetic_counts
+        assert {"adapt", "generate", "train", "probe"} <= set(record.seconds.clients)
+    quotas = np.array([record.quotas for record in history])
+    assert (np.diff(quotas, axis=0) >= 0).all()
+    assert quotas.max() <= 4
+    assert quotas[-1].sum() > quotas[0].sum()
+    # The adapter is tuned in round 1 and reused afterwards.
+    steps = [record.clients[0]["adapter_steps"] for record in history]
+    assert steps == [2, 0, 0]
+    assert [record.clients[0]["adapter_cached"] for record in history] == [False, True, True]
+
+
+def test_balance_tops_up_the_clients_own_classes(generate: Federate) -> None:
+    record = generate(method="regl", rounds=1).read_history()[-1]
+    real, synthetic = np.array(record.real_counts), np.array(record.synthetic_counts)
+    expected = np.minimum(real.max(axis=1, keepdims=True) - real, 4)
+    np.testing.assert_array_equal(synthetic, expected)
+    assert record.quotas is None  # planned by the client: nothing about its labels has to leave it
+
+
+def test_pictures_and_adapters_are_left_for_the_report(generate: Federate) -> None:
+    folder = generate(method="regl", rounds=1)
+    samples = load_all_samples(folder.path)
+    assert [found.partition_id for found in samples] == [0, 1]
+    assert {"real", "frozen", "adapted"} <= set(samples[0].sets)
+    assert all(len(samples[0].of_class("adapted", label)) == 3 for label in range(10))
+    assert sorted(path.name for path in folder.adapters.iterdir()) == ["client-00", "client-01"]
+
+
+def test_without_diagnostics_nothing_is_left_and_the_plan_still_works(generate: Federate) -> None:
+    folder = generate(method="regl-dpd", rounds=2, share_diagnostics=False)
+    assert not list(folder.samples.iterdir())
+    assert not list(folder.adapters.iterdir())
+    last = folder.read_history()[-1]
+    assert last.quotas is not None
+    assert last.real_counts is None
+
+
+def test_the_same_seed_gives_the_same_history(generate: Federate, tmp_path: Path) -> None:
+    def run(name: str, workers: int) -> list[object]:
+        folder = generate(
+            method="regl-dpd", workers=workers, cache_dir=str(tmp_path / name), clients=3
+        )
+        fields = {"metrics", "personalized", "discrepancy", "quotas", "synthetic_counts"}
+        return [record.model_dump(include=fields) for record in folder.read_history()]
+
+    assert run("one", 1) == run("two", 3)
