@@ -1,0 +1,138 @@
+"""Make the bundled generator: a real Stable Diffusion pipeline of a few MB, from rendered fonts.
+
+``regl pretrain`` runs this. The result is a plain diffusers folder with a model card.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regl_app.files import atomic_path
+from regl_app.generator.bundled import write_checksums
+from regl_app.generator.fonts import DEFAULT_FOLDERS, find_fonts
+from regl_app.generator.glyph_classifier import measure_quality
+from regl_app.generator.glyphs import CONCEPTS, GlyphBank
+from regl_app.generator.model_card import model_card
+from regl_app.generator.pretrain_autoencoder import encode, train_autoencoder
+from regl_app.generator.pretrain_denoiser import NOISE, train_denoiser
+from regl_app.generator.pretrain_steps import StepProgress
+from regl_app.generator.tokenizer import build_tokenizer
+from regl_app.seeding import derive_seed, torch_generator
+
+logger = logging.getLogger("regl")
+
+# The first phrasing is the default prompt; the others keep the text encoder from rote.
+PHRASINGS = ("a photo of {}", "a photo of {}.", "a picture of {}", "an image of {}", "{}")
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Size of a pretraining; the defaults made the shipped weights."""
+
+    images: int = 30_000
+    autoencoder_steps: int = 1_500
+    denoiser_steps: int = 3_000
+    batch_size: int = 64
+    autoencoder_lr: float = 3e-3
+    denoiser_lr: float = 2e-3
+    seed: int = 0
+    classifier_steps: int = 600
+    quality_images: int = 1_000
+
+
+def pretrain(
+    out: Path,
+    options: PretrainOptions | None = None,
+    *,
+    font_folders: Sequence[Path] = DEFAULT_FOLDERS,
+    progress: StepProgress | None = None,
+) -> Path:
+    """Train a generator of digits on rendered fonts and write it to ``out``; return ``out``.
+
+    The folder is a ``StableDiffusionPipeline`` (fp16 safetensors) with a model card that states
+    data, fonts, licences, steps, time and the quality just measured. Deterministic for one
+    machine, thread count and ``options.seed``.
+
+    Raises:
+        GeneratorError: the fonts are not installed; names the packages.
+    """
+    options = options or PretrainOptions()
+    report = progress or _log_progress()
+    start = time.perf_counter()
+    fonts = find_fonts(font_folders)
+    logger.info("rendering %d glyphs from %d font files", options.images, len(fonts))
+    bank = GlyphBank.render(fonts)
+    images, labels = bank.sample(options.images, torch_generator(options.seed, "glyphs"))
+
+    with torch.random.fork_rng(devices=[]):  # the libraries draw initial weights globally
+        torch.manual_seed(derive_seed(options.seed, "weights"))
+        vae = train_autoencoder(
+            images,
+            steps=options.autoencoder_steps,
+            batch_size=options.batch_size,
+            lr=options.autoencoder_lr,
+            generator=torch_generator(options.seed, "autoencoder"),
+            progress=report,
+        )
+        prompts = [[phrase.format(concept) for phrase in PHRASINGS] for concept in CONCEPTS]
+        tokenizer = build_tokenizer(text for group in prompts for text in group)
+        denoiser = train_denoiser(
+            encode(vae, images),
+            labels,
+            prompts,
+            tokenizer,
+            steps=options.denoiser_steps,
+            batch_size=options.batch_size,
+            lr=options.denoiser_lr,
+            generator=torch_generator(options.seed, "denoiser"),
+            progress=report,
+        )
+    seconds = time.perf_counter() - start
+
+    with atomic_path(out) as temporary:
+        _save(temporary, vae, denoiser.text_encoder, denoiser.unet, tokenizer)
+        quality = measure_quality(
+            temporary, bank, options.quality_images, options.seed, options.classifier_steps
+        )
+        logger.info("%s", quality.summary())
+        card = model_card(options, quality, seconds, len(fonts))
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        write_checksums(temporary)
+    return out
+
+
+def _save(folder: Path, vae: Any, text_encoder: Any, unet: Any, tokenizer: Any) -> None:
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DPMSolverMultistepScheduler(**NOISE, timestep_spacing="trailing"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=torch.float16)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def _log_progress() -> StepProgress:
+    start = time.perf_counter()
+
+    def report(stage: str, done: int, total: int, loss: float) -> None:
+        if done % max(1, total // 20) == 0 or done == total:
+            spent = time.perf_counter() - start
+            logger.info(
+                "%s: step %d of %d, loss %.4f, %.0f s so far", stage, done, total, loss, spent
+            )
+
+    return report
