@@ -154,6 +154,40 @@ def test_nothing_committed_names_this_machine() -> None:
     assert done.stdout == ""
 
 
+def find_python(folder: Path, version: str, *, has_venv: bool) -> subprocess.CompletedProcess[str]:
+    """Run the Makefile's search where the only Python is a fake one."""
+    fake = folder / "python3"
+    checks = "exit 0" if has_venv else 'case "$2" in *ensurepip*) exit 1;; esac; exit 0'
+    old = 'case "$2" in *version_info*) exit 1;; esac' if version < "3.11" else ":"
+    fake.write_text(f'#!/bin/sh\n[ "$1" = -V ] && echo Python {version}\n{old}\n{checks}\n')
+    fake.chmod(0o755)
+    return subprocess.run(
+        ["/bin/sh", str(ROOT / "tools" / "find-python.sh")],
+        env={"PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_suitable_python_is_found(tmp_path: Path) -> None:
+    done = find_python(tmp_path, "3.12.1", has_venv=True)
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "python3"))
+
+
+def test_an_old_python_is_named_with_what_is_needed(tmp_path: Path) -> None:
+    done = find_python(tmp_path, "3.10.2", has_venv=True)
+    assert done.returncode == 1
+    assert "3.11" in done.stderr
+    assert "python3 (Python 3.10.2)" in done.stderr
+
+
+def test_a_python_without_venv_is_told_how_to_get_it(tmp_path: Path) -> None:
+    done = find_python(tmp_path, "3.11.2", has_venv=False)
+    assert done.returncode == 1
+    assert "apt-get install python3-venv" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     folder = tmp_path_factory.mktemp("wheel")
