@@ -141,7 +141,7 @@ def _parse(path: Path, partition_id: int, arrays: Mapping[str, Array]) -> Client
                 f"{path}: {kind} must be (n, 1 or 3, H, W) with n labels, got {images.shape} "
                 f"and {labels.shape}"
             )
-        if len(labels) and not (0 <= labels.min() and labels.max() < len(names)):
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(names)):
             raise RunError(f"{path}: {kind}_labels must be in 0..{len(names) - 1}")
         sets[kind] = ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
     if "real" not in sets:
