@@ -17,7 +17,11 @@ DEFAULT_FOLDERS = (Path("/usr/share/fonts"),)
 
 @dataclass(frozen=True)
 class Typeface:
-    """A family, its Debian package, its SPDX licence and the font files that are used."""
+    """A family, its Debian package, its SPDX licence and the font files that are used.
+
+    Names and licences are those of Debian 12. ``LicenseRef-Liberation`` is the GPL-2.0 with Red
+    Hat's font exceptions (Liberation 1.x); the OFL came with version 2.
+    """
 
     family: str
     package: str
@@ -57,7 +61,7 @@ TYPEFACES: tuple[Typeface, ...] = (
     _faces(
         "Liberation",
         "liberation",
-        "OFL-1.1",
+        "LicenseRef-Liberation",
         "LiberationSans-Regular.ttf|LiberationSans-Italic.ttf|LiberationSerif-Regular.ttf|"
         "LiberationSerif-Italic.ttf|LiberationMono-Regular.ttf|LiberationSansNarrow-Regular.ttf",
     ),
@@ -68,7 +72,7 @@ TYPEFACES: tuple[Typeface, ...] = (
         "LinLibertine_R.otf|LinBiolinum_R.otf|LinBiolinum_RI.otf",
     ),
     _faces("Manrope", "manrope", "OFL-1.1", "Manrope-Regular.ttf|Manrope-Light.ttf"),
-    _faces("Old Standard", "oldstandard", "OFL-1.1", "OldStandard-Regular.ttf"),
+    _faces("Old Standard", "oldstandard", "OFL-1.0", "OldStandard-Regular.ttf"),
     _faces(
         "Open Sans",
         "open-sans",
@@ -90,7 +94,7 @@ TYPEFACES: tuple[Typeface, ...] = (
     _faces(
         "Routed Gothic", "routed-gothic", "OFL-1.1", "routed-gothic.ttf|routed-gothic-italic.ttf"
     ),
-    _faces("Andika", "sil-andika", "OFL-1.1", "Andika-Regular.ttf|Andika-Italic.ttf"),
+    _faces("Andika", "sil-andika", "OFL-1.1-RFN", "Andika-Regular.ttf|Andika-Italic.ttf"),
     _faces("Gentium", "sil-gentium", "OFL-1.1", "Gentium-R.ttf|Gentium-I.ttf"),
     _faces("Sora", "sora", "OFL-1.1", "Sora-Regular.otf|Sora-Light.otf"),
 )
