@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from regl_app.cli.console import EXIT_FAILED
 from regl_app.cli.console import out as console
@@ -21,14 +22,14 @@ def doctor(settings: Settings = None, config: ConfigFile = None) -> None:
     from regl_app.doctor import examine
 
     findings = examine(resolved)
-    table = Table()
-    for name in ("", "", "found", "remedy"):
-        table.add_column(name, overflow="fold")
+    table = Table.grid(padding=(0, 2))
     for finding in findings:
         style = _STYLES[finding.status]
-        table.add_row(
-            finding.topic, f"[{style}]{finding.status}[/]", finding.detail, finding.remedy
-        )
+        # Text, not markup: paths and versions may hold brackets.
+        detail = Text(finding.detail, overflow="fold")
+        if finding.remedy:
+            detail.append(f"\n{finding.remedy}", style="italic")
+        table.add_row(Text(finding.status, style=style), Text(finding.topic), detail)
     console.print(table)
     if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(EXIT_FAILED)
