@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import re
 import subprocess
 import sys
@@ -14,10 +15,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from flwr.cli.build import build_fab_from_disk
 from packaging.requirements import Requirement
 
 import regl_app
+from regl_app.app_folder import build_app_folder
 from regl_app.config import default_flat
+from regl_app.generator.bundled import CHECKSUMS
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -152,6 +156,16 @@ def test_nothing_committed_names_this_machine() -> None:
     if done.returncode > 1:
         pytest.skip("no git checkout")
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("of", ["checkout", "regl run"])
+def test_the_app_bundle_holds_the_checksums_its_code_trusts(of: str, tmp_path: Path) -> None:
+    # Weights cannot travel in it: they are found in the installation, and checked against these.
+    app = ROOT if of == "checkout" else build_app_folder(tmp_path / "app")
+    with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(app))) as bundle:
+        names = set(bundle.namelist())
+    assert {"regl_app/cli/__init__.py", "client_app/main.py", "server_app/main.py"} <= names
+    assert f"regl_app/generator/weights/{CHECKSUMS}" in names
 
 
 def find_python(folder: Path, version: str, *, has_venv: bool) -> subprocess.CompletedProcess[str]:
