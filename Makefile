@@ -38,10 +38,10 @@ format: $(VENV)/.installed-test ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 
 docs: $(VENV)/.installed ## write docs/configuration.md from regl_app/config.py
-	@$(BIN)/python tools/config_docs.py
+	@$(BIN)/python .ci/config_docs.py
 
 constraints: $(VENV)/.installed-test ## pin what this environment holds: run it after testing
-	@$(BIN)/python tools/pin.py
+	@$(BIN)/python .ci/pin.py
 
 bench: bench-digits bench-mnist ## every table of the README
 
@@ -56,7 +56,7 @@ clean: ## remove the virtual environment and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
-	@python=$$(tools/find-python.sh); \
+	@python=$$(.ci/find-python.sh); \
 	echo "make: virtual environment $(VENV) with $$("$$python" -V)"; \
 	"$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 

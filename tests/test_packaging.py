@@ -21,14 +21,13 @@ from packaging.requirements import Requirement
 import regl_app
 from regl_app.app_folder import build_app_folder
 from regl_app.config import default_flat
-from regl_app.generator.bundled import CHECKSUMS
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def load_tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -159,13 +158,14 @@ def test_nothing_committed_names_this_machine() -> None:
 
 
 @pytest.mark.parametrize("of", ["checkout", "regl run"])
-def test_the_app_bundle_holds_the_checksums_its_code_trusts(of: str, tmp_path: Path) -> None:
-    # Weights cannot travel in it: they are found in the installation, and checked against these.
+def test_the_app_bundle_holds_the_code_and_no_tests(of: str, tmp_path: Path) -> None:
     app = ROOT if of == "checkout" else build_app_folder(tmp_path / "app")
     with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(app))) as bundle:
         names = set(bundle.namelist())
-    assert {"regl_app/cli/__init__.py", "client_app/main.py", "server_app/main.py"} <= names
-    assert f"regl_app/generator/weights/{CHECKSUMS}" in names
+    needed = {"regl_app/cli/__init__.py", "client_app/main.py", "server_app/main.py"}
+    # Weights cannot travel in it: found in the installation, checked against these.
+    assert needed | {"regl_app/generator/checksums.py"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "."))][1:]
 
 
 def find_python(folder: Path, version: str, *, has_venv: bool) -> subprocess.CompletedProcess[str]:
@@ -176,7 +176,7 @@ def find_python(folder: Path, version: str, *, has_venv: bool) -> subprocess.Com
     fake.write_text(f'#!/bin/sh\n[ "$1" = -V ] && echo Python {version}\n{old}\n{checks}\n')
     fake.chmod(0o755)
     return subprocess.run(
-        ["/bin/sh", str(ROOT / "tools" / "find-python.sh")],
+        ["/bin/sh", str(ROOT / ".ci" / "find-python.sh")],
         env={"PATH": str(folder)},
         capture_output=True,
         text=True,

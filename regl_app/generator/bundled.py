@@ -1,8 +1,8 @@
 """Find the weights that ship with the package, also from Flower's copy of the code.
 
-A Flower app bundle carries ``.py`` and ``.json`` files but no ``.safetensors``, and its copy of
-this package shadows the installed one. So the checksums travel beside the code, and the weights
-are looked for in the installed distribution.
+A Flower app bundle carries code but no ``.safetensors``, and its copy of this package shadows the
+installed one. So the checksums are code, and the weights are looked for in the installed
+distribution.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import functools
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from regl_app.errors import GeneratorError
-from regl_app.files import sha256_file, write_json
+from regl_app.files import sha256_file
+from regl_app.generator.checksums import CHECKSUMS
 
-CHECKSUMS = "checksums.json"
 ENVIRONMENT = "REGL_GENERATOR"
 _DISTRIBUTION = "regl-app"
 _FOLDER = Path("regl_app") / "generator" / "weights"
@@ -42,8 +42,8 @@ def _find(override: str) -> Path:
     candidates = [Path(override).expanduser()] if override else [here, *_installed()]
     for folder in candidates:
         if (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file():
-            # An override may be another generator: it answers for itself, not to this code.
-            verify(folder, folder if override else here)
+            if not override:  # an override may be another generator
+                verify(folder, CHECKSUMS)
             return folder
     raise GeneratorError(
         "the bundled generator's weights were not found in "
@@ -53,18 +53,12 @@ def _find(override: str) -> Path:
     )
 
 
-def verify(folder: Path, trusted: Path) -> None:
-    """Check the files of ``folder`` against the checksums that lie in ``trusted``.
+def verify(folder: Path, expected: Mapping[str, str]) -> None:
+    """Check the files of ``folder`` against their SHA-256 by relative name.
 
     Raises:
-        GeneratorError: checksums are absent, or a file is absent or differs.
+        GeneratorError: a file is absent or differs.
     """
-    try:
-        expected: dict[str, str] = json.loads((trusted / CHECKSUMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GeneratorError(
-            f"{trusted / CHECKSUMS} cannot be read ({error}): reinstall regl-app"
-        ) from error
     for name, digest in expected.items():
         file = folder / name
         if not file.is_file() or sha256_file(file) != digest:
@@ -74,15 +68,10 @@ def verify(folder: Path, trusted: Path) -> None:
             )
 
 
-def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of every model file of a pipeline folder into its ``checksums.json``."""
+def checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every model file of a pipeline folder, by relative name."""
     files = sorted(file for file in folder.rglob("*") if file.suffix in _SUFFIXES)
-    digests = {
-        file.relative_to(folder).as_posix(): sha256_file(file)
-        for file in files
-        if file.name != CHECKSUMS
-    }
-    write_json(folder / CHECKSUMS, digests)
+    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
 
 
 def _installed() -> Iterator[Path]:

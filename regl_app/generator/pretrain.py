@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from regl_app.files import atomic_path
-from regl_app.generator.bundled import write_checksums
 from regl_app.generator.fonts import DEFAULT_FOLDERS, find_fonts
 from regl_app.generator.glyph_classifier import measure_quality
 from regl_app.generator.glyphs import CONCEPTS, GlyphBank
@@ -104,7 +103,6 @@ def pretrain(
         logger.info("%s", quality.summary())
         card = model_card(options, quality, seconds, len(fonts))
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        write_checksums(temporary)
     return out
 
 

@@ -1,11 +1,16 @@
-import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from regl_app.app_folder import build_app_folder
 from regl_app.errors import GeneratorError
 from regl_app.generator import bundled
-from regl_app.generator.bundled import bundled_path, verify, write_checksums
+from regl_app.generator.bundled import bundled_path, checksums, verify
+from regl_app.generator.checksums import CHECKSUMS
 from regl_app.generator.fonts import DEFAULT_FOLDERS, find_fonts
 
 
@@ -23,7 +28,7 @@ def test_ships_a_few_megabytes_with_a_card_and_true_checksums():
     card = (folder / "README.md").read_text()
     for part in ("## Data", "licence", "OFL-1.1", "## Training", "minutes", "recognized"):
         assert part in card
-    verify(folder, folder)
+    assert checksums(folder) == CHECKSUMS
 
 
 def test_plain_diffusers_loads_and_samples_it():
@@ -63,36 +68,37 @@ def test_damage_and_absence_name_the_file_and_the_remedy(tmp_path, monkeypatch, 
     (tmp_path / "unet").mkdir()
     weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(b"weights")
-    write_checksums(tmp_path)
-    assert list(json.loads((tmp_path / "checksums.json").read_text())) == [
-        "unet/diffusion_pytorch_model.safetensors"
-    ]
-    monkeypatch.setenv("REGL_GENERATOR", str(tmp_path))
-    assert bundled_path() == tmp_path
-
+    expected = checksums(tmp_path)
+    assert list(expected) == ["unet/diffusion_pytorch_model.safetensors"]
+    verify(tmp_path, expected)
     weights.write_bytes(b"wEights")
-    bundled._find.cache_clear()
     with pytest.raises(GeneratorError, match=r"safetensors is damaged.*reinstall"):
-        bundled_path()
-
+        verify(tmp_path, expected)
     weights.unlink()
+    with pytest.raises(GeneratorError, match=r"safetensors is absent.*reinstall"):
+        verify(tmp_path, expected)
+
+    monkeypatch.setenv("REGL_GENERATOR", str(tmp_path))
     with pytest.raises(GeneratorError, match=r"not found in .*pip install regl-app"):
         bundled_path()
-
-
-def test_code_without_weights_finds_the_installed_ones(tmp_path, monkeypatch, forget):
-    # Flower's copy of the code: this module lies where no safetensors came along.
-    expected = bundled_path()
+    weights.write_bytes(b"another generator")
     bundled._find.cache_clear()
-    copy = tmp_path / "regl_app" / "generator"
-    (copy / "weights").mkdir(parents=True)
-    (copy / "weights" / "checksums.json").write_text((expected / "checksums.json").read_text())
-    monkeypatch.setattr(bundled, "__file__", str(copy / "bundled.py"))
-    assert bundled_path().samefile(expected)
+    assert bundled_path() == tmp_path
 
-    bundled._find.cache_clear()
-    (copy / "weights" / "checksums.json").write_text(
-        json.dumps({"unet/diffusion_pytorch_model.safetensors": "0" * 64})
+
+def test_a_copy_of_the_code_alone_finds_the_installed_weights(tmp_path):
+    # What Flower runs: the code, without weights, ahead of the installation on the path.
+    app = build_app_folder(tmp_path / "app")
+    assert not list(app.rglob("*.safetensors"))
+    script = "import regl_app.generator.bundled as b; print(b.__file__); print(b.bundled_path())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(app)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    with pytest.raises(GeneratorError, match="another version"):
-        bundled_path()
+    module, found = done.stdout.split()
+    assert Path(module).is_relative_to(app)
+    assert Path(found).samefile(bundled_path())
