@@ -40,7 +40,7 @@ def test_no_images_give_zeros_and_no_class() -> None:
     empty = ImageSet.empty((1, 16, 16))
     assert evaluate(model, empty, 3, "cpu") == Metrics(0.0, 0.0, 0.0, [None] * 3, 0)
     assert predict_log_probs(model, empty.images, "cpu").shape == (0, 3)
-    assert features(model, empty, "cpu").shape == (0, 32)
+    assert features(model, empty, "cpu").shape == (0, 512)
 
 
 def test_shapes_must_fit() -> None:
@@ -82,7 +82,7 @@ def test_prediction_evaluates_and_restores_the_mode() -> None:
 def test_features_feed_the_head() -> None:
     model = build_model(ModelConfig(width=8), 3, 1, 16, 0)
     points = features(model, _images(), "cpu", batch_size=3)
-    assert points.shape == (7, 32) and points.dtype == np.float32
+    assert points.shape == (7, 512) and points.dtype == np.float32
     with torch.no_grad():
         logits = model.head(torch.from_numpy(points))
     expected = predict_log_probs(model, _images().images, "cpu")

@@ -15,7 +15,12 @@ from regl_app.models import build_model
 
 @pytest.mark.parametrize(
     ("name", "size", "channels", "width"),
-    [("cnn", 32, 1, 128), ("cnn", 8, 3, 128), ("resnet18", 32, 1, 512), ("resnet50", 96, 3, 2048)],
+    [
+        ("cnn", 32, 1, 2048),
+        ("cnn", 8, 3, 2048),
+        ("resnet18", 32, 1, 512),
+        ("resnet50", 96, 3, 2048),
+    ],
 )
 def test_shapes(
     name: Literal["cnn", "resnet18", "resnet50"], size: int, channels: int, width: int
