@@ -15,7 +15,6 @@ import regl_app
 from regl_app.codehash import PACKAGES
 from regl_app.config import Scalar, default_flat
 from regl_app.errors import RunError
-from regl_app.generator.bundled import CHECKSUMS
 
 NAME = "regl-app"
 
@@ -30,8 +29,7 @@ def build_app_folder(target: Path) -> Path:
     for package in PACKAGES:
         if not (root / package / "__init__.py").is_file():
             raise RunError(f"{package} is not installed in {root} (pip install {NAME})")
-        # Checksums travel with the code that trusts them; the weights themselves cannot.
-        for file in [*(root / package).rglob("*.py"), *(root / package).rglob(CHECKSUMS)]:
+        for file in (root / package).rglob("*.py"):
             copy = target / file.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
