@@ -192,7 +192,7 @@ def _load_pipeline(folder: Path) -> Any:
     from diffusers import AutoPipelineForText2Image
 
     try:
-        with _no_progress_bars():
+        with _quiet():
             return AutoPipelineForText2Image.from_pretrained(
                 folder, use_safetensors=True, safety_checker=None
             )
@@ -204,22 +204,23 @@ def _load_pipeline(folder: Path) -> Any:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' bars and warnings about optional parts out of the run's progress."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    libraries = [
-        library
-        for library in (diffusers_logging, transformers_logging)
-        if library.is_progress_bar_enabled()
-    ]
-    for library in libraries:
-        library.disable_progress_bar()
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(each.get_verbosity(), each.is_progress_bar_enabled()) for each in libraries]
+    for each in libraries:
+        each.set_verbosity_error()
+        each.disable_progress_bar()
     try:
         yield
     finally:
-        for library in libraries:
-            library.enable_progress_bar()
+        for each, (verbosity, had_bars) in zip(libraries, before, strict=True):
+            each.set_verbosity(verbosity)
+            if had_bars:
+                each.enable_progress_bar()
 
 
 def _check(pipeline: Any, folder: Path) -> None:
