@@ -12,6 +12,7 @@ from client_app.supplement import Supplement, make_supplement
 from regl_app.data.images import ImageSet
 from regl_app.evaluation.metrics import evaluate as evaluate_model
 from regl_app.evaluation.metrics import predict_log_probs
+from regl_app.generator.source import resolve_generator
 from regl_app.methods.registry import make_objective
 from regl_app.models.classifier import Classifier
 from regl_app.protocol import (
@@ -34,6 +35,8 @@ def hello(message: Message, context: Context) -> Message:
     """Introduce this client; refuse to take part in another code's or configuration's run."""
     node = Node.of(context)
     read_order(message.content, node.envelope)
+    if node.config.uses_generator:
+        resolve_generator(node.config.generator.path)  # absent weights fail now, not after data
     shared = node.real_counts if node.config.share_diagnostics else None
     reply = Hello(node.partition_id, node.num_partitions, shared)
     return Message(reply.to_content(), reply_to=message)

@@ -1,0 +1,174 @@
+"""One client on its own: what it answers, refuses and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from client_app.main import app
+from client_app.node import Node
+from regl_app.codehash import own_code_hash
+from regl_app.config import RunConfig, Scalar
+from regl_app.errors import ConfigError, ProtocolError
+from regl_app.protocol import (
+    ARRAYS,
+    OURS,
+    Envelope,
+    EvaluateReply,
+    Hello,
+    TrainInstruction,
+    TrainReply,
+    config_digest,
+    order_record,
+    weights_to_record,
+)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 0, 1
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def _context(partition_id: object = 0, num_partitions: object = 3, **changes: Scalar) -> Context:
+    flat: dict[str, Scalar] = {
+        "method": "fedavg",
+        "train.steps": 2,
+        "train.batch-size": 8,
+        "model.width": 4,
+        "data.max-train": 120,
+        "data.max-test": 60,
+        "data.image-size": 16,
+        "partition.beta": 1.0,
+    }
+    node = {"partition-id": partition_id, "num-partitions": num_partitions}
+    return Context(1, 7, node, RecordDict(), flat | changes)  # type: ignore[arg-type]
+
+
+def _envelope(context: Context) -> Envelope:
+    return Envelope(own_code_hash(), config_digest(RunConfig.from_flat(context.run_config)))
+
+
+def _send(context: Context, kind: str, ours: ConfigRecord, weights: bool = True) -> RecordDict:
+    content = RecordDict({OURS: ours})
+    if weights:
+        content[ARRAYS] = weights_to_record(Node.of(context).model().state_dict())
+    message = Message(content, 7, kind)
+    message.metadata.__dict__["_message_id"] = "1"
+    return app(message, context).content
+
+
+def _train(context: Context, number: int = 1, quotas: np.ndarray | None = None) -> TrainReply:
+    order = TrainInstruction(number, "", quotas).to_record(_envelope(context))
+    content = _send(context, MessageType.TRAIN, order)
+    node = Node.of(context)
+    return TrainReply.read(
+        content,
+        server_round=number,
+        template=node.model().state_dict(),
+        num_classes=node.num_classes,
+    )
+
+
+def test_hello_tells_the_partition_and_the_labels_if_shared() -> None:
+    for shared in (True, False):
+        context = _context(2, **{"share-diagnostics": shared})
+        ours = order_record(0, _envelope(context))
+        hello = Hello.read(_send(context, MessageType.QUERY, ours, weights=False), 10)
+        assert (hello.partition_id, hello.num_partitions) == (2, 3)
+        assert (hello.real_counts is not None) == shared
+
+
+def test_training_changes_the_model_and_reports_what_it_did() -> None:
+    context = _context()
+    node, reply = Node.of(context), _train(context)
+    start = node.model().state_dict()
+    assert reply.weights is not None
+    assert any(not torch.equal(reply.weights[key], start[key]) for key in start)
+    assert reply.num_examples == reply.real_images == len(node.data.train)
+    np.testing.assert_array_equal(reply.real_counts, node.real_counts)
+    assert reply.held is None
+    assert reply.discrepancy is None
+    assert reply.loss > 0
+
+
+def test_training_repeats_itself_and_differs_between_rounds_and_clients() -> None:
+    first, again = _train(_context()), _train(_context())
+    assert first.weights is not None
+    assert again.weights is not None
+    assert all(torch.equal(first.weights[key], again.weights[key]) for key in first.weights)
+    assert _train(_context(), number=2).loss != first.loss
+    assert _train(_context(1)).loss != first.loss
+
+
+def test_the_server_s_quotas_are_filled_exactly(second_pipeline: Path, tmp_path: Path) -> None:
+    context = _context(
+        **{
+            "method": "regl-dpd",
+            "supplement.adapter": "frozen",
+            "generator.path": str(second_pipeline),
+            "generator.steps": 2,
+            "probe.per-class": 1,
+            "cache-dir": str(tmp_path),
+        }
+    )
+    quotas = np.array([0, 2, 0, 1, 0, 0, 0, 0, 0, 3])
+    reply = _train(context, number=2, quotas=quotas)
+    np.testing.assert_array_equal(reply.held, quotas)
+    np.testing.assert_array_equal(reply.synthetic_counts, quotas)
+    assert reply.num_examples == reply.real_images + 6
+    assert reply.discrepancy is not None
+    assert reply.facts["generated"] == 6
+    # A second time nothing has to be made.
+    assert _train(context, number=2, quotas=quotas).facts["reused"] == 6
+
+
+def test_a_client_without_images_says_so_without_a_model() -> None:
+    context = _context(1, method="central")
+    reply = _train(context)
+    assert reply.num_examples == 0
+    assert reply.weights is None
+
+
+def test_evaluation_measures_the_given_model_on_the_clients_own_test_set() -> None:
+    context = _context()
+    ours = order_record(3, _envelope(context))
+    reply = EvaluateReply.read(_send(context, MessageType.EVALUATE, ours), server_round=3)
+    assert reply.num_examples == len(Node.of(context).data.test) > 0
+    assert 0 <= reply.accuracy <= 1
+
+
+@pytest.mark.parametrize("kind", [MessageType.QUERY, MessageType.TRAIN, MessageType.EVALUATE])
+def test_no_work_is_done_for_other_code(kind: str) -> None:
+    context = _context()
+    foreign = Envelope("0123456789abcdef", _envelope(context).config_digest)
+    with pytest.raises(ProtocolError, match=r"code-hash must be .* got '0123456789abcdef'"):
+        _send(context, kind, TrainInstruction(1).to_record(foreign))
+
+
+@pytest.mark.parametrize(
+    ("partition_id", "num_partitions", "message"),
+    [
+        (3, 3, "partition-id must be between 0 and num-partitions - 1 = 2, got 3"),
+        ("0", 3, "partition-id must be a whole number in the node's configuration, got '0'"),
+        (0, None, "num-partitions must be a whole number"),
+    ],
+)
+def test_a_node_that_does_not_know_itself_is_refused(
+    partition_id: object, num_partitions: object, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Node.of(_context(partition_id, num_partitions))
+
+
+def test_an_invalid_run_configuration_is_refused_before_any_work() -> None:
+    with pytest.raises(ConfigError, match="rounds must be >= 1"):
+        Node.of(_context(rounds=0))

@@ -1,0 +1,74 @@
+"""The real Flower runtime, watched for what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from regl_app.config import RunConfig, Scalar
+
+_MARK = "REGL_TEST_MARK"
+
+
+def marked_processes(mark: str) -> list[str]:
+    """Return the command lines of living processes, other than this, that inherited ``mark``."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        if int(entry.name) == os.getpid():
+            continue
+        try:
+            if f"{_MARK}={mark}".encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue  # it ended meanwhile, or is not ours
+    return found
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in a folder that holds another app with our packages' names; leave no process behind."""
+    for package in ("client_app", "server_app", "regl_app"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('the wrong app')\n")
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(_MARK, mark)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    deadline = time.monotonic() + 5
+    while (left := marked_processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+@pytest.fixture(scope="session")
+def small(second_pipeline: Path) -> Callable[..., RunConfig]:
+    """Return what makes a small configuration on a tiny untrained generator."""
+
+    def make(**changes: Scalar) -> RunConfig:
+        flat: dict[str, Scalar] = {
+            "rounds": 2,
+            "train.steps": 3,
+            "train.batch-size": 8,
+            "model.width": 4,
+            "data.max-train": 200,
+            "data.max-test": 60,
+            "data.image-size": 16,
+            "partition.beta": 0.5,
+            "generator.path": str(second_pipeline),
+            "generator.steps": 2,
+            "lora.steps": 2,
+            "lora.batch-size": 4,
+            "lora.rank": 2,
+            "supplement.cap": 4,
+            "supplement.ratio": 0.2,
+            "probe.per-class": 2,
+            "tensorboard": False,
+        }
+        return RunConfig.from_flat(flat | changes)
+
+    return make

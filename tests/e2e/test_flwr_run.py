@@ -1,0 +1,96 @@
+"""Through the real ``flwr run``: outputs, truthful ends, repeatability, nothing left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regl_app.config import RunConfig
+from regl_app.errors import RunError
+from regl_app.rundir import RunFolder
+from regl_app.runner import run_flower
+from regl_app.simulation import run_in_process
+
+Small = Callable[..., RunConfig]
+MEASURED = {"round", "metrics", "personalized", "discrepancy", "quotas", "synthetic_counts"}
+
+
+def _history(folder: Path) -> list[dict[str, object]]:
+    return [record.model_dump(include=MEASURED) for record in RunFolder.open(folder).read_history()]
+
+
+def test_the_default_method_repeats_itself_on_both_engines(elsewhere: Path, small: Small) -> None:
+    lines: list[str] = []
+    config = small(**{"cache-dir": "cache-flwr", "name": "flwr"})
+    folder = run_flower(config, clients=3, on_line=lines.append)
+    # A relative out-dir is relative to where the run was started.
+    assert folder == elsewhere / "runs" / "flwr"
+    run = RunFolder.open(folder)
+    assert run.report.is_file()
+    assert run.load_model()
+    assert len(list(run.samples.glob("client-*.npz"))) == 3
+    assert any(line.startswith("client 2: ") and "adapter 2 steps" in line for line in lines)
+    assert any(line.startswith("round 2/2: global accuracy") for line in lines)
+    assert not any(record.failures for record in run.read_history())
+
+    config = small(**{"cache-dir": "cache-in-process", "name": "in-process"})
+    assert _history(run_in_process(config, clients=3)) == _history(folder)
+
+
+def test_the_same_seed_gives_the_same_history_on_flwr_run(elsewhere: Path, small: Small) -> None:
+    runs = [
+        run_flower(small(method="fedavg", name=name), clients=2, on_line=lambda _: None)
+        for name in ("one", "two")
+    ]
+    assert _history(runs[0]) == _history(runs[1])
+    assert len(_history(runs[0])) == 3
+
+
+def test_a_run_that_learned_nothing_fails(elsewhere: Path, small: Small) -> None:
+    config = small(method="fedavg", **{"server.min-nodes": 3, "server.timeout": 2.0})
+    with pytest.raises(RunError, match=r"the run ended as finished:failed: .*server\.min-nodes=3"):
+        run_flower(config, clients=2, on_line=lambda _: None)
+    result = RunFolder.open(next((elsewhere / "runs").iterdir())).read_result()
+    assert result is not None
+    assert result.status == "failed"
+
+
+_PROGRAM = """
+import sys
+from regl_app.config import RunConfig
+from regl_app.runner import run_flower
+config = RunConfig.from_flat({"method": "fedavg", "rounds": 500, "out-dir": sys.argv[1]})
+run_flower(config, clients=2)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_stops_the_run_and_everything_under_it(
+    elsewhere: Path, how: signal.Signals
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, str(elsewhere / "runs")],
+        cwd=root,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("fedavg: 2 clients"):
+            break
+    started = time.monotonic()
+    process.send_signal(how)
+    process.stdout.close()
+    assert process.wait(timeout=60) != 0
+    assert time.monotonic() - started < 60
+    # The fixture checks that no process is left.

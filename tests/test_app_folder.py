@@ -1,0 +1,38 @@
+"""What ``regl run`` hands to ``flwr run`` is accepted by Flower and is our code alone."""
+
+from __future__ import annotations
+
+import io
+import tomllib
+import zipfile
+from pathlib import Path
+
+from flwr.cli.build import build_fab_from_disk
+from flwr.cli.config_utils import load_and_validate
+
+from regl_app.app_folder import build_app_folder, toml_table
+from regl_app.codehash import hash_code, own_code_hash
+from regl_app.config import RunConfig, default_flat
+
+
+def test_flower_accepts_it_and_it_is_the_running_code(tmp_path: Path) -> None:
+    app = build_app_folder(tmp_path / "app")
+    config, warnings = load_and_validate(app / "pyproject.toml")
+    assert not warnings
+    assert config["tool"]["flwr"]["app"]["components"]["clientapp"] == "client_app.main:app"
+    assert hash_code(app) == own_code_hash()
+
+
+def test_the_bundle_unpacks_to_the_same_code(tmp_path: Path) -> None:
+    content = build_fab_from_disk(build_app_folder(tmp_path / "app"))
+    with zipfile.ZipFile(io.BytesIO(content)) as bundle:
+        bundle.extractall(tmp_path / "unpacked")
+    assert hash_code(tmp_path / "unpacked") == own_code_hash()
+    assert len(content) < 10 * 1024 * 1024
+
+
+def test_all_keys_travel_with_their_types() -> None:
+    flat = RunConfig.from_flat({"name": "a", "data.path": 'odd "quoted" ü\\path'}).to_flat()
+    table = tomllib.loads(toml_table(flat))
+    assert RunConfig.from_any(table).to_flat() == flat
+    assert RunConfig.from_any(tomllib.loads(toml_table(default_flat()))) == RunConfig.from_flat({})

@@ -1,0 +1,46 @@
+"""Ending a tree of processes ends all of it, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from regl_app.processes import descendants, end_processes, wait_until_gone
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+
+# A child, and a grandchild in a session of its own that ignores a polite request.
+_TREE = """
+import subprocess, sys, time
+stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True)
+time.sleep(60)
+"""
+
+
+def test_a_whole_tree_is_found_and_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", _TREE]) as root:
+        bystander = subprocess.Popen(["sleep", "60"])
+        deadline = time.monotonic() + 20
+        while not (found := descendants(root.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(found) == 1
+        time.sleep(0.5)  # until it ignores the request
+        root.kill()
+        root.wait()
+        end_processes(found, grace=0.5)
+        assert wait_until_gone(found, 1.0)
+        assert bystander.poll() is None
+        bystander.kill()
+        bystander.wait()
+
+
+def test_an_id_given_to_another_process_is_left_alone() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        end_processes({process.pid: "another start time"}, grace=0.1)
+        assert process.poll() is None
+        process.kill()
