@@ -106,16 +106,19 @@ def _lede(groups: Sequence[Condition], scores: dict[str, float], best: str | Non
             len(groups), first.data.source, sum(len(group.runs) for group in groups)
         )
     ]
+    gaps = []
     by_method = {str(group.runs[0].config.method): group.label for group in reversed(groups)}
     for method, what in (("fedavg", "plain FedAvg"), ("central", "all data in one place")):
         label = by_method.get(method)
         if best is not None and label in scores and label != best:
             gap = 100 * (scores[best] - scores[label])
-            text.append(
-                Markup("That is <b>{:.1f} points</b> {} {} ({}).").format(
+            gaps.append(
+                Markup("<b>{:.1f} points</b> {} {} ({})").format(
                     abs(gap), "above" if gap >= 0 else "below", what, percent(scores[label])
                 )
             )
+    if gaps:
+        text.append(Markup("{} ends {}.").format(best, Markup(" and ").join(gaps)))
     return Markup(" ").join(text)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig, Scalar, default_flat
 from regl_app.errors import RunError
 from regl_app.records import FederationFacts, RoundRecord, RunResult
 from regl_app.report.features_file import FeaturesFile, load_features
@@ -21,6 +21,7 @@ Rows = list[list[float] | None]
 # Keys that do not change what is measured: runs that differ in nothing else are repetitions.
 _INCIDENTAL = {
     "seed",
+    "data.seed",
     "name",
     "out-dir",
     "cache-dir",
@@ -31,6 +32,10 @@ _INCIDENTAL = {
     "generator.batch-size",
     "server.timeout",
 }
+
+# What a method's name already says.
+_IMPLIED = {"method", "objective", "supplement.policy", "supplement.adapter", "supplement.site"}
+_DEFAULTS = default_flat()
 
 _logger = logging.getLogger("regl")
 
@@ -152,19 +157,22 @@ def conditions(runs: Sequence[RunData]) -> list[Condition]:
     groups: dict[tuple[tuple[str, Scalar], ...], list[RunData]] = {}
     for run in runs:
         groups.setdefault(run.condition, []).append(run)
-    # What a method implies need not be said again.
-    implied = {"method", "objective", "supplement.policy", "supplement.adapter", "supplement.site"}
     tables = [dict(key) for key in groups]
-    differing = [
-        key for key in tables[0] if len({str(table.get(key)) for table in tables}) > 1
-    ] if tables else []  # fmt: skip
-    methods = [str(table["method"]) for table in tables]
     labels = []
     for table in tables:
-        twins = methods.count(str(table["method"])) > 1
-        said = [key for key in differing if key != "method" and (twins or key not in implied)]
+        twins = [other for other in tables if other["method"] == table["method"]]
+        said = [
+            key
+            for key, value in table.items()
+            if _differ(twins, key)
+            or (key not in _IMPLIED and _differ(tables, key) and value != _DEFAULTS[key])
+        ]
         extra = ", ".join(f"{key.rsplit('.', 1)[-1]} {table[key]}" for key in said)
         labels.append(f"{table['method']} ({extra})" if extra else str(table["method"]))
     return [
         Condition(label, tuple(group)) for label, group in zip(labels, groups.values(), strict=True)
     ]
+
+
+def _differ(tables: Sequence[dict[str, Scalar]], key: str) -> bool:
+    return len({str(table[key]) for table in tables}) > 1

@@ -21,7 +21,7 @@ _SECTIONS: Sequence[tuple[str, str, str, Sequence[Maker]]] = (
         "learning",
         "Learning",
         "Does the global model become good at every class, and do clients gain from it?",
-        (curves.accuracy, curves.loss, curves.recall),
+        (curves.accuracy, curves.personalized, curves.loss, curves.recall),
     ),
     (
         "labels",
@@ -171,7 +171,7 @@ def _lede(run: RunData) -> Markup:
     ]
     client = run.showcase_client
     row = run.real[client] if client is not None else None
-    if row:
+    if row and run.config.method != "central":
         held = sum(value > 0 for value in row)
         made = run.synthetic[client] if client is not None and client < len(run.synthetic) else None
         more = Markup(" and was given <b>{:.0f} synthetic images</b>").format(sum(made or []))

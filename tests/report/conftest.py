@@ -27,6 +27,7 @@ from regl_app.rundir import (
 
 NAMES = [str(digit) for digit in range(10)]
 CLIENTS = 10
+POINTS = 120
 
 RunMaker = Callable[..., Path]
 
@@ -133,12 +134,17 @@ def _append(
                     phase: [None if k == absent else v for k, v in enumerate(spent)]
                     for phase, spent in kept.items()
                 },
-                server={"aggregate": 0.05, "evaluate": 0.2},
+                server={"wait_train": 3.0, "aggregate": 0.05, "evaluate": 0.2},
                 wall=14.0 if number == 1 else 4.0,
             ),
             bytes=Traffic(down=4_100_000, up=4_120_000),
             clients={
-                k: {"loss": float(rng.uniform(0.05, 0.4)), "node_id": 2**63 + k} for k in range(10)
+                k: {
+                    "loss": float(rng.uniform(0.05, 0.4)),
+                    "local_accuracy": float(rng.uniform(0.9, 1.0)),
+                    "node_id": 2**63 + k,
+                }
+                for k in range(10)
             },
             failures=["client 3: no reply within 60 s"] if number == 4 else [],
         )
@@ -165,13 +171,13 @@ def _decorate(
                 adapted=_pictures(rng, everything, 15) if adapted else None,
                 class_names=NAMES,
             )
-    labels = rng.integers(0, 10, 300)
+    labels = rng.integers(0, 10, POINTS)
     centres = rng.normal(0, 1, (10, 32))
 
     def view(spread: float, right: float) -> tuple[np.ndarray, np.ndarray]:
-        wrong = rng.uniform(size=300) > right
-        shown = np.where(wrong, rng.integers(0, 10, 300), labels)
-        features = centres[shown] + rng.normal(0, spread, (300, 32))
+        wrong = rng.uniform(size=POINTS) > right
+        shown = np.where(wrong, rng.integers(0, 10, POINTS), labels)
+        features = centres[shown] + rng.normal(0, 2.2 * spread, (POINTS, 32))
         return features.astype(np.float32), np.where(wrong, shown, labels)
 
     features, predictions = view(0.35, floor)

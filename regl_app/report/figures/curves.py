@@ -33,7 +33,7 @@ def _share_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def accuracy(run: RunData, prefix: str) -> Figure | Absent:
-    """Return global accuracy, macro-F1 and the clients' personalized accuracy of one run."""
+    """Return global accuracy and macro-F1 of one run."""
     title = "Accuracy per round"
     if not run.history:
         return Absent(title, _NOTHING)
@@ -48,27 +48,16 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
             dashed=True,
         ),
     ]
-    personal = [(r.round, r.personalized) for r in run.history if r.personalized]
-    if personal:
-        ranges = [
-            (n, min(p.per_client.values()), max(p.per_client.values()))
-            for n, p in personal
-            if p.per_client
-        ]
-        points = [(n, p.mean) for n, p in personal]
-        series.append(Series("personalized (mean of clients)", points, "var(--know)", ranges))
     values = [y for one in series for _, y in one.points]
     first, last = run.history[0], run.history[-1]
     picture = line_chart(
         series,
         label=f"Accuracy per round of {run.name}",
         y_text=_percent,
-        y_range=_share_range(values + [low for one in series for _, low, _ in one.band]),
+        y_range=_share_range(values),
         reference=(TARGET_ACCURACY, percent(TARGET_ACCURACY, 0)),
     )
     chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
-    if personal:
-        chips.append(("range over clients", "var(--know)", "soft"))
     text = caption(
         "Global model on the server's test set: from {first} in round {a} to <b>{last}</b> in "
         "round {b}. A smooth climb means clients pull in one direction; jumps mean they undo "
@@ -81,6 +70,52 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
     return Figure(f"{prefix}accuracy", title, text, legend(chips) + picture)
 
 
+def personalized(run: RunData, prefix: str) -> Figure | Absent:
+    """Return accuracy on the clients' own test sets: the global model's and their local ones'."""
+    title = "Accuracy at the clients"
+    given = [(r.round, r.personalized) for r in run.history if r.personalized]
+    if not given:
+        return Absent(title, "no personalized evaluation was made")
+    ranges = [
+        (n, min(p.per_client.values()), max(p.per_client.values()))
+        for n, p in given
+        if p.per_client
+    ]
+    means = [(n, p.mean) for n, p in given]
+    series = [Series("global model (mean)", means, "var(--know)", ranges)]
+    local = _client_facts(run, "local_accuracy")
+    if local:
+        points = [(n, mean) for n, mean, _, _ in local]
+        series.append(Series("own model (mean)", points, "var(--c4)", dashed=True))
+    low = min([y for one in series for _, y in one.points] + [low for _, low, _ in ranges])
+    picture = line_chart(
+        series,
+        label=f"Accuracy on the clients' own test sets of {run.name}",
+        y_text=_percent,
+        y_range=_share_range([low]),
+    )
+    last = given[-1][1]
+    worst = min(last.per_client, key=lambda k: last.per_client[k], default=None)
+    text = caption(
+        "On test images drawn like each client's own, every client the same weight: <b>{mean}</b> "
+        "in the end{worst}. {own}",
+        mean=percent(last.mean),
+        worst=(
+            f", client {worst} lowest with {percent(last.per_client[worst])}"
+            if worst is not None
+            else ""
+        ),
+        own=(
+            "Dashed: the clients' own models after local training, before they are averaged."
+            if local
+            else ""
+        ),
+    )
+    chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
+    chips.append(("range over clients", "var(--know)", "soft"))
+    return Figure(f"{prefix}personalized", title, text, legend(chips) + picture)
+
+
 def loss(run: RunData, prefix: str) -> Figure | Absent:
     """Return the global model's test loss of one run."""
     points = [(r.round, r.metrics.loss) for r in run.history if r.metrics.loss is not None]
@@ -88,7 +123,7 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
     if not points:
         return Absent(title, _NOTHING if not run.history else "no finite loss was recorded")
     series = [Series("test loss", points, "var(--lack)")]
-    trained = _local_losses(run)
+    trained = _client_facts(run, "loss")
     if trained:
         series.append(
             Series(
@@ -117,16 +152,17 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
     return Figure(f"{prefix}loss", title, text, legend(chips) + picture)
 
 
-def _local_losses(run: RunData) -> list[tuple[int, float, float, float]]:
+def _client_facts(run: RunData, name: str) -> list[tuple[int, float, float, float]]:
+    """Return (round, mean, least, most) of one number that clients reported."""
     found = []
     for record in run.history:
-        losses = [
+        values = [
             float(value)
             for facts in record.clients.values()
-            if isinstance(value := facts.get("loss"), int | float)
+            if isinstance(value := facts.get(name), int | float)
         ]
-        if losses:
-            found.append((record.round, sum(losses) / len(losses), min(losses), max(losses)))
+        if values:
+            found.append((record.round, sum(values) / len(values), min(values), max(values)))
     return found
 
 

@@ -65,7 +65,8 @@ def quotas(run: RunData, prefix: str) -> Figure | Absent:
     given = [r for r in run.history if any(row and sum(row) for row in getattr(r, name) or [])]
     if not given:
         return Absent(title, f"policy {run.config.supplement.policy} asks for no synthetic images")
-    chosen = _first_middle_last(given)
+    same = all(getattr(r, name) == getattr(given[0], name) for r in given)
+    chosen = given[-1:] if same else _first_middle_last(given)
     largest = max(
         value for r in chosen for row in getattr(r, name) if row is not None for value in row
     )
@@ -77,7 +78,7 @@ def quotas(run: RunData, prefix: str) -> Figure | Absent:
     sums = [sum(sum(row) for row in getattr(r, name) if row) for r in (given[0], given[-1])]
     text = caption(
         "Synthetic images per client and class, summed up to that round: {a} in round {first}, "
-        "<b>{b}</b> in round {last}. Compare with who holds what: dark cells belong where that "
+        "<b>{b}</b> in round {last}. Compare with who holds what: strong cells belong where that "
         "map is empty.",
         a=short(sums[0]),
         b=short(sums[1]),

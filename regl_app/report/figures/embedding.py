@@ -27,10 +27,9 @@ def embedding(run: RunData, prefix: str) -> Figure | Absent:
         return Absent(title, f"only {len(stored.labels)} test images have features")
     client = run.showcase_client
     locals_ = stored.local_models
-    if client is not None and locals_ and client not in locals_:
-        client = min(locals_)
-    if client is None:
-        client = min(locals_, default=None)
+    if locals_ and client not in locals_:
+        held = {k: sum(run.owns(k, c) for c in range(len(run.class_names))) for k in locals_}
+        client = min(locals_, key=lambda k: (held[k], k))
     views = [("Global model", stored.global_model)]
     if client is not None and client in locals_:
         views.insert(0, (f"Client {client} after local training", locals_[client]))

@@ -50,9 +50,9 @@ def partition(run: RunData, prefix: str) -> Figure | Absent:
         totals=True,
     )
     text = caption(
-        "Real training images per client (row) and class (column), darker is more; bars are the "
-        "clients' totals. On average a client never sees <b>{missing:.1f} of {classes}</b> "
-        "classes.".replace("{missing:.1f}", "{missing}"),
+        "Real training images per client (row) and class (column), stronger colour is more; bars "
+        "are the clients' totals. On average a client never sees <b>{missing} of {classes}</b> "
+        "classes.",
         missing=f"{sum(missing) / max(len(missing), 1):.1f}",
         classes=classes,
     )

@@ -19,7 +19,7 @@ _TITLE = "Real and synthetic images"
 _CLIENTS = 4
 _CLASSES = 14
 _PER_CLASS = 2
-_CELL = 46.0
+_CELL = 42.0
 _KINDS = {"real": "real", "frozen": "frozen\ngenerator", "adapted": "with\nadapter"}
 
 
@@ -87,7 +87,7 @@ def _wall(run: RunData, one: ClientSamples) -> Markup:
         unseen = [c for c in columns if not _seen(run, one, c)]
         columns = sorted(held + unseen[: _CLASSES - len(held)])
     kinds = [kind for kind in _KINDS if kind in one.sets]
-    left, head, gap = 74.0, 30.0, 10.0
+    left, head, gap = 66.0, 30.0, 10.0
     block = _CELL * _PER_CLASS
     height = head + len(kinds) * (block + gap)
     svg = Svg(left + _CELL * len(columns) + 4, height)

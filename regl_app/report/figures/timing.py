@@ -70,7 +70,7 @@ def per_round(run: RunData, prefix: str) -> Figure | Absent:
             if spent:
                 parts[phase] = sum(spent) / len(spent)
         if record.seconds.server:
-            parts["server"] = sum(record.seconds.server.values())
+            parts["server"] = _server_work(record.seconds.server)
         if parts:
             idle = record.seconds.wall - sum(parts.values())
             rows.append((str(record.round), parts | {"idle": max(idle, 0.0)}))
@@ -124,6 +124,11 @@ def traffic(run: RunData, prefix: str) -> Figure | Absent:
     chips = legend([("down", css["down"], "box"), ("up", css["up"], "box")])
     picture = _columns(rows, css.__getitem__, lambda v: size(round(v)), f"{title}, {run.name}")
     return Figure(f"{prefix}bytes", title, text, chips + picture)
+
+
+def _server_work(laps: Mapping[str, float]) -> float:
+    # The server's "wait_..." laps are the clients' work seen from the other side.
+    return sum(spent for name, spent in laps.items() if not name.startswith("wait"))
 
 
 def _colour(phase: str) -> str:

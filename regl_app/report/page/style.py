@@ -107,6 +107,7 @@ svg{display:block;width:100%;height:auto;overflow:visible}
 .scroll svg{min-width:calc(var(--natural)*.72);max-width:calc(var(--natural)*1.3)}
 .pair{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:1.6rem 2.6rem}
 .triple{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:1.6rem 2rem}
+.triple svg{max-width:calc(var(--natural)*1.2)}
 .triple>div,.pair>div,.walls>div,.smalls>div{min-width:0}
 .walls{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:2.2rem 2.6rem}
 .smalls{display:grid;grid-template-columns:repeat(auto-fill,minmax(9.2rem,1fr));gap:1.5rem 1.5rem}
@@ -210,7 +211,7 @@ footer{margin:4.5rem 0 3rem;color:var(--ink-3);font-size:.84rem}
   figure.lone{display:block}
   figure.lone>figcaption{margin-top:.85rem}
   .pair,.triple,.walls{gap:1.6rem 0}
-  .triple svg{max-width:calc(var(--natural)*1.35)}
+  .triple svg{max-width:calc(var(--natural)*1.02)}
   .smalls{grid-template-columns:repeat(2,minmax(0,1fr))}
   .settings{grid-template-columns:minmax(0,1fr)}
   .keys{columns:1}
