@@ -31,7 +31,7 @@ def test_colour_stays_colour(tmp_path: Path) -> None:
 
 
 def test_the_heat_map_is_a_picture_of_any_size(tmp_path: Path) -> None:
-    for shape in ((1, 2), (10, 10), (30, 100)):
+    for shape in ((1, 2), (12, 30)):
         counts = np.arange(shape[0] * shape[1]).reshape(shape)
         save_heatmap(counts, [str(c) for c in range(shape[1])], tmp_path / "x.png", title="t")
         picture = Image.open(tmp_path / "x.png")
