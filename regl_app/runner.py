@@ -134,7 +134,7 @@ def _status(superlink: SuperLink, run_id: str) -> tuple[str, str]:
 def _stop_run(superlink: SuperLink, run_id: str) -> None:
     try:
         superlink.ask("stop", run_id, CONNECTION, timeout=STOP_TIMEOUT)
-    except (RunError, TimeoutError):
+    except RunError:
         return  # the SuperLink is ended next, and the run with it
 
 

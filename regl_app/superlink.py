@@ -117,18 +117,22 @@ class SuperLink:
         """Return what ``flwr ... --format json`` answers.
 
         Raises:
-            RunError: it failed, or did not answer in JSON.
+            RunError: it failed, or did not answer in time or in JSON.
         """
-        done = subprocess.run(
-            self.command(*arguments, "--format", "json"),
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            start_new_session=True,
-        )
+        try:
+            done = subprocess.run(
+                self.command(*arguments, "--format", "json"),
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired as error:
+            late = f"flwr {arguments[0]} did not answer in {timeout:g} s{self.log_tail()}"
+            raise RunError(late) from error
         start = done.stdout.find("{")
         try:
             answer = json.loads(done.stdout[start:]) if start >= 0 else None

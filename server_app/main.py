@@ -49,7 +49,8 @@ def main(grid: Grid, context: Context) -> None:
         last = federate(grid, config, folder)
     except BaseException as error:
         seconds = time.monotonic() - started
-        folder.write_result(RunResult(status="failed", seconds=seconds, error=str(error)))
+        why = str(error) or type(error).__name__
+        folder.write_result(RunResult(status="failed", seconds=seconds, error=why))
         raise
     seconds = time.monotonic() - started
     folder.write_result(RunResult(status="finished", seconds=seconds))
