@@ -62,7 +62,9 @@ def compare(runs: Sequence[RunData]) -> tuple[Comparison, list[RunData]]:
         for group in groups
         if (values := _values(group, lambda s: s.accuracy))
     }
-    best = max(scores, key=lambda label: scores[label]) if scores else None
+    # 'central' is the upper bound, not a competitor.
+    rivals = [g.label for g in groups if g.runs[0].config.method != "central" and g.label in scores]
+    best = max(rivals or scores, key=lambda label: scores[label], default=None)
     repeated = any(len(group.runs) > 1 for group in groups)
     # Every run where they are few, else the first seed of each configuration: the file stays small.
     detailed = list(runs) if len(runs) <= MAX_DETAILED else [g.runs[0] for g in groups]

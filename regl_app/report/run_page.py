@@ -105,6 +105,7 @@ class RunPage:
     error: str | None
     failures: list[str]
     sections: list[Section]
+    left_out: list[Absent]
     columns: list[str]
     rows: list[list[str]]
     keys: list[tuple[str, str, bool]]
@@ -128,6 +129,10 @@ def run_page(run: RunData, prefix: str = "") -> RunPage:
     """Return the page of ``run``; ``prefix`` keeps the ids of several runs apart."""
     failed = run.result is not None and run.result.status == "failed"
     error = (run.result.error or "no reason was recorded") if run.result and failed else None
+    sections = [
+        make_section(prefix + name, title, lead, [make(run, prefix) for make in makers])
+        for name, title, lead, makers in _SECTIONS
+    ]
     return RunPage(
         prefix=prefix,
         name=run.name,
@@ -141,10 +146,8 @@ def run_page(run: RunData, prefix: str = "") -> RunPage:
         settings=key_settings(run),
         error=error,
         failures=[f"round {r.round}: {line}" for r in run.history for line in r.failures],
-        sections=[
-            make_section(prefix + name, title, lead, [make(run, prefix) for make in makers])
-            for name, title, lead, makers in _SECTIONS
-        ],
+        sections=[section for section in sections if section.figures],
+        left_out=[item for section in sections if not section.figures for item in section.absent],
         columns=list(_COLUMNS),
         rows=_rows(run),
         keys=_keys(run.config),

@@ -179,3 +179,13 @@ def test_labels_name_what_differs(make_run: RunMaker, tmp_path: Path) -> None:
         "fedavg (beta 0.1)",
         "regl (beta 0.01, rank 4)",
     ]
+
+
+def test_the_upper_bound_does_not_lead(make_run: RunMaker, tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, method="central", bare=True, rounds=9, floor=0.99),
+        make_run(tmp_path, method="fedavg", bare=True, rounds=9, floor=0.3),
+    ]
+    html = build_report(runs, tmp_path / "r.html").read_text()
+    assert "<h1>fedavg leads with" in html
+    assert "below all data in one place" in html

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from regl_app.records import RoundRecord
 from regl_app.report.figures.base import (
@@ -83,7 +83,9 @@ def personalized(run: RunData, prefix: str) -> Figure | Absent:
     ]
     means = [(n, p.mean) for n, p in given]
     series = [Series("global model (mean)", means, "var(--know)", ranges)]
-    local = _client_facts(run, "local_accuracy")
+    # Clients without test images of their own reported a number that means nothing.
+    tested = {r.round: set(r.personalized.per_client) for r in run.history if r.personalized}
+    local = _client_facts(run, "local_accuracy", tested)
     if local:
         points = [(n, mean) for n, mean, _, _ in local]
         series.append(Series("own model (mean)", points, "var(--c4)", dashed=True))
@@ -152,14 +154,17 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
     return Figure(f"{prefix}loss", title, text, legend(chips) + picture)
 
 
-def _client_facts(run: RunData, name: str) -> list[tuple[int, float, float, float]]:
-    """Return (round, mean, least, most) of one number that clients reported."""
+def _client_facts(
+    run: RunData, name: str, among: Mapping[int, set[int]] | None = None
+) -> list[tuple[int, float, float, float]]:
+    """Return (round, mean, least, most) of one number that clients (``among``: these) reported."""
     found = []
     for record in run.history:
         values = [
             float(value)
-            for facts in record.clients.values()
+            for client, facts in record.clients.items()
             if isinstance(value := facts.get(name), int | float)
+            and (among is None or client in among.get(record.round, ()))
         ]
         if values:
             found.append((record.round, sum(values) / len(values), min(values), max(values)))

@@ -17,7 +17,7 @@ def matrices(run: RunData, prefix: str) -> Figure | Absent:
     title = "Discrepancy: what each client lacks"
     given = [r for r in run.history if r.discrepancy and any(r.discrepancy)]
     if not given:
-        return Absent(title, f"policy {run.config.supplement.policy} recorded no discrepancies")
+        return Absent(title, f"policy {run.config.supplement.policy!r} compares no models")
     chosen = _first_middle_last(given)
     values = [
         abs(value)
@@ -64,7 +64,9 @@ def quotas(run: RunData, prefix: str) -> Figure | Absent:
     name = "quotas" if any(r.quotas and any(r.quotas) for r in run.history) else "synthetic_counts"
     given = [r for r in run.history if any(row and sum(row) for row in getattr(r, name) or [])]
     if not given:
-        return Absent(title, f"policy {run.config.supplement.policy} asks for no synthetic images")
+        return Absent(
+            title, f"policy {run.config.supplement.policy!r} asks for no synthetic images"
+        )
     same = all(getattr(r, name) == getattr(given[0], name) for r in given)
     chosen = given[-1:] if same else _first_middle_last(given)
     largest = max(

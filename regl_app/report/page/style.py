@@ -98,6 +98,8 @@ figcaption{margin:.85rem 0 0;font-size:.9rem;line-height:1.55;color:var(--ink-2)
 figcaption b{color:var(--ink)}
 .absent{grid-column:1/-1;margin:0;font-size:.88rem;color:var(--ink-2);padding:.55rem .95rem;
   border:1px dashed var(--line);border-radius:.5rem}
+.absent+details{margin-top:1.6rem}
+[id$=record] .absent{margin-bottom:.6rem}
 .absent b{color:var(--ink)}
 b.lack{color:var(--lack)}
 b.know{color:var(--know)}

@@ -55,6 +55,9 @@ TEMPLATE = """
 <section id="{{ run.prefix }}record">
   <h2>The record</h2>
   <p class="lead">The numbers behind the figures, and everything needed to run it again.</p>
+  {%- for item in run.left_out %}
+  <p class="absent"><b>{{ item.title }}</b> is not shown: {{ item.reason }}.</p>
+  {%- endfor %}
   <details><summary>Every round <span>{{ run.rows|length }} rows</span></summary>
   <div class="inside scroll" tabindex="0"><table>
     <thead><tr>{% for name in run.columns %}<th>{{ name }}</th>{% endfor %}</tr></thead>
