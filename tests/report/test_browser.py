@@ -159,3 +159,11 @@ def test_the_page_works_without_scripts(browser: Browser, reports: dict[str, Pat
         assert page.locator("#partition svg title").count() > 50
     finally:
         context.close()
+
+
+def test_print_is_light_even_from_a_dark_page(page: Page, reports: dict[str, Path]) -> None:
+    page.goto(reports["full"].as_uri())
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(25, 28, 36)"
+    assert page.locator("nav").is_hidden()

@@ -1,6 +1,15 @@
 """The report's style sheet: light, dark, print and phone."""
 
-STYLE = """
+_DARK = """
+  color-scheme:dark;
+  --paper:#10131a;--card:#171b24;--ink:#eceef4;--ink-2:#b1b7c5;--ink-3:#838b9c;--line:#2a303c;
+  --soft:#1e232e;--on:#0c0f15;--idle:#3a4150;
+  --real:#6fa3f7;--synthetic:#f39b55;--lack:#ec74b2;--know:#3cc0b0;--bad:#ff8a80;
+  --c0:#6fa3f7;--c1:#f39b55;--c2:#3cc0b0;--c3:#ec74b2;--c4:#ab8df2;--c5:#d6b656;--c6:#8ccc63;
+  --c7:#98a1b3;
+"""
+
+_SHEET = """
 :root{
   color-scheme:light;
   --paper:#fbfaf8;--card:#ffffff;--ink:#191c24;--ink-2:#4c5261;--ink-3:#7b8292;--line:#e4e1da;
@@ -11,22 +20,8 @@ STYLE = """
   --sans:Inter,ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;
   --mono:ui-monospace,"SF Mono","Cascadia Code","Fira Code",Menlo,Consolas,monospace;
 }
-:root[data-theme=dark]{
-  color-scheme:dark;
-  --paper:#10131a;--card:#171b24;--ink:#eceef4;--ink-2:#b1b7c5;--ink-3:#838b9c;--line:#2a303c;
-  --soft:#1e232e;--on:#0c0f15;--idle:#3a4150;
-  --real:#6fa3f7;--synthetic:#f39b55;--lack:#ec74b2;--know:#3cc0b0;--bad:#ff8a80;
-  --c0:#6fa3f7;--c1:#f39b55;--c2:#3cc0b0;--c3:#ec74b2;--c4:#ab8df2;--c5:#d6b656;--c6:#8ccc63;
-  --c7:#98a1b3;
-}
-@media (prefers-color-scheme:dark){:root:not([data-theme=light]){
-  color-scheme:dark;
-  --paper:#10131a;--card:#171b24;--ink:#eceef4;--ink-2:#b1b7c5;--ink-3:#838b9c;--line:#2a303c;
-  --soft:#1e232e;--on:#0c0f15;--idle:#3a4150;
-  --real:#6fa3f7;--synthetic:#f39b55;--lack:#ec74b2;--know:#3cc0b0;--bad:#ff8a80;
-  --c0:#6fa3f7;--c1:#f39b55;--c2:#3cc0b0;--c3:#ec74b2;--c4:#ab8df2;--c5:#d6b656;--c6:#8ccc63;
-  --c7:#98a1b3;
-}}
+@media screen{:root[data-theme=dark]{%DARK%}}
+@media screen and (prefers-color-scheme:dark){:root:not([data-theme=light]){%DARK%}}
 *{box-sizing:border-box}
 html{scroll-behavior:smooth;scroll-padding-top:4rem;-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:400 1rem/1.6 var(--sans);
@@ -222,12 +217,6 @@ footer{margin:4.5rem 0 3rem;color:var(--ink-3);font-size:.84rem}
   svg .cluster{font-size:21px}
 }
 @media print{
-  :root,:root[data-theme=dark]{color-scheme:light;
-    --paper:#fff;--card:#fff;--ink:#191c24;--ink-2:#4c5261;--ink-3:#7b8292;--line:#dddad2;
-    --soft:#f4f2ed;--on:#fff;--idle:#dcd9d0;
-    --real:#2c63c4;--synthetic:#e0752d;--lack:#bf3580;--know:#0d8378;--bad:#b3261e;
-    --c0:#2c63c4;--c1:#e0752d;--c2:#0d8378;--c3:#bf3580;--c4:#7a55c7;--c5:#8a6d1f;--c6:#4b8f29;
-    --c7:#5d6576}
   *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
   body{font-size:10pt}
   nav,#tip{display:none}
@@ -239,3 +228,5 @@ footer{margin:4.5rem 0 3rem;color:var(--ink-3);font-size:.84rem}
 }
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 """
+
+STYLE = _SHEET.replace("%DARK%", _DARK)
