@@ -17,7 +17,7 @@ def matrices(run: RunData, prefix: str) -> Figure | Absent:
     title = "Discrepancy: what each client lacks"
     given = [r for r in run.history if r.discrepancy and any(r.discrepancy)]
     if not given:
-        return Absent(title, f"policy {run.config.supplement.policy!r} compares no models")
+        return Absent(title, _reason(run, "no discrepancies were recorded"))
     chosen = _first_middle_last(given)
     values = [
         abs(value)
@@ -89,6 +89,12 @@ def quotas(run: RunData, prefix: str) -> Figure | Absent:
     )
     body = Markup('<div class="triple">{}</div>').format(Markup("").join(panels))
     return Figure(f"{prefix}quotas", title, text, body, wide=True)
+
+
+def _reason(run: RunData, otherwise: str) -> str:
+    if run.config.uses_generator:
+        return otherwise
+    return f"method {run.config.method} uses no synthetic images"
 
 
 def _first_middle_last(records: Sequence[RoundRecord]) -> list[RoundRecord]:
