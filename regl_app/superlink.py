@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from regl_app.errors import RunError
 from regl_app.processes import descendants, end_processes, wait_until_gone
+from regl_app.workdir import RAY_SETTINGS
 
 CONNECTION = "regl"
 START_TIMEOUT = 90.0
@@ -32,10 +33,8 @@ _QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
-    # Ray: show every client's lines, keep GPUs visible to clients that reserve none.
-    "RAY_DEDUP_LOGS": "0",
+    **RAY_SETTINGS,
     "RAY_COLOR_PREFIX": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
 }

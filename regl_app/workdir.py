@@ -17,13 +17,16 @@ from regl_app.config import RunConfig, Scalar
 
 START_DIR = "REGL_START_DIR"
 
+# Every client's lines are shown, and GPUs stay visible to clients that reserve none.
+RAY_SETTINGS = {"RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
 _lock = threading.Lock()
 
 
 def enter_bundle(root: Path) -> None:
     """Make the bundle at ``root`` the working directory of a Flower simulation process.
 
-    The directory left is kept in the environment, which Ray's workers inherit. Any other
+    The directory left is kept in the environment, which Ray and its workers inherit. Any other
     process (deployment, in-process engine, tests) is left as it is. ServerApp and ClientApp are
     imported by two threads: the second call does nothing.
     """
@@ -32,6 +35,8 @@ def enter_bundle(root: Path) -> None:
     with _lock:
         if START_DIR not in os.environ:
             os.environ[START_DIR] = str(Path.cwd())
+        for key, value in RAY_SETTINGS.items():
+            os.environ.setdefault(key, value)
         os.chdir(root)
 
 

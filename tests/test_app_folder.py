@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
 from flwr.cli.build import build_fab_from_disk
 from flwr.cli.config_utils import load_and_validate
 
 from regl_app.app_folder import build_app_folder, toml_table
-from regl_app.codehash import hash_code, own_code_hash
+from regl_app.codehash import PACKAGES, hash_code, own_code_hash
 from regl_app.config import RunConfig, default_flat
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_flower_accepts_it_and_it_is_the_running_code(tmp_path: Path) -> None:
@@ -29,6 +33,24 @@ def test_the_bundle_unpacks_to_the_same_code(tmp_path: Path) -> None:
         bundle.extractall(tmp_path / "unpacked")
     assert hash_code(tmp_path / "unpacked") == own_code_hash()
     assert len(content) < 10 * 1024 * 1024
+
+
+@pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a checkout")
+def test_a_plain_flwr_run_bundles_the_same_code_and_nothing_else(tmp_path: Path) -> None:
+    checkout, unpacked = tmp_path / "checkout", tmp_path / "unpacked"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, checkout / package)
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, checkout)
+    for other in ("tests/conftest.py", "docs/a.md", "runs/x/config.json"):
+        (checkout / other).parent.mkdir(parents=True)
+        (checkout / other).write_text("{}")
+    with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(checkout))) as bundle:
+        bundle.extractall(unpacked)
+    assert hash_code(unpacked) == hash_code(checkout)
+    expected = {*PACKAGES, "pyproject.toml", "README.md", "LICENSE", ".info"}
+    assert {path.name for path in unpacked.iterdir()} <= expected
+    assert not list(unpacked.rglob("*.safetensors"))
 
 
 def test_all_keys_travel_with_their_types() -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.workdir import START_DIR, cache_dir, enter_bundle, start_dir, with_absolute_paths
+from regl_app.workdir import (
+    RAY_SETTINGS,
+    START_DIR,
+    cache_dir,
+    enter_bundle,
+    start_dir,
+    with_absolute_paths,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +24,8 @@ def _somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Set first, so that it is restored to absent even where the code under test sets it.
     monkeypatch.setenv(START_DIR, "x")
     monkeypatch.delenv(START_DIR)
+    for key in RAY_SETTINGS:
+        monkeypatch.setenv(key, "1")
     monkeypatch.chdir(tmp_path)
 
 
