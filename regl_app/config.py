@@ -180,12 +180,19 @@ class LoraConfig(Section):
 
     rank: int = Field(8, ge=1, le=256, description="rank of the update")
     alpha: float = Field(8.0, gt=0, description="scale: the update is multiplied by alpha / rank")
-    steps: int = Field(150, ge=1, description="optimizer steps")
+    layers: Literal["convolution", "attention", "all"] = Field(
+        "convolution",
+        description="what is adapted: convolutions carry the look, attention also what the text "
+        "means",
+    )
+    steps: int = Field(60, ge=1, description="optimizer steps")
     batch_size: int = Field(32, ge=1, description="real images per step")
-    lr: float = Field(1e-3, gt=0, description="learning rate, cosine to zero")
+    lr: float = Field(
+        5e-3, gt=0, description="peak learning rate; large checkpoints want about 1e-4"
+    )
     min_snr: float = Field(5.0, ge=0, description="gamma of min-SNR loss weighting; 0 = off")
     prior_weight: float = Field(
-        1.0, ge=0, description="weight of prior preservation on classes the client lacks; 0 = off"
+        0.0, ge=0, description="weight of prior preservation on classes the client lacks; 0 = off"
     )
     min_images: int = Field(
         8, ge=1, description="a client with fewer real images keeps the frozen generator"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def tune_lora(
     noise = torch_generator(seed, "lora", "noise")
     with _lora_layers(foundation.unet, config, seed) as parameters:
         optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(config.steps))
         total = torch.zeros(())
         for step in range(config.steps):
             latents, rows, weights = batches.draw()
@@ -90,6 +91,18 @@ def tune_lora(
             )
         state = _state(foundation.unet, config)
     return TunedAdapter(state, config.steps, mean, time.perf_counter() - began)
+
+
+def _rate(steps: int) -> Callable[[int], float]:
+    """Return the learning rate over its peak: a tenth of warm-up, then cosine to zero."""
+    warm = max(steps // 10, 1)
+
+    def rate(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))
+
+    return rate
 
 
 class _Batches:
@@ -152,7 +165,7 @@ def _lora_layers(unet: Any, config: LoraConfig, seed: int) -> Iterator[list[torc
             PeftConfig(
                 r=config.rank,
                 lora_alpha=config.alpha,
-                target_modules=_targets(unet),
+                target_modules=adapted_layers(unet, config.layers),
                 lora_dropout=0.0,
             ),
             adapter_name=_NAME,
@@ -175,14 +188,17 @@ def _lora_layers(unet: Any, config: LoraConfig, seed: int) -> Iterator[list[torc
         unet.requires_grad_(False)
 
 
-def _targets(unet: Any) -> list[str]:
-    ends = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+def adapted_layers(unet: Any, layers: str) -> list[str]:
+    """Return the names of the UNet's layers that ``lora.layers`` means."""
+    attention = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
     convolutions = ("conv1", "conv2", "conv_shortcut", "conv_in", "conv_out")
+    chosen = {"attention": (attention, ()), "convolution": ((), convolutions)}
+    linear, spatial = chosen.get(layers, (attention, convolutions))
     return [
         name
         for name, module in unet.named_modules()
-        if (isinstance(module, torch.nn.Linear) and name.endswith(ends))
-        or (isinstance(module, torch.nn.Conv2d) and name.endswith(convolutions))
+        if (isinstance(module, torch.nn.Linear) and name.endswith(linear))
+        or (isinstance(module, torch.nn.Conv2d) and name.endswith(spatial))
     ]
 
 

@@ -20,7 +20,7 @@ from regl_app.generator.sampling import sample
 from regl_app.seeding import torch_generator
 
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")
-CONFIG = LoraConfig(rank=4, alpha=8.0, steps=12, batch_size=4, lr=5e-3)
+CONFIG = LoraConfig(layers="all", rank=4, alpha=8.0, steps=12, batch_size=4, lr=5e-3)
 
 
 @pytest.fixture(scope="module")
