@@ -134,14 +134,17 @@ class SupplementConfig(Section):
         ge=0,
         description="images per class that 'balance' tops up to; 0 = client's largest class",
     )
-    cap: int = Field(120, ge=0, description="most synthetic images per class and client")
+    cap: int = Field(40, ge=0, description="most synthetic images per class and client")
     ratio: float = Field(
-        1.0,
+        3.0,
         ge=0,
-        description="'equal' and 'discrepancy': new synthetic images in round 1 over real images",
+        description="'equal' and 'discrepancy': synthetic images in round 1 over real images",
     )
     decay: float = Field(
-        0.5, ge=0, description="beta_s: the budget shrinks by exp(-beta_s) each round"
+        0.3,
+        ge=0,
+        description="beta_s: the budget of 'equal' and 'discrepancy' shrinks by exp(-beta_s) "
+        "each round",
     )
     gamma: float = Field(
         1.0, ge=0, description="sharpness of quotas over the discrepancy; 0 = same for all lacking"

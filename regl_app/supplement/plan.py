@@ -1,7 +1,8 @@
 """Who plans a client's quotas in which round: the client from its labels, or the server from D.
 
-Quotas are cumulative: the supplement of round t is the first ``q_t[c]`` images of class c in the
-client's deterministic sequence, so nothing generated earlier is ever thrown away.
+The supplement of round t is the first ``q_t[c]`` images of class c in the client's deterministic
+sequence: as the budget decays, later rounds reuse what was generated for the earlier ones, and
+real images weigh more and more.
 """
 
 from __future__ import annotations
@@ -36,24 +37,22 @@ def client_quotas(config: SupplementConfig, real_counts: Counts, round_number: i
     if config.policy == "balance":
         return balance_quotas(real_counts, config.target, config.cap)
     if config.policy == "equal":
-        total = sum(
-            budget(config.ratio, images, config.decay, t) for t in range(1, round_number + 1)
-        )
+        total = budget(config.ratio, images, config.decay, round_number)
         return equal_quotas(num_classes, total, config.cap)
-    return bootstrap_quotas(real_counts, budget(config.ratio, images, config.decay, 1), config.cap)
+    total = budget(config.ratio, images, config.decay, round_number)
+    return bootstrap_quotas(real_counts, total, config.cap)
 
 
 def server_quotas(
-    config: SupplementConfig, held: Counts, discrepancy: Floats, real_images: int, next_round: int
+    config: SupplementConfig, discrepancy: Floats, real_images: int, next_round: int
 ) -> Counts:
     """Return a client's quotas for ``next_round`` from its measured discrepancy (FedDPD).
 
     Args:
         config: budget, decay, sharpness and cap.
-        held: the client's quotas so far, ``(C,)``.
         discrepancy: its vector d of the round just finished, ``(C,)``.
         real_images: n_k, its number of real training images.
         next_round: t of the round the quotas are for, >= 2.
     """
     total = budget(config.ratio, real_images, config.decay, next_round)
-    return discrepancy_quotas(held, discrepancy, total, config.gamma, config.cap)
+    return discrepancy_quotas(discrepancy, total, config.gamma, config.cap)

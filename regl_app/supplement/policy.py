@@ -16,7 +16,7 @@ from regl_app.data.images import Counts
 
 
 def budget(ratio: float, num_images: int, decay: float, round_number: int) -> int:
-    """Return B_t, the synthetic images a client of ``num_images`` may add in round t = 1, 2, ...
+    """Return B_t, the synthetic images a client of ``num_images`` trains on in round t = 1, 2, ...
 
     ``B_t = round(ratio * n_k * exp(-beta_s * (t - 1)))``: FedDPD's decay schedule.
     """
@@ -86,21 +86,18 @@ def bootstrap_quotas(counts: Counts, total: int, cap: int) -> Counts:
     return allocate(deficit, total, np.full(len(counts), cap, dtype=np.int64))
 
 
-def discrepancy_quotas(
-    held: Counts, discrepancy: npt.ArrayLike, total: int, gamma: float, cap: int
-) -> Counts:
-    """Return the quotas after adding ``total`` images where the client lags the global model.
+def discrepancy_quotas(discrepancy: npt.ArrayLike, total: int, gamma: float, cap: int) -> Counts:
+    """Return ``total`` images, placed where the client lags behind the global model.
 
     ``q[c] ∝ relu(d[c])^gamma`` (FedDPD per class). Where nothing is lacking (all d <= 0) the
     budget is spread evenly, so that the planned total is always the realised one.
 
     Args:
-        held: quotas so far, ``(C,)``; the result is ``held`` plus the new images.
         discrepancy: d, ``(C,)``.
-        total: B_t, new images of this round.
+        total: B_t, the images of this round.
         gamma: sharpness; 0 treats all lacking classes alike.
-        cap: most synthetic images per class, old and new together.
+        cap: most synthetic images per class.
     """
     lacking = np.maximum(np.asarray(discrepancy, dtype=np.float64), 0.0)
     weights = np.where(lacking > 0, lacking**gamma, 0.0)
-    return held + allocate(weights, total, np.maximum(cap - held, 0))
+    return allocate(weights, total, np.full(len(lacking), cap, dtype=np.int64))

@@ -100,23 +100,21 @@ def test_equal_differs_by_at_most_one(classes, total):
 
 
 @given(CLASSES, st.integers(0, 500), st.floats(0, 4), st.integers(0, 200), st.data())
-def test_discrepancy_adds_exactly_the_budget(classes, total, gamma, cap, data):
-    held = data.draw(hnp.arrays(np.int64, classes, elements=st.integers(0, cap)))
+def test_discrepancy_spends_exactly_the_budget(classes, total, gamma, cap, data):
     lacking = data.draw(hnp.arrays(np.float64, classes, elements=st.floats(-1, 1)))
-    quotas = discrepancy_quotas(held, lacking, total, gamma, cap)
-    assert (quotas >= held).all()
+    quotas = discrepancy_quotas(lacking, total, gamma, cap)
+    assert (quotas >= 0).all()
     assert (quotas <= cap).all()
-    assert (quotas - held).sum() == min(total, (cap - held).sum())
+    assert quotas.sum() == min(total, cap * classes)
 
 
 def test_discrepancy_follows_positive_gaps_only():
-    held = np.array([10, 0, 0, 0])
-    quotas = discrepancy_quotas(held, [-0.9, 0.6, 0.2, 0.0], 8, gamma=1.0, cap=100)
-    assert quotas.tolist() == [10, 6, 2, 0]
-    sharp = discrepancy_quotas(held, [-0.9, 0.6, 0.2, 0.0], 10, gamma=2.0, cap=100)
-    assert sharp.tolist() == [10, 9, 1, 0]
-    flat = discrepancy_quotas(held, [-0.9, 0.6, 0.2, 0.0], 8, gamma=0.0, cap=100)
-    assert flat.tolist() == [10, 4, 4, 0]
+    d = [-0.9, 0.6, 0.2, 0.0]
+    assert discrepancy_quotas(d, 8, gamma=1.0, cap=100).tolist() == [0, 6, 2, 0]
+    assert discrepancy_quotas(d, 10, gamma=2.0, cap=100).tolist() == [0, 9, 1, 0]
+    assert discrepancy_quotas(d, 8, gamma=0.0, cap=100).tolist() == [0, 4, 4, 0]
+    assert discrepancy_quotas(d, 8, gamma=1.0, cap=5).tolist() == [0, 5, 3, 0]
+    assert discrepancy_quotas([-0.1, 0.0, -1.0, 0.0], 8, gamma=1.0, cap=100).tolist() == [2] * 4
 
 
 def test_budget_decays_exponentially():
