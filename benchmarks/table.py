@@ -25,7 +25,7 @@ METHODS = "fedavg,regl-free,regl,regl-dpd,central"
 # What differs from the defaults, per source: enough images to learn from, few enough for a CPU.
 SOURCES: dict[str, dict[str, Scalar]] = {
     "digits": {},
-    "mnist": {"data.max-train": 20000, "train.steps": 100},
+    "mnist": {"data.max-train": 10000, "data.max-test": 2000},
 }
 
 
@@ -49,7 +49,7 @@ def main() -> int:
         range(arguments.seeds),
         clients=arguments.clients,
         out_dir=Path(arguments.runs) / name,
-        engine=make_engine(EngineName(arguments.engine)),
+        engine=make_engine(EngineName(arguments.engine), client_cpus=arguments.client_cpus),
         vary_data=arguments.vary_data,
     )
     text = _document(comparison, base, arguments)
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vary-data", action="store_true", help="another split for every seed")
     parser.add_argument("--data", help="root of the torchvision data sets")
     parser.add_argument("--engine", choices=[e.value for e in EngineName], default="in-process")
+    parser.add_argument("--client-cpus", type=int, default=1, help="processors per client")
     parser.add_argument("--runs", default="runs/benchmarks", help="folder of the run folders")
     parser.add_argument("--name", help="name of the result files")
     return parser
