@@ -88,7 +88,11 @@ def train(message: Message, context: Context) -> Message:
             "train": trained.seconds,
             "probe": time.perf_counter() - started,
         },
-        facts={**supplement.facts, "loss": trained.loss, "local_accuracy": own_test.accuracy},
+        facts={
+            **supplement.facts,
+            "loss": trained.loss,
+            **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
+        },
     )
     return Message(reply.to_content(), reply_to=message)
 

@@ -30,8 +30,11 @@ Engine = Callable[[RunConfig, int], Path]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one finished run showed. Accuracies and F1 in [0, 1]; ``personalized`` is the last
-    round's mean over clients; ``rounds_to_target`` is None where 90 % was never reached."""
+    """What one finished run showed. Accuracies and F1 in [0, 1], of the last round.
+
+    ``personalized`` is the global model's and ``own_models`` the clients' own models' mean over
+    clients' own test images; ``rounds_to_target`` is None where 90 % was never reached.
+    """
 
     method: str
     seed: int
@@ -42,6 +45,7 @@ class Outcome:
     best_accuracy: float
     macro_f1: float
     personalized: float | None
+    own_models: float | None
     rounds_to_target: int | None
     seconds: float
 
@@ -64,14 +68,16 @@ class Comparison:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: one row per method, accuracies in percent."""
         target = f"rounds to {TARGET_ACCURACY:.0%}"
-        header = ["method", "global accuracy %", "personalized accuracy %", target, "runs", "s/run"]
+        at_clients = ["global model at clients %", "own models at clients %"]
+        header = ["method", "global accuracy %", *at_clients, target, "runs", "s/run"]
         return header, [self._row(method) for method in self.methods]
 
     def _row(self, method: str) -> list[str]:
         runs = self.of(method)
         if not runs:
-            return [method, *["-"] * 3, f"0/{len(self.seeds)}", "-"]
+            return [method, *["-"] * 4, f"0/{len(self.seeds)}", "-"]
         personalized = [run.personalized for run in runs if run.personalized is not None]
+        own = [run.own_models for run in runs if run.own_models is not None]
         reached = [run.rounds_to_target for run in runs if run.rounds_to_target is not None]
         rounds = _mean(reached) if reached else f"> {max(r.rounds for r in runs)}"
         if reached and len(reached) < len(runs):
@@ -80,6 +86,7 @@ class Comparison:
             method,
             _mean([run.accuracy for run in runs], 100),
             _mean(personalized, 100) if personalized else "-",
+            _mean(own, 100) if own else "-",
             rounds,
             f"{len(runs)}/{len(self.seeds)}",
             f"{mean_interval([run.seconds for run in runs]).mean:.0f}",
@@ -185,6 +192,7 @@ def read_outcome(folder: Path) -> Outcome:
         best_accuracy=max(record.metrics.accuracy for record in history),
         macro_f1=last.macro_f1,
         personalized=summary.personalized,
+        own_models=summary.own_models,
         rounds_to_target=summary.rounds_to_target,
         seconds=result.seconds,
     )

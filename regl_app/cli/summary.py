@@ -18,7 +18,9 @@ def print_summary(folder: Path) -> None:
         ("global macro-F1, final", f"{outcome.macro_f1:.3f}"),
     ]
     if outcome.personalized is not None:
-        rows.append(("personalized accuracy, mean", f"{outcome.personalized:.3f}"))
+        rows.append(("global model on clients' own tests", f"{outcome.personalized:.3f}"))
+    if outcome.own_models is not None:
+        rows.append(("clients' own models there", f"{outcome.own_models:.3f}"))
     reached = outcome.rounds_to_target
     rows.append(
         (f"rounds to {TARGET_ACCURACY:.0%}", "not reached" if reached is None else str(reached))

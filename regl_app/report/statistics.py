@@ -25,6 +25,7 @@ class Summary:
     loss: float | None
     personalized: float | None
     personalized_worst: float | None
+    own_models: float | None
     rounds_to_target: int | None
     seconds: float | None
     synthetic_images: int | None
@@ -50,6 +51,11 @@ def summarize(
     trained = [record for record in history if record.round > 0]
     last = history[-1].metrics if history else None
     personal = next((r.personalized for r in reversed(history) if r.personalized), None)
+    own = [
+        float(facts["local_accuracy"] or 0.0)
+        for client, facts in (history[-1].clients if history else {}).items()
+        if "local_accuracy" in facts and (not personal or client in personal.per_client)
+    ]
     synthetic = latest_rows(history, "synthetic_counts")
     wall = sum(record.seconds.wall for record in history)
     return Summary(
@@ -60,6 +66,7 @@ def summarize(
         loss=last.loss if last else None,
         personalized=personal.mean if personal else None,
         personalized_worst=min(personal.per_client.values(), default=None) if personal else None,
+        own_models=sum(own) / len(own) if own else None,
         rounds_to_target=next((r.round for r in history if r.metrics.accuracy >= target), None),
         seconds=result.seconds if result else (wall or None),
         synthetic_images=sum(int(sum(row)) for row in synthetic if row) if synthetic else None,

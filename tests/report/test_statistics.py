@@ -28,6 +28,14 @@ def test_summary_of_a_run() -> None:
     assert (summary.seconds, summary.bytes_down, summary.bytes_up) == (9.0, 3, 4)
 
 
+def test_own_models_count_where_there_is_a_test() -> None:
+    facts = {0: {"local_accuracy": 0.5}, 1: {"local_accuracy": 1.0}, 2: {"loss": 0.1}}
+    assert summarize([_record(1, 0.9, clients=facts)]).own_models == 0.75
+    tested = Personalized(mean=0.7, per_client={1: 0.7})
+    assert summarize([_record(1, 0.9, clients=facts, personalized=tested)]).own_models == 1.0
+    assert summarize([_record(1, 0.9)]).own_models is None
+
+
 def test_summary_of_nothing() -> None:
     summary = summarize([])
     assert (summary.rounds, summary.accuracy, summary.rounds_to_target) == (0, None, None)
