@@ -28,7 +28,8 @@ from regl_app.workdir import RAY_SETTINGS
 CONNECTION = "regl"
 START_TIMEOUT = 90.0
 
-_QUIET = {
+# The user's own environment wins over these.
+_DEFAULTS = {
     # Dependencies are those of this environment: no installation at run time.
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -37,6 +38,8 @@ _QUIET = {
     "RAY_COLOR_PREFIX": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+    # Ray's own 15 starves the clients wherever anything else runs.
+    "RAY_worker_niceness": "5",
 }
 
 
@@ -51,8 +54,8 @@ class SuperLink:
         self.home = home
         self.log = home / "superlink.log"
         self._environment = {
+            **_DEFAULTS,
             **os.environ,
-            **_QUIET,
             "FLWR_HOME": str(home),
             # Flower starts its helpers by name: they must be this environment's.
             "PATH": os.pathsep.join([_scripts(), os.environ.get("PATH", "")]),

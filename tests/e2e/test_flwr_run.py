@@ -63,7 +63,8 @@ def test_a_run_that_learned_nothing_fails(elsewhere: Path, small: Small) -> None
 
 
 _PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 from regl_app.config import RunConfig
 from regl_app.runner import run_flower
 config = RunConfig.from_flat({"method": "fedavg", "rounds": 500, "out-dir": sys.argv[1]})

@@ -10,6 +10,7 @@ import pytest
 
 from regl_app.report.samples import load_all_samples
 from regl_app.rundir import RunFolder
+from regl_app.supplement.policy import budget
 
 Federate = Callable[..., RunFolder]
 
@@ -36,7 +37,7 @@ def generate(federate: Federate, second_pipeline: Path) -> Federate:
 
 
 def test_the_default_method_measures_plans_and_supplements(generate: Federate) -> None:
-    folder = generate(method="regl-dpd", rounds=3, supplement__ratio=0.1)
+    folder = generate(method="regl-dpd", rounds=3, supplement__ratio=0.1, supplement__decay=0.5)
     history = folder.read_history()[1:]
     for record in history:
         assert not record.failures
@@ -46,9 +47,12 @@ def test_the_default_method_measures_plans_and_supplements(generate: Federate) -
         assert record.quotas == record.synthetic_counts
         assert {"adapt", "generate", "train", "probe"} <= set(record.seconds.clients)
     quotas = np.array([record.quotas for record in history])
-    assert (np.diff(quotas, axis=0) >= 0).all()
+    real = np.array([record.real_counts for record in history])
     assert quotas.max() <= 4
-    assert quotas[-1].sum() > quotas[0].sum()
+    # The budget of each round is spent to the last image, and it decays.
+    planned = [[budget(0.1, int(n), 0.5, t) for n in real[0].sum(axis=1)] for t in (1, 2, 3)]
+    assert quotas.sum(axis=2).tolist() == planned
+    assert not np.array_equal(quotas[1] > 0, quotas[0] > 0)  # by discrepancy, no longer by labels
     # The adapter is tuned in round 1 and reused afterwards.
     steps = [record.clients[0]["adapter_steps"] for record in history]
     assert steps == [2, 0, 0]
