@@ -92,7 +92,7 @@ def test_the_table_holds_means_and_rounds_to_ninety_percent(tmp_path: Path) -> N
 
 def test_a_target_reached_by_some_runs_only_says_by_how_many() -> None:
     def outcome(seed: int, reached: int | None) -> Outcome:
-        return Outcome("regl", seed, "", "", 10, 0.9, 0.9, 0.9, None, reached, 1.0)
+        return Outcome("regl", seed, "", "", 10, 0.9, 0.9, 0.9, None, None, reached, 1.0)
 
     comparison = Comparison(("regl",), (0, 1), 4, (outcome(0, 3), outcome(1, None)), ())
     assert "3.0 (reached by 1/2)" in comparison.table()[1][0]

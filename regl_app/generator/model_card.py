@@ -57,8 +57,12 @@ their own domain by LoRA.
 from diffusers import StableDiffusionPipeline
 
 pipeline = StableDiffusionPipeline.from_pretrained("THIS_FOLDER")
-pipeline("a photo of the digit three", num_inference_steps={quality.steps},
-         guidance_scale={quality.guidance}).images[0].save("three.png")
+images = pipeline(
+    "a photo of the digit three",
+    num_inference_steps={quality.steps},
+    guidance_scale={quality.guidance},
+).images
+images[0].save("three.png")
 ```
 
 ## Data
