@@ -149,6 +149,12 @@ class SupplementConfig(Section):
     gamma: float = Field(
         1.0, ge=0, description="sharpness of quotas over the discrepancy; 0 = same for all lacking"
     )
+    momentum: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="'discrepancy': part of the last round's mix that stays; 0 follows d alone",
+    )
 
 
 class GeneratorConfig(Section):

@@ -132,7 +132,7 @@ class TrainReply:
 
     ``weights`` is None for a client without images: it takes no part in the average.
     ``num_examples`` counts real and synthetic images trained on, the weight in FedAvg.
-    ``held`` (C,) are the quotas it filled this round (policy ``discrepancy``);
+    ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
     ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
     private. ``facts`` are numbers and texts for the run's history.
     """

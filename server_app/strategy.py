@@ -159,9 +159,10 @@ class SupplementStrategy(Strategy):
         if self._config.supplement.policy != "discrepancy":
             return
         for partition_id, reply in self.trained.replies.items():
-            if reply.discrepancy is not None:
+            if reply.discrepancy is not None and reply.held is not None:
                 self._quotas[partition_id] = server_quotas(
                     self._config.supplement,
+                    reply.held,
                     reply.discrepancy,
                     reply.real_images,
                     next_round,

@@ -44,15 +44,18 @@ def client_quotas(config: SupplementConfig, real_counts: Counts, round_number: i
 
 
 def server_quotas(
-    config: SupplementConfig, discrepancy: Floats, real_images: int, next_round: int
+    config: SupplementConfig, held: Counts, discrepancy: Floats, real_images: int, next_round: int
 ) -> Counts:
     """Return a client's quotas for ``next_round`` from its measured discrepancy (FedDPD).
 
     Args:
         config: budget, decay, sharpness and cap.
-        discrepancy: its vector d of the round just finished, ``(C,)``.
+        held: the client's quotas of the round just finished, ``(C,)``.
+        discrepancy: its vector d of that round, ``(C,)``.
         real_images: n_k, its number of real training images.
         next_round: t of the round the quotas are for, >= 2.
     """
     total = budget(config.ratio, real_images, config.decay, next_round)
-    return discrepancy_quotas(discrepancy, total, config.gamma, config.cap)
+    return discrepancy_quotas(
+        held, discrepancy, total, gamma=config.gamma, momentum=config.momentum, cap=config.cap
+    )

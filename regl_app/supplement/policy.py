@@ -86,18 +86,45 @@ def bootstrap_quotas(counts: Counts, total: int, cap: int) -> Counts:
     return allocate(deficit, total, np.full(len(counts), cap, dtype=np.int64))
 
 
-def discrepancy_quotas(discrepancy: npt.ArrayLike, total: int, gamma: float, cap: int) -> Counts:
-    """Return ``total`` images, placed where the client lags behind the global model.
+def discrepancy_quotas(
+    held: Counts,
+    discrepancy: npt.ArrayLike,
+    total: int,
+    *,
+    gamma: float,
+    momentum: float,
+    cap: int,
+) -> Counts:
+    """Return ``total`` images, moved towards the classes where the client lags behind.
 
-    ``q[c] ∝ relu(d[c])^gamma`` (FedDPD per class). Where nothing is lacking (all d <= 0) the
-    budget is spread evenly, so that the planned total is always the realised one.
+    FedDPD's per-class share is ``q[c] ∝ relu(d[c])^gamma``. A class that the last supplement
+    taught well shows no discrepancy any more; were it dropped for that, the client would forget
+    it. So a part of the last round's mix is kept::
+
+        share = momentum * held / sum(held) + (1 - momentum) * relu(d)^gamma / sum(relu(d)^gamma)
+
+    Where nothing is lacking (all d <= 0) the last mix stays; with no mix either, all classes get
+    the same, so that the planned total is always the realised one.
 
     Args:
+        held: quotas of the round that was measured, ``(C,)``.
         discrepancy: d, ``(C,)``.
-        total: B_t, the images of this round.
+        total: B_t, the images of the next round.
         gamma: sharpness; 0 treats all lacking classes alike.
+        momentum: part of the last mix that stays, in [0, 1].
         cap: most synthetic images per class.
     """
     lacking = np.maximum(np.asarray(discrepancy, dtype=np.float64), 0.0)
-    weights = np.where(lacking > 0, lacking**gamma, 0.0)
-    return allocate(weights, total, np.full(len(lacking), cap, dtype=np.int64))
+    need = _shares(np.where(lacking > 0, lacking**gamma, 0.0))
+    mix = _shares(held.astype(np.float64))
+    if need.any() and mix.any():
+        mix = momentum * mix + (1 - momentum) * need
+    elif need.any():
+        mix = need
+    return allocate(mix, total, np.full(len(lacking), cap, dtype=np.int64))
+
+
+def _shares(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    largest = weights.max(initial=0.0)
+    scaled = weights / largest if largest > 0 else weights
+    return scaled / scaled.sum() if largest > 0 else weights

@@ -31,5 +31,6 @@ def test_discrepancy_starts_from_deficits_then_follows_the_measurement():
     first = client_quotas(config("discrepancy"), COUNTS, 1)
     assert first.sum() == 50
     assert first[0] == 0
-    second = server_quotas(config("discrepancy"), np.array([-0.5, 0, 0.4, 0.1]), 50, 2)
+    keys = config("discrepancy", momentum=0.0)
+    second = server_quotas(keys, first, np.array([-0.5, 0, 0.4, 0.1]), 50, 2)
     assert second.tolist() == [0, 0, 24, 6]

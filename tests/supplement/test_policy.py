@@ -99,22 +99,42 @@ def test_equal_differs_by_at_most_one(classes, total):
     assert quotas.max() - quotas.min() <= 1
 
 
-@given(CLASSES, st.integers(0, 500), st.floats(0, 4), st.integers(0, 200), st.data())
-def test_discrepancy_spends_exactly_the_budget(classes, total, gamma, cap, data):
+@given(
+    CLASSES,
+    st.integers(0, 500),
+    st.floats(0, 4),
+    st.floats(0, 1),
+    st.integers(0, 200),
+    st.data(),
+)
+def test_discrepancy_spends_exactly_the_budget(classes, total, gamma, momentum, cap, data):
+    held = data.draw(hnp.arrays(np.int64, classes, elements=st.integers(0, cap)))
     lacking = data.draw(hnp.arrays(np.float64, classes, elements=st.floats(-1, 1)))
-    quotas = discrepancy_quotas(lacking, total, gamma, cap)
+    quotas = discrepancy_quotas(held, lacking, total, gamma=gamma, momentum=momentum, cap=cap)
     assert (quotas >= 0).all()
     assert (quotas <= cap).all()
     assert quotas.sum() == min(total, cap * classes)
 
 
+def follow(d, total, held=(0, 0, 0, 0), gamma=1.0, momentum=0.0, cap=100):
+    quotas = discrepancy_quotas(np.array(held), d, total, gamma=gamma, momentum=momentum, cap=cap)
+    return quotas.tolist()
+
+
 def test_discrepancy_follows_positive_gaps_only():
     d = [-0.9, 0.6, 0.2, 0.0]
-    assert discrepancy_quotas(d, 8, gamma=1.0, cap=100).tolist() == [0, 6, 2, 0]
-    assert discrepancy_quotas(d, 10, gamma=2.0, cap=100).tolist() == [0, 9, 1, 0]
-    assert discrepancy_quotas(d, 8, gamma=0.0, cap=100).tolist() == [0, 4, 4, 0]
-    assert discrepancy_quotas(d, 8, gamma=1.0, cap=5).tolist() == [0, 5, 3, 0]
-    assert discrepancy_quotas([-0.1, 0.0, -1.0, 0.0], 8, gamma=1.0, cap=100).tolist() == [2] * 4
+    assert follow(d, 8) == [0, 6, 2, 0]
+    assert follow(d, 10, gamma=2.0) == [0, 9, 1, 0]
+    assert follow(d, 8, gamma=0.0) == [0, 4, 4, 0]
+    assert follow(d, 8, cap=5) == [0, 5, 3, 0]
+
+
+def test_discrepancy_keeps_a_part_of_what_it_taught():
+    d, held = [0.0, 0.0, 0.3, 0.1], [0, 10, 10, 0]
+    assert follow(d, 40, held, momentum=0.5) == [0, 10, 25, 5]
+    assert follow(d, 40, held, momentum=1.0) == [0, 20, 20, 0]
+    assert follow([-1.0, -0.1, 0.0, 0.0], 8, held, momentum=0.5) == [0, 4, 4, 0]
+    assert follow([-1.0, -0.1, 0.0, 0.0], 8) == [2, 2, 2, 2]
 
 
 def test_budget_decays_exponentially():
