@@ -34,7 +34,6 @@ from regl_app.generator.sampling import sample
 from regl_app.generator.source import resolve_generator
 
 NAIVE_STEPS = 50
-TIMED_IMAGES = 1000
 
 
 def main() -> None:
@@ -62,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=500, help="synthetic images per client")
     parser.add_argument("--naive-images", type=int, default=5, help="images timed the naive way")
     parser.add_argument("--naive-steps", type=int, default=5, help="steps timed the naive way")
+    parser.add_argument("--timed-images", type=int, default=1000, help="for the time per 1,000")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of both sides")
     parser.add_argument("--out", type=Path, default=None, help="JSON file for the figures")
     return parser.parse_args()
@@ -75,7 +75,7 @@ def _naive(
 
     folder = resolve_generator(config.generator.path)
     load, pipeline = _timed(
-        lambda: StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        lambda: StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
     )
     pipeline.set_progress_bar_config(disable=True)
     prompts = class_prompts(config.generator, concepts)
@@ -156,19 +156,21 @@ def _ours(
     """Return seconds for load, prior, one adapter, a client's images and 1,000 images."""
     generator = config.generator
     load, foundation = _timed(lambda: Foundation.load(generator, concepts, "cpu"))
-    prior_seconds, prior = _timed(lambda: prior_latents(foundation, generator, per_class=16))
+    prior_seconds, prior = 0.0, None
+    if config.lora.prior_weight > 0:
+        prior_seconds, prior = _timed(lambda: prior_latents(foundation, generator, per_class=16))
     adapt, tuned = _timed(lambda: tune_lora(foundation, real, config.lora, seed=0, prior=prior))
     with TemporaryDirectory() as folder:
         save_adapter(Path(folder) / "adapter", tuned.state)
         with foundation.adapter(Path(folder) / "adapter"):
             images, _ = _timed(lambda: _sample(foundation, generator, options.images))
-    thousand, _ = _timed(lambda: _sample(foundation, generator, TIMED_IMAGES))
+    thousand, _ = _timed(lambda: _sample(foundation, generator, options.timed_images))
     return {
         "load": load,
         "prior": prior_seconds,
         "adapt": adapt,
         "images": images,
-        "thousand": thousand,
+        "thousand": thousand * 1000 / options.timed_images,
     }
 
 
