@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,9 @@ from regl_app.errors import RunError
 from regl_app.rundir import RunFolder
 from regl_app.runner import run_flower
 from regl_app.simulation import run_in_process
+
+# A run takes half a minute on two free cores, many on a machine that is busy with other things.
+pytestmark = pytest.mark.timeout(1800)
 
 Small = Callable[..., RunConfig]
 MEASURED = {"round", "metrics", "personalized", "discrepancy", "quotas", "synthetic_counts"}
@@ -89,9 +91,7 @@ def test_interrupting_stops_the_run_and_everything_under_it(
     for line in process.stdout:
         if line.startswith("fedavg: 2 clients"):
             break
-    started = time.monotonic()
     process.send_signal(how)
     process.stdout.close()
-    assert process.wait(timeout=60) != 0
-    assert time.monotonic() - started < 60
+    assert process.wait(timeout=300) != 0
     # The fixture checks that no process is left.
