@@ -10,7 +10,7 @@ CHECKSUMS: Mapping[str, str] = MappingProxyType(
             "6aa09835a5fa65b4112bcdd256ceeb18dd440a4e898c14aeefd283af88d2f8d6"
         ),
         "text_encoder/config.json": (
-            "52b10f83ce056e904fcc7d85ca238e3083224ea3f60780821a61b4fae489414e"
+            "67902f8da8028dee6848115431cc6063700ba7bb02fe0516bdbc608b224c66e2"
         ),
         "text_encoder/model.safetensors": (
             "b3c30bccd1ca3e30c2c2a1c48042842e3a8087a55d01c016577ee307446644ed"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from regl_app.files import atomic_path
+from regl_app.files import atomic_path, write_json
 from regl_app.generator.fonts import DEFAULT_FOLDERS, find_fonts
 from regl_app.generator.glyph_classifier import measure_quality
 from regl_app.generator.glyphs import CONCEPTS, GlyphBank
@@ -121,6 +122,10 @@ def _save(folder: Path, vae: Any, text_encoder: Any, unet: Any, tokenizer: Any) 
     )
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    # transformers computes in the stored type unless told otherwise, diffusers in float32: a plain
+    # from_pretrained would mix them.
+    settings = folder / "text_encoder" / "config.json"
+    write_json(settings, json.loads(settings.read_text(encoding="utf-8")) | {"dtype": "float32"})
 
 
 def _log_progress() -> StepProgress:
