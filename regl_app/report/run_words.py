@@ -99,7 +99,7 @@ def tiles(run: RunData) -> list[Tile]:
             note=f"of {result.rounds}" + (", never reached" if not result.rounds_to_target else ""),
         ),
         Tile(
-            "Synthetic images, all clients",
+            "Synthetic images, last round",
             str(made or 0),
             note=f"beside {real:.0f} real ones" if real else "",
         ),

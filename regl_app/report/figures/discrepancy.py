@@ -79,7 +79,7 @@ def quotas(run: RunData, prefix: str) -> Figure | Absent:
     panels = [_panel(run, r, getattr(r, name), colour, "images so far", "{:.0f}") for r in chosen]
     sums = [sum(sum(row) for row in getattr(r, name) if row) for r in (given[0], given[-1])]
     text = caption(
-        "Synthetic images per client and class, summed up to that round: {a} in round {first}, "
+        "Synthetic images per client and class in that round: {a} in round {first}, "
         "<b>{b}</b> in round {last}. Compare with who holds what: strong cells belong where that "
         "map is empty.",
         a=short(sums[0]),
