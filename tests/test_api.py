@@ -68,8 +68,11 @@ def test_an_example_runs_as_it_is_printed(block: str) -> None:
 def test_generated_images_depend_on_class_and_place_alone() -> None:
     config = RunConfig.from_flat({})
     both = generate_images(config, [3, 0], 2)
-    assert torch.equal(both[0, :1], generate_images(config, [3], 1)[0])
-    assert not torch.equal(both[0], both[1])
+    alone = generate_images(config, [3], 1)[0]
+    # Processors pick their kernels by batch size: the same picture up to rounding.
+    assert (both[0, :1].int() - alone.int()).abs().max() <= 4
+    assert (both[0, :1].int() - both[1, :1].int()).abs().max() > 40
+    assert (both[0, :1].int() - both[0, 1:].int()).abs().max() > 40
 
 
 def test_the_model_is_the_runs_initial_one() -> None:

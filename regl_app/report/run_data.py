@@ -13,7 +13,7 @@ from regl_app.errors import RunError
 from regl_app.records import FederationFacts, RoundRecord, RunResult
 from regl_app.report.features_file import FeaturesFile, load_features
 from regl_app.report.samples import ClientSamples, load_all_samples
-from regl_app.report.statistics import Summary, latest_rows, summarize
+from regl_app.report.statistics import Summary, largest_rows, latest_rows, summarize
 from regl_app.rundir import RunFolder
 
 Rows = list[list[float] | None]
@@ -105,8 +105,8 @@ class RunData:
 
     @cached_property
     def synthetic(self) -> Rows:
-        """Return the clients' synthetic images per class at the end, K x C; empty without any."""
-        rows = latest_rows(self.history, "synthetic_counts")
+        """Return the clients' synthetic images per class, each at its largest; empty without any."""
+        rows = largest_rows(self.history, "synthetic_counts")
         return rows if any(row and sum(row) for row in rows) else []
 
     @cached_property

@@ -45,7 +45,7 @@ def lede(run: RunData) -> Markup:
     if row and run.config.method != "central":
         held = sum(value > 0 for value in row)
         made = run.synthetic[client] if client is not None and client < len(run.synthetic) else None
-        more = Markup(" and was given <b>{:.0f} synthetic images</b>").format(sum(made or []))
+        more = Markup(" and is given up to <b>{:.0f} synthetic images</b> a round").format(sum(made or []))
         text.append(
             Markup("The most skewed client holds <b>{} of {} classes</b>{}.").format(
                 held, len(row), more if made and sum(made) else ""
@@ -99,7 +99,7 @@ def tiles(run: RunData) -> list[Tile]:
             note=f"of {result.rounds}" + (", never reached" if not result.rounds_to_target else ""),
         ),
         Tile(
-            "Synthetic images, last round",
+            "Synthetic images, largest round",
             str(made or 0),
             note=f"beside {real:.0f} real ones" if real else "",
         ),

@@ -16,7 +16,11 @@ _STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2
 
 @dataclass(frozen=True)
 class Summary:
-    """One run in numbers; None where the run did not get that far or did not measure it."""
+    """One run in numbers; None where the run did not get that far or did not measure it.
+
+    ``synthetic_images`` sums over clients what each trained on in the round of its largest
+    supplement.
+    """
 
     rounds: int
     accuracy: float | None
@@ -56,7 +60,7 @@ def summarize(
         for client, facts in (history[-1].clients if history else {}).items()
         if "local_accuracy" in facts and (not personal or client in personal.per_client)
     ]
-    synthetic = latest_rows(history, "synthetic_counts")
+    synthetic = largest_rows(history, "synthetic_counts")
     wall = sum(record.seconds.wall for record in history)
     return Summary(
         rounds=trained[-1].round if trained else 0,
@@ -85,6 +89,22 @@ def latest_rows(history: Sequence[RoundRecord], name: str) -> list[list[float] |
         rows.extend([None] * (len(matrix) - len(rows)))
         for client, row in enumerate(matrix):
             if row is not None:
+                rows[client] = row
+    return rows
+
+
+def largest_rows(history: Sequence[RoundRecord], name: str) -> list[list[float] | None]:
+    """Return the K x C matrix ``name``, each client's row from the first round of its largest sum.
+
+    A supplement that fades out over the rounds is shown by this row, not by its last one.
+    """
+    rows: list[list[float] | None] = []
+    for record in history:
+        matrix = getattr(record, name) or []
+        rows.extend([None] * (len(matrix) - len(rows)))
+        for client, row in enumerate(matrix):
+            held = rows[client]
+            if row is not None and (held is None or sum(row) > sum(held)):
                 rows[client] = row
     return rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from regl_app.records import GlobalMetrics, Personalized, RoundRecord, RunResult, Traffic
-from regl_app.report.statistics import latest_rows, mean_interval, summarize
+from regl_app.report.statistics import largest_rows, latest_rows, mean_interval, summarize
 
 
 def _record(number: int, accuracy: float, **more: object) -> RoundRecord:
@@ -18,7 +18,7 @@ def test_summary_of_a_run() -> None:
         _record(0, 0.1),
         _record(1, 0.92, synthetic_counts=[[1, 2], [5, 5]], bytes=Traffic(down=3, up=4)),
         _record(2, 0.95, personalized=Personalized(mean=0.7, per_client={0: 0.5, 1: 0.9})),
-        _record(3, 0.8, synthetic_counts=[[2, 2], None]),
+        _record(3, 0.8, synthetic_counts=[[2, 2], [1, 0]]),
     ]
     summary = summarize(history, RunResult(status="finished", seconds=9.0))
     assert (summary.rounds, summary.accuracy, summary.best_accuracy) == (3, 0.8, 0.95)
@@ -44,6 +44,17 @@ def test_summary_of_nothing() -> None:
 def test_a_client_that_misses_a_round_keeps_its_last_row() -> None:
     history = [_record(1, 0.1, quotas=[[1], None]), _record(2, 0.1, quotas=[None, [4]])]
     assert latest_rows(history, "quotas") == [[1], [4]]
+
+
+def test_the_largest_row_is_the_first_of_its_size() -> None:
+    history = [
+        _record(1, 0.1, quotas=[[1, 0], None]),
+        _record(2, 0.1, quotas=[[2, 3], None]),
+        _record(3, 0.1),
+        _record(4, 0.1, quotas=[[3, 2], [0, 0]]),
+    ]
+    assert largest_rows(history, "quotas") == [[2, 3], [0, 0]]
+    assert largest_rows([], "quotas") == []
 
 
 def test_interval_of_one_value_is_unknown() -> None:

@@ -45,6 +45,11 @@ def quotas(*counts: int) -> np.ndarray:
     return np.array(counts, dtype=np.int64)
 
 
+def same_picture(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether pixels agree up to rounding: processors pick their kernels by batch size."""
+    return one.shape == other.shape and int((one.int() - other.int()).abs().max()) <= 4
+
+
 def test_a_larger_quota_extends_the_same_sequence(
     config: RunConfig, real: ImageSet, tmp_path: Path
 ) -> None:
@@ -67,7 +72,7 @@ def test_growing_by_rounds_equals_making_all_at_once(
     for quota in (1, 2, 5):
         grown = slowly.generate(quotas(quota, 0, quota), client, real)
     at_once = make(config, tmp_path / "at-once").generate(quotas(5, 0, 5), client, real)
-    assert torch.equal(grown.images.images, at_once.images.images)
+    assert same_picture(grown.images.images, at_once.images.images)
 
 
 def test_a_warm_cache_needs_no_model(
@@ -123,7 +128,7 @@ def test_minority_classes_also_start_from_real_pictures(
     with_pictures = make(config, tmp_path).generate(quotas(0, 4, 4), adapted, real).images.images
     text_only = config.updated({"generator.image-conditioning": False})
     without = make(text_only, tmp_path).generate(quotas(0, 4, 4), adapted, real).images.images
-    same = [bool(torch.equal(a, b)) for a, b in zip(with_pictures, without, strict=True)]
+    same = [same_picture(a, b) for a, b in zip(with_pictures, without, strict=True)]
     # Half of class 1, of which the client has two images; none of class 2, which it lacks.
     assert same == [True, False, True, False, True, True, True, True]
 
