@@ -21,6 +21,7 @@ from regl_app.rundir import RunFolder
 
 SHOWN_IMAGES = 400
 SHOWN_CLIENTS = 12
+_COORDINATES = 50
 
 _logger = logging.getLogger(LOGGER)
 
@@ -70,7 +71,20 @@ def make_report(folder: RunFolder) -> None:
 
 def _view(model: Classifier, images: ImageSet, device: torch.device) -> tuple[Array, Array]:
     predictions = predict_log_probs(model, images.images, device).argmax(dim=1).numpy()
-    return features(model, images, device), predictions
+    return _principal(features(model, images, device)), predictions
+
+
+def _principal(view: Array) -> Array:
+    """Return the first principal coordinates of ``(N, D)``, all that t-SNE is customarily given.
+
+    A dozen clients' full features are tens of megabytes and took seconds to write.
+    """
+    from sklearn.decomposition import PCA
+
+    if min(view.shape) <= _COORDINATES:
+        return view
+    pca = PCA(_COORDINATES, svd_solver="randomized", random_state=0)
+    return np.asarray(pca.fit_transform(view), np.float32)
 
 
 def _spread(images: ImageSet, most: int) -> ImageSet:

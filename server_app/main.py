@@ -97,6 +97,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
         untrained = evaluate(model, source.test, num_classes, device)
         record = round_record(Round(0, untrained), clients.num_partitions)
         folder.append_round(record)
+        tracker.add(record)
         for number in range(1, config.rounds + 1):
             watch = Stopwatch()
             # Every client supplements, trains and probes; the strategy averages and plans.

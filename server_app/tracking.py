@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,6 +55,7 @@ class Tracker:
 
 
 def _scalars(record: RoundRecord) -> dict[str, float]:
+    """Return what one round measured by its name in TensorBoard; what is unknown is left out."""
     scalars = {
         "global/accuracy": record.metrics.accuracy,
         "global/macro_f1": record.metrics.macro_f1,
@@ -66,12 +68,34 @@ def _scalars(record: RoundRecord) -> dict[str, float]:
         scalars["global/loss"] = record.metrics.loss
     if record.personalized is not None:
         scalars["personalized/accuracy"] = record.personalized.mean
-    for name, matrix in (
-        ("discrepancy/mean_positive", record.discrepancy),
-        ("supplement/images", record.synthetic_counts),
-    ):
-        rows = [row for row in matrix or [] if row is not None]
-        if rows:
-            values = np.maximum(np.asarray(rows, dtype=np.float64), 0.0)
-            scalars[name] = float(values.mean() if "mean" in name else values.sum())
+        for client, accuracy in sorted(record.personalized.per_client.items()):
+            scalars[f"personalized/{_client(client)}"] = accuracy
+    for label, recall in enumerate(record.metrics.per_class):
+        if recall is not None:
+            scalars[f"recall/class-{label:02d}"] = recall
+    for phase, seconds in record.seconds.server.items():
+        scalars[f"seconds/server_{phase}"] = seconds
+    for phase, by_client in record.seconds.clients.items():
+        scalars[f"seconds/clients_{phase}"] = sum(value or 0.0 for value in by_client)
+    lacking = _positive_sums(record.discrepancy)
+    for client, total in lacking.items():
+        scalars[f"discrepancy/{_client(client)}"] = total
+    made = _positive_sums(record.synthetic_counts)
+    for client, total in made.items():
+        scalars[f"supplement/{_client(client)}"] = total
+    if made:
+        scalars["supplement/all_clients"] = sum(made.values())
     return scalars
+
+
+def _client(number: int) -> str:
+    return f"client-{number:02d}"
+
+
+def _positive_sums(matrix: Sequence[Sequence[float] | None] | None) -> dict[int, float]:
+    """Return the sum of the positive entries of each row that is known."""
+    return {
+        client: float(np.maximum(np.asarray(row, dtype=np.float64), 0.0).sum())
+        for client, row in enumerate(matrix or [])
+        if row is not None
+    }

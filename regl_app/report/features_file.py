@@ -16,7 +16,7 @@ FILE_NAME = "features.npz"
 
 @dataclass(frozen=True)
 class ModelFeatures:
-    """Penultimate features ``(N, D)`` float32 and predicted labels ``(N,)`` int64 of one model."""
+    """One model's features ``(N, D)`` float32, whole or reduced, and predictions ``(N,)`` int64."""
 
     features: Array
     predictions: Array

@@ -105,7 +105,7 @@ class RunData:
 
     @cached_property
     def synthetic(self) -> Rows:
-        """Return the clients' synthetic images per class, each at its largest; empty without any."""
+        """Return the clients' synthetic images per class at their largest; empty without any."""
         rows = largest_rows(self.history, "synthetic_counts")
         return rows if any(row and sum(row) for row in rows) else []
 

@@ -45,7 +45,9 @@ def lede(run: RunData) -> Markup:
     if row and run.config.method != "central":
         held = sum(value > 0 for value in row)
         made = run.synthetic[client] if client is not None and client < len(run.synthetic) else None
-        more = Markup(" and is given up to <b>{:.0f} synthetic images</b> a round").format(sum(made or []))
+        more = Markup(" and is given up to <b>{:.0f} synthetic images</b> a round").format(
+            sum(made or [])
+        )
         text.append(
             Markup("The most skewed client holds <b>{} of {} classes</b>{}.").format(
                 held, len(row), more if made and sum(made) else ""

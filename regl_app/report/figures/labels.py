@@ -81,9 +81,9 @@ def before_after(run: RunData, prefix: str) -> Figure | Absent:
     held = sum(value > 0 for value in real)
     filling = sum(b for a, b in zip(real, made, strict=True) if a == 0)
     text = caption(
-        "Client {client}, the most skewed one, holds <b>{held} of {classes}</b> classes. In the round "
-        "of its largest supplement it adds <b>{made}</b> synthetic images to its {real} real ones, "
-        "{share} % of them in classes that it has never seen.",
+        "Client {client}, the most skewed one, holds <b>{held} of {classes}</b> classes. In the "
+        "round of its largest supplement it adds <b>{made}</b> synthetic images to its {real} real "
+        "ones, {share} % of them in classes that it has never seen.",
         client=client,
         held=held,
         classes=len(real),
