@@ -15,7 +15,7 @@ RUN ?=
 SEEDS ?= 3
 PYTEST ?= -n 2 --dist loadfile
 
-.PHONY: help demo install test lint format docs constraints bench-digits bench-mnist bench clean
+.PHONY: help demo install test lint format docs constraints bench-digits bench-limits bench-mnist bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -43,11 +43,14 @@ docs: $(VENV)/.installed ## write docs/configuration.md from regl_app/config.py
 constraints: $(VENV)/.installed-test ## pin what this environment holds: run it after testing
 	@$(BIN)/python .ci/pin.py
 
-bench: bench-digits bench-mnist ## every table of the README
+bench: bench-digits bench-limits bench-mnist ## every table of the README
 
 bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS)
 	@$(BIN)/python benchmarks/table.py digits --beta 0.1 --seeds $(SEEDS)
+
+bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits
+	@$(BIN)/python benchmarks/limits.py --seeds $(SEEDS)
 
 bench-mnist: $(VENV)/.installed ## README's MNIST table; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/table.py mnist --beta 0.01 --seeds $(SEEDS) $(if $(DATA),--data $(DATA))

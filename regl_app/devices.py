@@ -1,6 +1,8 @@
-"""The device a run uses."""
+"""The device and the processors a run uses."""
 
 from __future__ import annotations
+
+import os
 
 import torch
 
@@ -24,3 +26,10 @@ def resolve_device(config: RunConfig) -> torch.device:
             f"got {config.device!r} (try 'auto')"
         )
     return device
+
+
+def usable_processors() -> int:
+    """Return the number of processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -82,9 +82,10 @@ def _packages() -> Iterator[Finding]:
 def _device(config: RunConfig) -> Iterator[Finding]:
     import torch
 
+    from regl_app.devices import usable_processors
     from regl_app.training.precision import fast_bf16
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_processors()
     bf16 = "fast bf16" if fast_bf16("cpu") else "no fast bf16"
     yield Finding(
         "processor", "ok", f"{cores} cores, {bf16}; {config.threads} thread(s) per client"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 import regl_app
+from regl_app.devices import usable_processors
 
 _PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "diffusers", "peft", "numpy", "ray")
 
@@ -24,9 +24,7 @@ def describe_environment(device: str = "cpu") -> dict[str, str]:
         "revision": _revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processors": str(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ),
+        "processors": str(usable_processors()),
         "device": _device_name(device),
     }
     for package in _PACKAGES:

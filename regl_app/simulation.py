@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-import os
 import threading
 import time
 import traceback
@@ -34,7 +33,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from regl_app.config import RunConfig, Scalar
-from regl_app.devices import resolve_device
+from regl_app.devices import resolve_device, usable_processors
 from regl_app.errors import RunError
 from regl_app.workdir import with_absolute_paths
 
@@ -193,7 +192,7 @@ def run_in_process(
     root = Path(__file__).resolve().parent.parent
     server = server_app or load_app(SERVER_APP, RunError, root)
     client = client_app or load_app(CLIENT_APP, RunError, root)
-    workers = workers or max(1, _processors() // config.threads)
+    workers = workers or max(1, usable_processors() // config.threads)
     flat = config.to_flat()
     grid = InProcessGrid(client, clients, flat, min(workers, clients), _preparation(config))
     TaskIdentity.run_id, TaskIdentity.task_id = grid.run.run_id, 0
@@ -225,9 +224,3 @@ def _preparation(config: RunConfig) -> Callable[[], None] | None:
         shared_foundation(local.generator, load_source(local.data).concepts, resolve_device(config))
 
     return load
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

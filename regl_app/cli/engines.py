@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -37,9 +36,10 @@ def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 
         return run_flower(config, clients=clients, client_cpus=client_cpus, client_gpus=client_gpus)
 
     def in_process(config: RunConfig, clients: int) -> Path:
+        from regl_app.devices import usable_processors
         from regl_app.simulation import run_in_process
 
-        workers = max(1, (os.cpu_count() or 1) // max(client_cpus, config.threads))
+        workers = max(1, usable_processors() // max(client_cpus, config.threads))
         return run_in_process(config, clients=clients, workers=workers)
 
     return flower if name is EngineName.FLWR else in_process

@@ -1,0 +1,175 @@
+"""What limits the supplement: `python benchmarks/limits.py`.
+
+One federation, ReGL's quotas, plain federated averaging; only where the supplement comes from
+differs, up to sources no real client could have (they show how far a better one would lead):
+
+* none, frozen, lora: as the methods fedavg, regl-free and regl.
+* shared: one adapter tuned on the images of all clients together.
+* frozen/lora, checked: less the images that a judge, trained on all real images, reads otherwise.
+* real: other clients' real images.
+
+Prints how many of the images the judge reads as meant, how many are used, and the final accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import datetime
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regl_app import (
+    Federation,
+    ImageSet,
+    RunConfig,
+    client_quotas,
+    evaluate,
+    make_model,
+    make_objective,
+    make_synthesizer,
+    train_local,
+)
+from regl_app.environment import describe_environment
+from regl_app.evaluation.metrics import predict_log_probs
+from regl_app.files import write_text
+from regl_app.report.statistics import mean_interval
+from regl_app.seeding import derive_seed, numpy_generator
+from regl_app.supplement.synthesizer import Adaptation
+
+RESULT = Path(__file__).resolve().parent / "results" / "limits-digits-beta0.01.md"
+JUDGE_STEPS = 400
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Measure every source with every seed and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for seed in range(options.seeds):
+        config = RunConfig.from_flat(
+            {"method": "regl", "partition.beta": 0.01, "seed": seed, "rounds": options.rounds}
+        )
+        federation = Federation.load(config, options.clients)
+        judge = _trained(config, federation, federation.pooled(), JUDGE_STEPS)
+        for name, supplements in _sources(config, federation, judge):
+            whole = ImageSet.concat(list(supplements))
+            right = float(_read_as_meant(judge, whole).float().mean()) if len(whole) else 0.0
+            accuracy = _federate(config, federation, supplements)
+            found.setdefault(name, []).append((right, len(whole), accuracy))
+            print(f"seed {seed} {name}: {right:.3f} {len(whole)} {accuracy:.3f}", flush=True)
+    text = _table(found, options)
+    write_text(RESULT, text)
+    print(text)
+
+
+def _sources(
+    config: RunConfig, federation: Federation, judge: torch.nn.Module
+) -> Iterator[tuple[str, Sequence[ImageSet]]]:
+    clients = [federation.client(k).train for k in range(federation.num_clients)]
+    quotas = [
+        client_quotas(config.supplement, c.counts(federation.num_classes), 1) for c in clients
+    ]
+    names = [f"client-{k:02d}" for k in range(len(clients))]
+    synthesizer = make_synthesizer(config, federation)
+
+    def made(adaptations: Sequence[Adaptation]) -> list[ImageSet]:
+        return [
+            synthesizer.generate(quota, adaptation, real).images
+            for quota, adaptation, real in zip(quotas, adaptations, clients, strict=True)
+        ]
+
+    def checked(supplements: Sequence[ImageSet]) -> list[ImageSet]:
+        return [s.subset(torch.nonzero(_read_as_meant(judge, s)).flatten()) for s in supplements]
+
+    yield "none", [ImageSet.empty(federation.source.train.shape)] * len(clients)
+    frozen = made([Adaptation.frozen(name) for name in names])
+    yield "frozen", frozen
+    lora = made([synthesizer.adapt(n, c) for n, c in zip(names, clients, strict=True)])
+    yield "lora", lora
+    one = synthesizer.adapt("all", federation.pooled())
+    yield "shared", made([Adaptation(name, one.path, one.digest) for name in names])
+    yield "frozen, checked", checked(frozen)
+    yield "lora, checked", checked(lora)
+    yield "real", [_others(federation, quota, config.seed, k) for k, quota in enumerate(quotas)]
+
+
+def _others(federation: Federation, quota: np.ndarray, seed: int, client: int) -> ImageSet:
+    images = federation.pooled()
+    draw = numpy_generator(seed, "limits", client)
+    places = [np.flatnonzero(images.labels.numpy() == label) for label in range(len(quota))]
+    chosen = [
+        draw.choice(held, min(int(wanted), len(held)), replace=False)
+        for held, wanted in zip(places, quota, strict=True)
+    ]
+    return images.subset(np.concatenate(chosen))
+
+
+def _read_as_meant(judge: torch.nn.Module, images: ImageSet) -> torch.Tensor:
+    if len(images) == 0:
+        return torch.zeros(0, dtype=torch.bool)
+    return predict_log_probs(judge, images.images, CPU).argmax(dim=1) == images.labels
+
+
+def _trained(
+    config: RunConfig, federation: Federation, images: ImageSet, steps: int
+) -> torch.nn.Module:
+    model = make_model(config, federation)
+    longer = config.updated({"train.steps": steps})
+    train_local(model, images, longer, objective=make_objective(config), seed=0, device=CPU)
+    return model
+
+
+def _federate(config: RunConfig, federation: Federation, supplements: Sequence[ImageSet]) -> float:
+    """Return the accuracy of the global model after plain federated averaging."""
+    model = make_model(config, federation)
+    for number in range(1, config.rounds + 1):
+        total: dict[str, torch.Tensor] = {}
+        images = 0
+        for client, supplement in enumerate(supplements):
+            data = ImageSet.concat([federation.client(client).train, supplement])
+            if len(data) == 0:
+                continue
+            local = copy.deepcopy(model)
+            seed = derive_seed(config.seed, "limits", number, client)
+            train_local(
+                local, data, config, objective=make_objective(config), seed=seed, device=CPU
+            )
+            images += len(data)
+            for key, value in local.state_dict().items():
+                total[key] = total.get(key, torch.zeros(())) + len(data) * value.double()
+        state = model.state_dict()
+        model.load_state_dict({k: (v / images).to(state[k].dtype) for k, v in total.items()})
+    return evaluate(model, federation.source.test, federation.num_classes, CPU).accuracy
+
+
+def _table(found: dict[str, list[tuple[float, float, float]]], options: argparse.Namespace) -> str:
+    facts = describe_environment("cpu")
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    lines = [
+        f"digits, {options.clients} clients, Dirichlet 0.01, ReGL's quotas, {options.rounds} "
+        f"rounds of federated averaging, {options.seeds} seeds on one split; "
+        f"`python benchmarks/limits.py --seeds {options.seeds}`",
+        "",
+        "| supplement | images | read as meant % | final accuracy % |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, values in found.items():
+        right, images, accuracy = (mean_interval([value[i] for value in values]) for i in range(3))
+        half = f" ± {100 * accuracy.half:.1f}" if accuracy.half is not None else ""
+        read = f"{100 * right.mean:.0f}" if images.mean else "-"
+        lines.append(f"| {name} | {images.mean:.0f} | {read} | {100 * accuracy.mean:.1f}{half} |")
+    lines += ["", f"1 CPU core, torch {facts['torch']}; {today}, revision {facts['revision']}.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
