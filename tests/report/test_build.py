@@ -84,6 +84,10 @@ def test_a_changed_key_is_marked(full: str) -> None:
     assert re.search(r"<div><dt>supplement.policy</dt><dd>discrepancy</dd>", full)
 
 
+def test_the_discrepancy_to_the_untrained_model_is_left_out(full: str) -> None:
+    assert re.search(r"lacks is [\d.]+ in round 2 and <b>[\d.]+</b> in round 10", full)
+
+
 def test_a_run_without_generator_says_so(make_run: RunMaker, tmp_path: Path) -> None:
     run = make_run(tmp_path, method="fedavg", rounds=3)
     html = build_report([run], tmp_path / "r.html").read_text()

@@ -13,11 +13,15 @@ from regl_app.report.svg import short
 
 
 def matrices(run: RunData, prefix: str) -> Figure | Absent:
-    """Return the K x C discrepancy of the first, middle and last round."""
+    """Return the K x C discrepancy of the first, middle and last round that can tell.
+
+    Round 1 compares with the untrained model, which knows nothing that a client could lack.
+    """
     title = "Discrepancy: what each client lacks"
     given = [r for r in run.history if r.discrepancy and any(r.discrepancy)]
     if not given:
         return Absent(title, _reason(run, "no discrepancies were recorded"))
+    given = [r for r in given if r.round > 1] or given
     chosen = _first_middle_last(given)
     values = [
         abs(value)
@@ -43,9 +47,11 @@ def matrices(run: RunData, prefix: str) -> Figure | Absent:
         "d = p_global &minus; p_local of the right class, on the synthetic probe set. Strong "
         "<b class=lack>pink</b>: the client's own model fails where the global one does not, so "
         "the client lacks that class. <b class=know>Green</b>: it knows better. The sum of all "
-        "lacks went from {a} to <b>{b}</b>.",
+        "lacks is {a} in round {first} and <b>{b}</b> in round {last}.",
         a=f"{totals[0]:.2f}",
         b=f"{totals[1]:.2f}",
+        first=given[0].round,
+        last=given[-1].round,
     )
     chips = legend(
         [
@@ -76,7 +82,7 @@ def quotas(run: RunData, prefix: str) -> Figure | Absent:
     def colour(value: float) -> tuple[str, float]:
         return "var(--synthetic)", (value / largest) ** 0.7 if largest else 0.0
 
-    panels = [_panel(run, r, getattr(r, name), colour, "images so far", "{:.0f}") for r in chosen]
+    panels = [_panel(run, r, getattr(r, name), colour, "images", "{:.0f}") for r in chosen]
     sums = [sum(sum(row) for row in getattr(r, name) if row) for r in (given[0], given[-1])]
     text = caption(
         "Synthetic images per client and class in that round: {a} in round {first}, "
