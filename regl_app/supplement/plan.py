@@ -48,6 +48,9 @@ def server_quotas(
 ) -> Counts:
     """Return a client's quotas for ``next_round`` from its measured discrepancy (FedDPD).
 
+    Round 1 compares with the untrained model, which knows nothing that a client could lack: its
+    mix goes on into round 2.
+
     Args:
         config: budget, decay, sharpness and cap.
         held: the client's quotas of the round just finished, ``(C,)``.
@@ -56,6 +59,7 @@ def server_quotas(
         next_round: t of the round the quotas are for, >= 2.
     """
     total = budget(config.ratio, real_images, config.decay, next_round)
+    measured = discrepancy if next_round > 2 else np.zeros_like(discrepancy)
     return discrepancy_quotas(
-        held, discrepancy, total, gamma=config.gamma, momentum=config.momentum, cap=config.cap
+        held, measured, total, gamma=config.gamma, momentum=config.momentum, cap=config.cap
     )
