@@ -6,7 +6,7 @@ Naive, as the libraries' examples do it: every client loads the pipeline, tunes 
 fp32 with prompts and pictures encoded in every step, and calls the pipeline once per image with
 50 steps. Its cost per step and per image is measured on a few and multiplied; ours is measured
 whole: one foundation per worker, cached encodings, few-step solver, large batches, bf16.
-Both tune for the same number of steps on the same batch size.
+Both tune the same layers for the same number of steps on the same batch size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from regl_app.files import write_json
 from regl_app.generator.adapters import save_adapter
 from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation, class_prompts
-from regl_app.generator.lora import tune_lora
+from regl_app.generator.lora import adapted_layers, tune_lora
 from regl_app.generator.prior import prior_latents
 from regl_app.generator.sampling import sample
 from regl_app.generator.source import resolve_generator
@@ -115,9 +115,9 @@ class _NaiveTuning:
         self.noising = DDPMScheduler.from_config(pipeline.scheduler.config)
         for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
             module.requires_grad_(False)
-        endings = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "conv_shortcut"]
+        layers = adapted_layers(pipeline.unet, config.layers)
         pipeline.unet.add_adapter(
-            PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=endings)
+            PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=layers)
         )
         self.parameters = [p for p in pipeline.unet.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, config.lr)
