@@ -107,6 +107,10 @@ def _document(
     machine = _machine()
     command = f"python benchmarks/table.py {arguments.source} --beta {arguments.beta:g}"
     command += f" --seeds {arguments.seeds}{' --vary-data' if arguments.vary_data else ''}"
+    if arguments.methods != METHODS:
+        command += f" --methods {arguments.methods}"
+    if arguments.clients != _parser().get_default("clients"):
+        command += f" --clients {arguments.clients}"
     extra = " ".join([command, *arguments.settings])
     splits = "another split per seed" if arguments.vary_data else "one split"
     where = f"{machine['processor']}, {machine['processors']} cores, {machine['device']}"
