@@ -69,10 +69,10 @@ def test_generated_images_depend_on_class_and_place_alone() -> None:
     config = RunConfig.from_flat({})
     both = generate_images(config, [3, 0], 2)
     alone = generate_images(config, [3], 1)[0]
-    # Processors pick their kernels by batch size: the same picture up to rounding.
-    assert (both[0, :1].int() - alone.int()).abs().max() <= 4
-    assert (both[0, :1].int() - both[1, :1].int()).abs().max() > 40
-    assert (both[0, :1].int() - both[0, 1:].int()).abs().max() > 40
+    # Processors pick their kernels by batch size: the same picture up to bf16's rounding.
+    assert (both[0, :1].int() - alone.int()).abs().float().mean() < 3
+    assert (both[0, :1].int() - both[1, :1].int()).abs().float().mean() > 10
+    assert (both[0, :1].int() - both[0, 1:].int()).abs().float().mean() > 10
 
 
 def test_the_model_is_the_runs_initial_one() -> None:

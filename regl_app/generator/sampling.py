@@ -2,7 +2,7 @@
 
 Image i of class c depends on (stream, class, index) alone: each image draws its noise from its
 own generator, so batches can be cut anywhere and a sequence can be extended later. (Processors
-choose their kernels by batch size, so the last bit of a pixel may differ between cuts.)
+choose their kernels by batch size, so pixels may differ by rounding between cuts.)
 """
 
 from __future__ import annotations

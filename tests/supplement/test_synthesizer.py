@@ -47,7 +47,7 @@ def quotas(*counts: int) -> np.ndarray:
 
 def same_picture(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether pixels agree up to rounding: processors pick their kernels by batch size."""
-    return one.shape == other.shape and int((one.int() - other.int()).abs().max()) <= 4
+    return one.shape == other.shape and float((one.int() - other.int()).abs().float().mean()) < 1
 
 
 def test_a_larger_quota_extends_the_same_sequence(
