@@ -135,14 +135,16 @@ class Foundation:
         with self.autocast():
             latents = latents.contiguous(memory_format=torch.channels_last)
             output = self.unet(latents, timesteps, **self.text.arguments(rows), return_dict=False)
-        return output[0].float()  # type: ignore[no-any-return]  # diffusers is untyped here
+        prediction: torch.Tensor = output[0].float()
+        return prediction
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return images, float32 ``(N, 3, H, W)`` about [-1, 1], of scaled latents."""
         scaled = latents / self.vae.config.scaling_factor
         with self.autocast():
             scaled = scaled.contiguous(memory_format=torch.channels_last)
-            return self.vae.decode(scaled, return_dict=False)[0].float()  # type: ignore[no-any-return]
+            images: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0].float()
+            return images
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return scaled latents, float32 ``(N, c, h, w)``, of ``(N, 3, H, W)`` in [-1, 1]."""
@@ -151,7 +153,8 @@ class Foundation:
             output = self.vae.encode(images)
         # AutoencoderKL returns a distribution (its mode is the noise-free choice), Tiny a tensor.
         latents = output.latents if hasattr(output, "latents") else output.latent_dist.mode()
-        return latents.float() * self.vae.config.scaling_factor  # type: ignore[no-any-return]
+        scaled: torch.Tensor = latents.float() * self.vae.config.scaling_factor
+        return scaled
 
     @contextmanager
     def adapter(self, folder: Path | None) -> Iterator[None]:

@@ -24,7 +24,7 @@ from regl_app.generator.prior import Prior, prior_latents
 from regl_app.generator.sampling import Progress, sample
 from regl_app.generator.source import generator_digest, resolve_generator
 from regl_app.seeding import derive_seed
-from regl_app.supplement.store import SupplementStore
+from regl_app.supplement.store import Key, SupplementStore
 
 Report = Callable[[str, int, int], None]
 
@@ -121,7 +121,8 @@ class Synthesizer:
         if self.config.supplement.adapter != "lora" or len(real) < self.config.lora.min_images:
             return Adaptation.frozen(client_name)
         seed = derive_seed(self.seed, "adapter", client_name)
-        key = self._common_key() | {
+        key: dict[str, object] = {
+            **self._common_key(),
             "lora": self.config.lora.model_dump(),
             "data": _digest_of(real),
             "prompts": list(class_prompts(self.config.generator, self.concepts)),
@@ -280,7 +281,7 @@ class Synthesizer:
             progress=self._reporter("prior images"),
         )
 
-    def _common_key(self) -> dict[str, object]:
+    def _common_key(self) -> dict[str, str | int | float | bool | None]:
         # Arithmetic depends on threads and device, so results under one name never mix.
         return {
             "generator": self.generator_digest,
@@ -289,7 +290,7 @@ class Synthesizer:
             "device": self.device.type,
         }
 
-    def _sampler_key(self) -> dict[str, object]:
+    def _sampler_key(self) -> dict[str, str | int | float | bool | None]:
         config = self.config.generator
         return self._common_key() | {
             "steps": config.steps,
@@ -299,7 +300,7 @@ class Synthesizer:
 
     def _image_key(
         self, label: int, adaptation: Adaptation, pictures: torch.Tensor, stream: int
-    ) -> dict[str, str | int | float | bool | None]:
+    ) -> Key:
         config = self.config.generator
         key = self._sampler_key() | {
             "adapter": adaptation.digest,
@@ -312,7 +313,7 @@ class Synthesizer:
         if len(pictures) and config.image_share > 0:
             digest = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()
             key["pictures"] = f"{digest}/{config.image_strength}/{config.image_share}"
-        return key  # type: ignore[return-value]
+        return key
 
     def _reporter(self, what: str) -> Progress | None:
         progress = self._progress
