@@ -167,7 +167,18 @@ class GeneratorConfig(Section):
         "a photo of {concept}", description="class prompt; {concept} is e.g. 'the digit three'"
     )
     steps: int = Field(10, ge=1, le=1000, description="denoising steps per image")
-    guidance: float = Field(2.0, ge=1, description="classifier-free guidance scale; 1 = off")
+    guidance: float = Field(3.0, ge=1, description="classifier-free guidance scale; 1 = off")
+    guidance_stop: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="share of the steps that are guided, the noisiest first; the rest costs half",
+    )
+    guide: Literal["frozen", "adapted"] = Field(
+        "frozen",
+        description="whose direction towards the class guides an adapted generator: the frozen "
+        "model's, which knows all classes (half as slow again), or its own",
+    )
     batch_size: int = Field(250, ge=1, description="images denoised at once")
     image_size: int = Field(0, ge=0, description="side of generated images; 0 = the model's own")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

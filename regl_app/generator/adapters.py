@@ -47,39 +47,65 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix(_PREFIX): value for key, value in stored.items()}
 
 
-@contextmanager
-def merged_adapter(unet: Any, folder: Path) -> Iterator[None]:
-    """Add the adapter's update to the UNet's weights; on leaving, put the old weights back.
+class AdapterSlot:
+    """The adapter that is merged into a UNet's weights at the moment, if any."""
 
-    Merging costs one small product per layer and then samples at the frozen model's speed. The
-    old weights are copied, not recomputed: a subtraction would not restore every bit.
+    def __init__(self, unet: Any) -> None:
+        self._unet = unet
+        self._frozen: dict[str, torch.Tensor] = {}
+        self._merged: dict[str, torch.Tensor] = {}
 
-    Raises:
-        GeneratorError: the adapter does not fit this UNet.
-    """
-    state = load_adapter(folder)
-    names = sorted(key.removesuffix(".lora_A.weight") for key in state if ".lora_A." in key)
-    before: dict[str, torch.Tensor] = {}
-    try:
-        with torch.no_grad():
+    @property
+    def filled(self) -> bool:
+        """Return whether an adapter is in effect."""
+        return bool(self._merged)
+
+    @contextmanager
+    def merge(self, folder: Path) -> Iterator[None]:
+        """Add the adapter's update to the UNet's weights; on leaving, put the old ones back.
+
+        Merging costs one small product per layer and then samples at the frozen model's speed. The
+        old weights are kept, not recomputed: a subtraction would not restore every bit.
+
+        Raises:
+            GeneratorError: the adapter does not fit this UNet, or another one is merged.
+        """
+        if self._frozen:
+            raise GeneratorError(f"{str(folder)!r} cannot be merged: an adapter already is")
+        state = load_adapter(folder)
+        names = sorted(key.removesuffix(".lora_A.weight") for key in state if ".lora_A." in key)
+        try:
             for name in names:
                 down, up = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
-                weight = unet.get_submodule(name).weight
+                weight = self._unet.get_submodule(name).weight.detach()
                 update = lora_update(down, up).to(weight)
                 if update.shape != weight.shape:
                     raise GeneratorError(
                         f"the adapter {str(folder)!r} does not fit: layer {name!r} has shape "
                         f"{tuple(weight.shape)}, its update {tuple(update.shape)}"
                     )
-                before[name] = weight.detach().clone()
-                weight.add_(update)
-        yield
-    except AttributeError as error:
-        raise GeneratorError(f"the adapter {str(folder)!r} does not fit: {error}") from error
-    finally:
-        with torch.no_grad():
-            for name, weight in before.items():
-                unet.get_submodule(name).weight.copy_(weight)
+                self._frozen[name] = weight
+                self._merged[name] = weight.clone().add_(update)
+            self._use(self._merged)
+            yield
+        except AttributeError as error:
+            raise GeneratorError(f"the adapter {str(folder)!r} does not fit: {error}") from error
+        finally:
+            self._use(self._frozen)
+            self._frozen, self._merged = {}, {}
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Use the frozen weights for a while; costs no arithmetic."""
+        self._use(self._frozen)
+        try:
+            yield
+        finally:
+            self._use(self._merged)
+
+    def _use(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, weight in weights.items():
+            self._unet.get_submodule(name).weight.data = weight
 
 
 def lora_update(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ import torch
 
 from regl_app.config import GeneratorConfig
 from regl_app.errors import GeneratorError
-from regl_app.generator.adapters import merged_adapter
+from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.precision import Precision, autocast, resolve_precision
 from regl_app.generator.source import generator_digest, resolve_generator
 
@@ -61,6 +61,7 @@ class Foundation:
     precision: Precision
     image_size: int
     factor: int
+    adapters: AdapterSlot
 
     @classmethod
     def load(
@@ -102,6 +103,7 @@ class Foundation:
             precision=resolve_precision(config.precision, place),
             image_size=image_size,
             factor=factor,
+            adapters=AdapterSlot(pipeline.unet),
         )
 
     @property
@@ -162,7 +164,7 @@ class Foundation:
         if folder is None:
             yield
             return
-        with merged_adapter(self.unet, folder):
+        with self.adapters.merge(folder):
             yield
 
 

@@ -128,8 +128,9 @@ def _new_models(vocabulary: int, side: int) -> tuple[Any, Any]:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
-        norm_num_groups=8,
-        attention_head_dim=2,
+        # Groups of 16 channels: PyTorch's bf16 kernel for channels_last is 7 times slower below.
+        norm_num_groups=4,
+        attention_head_dim=1,  # the number of heads, despite its name
         cross_attention_dim=_WIDTH,
     )
     return unet.to(memory_format=torch.channels_last), text_encoder

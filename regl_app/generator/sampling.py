@@ -115,23 +115,43 @@ def _denoise(
             start.to(foundation.device), noise.initial, timesteps[:1].repeat(len(rows))
         )
     rows = rows.to(foundation.device)
-    guided = config.guidance > 1
-    if guided:
-        rows = torch.cat([rows, torch.full_like(rows, -1)])
     extra = _step_arguments(scheduler, noise.generators)
-    for timestep in timesteps:
+    done = len(scheduler.timesteps) - len(timesteps)
+    guided = config.guidance_stop * len(scheduler.timesteps) if config.guidance > 1 else 0.0
+    for place, timestep in enumerate(timesteps, start=done):
         scaled = scheduler.scale_model_input(latents, timestep)
-        if guided:
-            scaled = torch.cat([scaled, scaled])
-        prediction = foundation.predict(scaled, timestep, rows)
-        if guided:
-            # Classifier-free guidance: eps = eps(empty) + w * (eps(class) - eps(empty)).
-            told, untold = prediction.chunk(2)
-            prediction = untold + config.guidance * (told - untold)
+        if place < guided:
+            prediction = _guided(foundation, scaled, timestep, rows, config)
+        else:
+            prediction = foundation.predict(scaled, timestep, rows)
         stepped = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)
         latents = stepped[0].float()
     result: torch.Tensor = latents
     return result
+
+
+def _guided(
+    foundation: Foundation,
+    latents: torch.Tensor,
+    timestep: torch.Tensor,
+    rows: torch.Tensor,
+    config: GeneratorConfig,
+) -> torch.Tensor:
+    """Return eps(class) + (w - 1) * (eps(class) - eps(empty)): classifier-free guidance.
+
+    With ``guide = 'frozen'`` the bracket, the direction towards the class, is the frozen model's:
+    an adapter has seen its client's classes only, and draws the others less and less alike.
+    """
+    both = torch.cat([latents, latents])
+    told_and_untold = torch.cat([rows, torch.full_like(rows, -1)])
+    if config.guide == "frozen" and foundation.adapters.filled:
+        own = foundation.predict(latents, timestep, rows)
+        with foundation.adapters.suspended():
+            told, untold = foundation.predict(both, timestep, told_and_untold).chunk(2)
+    else:
+        told, untold = foundation.predict(both, timestep, told_and_untold).chunk(2)
+        own = told
+    return own + (config.guidance - 1) * (told - untold)
 
 
 def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:

@@ -295,6 +295,7 @@ class Synthesizer:
         return self._common_key() | {
             "steps": config.steps,
             "guidance": config.guidance,
+            "guidance_stop": config.guidance_stop,
             "image_size": config.image_size,
         }
 
@@ -304,6 +305,7 @@ class Synthesizer:
         config = self.config.generator
         key = self._sampler_key() | {
             "adapter": adaptation.digest,
+            "guide": "frozen" if adaptation.path is None else config.guide,
             "label": label,
             "prompt": class_prompts(config, self.concepts)[label],
             "shape": "x".join(map(str, self.shape)),

@@ -16,7 +16,7 @@ from regl_app.generator.foundation import Foundation
 from regl_app.generator.lora import TunedAdapter, tune_lora
 from regl_app.generator.noising import Noising
 from regl_app.generator.prior import prior_latents
-from regl_app.generator.sampling import sample
+from regl_app.generator.sampling import sample, sample_latents
 from regl_app.seeding import torch_generator
 
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")
@@ -25,7 +25,9 @@ CONFIG = LoraConfig(layers="all", rank=4, alpha=8.0, steps=12, batch_size=4, lr=
 
 @pytest.fixture(scope="module")
 def generator_config(second_pipeline: Path) -> GeneratorConfig:
-    return GeneratorConfig(path=str(second_pipeline), steps=3)
+    return GeneratorConfig(
+        path=str(second_pipeline), steps=3, guidance=2.0, guidance_stop=1.0, guide="adapted"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,47 @@ def test_plain_diffusers_reads_the_adapter(
         ours = pictures(exact, generator_config)
     assert (ours - expected).abs().max() <= 1  # rounding to uint8
     assert (frozen - expected).abs().mean() > 1
+
+
+def test_the_frozen_model_guides_the_adapted_one(
+    foundation: Foundation,
+    generator_config: GeneratorConfig,
+    tuned: TunedAdapter,
+    tmp_path: Path,
+) -> None:
+    from diffusers import EulerDiscreteScheduler
+
+    # One Euler step from noise is affine in the prediction, so the decoder's input shows it.
+    once = replace(
+        foundation,
+        precision="fp32",
+        scheduler=EulerDiscreteScheduler.from_config(foundation.scheduler.config),
+    )
+    config = generator_config.model_copy(update={"steps": 1, "guidance": 30.0})
+
+    def latents(**change: object) -> torch.Tensor:
+        chosen = config.model_copy(update=change)
+        return sample_latents(once, [0, 1, 2], [0, 0, 0], chosen, stream=3)
+
+    save_adapter(tmp_path / "adapter", tuned.state)
+    frozen, frozen_unguided = latents(guide="frozen"), latents(guidance=1.0)
+    with once.adapter(tmp_path / "adapter"):
+        own, mixed, adapted = latents(guidance=1.0), latents(guide="frozen"), latents()
+    direction = frozen - frozen_unguided  # 29 * (eps(class) - eps(empty))
+    torch.testing.assert_close(mixed, own + direction, atol=1e-4, rtol=1e-4)
+    assert (mixed - adapted).abs().max() > 1e-2
+    assert (mixed - frozen).abs().max() > 1e-2
+    assert not once.adapters.filled
+
+
+def test_one_adapter_at_a_time(foundation: Foundation, tuned: TunedAdapter, tmp_path: Path) -> None:
+    save_adapter(tmp_path / "adapter", tuned.state)
+    with (
+        foundation.adapter(tmp_path / "adapter"),
+        pytest.raises(GeneratorError, match="already"),
+        foundation.adapter(tmp_path / "adapter"),
+    ):
+        pass
 
 
 def test_tuning_is_deterministic_and_seeded(

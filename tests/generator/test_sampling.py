@@ -17,7 +17,7 @@ LABELS, INDICES = [0, 1, 1, 0, 1], [0, 0, 1, 1, 2]
 
 @pytest.fixture(scope="module")
 def config(second_pipeline: Path) -> GeneratorConfig:
-    return GeneratorConfig(path=str(second_pipeline), steps=4)
+    return GeneratorConfig(path=str(second_pipeline), steps=4, guidance=2.0, guidance_stop=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,29 @@ def test_guidance_changes_the_images(
 ) -> None:
     other = config.model_copy(update={"guidance": guidance})
     assert not torch.equal(sample(foundation, LABELS, INDICES, other, stream=7), images)
+
+
+@pytest.mark.parametrize(("stop", "rows"), [(0.0, 4), (0.5, 6), (0.6, 7), (1.0, 8)])
+def test_only_the_first_steps_pay_for_guidance(
+    foundation: Foundation,
+    config: GeneratorConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: float,
+    rows: int,
+) -> None:
+    asked = []
+    predict = Foundation.predict
+
+    def spy(self: Foundation, latents: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        asked.append(len(latents))
+        return predict(self, latents, *rest)
+
+    monkeypatch.setattr(Foundation, "predict", spy)
+    chosen = config.model_copy(update={"guidance_stop": stop})
+    made = sample(foundation, [1], [0], chosen, stream=7)
+    assert sum(asked) == rows
+    off = config.model_copy(update={"guidance": 1.0})
+    assert torch.equal(made, sample(foundation, [1], [0], off, stream=7)) == (stop == 0)
 
 
 def test_less_noise_stays_closer_to_the_real_picture(
