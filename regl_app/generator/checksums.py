@@ -13,7 +13,7 @@ CHECKSUMS: Mapping[str, str] = MappingProxyType(
             "67902f8da8028dee6848115431cc6063700ba7bb02fe0516bdbc608b224c66e2"
         ),
         "text_encoder/model.safetensors": (
-            "b3c30bccd1ca3e30c2c2a1c48042842e3a8087a55d01c016577ee307446644ed"
+            "ffa53cea76c1235a6817df547da95fbc5da32871d69273cb5ac8cc9aa41557ad"
         ),
         "tokenizer/tokenizer.json": (
             "a8a5e138115a174a4dbffc8778cba713e04f5d62362338acb874465ded4d60d0"
@@ -21,9 +21,9 @@ CHECKSUMS: Mapping[str, str] = MappingProxyType(
         "tokenizer/tokenizer_config.json": (
             "6b58667b77fc658d9a6a7056ad703210b2c4071cf79f4c90002998072bbdfb4a"
         ),
-        "unet/config.json": ("008e1e47d7877fac675b4c897d31773c01ad1fe5af386cff1929be9ba978e220"),
+        "unet/config.json": ("4bc3c27b80014fd708aeeb36f7adb6039bb0764d77b079eca9a30ac9c2144900"),
         "unet/diffusion_pytorch_model.safetensors": (
-            "92e372594dfccd53f49fa0ef8bffe333ed01b4cb72209786763cbfdd29c2a1ee"
+            "49334d5632b633a84ce02b0cb23bf245bf8bebd638498787da6c18cc4d7ab965"
         ),
         "vae/config.json": ("deb2c0c67a3b20aaca36f1c68c0e2387414b3a5b7b276435796d59d681f4970f"),
         "vae/diffusion_pytorch_model.safetensors": (

@@ -68,8 +68,8 @@ images[0].save("three.png")
 ## Data
 
 {options.images:,} renders of the digits 0-9 from {font_files} font files, varied in slant,
-rotation, aspect, proportion, weight, warp, blur and contrast. No photograph, scan or handwriting.
-Rendered letterforms are not covered by the fonts' licences; no font file is shipped.
+rotation, aspect, weight, warp, blur and contrast. No photograph, scan or handwriting. Rendered
+letterforms are not covered by the fonts' licences; no font file is shipped.
 
 | family | Debian package | licence | files |
 |---|---|---|---|

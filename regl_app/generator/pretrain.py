@@ -38,7 +38,7 @@ class PretrainOptions:
 
     images: int = 30_000
     autoencoder_steps: int = 1_500
-    denoiser_steps: int = 4_000
+    denoiser_steps: int = 3_000
     batch_size: int = 64
     autoencoder_lr: float = 3e-3
     denoiser_lr: float = 2e-3

@@ -39,7 +39,7 @@ def test_plain_diffusers_loads_and_samples_it():
     images = pipeline(
         ["a photo of the digit one", "a photo of the digit zero"],
         num_inference_steps=8,
-        guidance_scale=2.0,
+        guidance_scale=3.0,
         generator=torch.Generator().manual_seed(0),
         output_type="pt",
     ).images
