@@ -21,6 +21,7 @@ from regl_app.workdir import with_absolute_paths
 
 # Keys that change where and how results are written, not what they are.
 _IRRELEVANT = {"name", "out-dir", "cache-dir", "tensorboard", "report", "share-diagnostics"}
+_OF_SUPPLEMENT = ("supplement.", "generator.", "lora.", "probe.")
 
 _logger = logging.getLogger("regl")
 
@@ -161,8 +162,16 @@ def configurations(
 
 
 def digest(config: RunConfig, clients: int) -> str:
-    """Return what identifies a result: a hash of all keys that can change it."""
-    relevant = {key: value for key, value in config.to_flat().items() if key not in _IRRELEVANT}
+    """Return what identifies a result: a hash of all keys that can change it.
+
+    A run without supplement touches no generator, so its result stays valid whatever those say.
+    """
+    unused = () if config.uses_generator else _OF_SUPPLEMENT
+    relevant = {
+        key: value
+        for key, value in config.to_flat().items()
+        if key not in _IRRELEVANT and not key.startswith(unused)
+    }
     text = json.dumps([relevant, clients], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

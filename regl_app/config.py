@@ -138,13 +138,12 @@ class SupplementConfig(Section):
     ratio: float = Field(
         3.0,
         ge=0,
-        description="'equal' and 'discrepancy': synthetic images in round 1 over real images",
+        description="budget of round 1: synthetic images over the client's real ones, at most",
     )
     decay: float = Field(
         0.3,
         ge=0,
-        description="beta_s: the budget of 'equal' and 'discrepancy' shrinks by exp(-beta_s) "
-        "each round",
+        description="beta_s: the budget shrinks by exp(-beta_s) each round; 0 = it stays",
     )
     gamma: float = Field(
         1.0, ge=0, description="sharpness of quotas over the discrepancy; 0 = same for all lacking"

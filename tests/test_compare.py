@@ -174,6 +174,9 @@ def test_the_digest_ignores_places_and_sees_everything_else() -> None:
     assert digest(elsewhere, 4) == digest(config, 4)
     assert digest(config, 5) != digest(config, 4)
     assert digest(config.updated({"lora.steps": 7}), 4) != digest(config, 4)
+    baseline = config.updated({"method": "fedavg"})
+    assert digest(baseline.updated({"lora.steps": 7}), 4) == digest(baseline, 4)
+    assert digest(baseline.updated({"train.steps": 7}), 4) != digest(baseline, 4)
 
 
 def test_a_failed_runs_outcome_is_its_error(tmp_path: Path) -> None:

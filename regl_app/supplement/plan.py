@@ -13,6 +13,7 @@ from regl_app.config import SupplementConfig
 from regl_app.data.images import Counts
 from regl_app.supplement.discrepancy import Floats
 from regl_app.supplement.policy import (
+    allocate,
     balance_quotas,
     bootstrap_quotas,
     budget,
@@ -34,12 +35,12 @@ def client_quotas(config: SupplementConfig, real_counts: Counts, round_number: i
     num_classes, images = len(real_counts), int(real_counts.sum())
     if config.policy == "none" or images == 0:
         return np.zeros(num_classes, dtype=np.int64)
-    if config.policy == "balance":
-        return balance_quotas(real_counts, config.target, config.cap)
-    if config.policy == "equal":
-        total = budget(config.ratio, images, config.decay, round_number)
-        return equal_quotas(num_classes, total, config.cap)
     total = budget(config.ratio, images, config.decay, round_number)
+    if config.policy == "balance":
+        wanted = balance_quotas(real_counts, config.target, config.cap)
+        return allocate(wanted, total, wanted)
+    if config.policy == "equal":
+        return equal_quotas(num_classes, total, config.cap)
     return bootstrap_quotas(real_counts, total, config.cap)
 
 

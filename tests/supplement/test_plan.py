@@ -16,10 +16,13 @@ def test_a_client_without_images_gets_none(policy):
     assert client_quotas(config(policy), np.zeros(4, dtype=np.int64), 1).tolist() == [0, 0, 0, 0]
 
 
-def test_balance_is_the_same_in_every_round():
-    first = client_quotas(config("balance"), COUNTS, 1)
-    assert first.tolist() == [0, 30, 40, 40]
-    assert client_quotas(config("balance"), COUNTS, 7).tolist() == first.tolist()
+def test_balance_tops_up_as_far_as_the_budget_goes():
+    ample = config("balance", ratio=3.0, decay=0.0)
+    for number in (1, 7):
+        assert client_quotas(ample, COUNTS, number).tolist() == [0, 30, 40, 40]
+    first, third = (client_quotas(config("balance"), COUNTS, t) for t in (1, 3))
+    assert first.tolist() == [0, 14, 18, 18]
+    assert third.tolist() == [0, 5, 7, 6]
 
 
 def test_equal_spends_a_decaying_budget():
