@@ -22,6 +22,7 @@ from regl_app.workdir import with_absolute_paths
 # Keys that change where and how results are written, not what they are.
 _IRRELEVANT = {"name", "out-dir", "cache-dir", "tensorboard", "report", "share-diagnostics"}
 _OF_SUPPLEMENT = ("supplement.", "generator.", "lora.", "probe.")
+_OF_ADAPTER = ("lora.", "generator.guide")
 
 _logger = logging.getLogger("regl")
 
@@ -164,9 +165,12 @@ def configurations(
 def digest(config: RunConfig, clients: int) -> str:
     """Return what identifies a result: a hash of all keys that can change it.
 
-    A run without supplement touches no generator, so its result stays valid whatever those say.
+    A run without supplement touches no generator and one with the frozen generator no adapter: its
+    result stays valid whatever their keys say.
     """
-    unused = () if config.uses_generator else _OF_SUPPLEMENT
+    unused: tuple[str, ...] = () if config.uses_generator else _OF_SUPPLEMENT
+    if config.supplement.adapter == "frozen":
+        unused += _OF_ADAPTER
     relevant = {
         key: value
         for key, value in config.to_flat().items()

@@ -173,10 +173,10 @@ class GeneratorConfig(Section):
         le=1,
         description="share of the steps that are guided, the noisiest first; the rest costs half",
     )
-    guide: Literal["frozen", "adapted"] = Field(
-        "frozen",
-        description="whose direction towards the class guides an adapted generator: the frozen "
-        "model's, which knows all classes (half as slow again), or its own",
+    guide: Literal["adapted", "frozen"] = Field(
+        "adapted",
+        description="whose direction towards the class guides an adapted generator: its own, or "
+        "the frozen model's, which has not forgotten any class (half as slow again)",
     )
     batch_size: int = Field(250, ge=1, description="images denoised at once")
     image_size: int = Field(0, ge=0, description="side of generated images; 0 = the model's own")

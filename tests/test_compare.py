@@ -177,6 +177,11 @@ def test_the_digest_ignores_places_and_sees_everything_else() -> None:
     baseline = config.updated({"method": "fedavg"})
     assert digest(baseline.updated({"lora.steps": 7}), 4) == digest(baseline, 4)
     assert digest(baseline.updated({"train.steps": 7}), 4) != digest(baseline, 4)
+    frozen = config.updated({"method": "regl-free"})
+    assert digest(frozen.updated({"lora.steps": 7, "generator.guide": "frozen"}), 4) == digest(
+        frozen, 4
+    )
+    assert digest(frozen.updated({"generator.guidance": 7}), 4) != digest(frozen, 4)
 
 
 def test_a_failed_runs_outcome_is_its_error(tmp_path: Path) -> None:
