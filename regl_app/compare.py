@@ -16,6 +16,7 @@ from pathlib import Path
 from regl_app.config import RunConfig, Scalar
 from regl_app.errors import ConfigError, ReglError, RunError
 from regl_app.files import write_json, write_text
+from regl_app.generator.bundled import bundled_digest
 from regl_app.report.statistics import TARGET_ACCURACY, mean_interval, summarize
 from regl_app.workdir import with_absolute_paths
 
@@ -162,11 +163,12 @@ def configurations(
             yield RunConfig.from_flat({**base, **own})
 
 
-def digest(config: RunConfig, clients: int) -> str:
-    """Return what identifies a result: a hash of all keys that can change it.
+def digest(config: RunConfig, clients: int, weights: str) -> str:
+    """Return what identifies a result: a hash of all that can change it but the code.
 
-    A run without supplement touches no generator and one with the frozen generator no adapter: its
-    result stays valid whatever their keys say.
+    ``weights`` is the version of the bundled generator (``bundled_digest``). A run without
+    supplement touches no generator and one with the frozen generator no adapter: its result stays
+    valid whatever those are.
     """
     unused: tuple[str, ...] = () if config.uses_generator else _OF_SUPPLEMENT
     if config.supplement.adapter == "frozen":
@@ -176,7 +178,8 @@ def digest(config: RunConfig, clients: int) -> str:
         for key, value in config.to_flat().items()
         if key not in _IRRELEVANT and not key.startswith(unused)
     }
-    text = json.dumps([relevant, clients], sort_keys=True)
+    bundled = config.uses_generator and config.generator.path == "bundled"
+    text = json.dumps([relevant, clients, weights if bundled else ""], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -198,7 +201,11 @@ def read_outcome(folder: Path) -> Outcome:
     return Outcome(
         method=config.method,
         seed=config.seed,
-        digest=digest(config, facts.num_clients if facts else 0),
+        digest=digest(
+            config,
+            facts.num_clients if facts else 0,
+            run.read_environment().get("bundled generator", ""),
+        ),
         folder=str(folder),
         rounds=summary.rounds,
         accuracy=last.accuracy,
@@ -246,12 +253,13 @@ def compare(
     # Absolute as in a run folder's config.json: the digests must agree.
     configs = [with_absolute_paths(c.updated({"out-dir": str(out_dir)})) for c in planned]
     known = finished_runs(out_dir)
+    digests = [digest(config, clients, bundled_digest()) for config in configs]
     outcomes: list[Outcome] = []
     failures: list[str] = []
     started, ran = time.monotonic(), 0
-    missing = sum(digest(config, clients) not in known for config in configs)
-    for config in configs:
-        outcome = known.get(digest(config, clients))
+    missing = sum(each not in known for each in digests)
+    for config, each in zip(configs, digests, strict=True):
+        outcome = known.get(each)
         if outcome is None:
             try:
                 outcome = read_outcome(engine(config, clients))

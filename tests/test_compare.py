@@ -17,7 +17,7 @@ from regl_app.compare import (
     finished_runs,
     read_outcome,
 )
-from regl_app.config import RunConfig
+from regl_app.config import RunConfig, Scalar
 from regl_app.errors import ConfigError, RunError
 from regl_app.records import (
     FederationFacts,
@@ -168,20 +168,39 @@ def test_the_split_follows_the_seed_only_on_request() -> None:
     assert [config.data.seed for config in varied] == [1, 2]
 
 
-def test_the_digest_ignores_places_and_sees_everything_else() -> None:
-    config = RunConfig.from_flat({"method": "regl"})
-    elsewhere = config.updated({"out-dir": "x", "name": "y", "report": False})
-    assert digest(elsewhere, 4) == digest(config, 4)
-    assert digest(config, 5) != digest(config, 4)
-    assert digest(config.updated({"lora.steps": 7}), 4) != digest(config, 4)
-    baseline = config.updated({"method": "fedavg"})
-    assert digest(baseline.updated({"lora.steps": 7}), 4) == digest(baseline, 4)
-    assert digest(baseline.updated({"train.steps": 7}), 4) != digest(baseline, 4)
-    frozen = config.updated({"method": "regl-free"})
-    assert digest(frozen.updated({"lora.steps": 7, "generator.guide": "frozen"}), 4) == digest(
-        frozen, 4
-    )
-    assert digest(frozen.updated({"generator.guidance": 7}), 4) != digest(frozen, 4)
+def test_a_new_generator_is_run_again_by_the_methods_that_use_it(tmp_path: Path) -> None:
+    comparison = run(tmp_path, FakeEngine(), [0])
+    for outcome in comparison.outcomes:
+        path = Path(outcome.folder) / "config.json"
+        content = json.loads(path.read_text())
+        content["environment"]["bundled generator"] = "of the release before"
+        path.write_text(json.dumps(content))
+    again = FakeEngine()
+    run(tmp_path, again, [0])
+    assert again.asked == ["regl-s0"]
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "same"),
+    [
+        ("regl", {"out-dir": "x", "name": "y", "report": False}, True),
+        ("regl", {"lora.steps": 7}, False),
+        ("regl", {"generator.guide": "frozen"}, False),
+        ("regl-free", {"lora.steps": 7, "generator.guide": "frozen"}, True),
+        ("regl-free", {"generator.guidance": 7}, False),
+        ("fedavg", {"lora.steps": 7, "generator.guidance": 7, "supplement.cap": 7}, True),
+        ("fedavg", {"train.steps": 7}, False),
+    ],
+)
+def test_the_digest_sees_what_the_method_uses(
+    method: str, change: dict[str, Scalar], same: bool
+) -> None:
+    config = RunConfig.from_flat({"method": method})
+    assert (digest(config.updated(change), 4, "w") == digest(config, 4, "w")) == same
+    assert digest(config, 5, "w") != digest(config, 4, "w")
+    assert (digest(config, 4, "other") == digest(config, 4, "w")) == (method == "fedavg")
+    own = config.updated({"generator.path": "my/own"})
+    assert digest(own, 4, "other") == digest(own, 4, "w")
 
 
 def test_a_failed_runs_outcome_is_its_error(tmp_path: Path) -> None:

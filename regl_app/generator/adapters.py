@@ -48,7 +48,11 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
 
 
 class AdapterSlot:
-    """The adapter that is merged into a UNet's weights at the moment, if any."""
+    """The adapter that is merged into a UNet's weights at the moment, if any.
+
+    Args:
+        unet: frozen; nobody else may replace its weights while an adapter is merged.
+    """
 
     def __init__(self, unet: Any) -> None:
         self._unet = unet

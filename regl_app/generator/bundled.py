@@ -8,6 +8,7 @@ distribution.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -51,6 +52,11 @@ def _find(override: str) -> Path:
         f"environment that runs the clients: pip install regl-app, or set {ENVIRONMENT} to a copy "
         "of regl_app/generator/weights)"
     )
+
+
+def bundled_digest() -> str:
+    """Return a short hex digest that names the version of the weights this code ships with."""
+    return hashlib.sha256(json.dumps(dict(CHECKSUMS), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def verify(folder: Path, expected: Mapping[str, str]) -> None:

@@ -137,10 +137,11 @@ def _guided(
     rows: torch.Tensor,
     config: GeneratorConfig,
 ) -> torch.Tensor:
-    """Return eps(class) + (w - 1) * (eps(class) - eps(empty)): classifier-free guidance.
+    """Return the guided prediction ``(N, c, h, w)`` at ``latents``, of the same shape.
 
-    With ``guide = 'frozen'`` the bracket, the direction towards the class, is the frozen model's:
-    an adapter has seen its client's classes only, and draws the others less and less alike.
+    Classifier-free guidance: eps(class) + (w - 1) * (eps(class) - eps(empty)). With
+    ``guide = 'frozen'`` the bracket, the direction towards the class, is the frozen model's: an
+    adapter has seen its client's classes only, and draws the others less and less alike.
     """
     both = torch.cat([latents, latents])
     told_and_untold = torch.cat([rows, torch.full_like(rows, -1)])
