@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 
 from regl_app.files import atomic_path
 
@@ -39,15 +39,10 @@ class SupplementStore:
         """
         path = self._path(key)
         try:
-            with safe_open(path, framework="pt") as entry:
-                metadata = entry.metadata() or {}
-                images: torch.Tensor = entry.get_tensor(_IMAGES)
+            images = _load(path)
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError):
-            path.unlink(missing_ok=True)
-            return None
-        if metadata.get(_CHECKSUM) != _checksum(images) or images.dtype != torch.uint8:
+        if images is None:
             path.unlink(missing_ok=True)
             return None
         with contextlib.suppress(FileNotFoundError):  # evicted after it was read
@@ -61,13 +56,12 @@ class SupplementStore:
                 f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
             )
         path = self._path(key)
-        held = self._length(path)
-        if len(images) <= held:
+        if len(images) <= self._length(path):
             return
         images = images.contiguous()
-        metadata = {_CHECKSUM: _checksum(images), "key": _text(key)}
+        entry = {_IMAGES: images, _CHECKSUM: _checksum(images)}
         with atomic_path(path) as temporary:
-            save_file({_IMAGES: images}, temporary, metadata=metadata)
+            save_file(entry, temporary, metadata={"key": _text(key)})
         self._evict(keep=path)
 
     def size(self) -> int:
@@ -81,10 +75,10 @@ class SupplementStore:
     @staticmethod
     def _length(path: Path) -> int:
         try:
-            with safe_open(path, framework="pt") as entry:
-                return int(entry.get_slice(_IMAGES).get_shape()[0])
-        except (OSError, SafetensorError):
+            images = _load(path)
+        except FileNotFoundError:
             return 0
+        return 0 if images is None else len(images)
 
     def _entries(self) -> list[tuple[Path, os.stat_result]]:
         found = []
@@ -110,7 +104,20 @@ def _text(key: Key) -> str:
     return json.dumps(dict(key), sort_keys=True)
 
 
-def _checksum(images: torch.Tensor) -> str:
+def _load(path: Path) -> torch.Tensor | None:
+    """Return an entry's images, or None if it is damaged."""
+    # In one read: safe_open opens the name twice, and a writer may replace the file in between.
+    content = path.read_bytes()
+    try:
+        entry = load(content)
+        images, checksum = entry[_IMAGES], entry[_CHECKSUM]
+    except (SafetensorError, KeyError):
+        return None
+    intact = images.dtype == torch.uint8 and checksum.tolist() == _checksum(images).tolist()
+    return images if intact else None
+
+
+def _checksum(images: torch.Tensor) -> torch.Tensor:
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
     digest.update(images.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import itertools
 import os
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 
+from regl_app.files import write_bytes
 from regl_app.supplement.store import SupplementStore
 
 KEY = {"generator": "g", "label": 3, "guidance": 2.0}
@@ -93,6 +96,35 @@ def test_two_processes_share_a_store(tmp_path: Path) -> None:
     assert images is not None
     assert torch.equal(images, make(39))
     assert not list(tmp_path.rglob(".*"))  # no temporary file is left
+
+
+def _swap(path: str, long: bytes, short: bytes) -> None:
+    for turn in itertools.count():
+        write_bytes(Path(path), (long, short)[turn % 2])
+
+
+def test_a_reader_sees_one_writers_file(tmp_path: Path) -> None:
+    contents = []
+    for count in (40, 1):
+        SupplementStore(tmp_path / str(count)).put(KEY, make(count))
+        (path,) = (tmp_path / str(count)).glob("*/*.safetensors")
+        contents.append(path.read_bytes())
+    shared = tmp_path / "shared" / path.parent.name / path.name
+    write_bytes(shared, contents[0])
+    writer = get_context("spawn").Process(target=_swap, args=(str(shared), *contents), daemon=True)
+    writer.start()
+    try:
+        store, turns, length = SupplementStore(tmp_path / "shared"), 0, 40
+        while turns < 300:
+            images = store.get(KEY, 99)
+            assert images is not None
+            assert torch.equal(images, make(len(images)))
+            turns, length = turns + (len(images) != length), len(images)
+            assert writer.is_alive()
+            store.put(KEY, make(1))
+    finally:
+        writer.terminate()
+        writer.join()
 
 
 def test_only_uint8_images_are_stored(tmp_path: Path) -> None:
