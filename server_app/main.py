@@ -125,7 +125,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
             record = round_record(result, clients.num_partitions)
             folder.append_round(record)
             tracker.add(record)
-            _report(record, config.rounds)
+            _logger.info(round_line(record, config))
     folder.save_model(model.state_dict())
     keep_features(folder, model, source.test, strategy.trained.replies, device)
     return record
@@ -173,20 +173,15 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
     )
 
 
-def _report(record: RoundRecord, rounds: int) -> None:
+def round_line(record: RoundRecord, config: RunConfig) -> str:
+    """Return what a finished round is reported by: its scores, its length and what is left."""
     # A round's length, not the mean: the first one also adapts the generators.
-    left = record.seconds.wall * (rounds - record.round)
+    left = record.seconds.wall * (config.rounds - record.round)
+    about = "at most" if config.uses_generator and record.round == 1 else "about"
+    eta = f"; {about} {format_seconds(left)} left" if left else ""
     refused = f"; {len(record.failures)} failures" if record.failures else ""
-    eta = f"; about {format_seconds(left)} left" if left else ""
-    _logger.info(
-        "round %d/%d: %s, %.1f s%s%s",
-        record.round,
-        rounds,
-        _scores(record),
-        record.seconds.wall,
-        refused,
-        eta,
-    )
+    number = f"round {record.round}/{config.rounds}"
+    return f"{number}: {_scores(record)}, {record.seconds.wall:.1f} s{refused}{eta}"
 
 
 def _scores(record: RoundRecord) -> str:

@@ -200,7 +200,7 @@ def recall(run: RunData, prefix: str) -> Figure | Absent:
         cell=(36.0, 22.0) if not many else (max(8.0, 400 / len(rounds)), 14.0),
     )
     text = caption(
-        "Share of each class's test images that the global model recognizes, in percent. Pale "
+        "Share of each class's test images that the global model recognizes, in percent. Faint "
         "rows are classes it has not learned; weakest in the end: <b>{weakest}</b> ({worst}).",
         weakest=weakest,
         worst=percent(worst),
