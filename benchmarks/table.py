@@ -31,7 +31,7 @@ SOURCES: dict[str, dict[str, Scalar]] = {
 
 def main() -> int:
     """Run the comparison, print and write the table; return 1 if a run failed."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_intermixed_args()
     setup_logging()
     base = SOURCES[arguments.source] | {
         "data.source": arguments.source,
