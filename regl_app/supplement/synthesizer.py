@@ -121,11 +121,14 @@ class Synthesizer:
         if self.config.supplement.adapter != "lora" or len(real) < self.config.lora.min_images:
             return Adaptation.frozen(client_name)
         seed = derive_seed(self.seed, "adapter", client_name)
+        # Prior preservation also learns from the sampler's images.
+        preserving = self.config.lora.prior_weight > 0
         key: dict[str, object] = {
-            **self._common_key(),
+            **(self._sampler_key() if preserving else self._common_key()),
+            "image_size": self.config.generator.image_size,
             "lora": self.config.lora.model_dump(),
             "data": _digest_of(real),
-            "prompts": list(class_prompts(self.config.generator, self.concepts)),
+            "prompts": self._prompts(),
             "seed": seed,
         }
         began = time.perf_counter()
@@ -272,7 +275,8 @@ class Synthesizer:
         config = self.config.lora
         if config.prior_weight == 0 or (real.counts(len(self.concepts)) > 0).all():
             return None
-        key = hashlib.sha256(repr(sorted(self._sampler_key().items())).encode()).hexdigest()[:32]
+        made_by = [sorted(self._sampler_key().items()), self._prompts()]
+        key = hashlib.sha256(repr(made_by).encode()).hexdigest()[:32]
         return prior_latents(
             self.foundation,
             self.config.generator,
@@ -280,6 +284,9 @@ class Synthesizer:
             path=self._priors / f"{key}.safetensors",
             progress=self._reporter("prior images"),
         )
+
+    def _prompts(self) -> list[str]:
+        return list(class_prompts(self.config.generator, self.concepts))
 
     def _common_key(self) -> dict[str, str | int | float | bool | None]:
         # Arithmetic depends on threads and device, so results under one name never mix.
@@ -307,7 +314,7 @@ class Synthesizer:
             "adapter": adaptation.digest,
             "guide": "frozen" if adaptation.path is None else config.guide,
             "label": label,
-            "prompt": class_prompts(config, self.concepts)[label],
+            "prompt": self._prompts()[label],
             "shape": "x".join(map(str, self.shape)),
             "stream": stream,
             "pictures": "",

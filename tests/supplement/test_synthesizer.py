@@ -184,3 +184,36 @@ def test_progress_names_what_happens(config: RunConfig, real: ImageSet, tmp_path
     synthesizer.generate(quotas(0, 2, 1), synthesizer.adapt("a", real), real)
     assert ("adapter steps", 3, 3) in seen
     assert seen[-1] == ("images", 3, 3)
+
+
+def test_other_prompts_have_another_prior(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    preserving = config.updated({"lora.prior-weight": 1.0})
+    for concepts in (CONCEPTS, ("a shirt", "a shoe", "a bag")):
+        synthesizer = Synthesizer(
+            preserving, concepts, SHAPE, seed=0, device="cpu", cache_dir=tmp_path
+        )
+        synthesizer.adapt("a", real)
+    assert len(list((tmp_path / "priors").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "preserving", "same"),
+    [
+        ({"generator.image-size": 24}, False, False),
+        ({"generator.guidance": 5.0}, False, True),
+        ({"generator.guidance": 5.0}, True, False),
+    ],
+)
+def test_an_adapter_is_found_again_only_by_what_it_was_tuned_from(
+    config: RunConfig,
+    real: ImageSet,
+    tmp_path: Path,
+    change: dict[str, object],
+    preserving: bool,
+    same: bool,
+) -> None:
+    first = config.updated({"lora.prior-weight": float(preserving)})
+    assert not make(first, tmp_path).adapt("a", real).cached
+    assert make(first.updated(change), tmp_path).adapt("a", real).cached == same  # type: ignore[arg-type]
