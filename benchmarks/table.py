@@ -31,7 +31,10 @@ SOURCES: dict[str, dict[str, Scalar]] = {
 
 def main() -> int:
     """Run the comparison, print and write the table; return 1 if a run failed."""
-    arguments = _parser().parse_intermixed_args()
+    parser = _parser()
+    arguments = parser.parse_intermixed_args()
+    if arguments.settings and not arguments.name:
+        parser.error("further keys need a --name: the usual one is that of the README's table")
     setup_logging()
     base = SOURCES[arguments.source] | {
         "data.source": arguments.source,
@@ -42,7 +45,8 @@ def main() -> int:
     }
     if arguments.data:
         base["data.path"] = str(Path(arguments.data).resolve())
-    name = arguments.name or f"{arguments.source}-beta{arguments.beta:g}"
+    varied = "-varied" if arguments.vary_data else ""
+    name = arguments.name or f"{arguments.source}-beta{arguments.beta:g}{varied}"
     comparison = compare(
         base,
         arguments.methods.split(","),
@@ -111,13 +115,14 @@ def _document(
         command += f" --methods {arguments.methods}"
     if arguments.clients != _parser().get_default("clients"):
         command += f" --clients {arguments.clients}"
-    extra = " ".join([command, *arguments.settings])
+    if arguments.settings:
+        command = " ".join([command, f"--name {arguments.name}", *arguments.settings])
     splits = "another split per seed" if arguments.vary_data else "one split"
     where = f"{machine['processor']}, {machine['processors']} cores, {machine['device']}"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return (
         f"{arguments.source}, {comparison.clients} clients, Dirichlet {arguments.beta:g}, "
-        f"{splits}; `{extra}`\n\n{comparison.to_markdown()}\n"
+        f"{splits}; `{command}`\n\n{comparison.to_markdown()}\n"
         f"{where}; torch {machine['torch']}, flwr {machine['flwr']}; {today}, "
         f"revision {machine['revision']}.\n"
     )
