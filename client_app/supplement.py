@@ -91,10 +91,12 @@ def _report(node: Node, adaptation: Adaptation, made: Generated) -> None:
     else:
         adapter = f"adapter {adaptation.steps} steps in {format_seconds(adaptation.seconds)}"
     source = f"{made.reused} of them stored" if made.reused else format_seconds(made.seconds)
+    real = len(node.data.train)
     _logger.info(
-        "%s: %d real images, %s, %d synthetic images (%s)",
+        "%s: %d real image%s, %s, %d synthetic images (%s)",
         node.name,
-        len(node.data.train),
+        real,
+        "" if real == 1 else "s",
         adapter,
         len(made.images),
         source,
