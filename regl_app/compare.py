@@ -16,7 +16,7 @@ from pathlib import Path
 from regl_app.config import RunConfig, Scalar
 from regl_app.errors import ConfigError, ReglError, RunError
 from regl_app.files import write_json, write_text
-from regl_app.generator.bundled import bundled_digest
+from regl_app.generator.source import generator_identity
 from regl_app.report.statistics import TARGET_ACCURACY, mean_interval, summarize
 from regl_app.workdir import with_absolute_paths
 
@@ -163,12 +163,16 @@ def configurations(
             yield RunConfig.from_flat({**base, **own})
 
 
-def digest(config: RunConfig, clients: int, weights: str) -> str:
-    """Return what identifies a result: a hash of all that can change it but the code.
+def digest(config: RunConfig, clients: int, generator: str) -> str:
+    """Return what identifies a result: a hash of all that can change it but code and data.
 
-    ``weights`` is the version of the bundled generator (``bundled_digest``). A run without
-    supplement touches no generator and one with the frozen generator no adapter: its result stays
-    valid whatever those are.
+    A run without supplement touches no generator and one with the frozen generator no adapter: its
+    result stays valid whatever those are.
+
+    Args:
+        config: the run.
+        clients: K.
+        generator: the generator's ``generator_identity``.
     """
     unused: tuple[str, ...] = () if config.uses_generator else _OF_SUPPLEMENT
     if config.supplement.adapter == "frozen":
@@ -178,8 +182,8 @@ def digest(config: RunConfig, clients: int, weights: str) -> str:
         for key, value in config.to_flat().items()
         if key not in _IRRELEVANT and not key.startswith(unused)
     }
-    bundled = config.uses_generator and config.generator.path == "bundled"
-    text = json.dumps([relevant, clients, weights if bundled else ""], sort_keys=True)
+    used = generator if config.uses_generator else ""
+    text = json.dumps([relevant, clients, used], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -204,7 +208,7 @@ def read_outcome(folder: Path) -> Outcome:
         digest=digest(
             config,
             facts.num_clients if facts else 0,
-            run.read_environment().get("bundled generator", ""),
+            run.read_environment().get("generator", ""),
         ),
         folder=str(folder),
         rounds=summary.rounds,
@@ -253,7 +257,9 @@ def compare(
     # Absolute as in a run folder's config.json: the digests must agree.
     configs = [with_absolute_paths(c.updated({"out-dir": str(out_dir)})) for c in planned]
     known = finished_runs(out_dir)
-    digests = [digest(config, clients, bundled_digest()) for config in configs]
+    digests = [
+        digest(config, clients, generator_identity(config.generator.path)) for config in configs
+    ]
     outcomes: list[Outcome] = []
     failures: list[str] = []
     started, ran = time.monotonic(), 0

@@ -12,7 +12,6 @@ import torch
 
 import regl_app
 from regl_app.devices import usable_processors
-from regl_app.generator.bundled import bundled_digest
 
 _PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "diffusers", "peft", "numpy", "ray")
 
@@ -23,7 +22,6 @@ def describe_environment(device: str = "cpu") -> dict[str, str]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "regl": regl_app.__version__,
         "revision": _revision(),
-        "bundled generator": bundled_digest(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": str(usable_processors()),

@@ -23,6 +23,7 @@ from regl_app.config import RunConfig
 from regl_app.environment import describe_environment
 from regl_app.errors import ConfigError, RunError
 from regl_app.files import atomic_path, write_json
+from regl_app.generator.source import generator_identity
 from regl_app.records import (
     FederationFacts,
     GlobalMetrics,
@@ -33,6 +34,7 @@ from regl_app.records import (
     RunResult,
     Traffic,
 )
+from regl_app.workdir import with_absolute_paths
 
 __all__ = [
     "FederationFacts",
@@ -80,7 +82,11 @@ class RunFolder:
             raise RunError(f"out-dir={str(parent)!r}: cannot make a run folder: {error}") from error
         for sub in (folder.checkpoints, folder.adapters, folder.samples):
             sub.mkdir()
-        content = {"config": config.to_flat(), "environment": describe_environment(config.device)}
+        environment = describe_environment(config.device)
+        if config.uses_generator:
+            path = with_absolute_paths(config).generator.path
+            environment["generator"] = generator_identity(path)
+        content = {"config": config.to_flat(), "environment": environment}
         write_json(folder.path / "config.json", content)
         return folder
 

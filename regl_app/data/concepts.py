@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def concept(name: str, *, article: bool = False) -> str:
@@ -12,7 +12,7 @@ def concept(name: str, *, article: bool = False) -> str:
     name ``_`` and ``-`` become spaces, with ``a`` or ``an`` in front if ``article``.
     """
     if len(name) == 1 and name in "0123456789":
-        return f"the digit {_DIGITS[int(name)]}"
+        return f"the digit {DIGIT_WORDS[int(name)]}"
     if len(name) == 1 and name.isascii() and name.isalpha():
         return f"the letter {name.lower()}"
     words = " ".join(name.replace("_", " ").replace("-", " ").split())

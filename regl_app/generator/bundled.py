@@ -8,7 +8,6 @@ distribution.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -19,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 from regl_app.errors import GeneratorError
 from regl_app.files import sha256_file
 from regl_app.generator.checksums import CHECKSUMS
+from regl_app.generator.source import ENVIRONMENT
 
-ENVIRONMENT = "REGL_GENERATOR"
 _DISTRIBUTION = "regl-app"
 _FOLDER = Path("regl_app") / "generator" / "weights"
 _SUFFIXES = frozenset({".safetensors", ".json", ".txt"})
@@ -52,11 +51,6 @@ def _find(override: str) -> Path:
         f"environment that runs the clients: pip install regl-app, or set {ENVIRONMENT} to a copy "
         "of regl_app/generator/weights)"
     )
-
-
-def bundled_digest() -> str:
-    """Return a short hex digest that names the version of the weights this code ships with."""
-    return hashlib.sha256(json.dumps(dict(CHECKSUMS), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def verify(folder: Path, expected: Mapping[str, str]) -> None:

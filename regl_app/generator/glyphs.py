@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # PyTorch's own name for it
 from PIL import Image, ImageDraw, ImageFont
 
-DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+from regl_app.data.concepts import DIGIT_WORDS
+
 CONCEPTS = tuple(f"the digit {word}" for word in DIGIT_WORDS)
 
 _CANVAS = 64

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from regl_app.data.concepts import DIGIT_WORDS
 from regl_app.errors import GeneratorError
 from regl_app.files import sha256_file
 
+BUNDLED = "bundled"
+ENVIRONMENT = "REGL_GENERATOR"
 _CONTENT = frozenset({".safetensors", ".json", ".txt", ".model"})
 
 
@@ -20,7 +25,7 @@ def resolve_generator(path: str) -> Path:
     Raises:
         GeneratorError: there is no such folder, it is no pipeline, or the hub cannot be reached.
     """
-    if path == "bundled":
+    if path == BUNDLED:
         from regl_app.generator.bundled import bundled_path
 
         return bundled_path()
@@ -53,6 +58,30 @@ def _download(hub_id: str) -> Path:
         ) from error
 
 
+def check_concepts(path: str, concepts: Sequence[str]) -> None:
+    """Refuse classes that a generator is known not to know: it would draw something else.
+
+    Only the bundled one says what it knows: digits.
+
+    Args:
+        path: ``generator.path``.
+        concepts: what each class shows ('the digit three'), ``(C,)``.
+
+    Raises:
+        GeneratorError: the bundled generator does not know some of ``concepts``.
+    """
+    if path != BUNDLED or os.environ.get(ENVIRONMENT):  # an override may be another generator
+        return
+    unknown = [each for each in concepts if not set(each.lower().split()) & set(DIGIT_WORDS)]
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+        raise GeneratorError(
+            f"generator.path='bundled' knows the ten digits only, not {shown} (give generator.path "
+            "a text-to-image checkpoint, a diffusers folder or hub id, or take a method that "
+            "generates nothing, such as method='fedavg')"
+        )
+
+
 def generator_digest(folder: Path) -> str:
     """Return the hex digest of a pipeline folder's weights and configuration files.
 
@@ -70,6 +99,17 @@ def generator_digest(folder: Path) -> str:
 def _stat(file: Path) -> tuple[int, int]:
     state = file.stat()
     return state.st_size, state.st_mtime_ns
+
+
+def generator_identity(path: str) -> str:
+    """Return the digest of the generator that ``path`` leads to on this machine, or 'unknown'.
+
+    A server need not have the generator that its clients use.
+    """
+    try:
+        return generator_digest(resolve_generator(path))
+    except GeneratorError:
+        return "unknown"
 
 
 @functools.lru_cache(maxsize=8)
