@@ -132,7 +132,8 @@ class SupplementConfig(Section):
     target: int = Field(
         0,
         ge=0,
-        description="images per class that 'balance' tops up to; 0 = client's largest class",
+        description="images per class that 'balance' tops up to, as far as the budget goes; "
+        "0 = client's largest class",
     )
     cap: int = Field(40, ge=0, description="most synthetic images per class and client")
     ratio: float = Field(
@@ -176,7 +177,7 @@ class GeneratorConfig(Section):
     guide: Literal["adapted", "frozen"] = Field(
         "adapted",
         description="whose direction towards the class guides an adapted generator: its own, or "
-        "the frozen model's, which has not forgotten any class (half as slow again)",
+        "the frozen model's, which has not forgotten any class (a guided step costs half more)",
     )
     batch_size: int = Field(250, ge=1, description="images denoised at once")
     image_size: int = Field(0, ge=0, description="side of generated images; 0 = the model's own")

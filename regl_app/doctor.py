@@ -16,7 +16,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from regl_app.config import RunConfig
-from regl_app.errors import ReglError
+from regl_app.errors import DataError, ReglError
 
 # Flower's managed local SuperLink listens there unless the variable says otherwise.
 SUPERLINK_PORT = 39091
@@ -118,7 +118,8 @@ def _data(config: RunConfig) -> Iterator[Finding]:
 
 
 def _generator(config: RunConfig) -> Iterator[Finding]:
-    from regl_app.generator.source import resolve_generator
+    from regl_app.data.source import load_source
+    from regl_app.generator.source import check_concepts, resolve_generator
 
     path = config.generator.path
     if not config.uses_generator:
@@ -130,6 +131,9 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
         return
     try:
         folder = resolve_generator(path)
+        check_concepts(path, load_source(config.data).concepts)
+    except DataError:
+        pass  # told under its own topic
     except ReglError as error:
         yield Finding("generator", "fail", str(error))  # says the remedy itself
         return

@@ -16,6 +16,7 @@ from regl_app.data.federation import Federation
 from regl_app.data.source import load_source
 from regl_app.devices import resolve_device
 from regl_app.evaluation.metrics import evaluate
+from regl_app.generator.source import check_concepts
 from regl_app.models.build import build_model
 from regl_app.progress import RUN_FOLDER_LINE, format_seconds, setup_logging
 from regl_app.protocol import Envelope, config_digest, weights_from_record, weights_to_record
@@ -68,7 +69,10 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
     envelope = Envelope(own_code_hash(), config_digest(config))
     local = with_absolute_paths(config)
     device = resolve_device(config)
-    num_classes = load_source(local.data).num_classes
+    whole = load_source(local.data)
+    num_classes = whole.num_classes
+    if config.uses_generator:
+        check_concepts(config.generator.path, whole.concepts)
     clients = introduce(grid, config.server, envelope, num_classes)
     source = Federation.load(local, clients.num_partitions).source
     facts = FederationFacts(
@@ -177,7 +181,7 @@ def round_line(record: RoundRecord, config: RunConfig) -> str:
     """Return what a finished round is reported by: its scores, its length and what is left."""
     # A round's length, not the mean: the first one also adapts the generators.
     left = record.seconds.wall * (config.rounds - record.round)
-    about = "at most" if config.uses_generator and record.round == 1 else "about"
+    about = "likely less than" if config.uses_generator and record.round == 1 else "about"
     eta = f"; {about} {format_seconds(left)} left" if left else ""
     refused = f"; {len(record.failures)} failures" if record.failures else ""
     number = f"round {record.round}/{config.rounds}"

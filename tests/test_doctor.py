@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from regl_app.config import RunConfig, Scalar
 from regl_app.doctor import SUPERLINK_PORT_VARIABLE, Finding, examine
@@ -30,6 +31,18 @@ def test_a_sound_machine_has_nothing_that_fails() -> None:
     findings = examine(config)
     assert [finding for finding in findings if finding.status == "fail"] == []
     assert {"Python", "packages", "processor", "data", "flwr run"} <= {f.topic for f in findings}
+
+
+def test_classes_that_the_bundled_generator_does_not_know_are_told(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (8, 8), number).save(tmp_path / "photos" / name / f"{number}.png")
+    own: dict[str, Scalar] = {"data.source": "folder", "data.path": "photos", "method": "regl"}
+    finding = found("generator", own)
+    assert finding.status == "fail"
+    assert "digits only, not 'cat', 'dog'" in finding.detail
+    assert found("generator", own | {"method": "fedavg"}).status == "ok"
 
 
 def test_the_bundled_generator_is_found_whole() -> None:

@@ -19,7 +19,7 @@ from regl_app.config import GeneratorConfig
 from regl_app.errors import GeneratorError
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.precision import Precision, autocast, resolve_precision
-from regl_app.generator.source import generator_digest, resolve_generator
+from regl_app.generator.source import check_concepts, generator_digest, resolve_generator
 
 _TEXT_BATCH = 64
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -70,10 +70,12 @@ class Foundation:
         """Load ``config.path`` and encode ``config.prompt`` for every concept.
 
         Raises:
-            GeneratorError: the checkpoint is absent, damaged, has no safetensors, or is no latent
-                diffusion model with a UNet and a noise-prediction scheduler.
+            GeneratorError: the checkpoint does not know a concept, is absent, damaged, has no
+                safetensors, or is no latent diffusion model with a UNet and a noise-prediction
+                scheduler.
         """
         place = torch.device(device)
+        check_concepts(config.path, concepts)
         folder = resolve_generator(config.path)
         pipeline = _load_pipeline(folder)
         _check(pipeline, folder)

@@ -141,7 +141,9 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         settings.append(("Global long tail", f"factor {config.long_tail.factor:g}"))
     if config.uses_generator:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
-        guided = f"guidance {generator.guidance:g} for {100 * generator.guidance_stop:.0f} %"
+        guided = f"guidance {generator.guidance:g}"
+        if generator.guidance > 1 and generator.guidance_stop < 1:
+            guided += f" in the first {100 * generator.guidance_stop:.0f} %"
         settings.append(("Generator", f"{where}, {generator.steps} steps, {guided}"))
         if config.supplement.adapter == "lora":
             settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))

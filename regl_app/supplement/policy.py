@@ -16,7 +16,7 @@ from regl_app.data.images import Counts
 
 
 def budget(ratio: float, num_images: int, decay: float, round_number: int) -> int:
-    """Return B_t, the synthetic images a client of ``num_images`` trains on in round t = 1, 2, ...
+    """Return B_t, the most synthetic images for a client of ``num_images`` in round t = 1, 2, ...
 
     ``B_t = round(ratio * n_k * exp(-beta_s * (t - 1)))``: FedDPD's decay schedule.
     """

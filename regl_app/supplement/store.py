@@ -35,12 +35,12 @@ class SupplementStore:
     def get(self, key: Key, count: int) -> torch.Tensor | None:
         """Return the first ``min(count, stored)`` images, uint8 ``(n, C, H, W)``, or None.
 
-        A damaged entry is deleted and counts as absent, so it is made anew.
+        A damaged entry is deleted and made anew; one that cannot be read counts as absent.
         """
         path = self._path(key)
         try:
             images = _load(path)
-        except FileNotFoundError:
+        except OSError:
             return None
         if images is None:
             path.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ class SupplementStore:
     def _length(path: Path) -> int:
         try:
             images = _load(path)
-        except FileNotFoundError:
+        except OSError:
             return 0
         return 0 if images is None else len(images)
 

@@ -10,7 +10,7 @@ from regl_app.config import GeneratorConfig
 from regl_app.errors import ConfigError, GeneratorError
 from regl_app.generator.foundation import Foundation, shared_foundation
 from regl_app.generator.precision import resolve_precision
-from regl_app.generator.source import generator_digest, resolve_generator
+from regl_app.generator.source import check_concepts, generator_digest, resolve_generator
 
 CONCEPTS = ("the digit zero", "the digit one")
 
@@ -72,6 +72,22 @@ def test_image_size_must_fit_the_vae(second_pipeline: Path) -> None:
     config = GeneratorConfig(path=str(second_pipeline), image_size=33)
     with pytest.raises(GeneratorError, match=r"image-size must be a multiple of 4 .* got 33"):
         Foundation.load(config, CONCEPTS)
+
+
+@pytest.mark.parametrize("concepts", [("an airplane", "the digit one"), ("the letter b",)])
+def test_the_bundled_generator_refuses_what_it_would_draw_as_digits(
+    concepts: tuple[str, ...], second_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(GeneratorError, match=r"knows the ten digits only, not '(an air|the let)"):
+        Foundation.load(GeneratorConfig(), concepts)
+    check_concepts(str(second_pipeline), concepts)  # any other may know them
+    monkeypatch.setenv("REGL_GENERATOR", str(second_pipeline))
+    check_concepts("bundled", concepts)
+
+
+@pytest.mark.parametrize("concept", ["the digit three", "three", "Three handwritten"])
+def test_the_bundled_generator_takes_digits_by_any_name(concept: str) -> None:
+    check_concepts("bundled", (concept,))
 
 
 def test_no_such_generator_is_refused_by_name() -> None:

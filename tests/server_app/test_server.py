@@ -51,7 +51,7 @@ def test_the_history_tells_seconds_and_bytes_of_every_phase(federate: Federate) 
     ("number", "method", "left"),
     [
         (1, "fedavg", "; about 6 s left"),
-        (1, "regl", "; at most 6 s left"),  # later rounds find their adapters made
+        (1, "regl", "; likely less than 6 s left"),  # later rounds find their adapters made
         (2, "regl", "; about 4 s left"),
         (4, "regl", ""),
     ],

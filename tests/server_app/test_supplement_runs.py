@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from regl_app.errors import GeneratorError
 from regl_app.report.samples import load_all_samples
 from regl_app.rundir import RunFolder
 from regl_app.supplement.policy import budget
@@ -94,3 +96,17 @@ def test_the_same_seed_gives_the_same_history(generate: Federate, tmp_path: Path
         return [record.model_dump(include=fields) for record in folder.read_history()]
 
     assert run("one", 1) == run("two", 3)
+
+
+def test_classes_that_the_generator_does_not_know_are_refused_before_any_work(
+    federate: Federate, tmp_path: Path
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(8):
+            picture = Image.new("L", (8, 8), number)
+            picture.save(tmp_path / "photos" / name / f"{number}.png")
+    own = {"data__source": "folder", "data__path": str(tmp_path / "photos")}
+    with pytest.raises(GeneratorError, match="knows the ten digits only, not 'cat', 'dog'"):
+        federate(method="regl", **own)
+    assert federate(method="fedavg", rounds=1, **own).read_history()
