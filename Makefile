@@ -48,9 +48,13 @@ bench: bench-digits bench-limits bench-mnist ## every table of the README
 bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS)
 	@$(BIN)/python benchmarks/table.py digits --beta 0.1 --seeds $(SEEDS)
+	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) --vary-data \
+	  --methods fedavg,regl-free,regl-dpd --name digits-beta0.01-varied
+	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
+	  --methods regl-free,regl --name digits-beta0.01-unlimited supplement.ratio=100 supplement.decay=0
 
-bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits
-	@$(BIN)/python benchmarks/limits.py --seeds $(SEEDS)
+bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
+	@$(BIN)/python benchmarks/limits.py --seeds 2
 
 bench-mnist: $(VENV)/.installed ## README's MNIST table; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/table.py mnist --beta 0.01 --seeds $(SEEDS) $(if $(DATA),--data $(DATA))

@@ -3,9 +3,10 @@
 One federation, ReGL's quotas, plain federated averaging; only where the supplement comes from
 differs, up to sources no real client could have (they show how far a better one would lead):
 
-* none, frozen, lora: as the methods fedavg, regl-free and regl.
+* none, frozen, lora: as the methods fedavg, regl-free and regl, with the same random streams.
 * shared: one adapter tuned on the images of all clients together.
-* frozen/lora, checked: less the images that a judge, trained on all real images, reads otherwise.
+* frozen/lora, checked: each round's images less those that a judge, trained on all real images,
+  reads otherwise.
 * real: other clients' real images.
 
 Prints the images of round 1 (the budget decays as in the methods), how many of them the judge reads
@@ -36,12 +37,13 @@ from regl_app import (
 )
 from regl_app.environment import describe_environment
 from regl_app.evaluation.metrics import predict_log_probs
-from regl_app.files import write_text
+from regl_app.files import write_json, write_text
 from regl_app.report.statistics import mean_interval
 from regl_app.seeding import derive_seed, numpy_generator
 from regl_app.supplement.synthesizer import Adaptation
 
 RESULT = Path(__file__).resolve().parent / "results" / "limits-digits-beta0.01.md"
+FIGURES = ("read_as_meant", "images", "accuracy")
 JUDGE_STEPS = 400
 CPU = torch.device("cpu")
 
@@ -54,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    facts = describe_environment("cpu")  # before a result file makes the working tree dirty
     found: dict[str, list[tuple[float, float, float]]] = {}
     for seed in range(options.seeds):
         config = RunConfig.from_flat(
@@ -61,25 +64,30 @@ def main() -> None:
         )
         federation = Federation.load(config, options.clients)
         judge = _trained(config, federation, federation.pooled(), JUDGE_STEPS)
-        for name, supplements in _sources(config, federation, judge):
-            whole = ImageSet.concat(list(supplements))
+        for name, supplements in _sources(config, federation):
+            checker = judge if name.endswith(", checked") else None
+            whole = _checked(ImageSet.concat(list(supplements)), checker)
             right = float(_read_as_meant(judge, whole).float().mean()) if len(whole) else 0.0
-            accuracy = _federate(config, federation, supplements)
+            accuracy = _federate(config, federation, supplements, checker)
             found.setdefault(name, []).append((right, len(whole), accuracy))
             print(f"seed {seed} {name}: {right:.3f} {len(whole)} {accuracy:.3f}", flush=True)
-    text = _table(found, options)
+    text = _table(found, options, facts)
     write_text(RESULT, text)
+    figures = {
+        name: [dict(zip(FIGURES, value, strict=True)) for value in values]
+        for name, values in found.items()
+    }
+    machine = {key: facts[key] for key in ("date", "revision", "python", "torch", "diffusers")}
+    write_json(RESULT.with_suffix(".json"), {"by_seed": figures, "machine": machine})
     print(text)
 
 
-def _sources(
-    config: RunConfig, federation: Federation, judge: torch.nn.Module
-) -> Iterator[tuple[str, Sequence[ImageSet]]]:
+def _sources(config: RunConfig, federation: Federation) -> Iterator[tuple[str, Sequence[ImageSet]]]:
     clients = [federation.client(k).train for k in range(federation.num_clients)]
     quotas = [
         client_quotas(config.supplement, c.counts(federation.num_classes), 1) for c in clients
     ]
-    names = [f"client-{k:02d}" for k in range(len(clients))]
+    names = [f"client {k}" for k in range(len(clients))]  # as the app calls them
     synthesizer = make_synthesizer(config, federation)
 
     def made(adaptations: Sequence[Adaptation]) -> list[ImageSet]:
@@ -88,9 +96,6 @@ def _sources(
             for quota, adaptation, real in zip(quotas, adaptations, clients, strict=True)
         ]
 
-    def checked(supplements: Sequence[ImageSet]) -> list[ImageSet]:
-        return [s.subset(torch.nonzero(_read_as_meant(judge, s)).flatten()) for s in supplements]
-
     yield "none", [ImageSet.empty(federation.source.train.shape)] * len(clients)
     frozen = made([Adaptation.frozen(name) for name in names])
     yield "frozen", frozen
@@ -98,8 +103,8 @@ def _sources(
     yield "lora", lora
     one = synthesizer.adapt("all", federation.pooled())
     yield "shared", made([Adaptation(name, one.path, one.digest) for name in names])
-    yield "frozen, checked", checked(frozen)
-    yield "lora, checked", checked(lora)
+    yield "frozen, checked", frozen
+    yield "lora, checked", lora
     yield "real", [_others(federation, quota, config.seed, k) for k, quota in enumerate(quotas)]
 
 
@@ -110,7 +115,8 @@ def _first(images: ImageSet, quotas: np.ndarray) -> ImageSet:
 
 
 def _others(federation: Federation, quota: np.ndarray, seed: int, client: int) -> ImageSet:
-    images = federation.pooled()
+    theirs = [federation.client(k).train for k in range(federation.num_clients) if k != client]
+    images = ImageSet.concat(theirs)
     draw = numpy_generator(seed, "limits", client)
     places = [np.flatnonzero(images.labels.numpy() == label) for label in range(len(quota))]
     chosen = [
@@ -118,6 +124,13 @@ def _others(federation: Federation, quota: np.ndarray, seed: int, client: int) -
         for held, wanted in zip(places, quota, strict=True)
     ]
     return images.subset(np.concatenate(chosen))
+
+
+def _checked(images: ImageSet, judge: torch.nn.Module | None) -> ImageSet:
+    """Return the images that ``judge`` reads as meant; all of them if there is none."""
+    if judge is None:
+        return images
+    return images.subset(torch.nonzero(_read_as_meant(judge, images)).flatten())
 
 
 def _read_as_meant(judge: torch.nn.Module, images: ImageSet) -> torch.Tensor:
@@ -135,7 +148,12 @@ def _trained(
     return model
 
 
-def _federate(config: RunConfig, federation: Federation, supplements: Sequence[ImageSet]) -> float:
+def _federate(
+    config: RunConfig,
+    federation: Federation,
+    supplements: Sequence[ImageSet],
+    judge: torch.nn.Module | None,
+) -> float:
     """Return the accuracy of the global model after plain federated averaging."""
     model = make_model(config, federation)
     classes = federation.num_classes
@@ -145,11 +163,11 @@ def _federate(config: RunConfig, federation: Federation, supplements: Sequence[I
         for client, supplement in enumerate(supplements):
             real = federation.client(client).train
             quotas = client_quotas(config.supplement, real.counts(classes), number)
-            data = ImageSet.concat([real, _first(supplement, quotas)])
-            if len(data) == 0:
+            if len(real) == 0:
                 continue
+            data = ImageSet.concat([real, _checked(_first(supplement, quotas), judge)])
             local = copy.deepcopy(model)
-            seed = derive_seed(config.seed, "limits", number, client)
+            seed = derive_seed(config.seed, f"client {client}", "train", number)
             train_local(
                 local, data, config, objective=make_objective(config), seed=seed, device=CPU
             )
@@ -161,8 +179,11 @@ def _federate(config: RunConfig, federation: Federation, supplements: Sequence[I
     return evaluate(model, federation.source.test, federation.num_classes, CPU).accuracy
 
 
-def _table(found: dict[str, list[tuple[float, float, float]]], options: argparse.Namespace) -> str:
-    facts = describe_environment("cpu")
+def _table(
+    found: dict[str, list[tuple[float, float, float]]],
+    options: argparse.Namespace,
+    facts: dict[str, str],
+) -> str:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines = [
         f"digits, {options.clients} clients, Dirichlet 0.01, ReGL's quotas, {options.rounds} "

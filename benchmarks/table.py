@@ -33,8 +33,12 @@ def main() -> int:
     """Run the comparison, print and write the table; return 1 if a run failed."""
     parser = _parser()
     arguments = parser.parse_intermixed_args()
-    if arguments.settings and not arguments.name:
-        parser.error("further keys need a --name: the usual one is that of the README's table")
+    usual = ("methods", "clients")
+    if not arguments.name and (
+        arguments.settings or any(getattr(arguments, o) != parser.get_default(o) for o in usual)
+    ):
+        parser.error("a variant needs a --name: the usual one is that of a table in the README")
+    machine = _machine()  # before a result file makes the working tree dirty
     setup_logging()
     base = SOURCES[arguments.source] | {
         "data.source": arguments.source,
@@ -56,10 +60,10 @@ def main() -> int:
         engine=make_engine(EngineName(arguments.engine), client_cpus=arguments.client_cpus),
         vary_data=arguments.vary_data,
     )
-    text = _document(comparison, base, arguments)
+    text = _document(comparison, arguments, machine)
     write_text(HERE / "results" / f"{name}.md", text)
     # Where the runs lay is of no interest to a reader, and names this machine.
-    content = comparison.to_json() | {"settings": _published(base), "machine": _machine()}
+    content = comparison.to_json() | {"settings": _published(base), "machine": machine}
     content["outcomes"] = [
         {key: value for key, value in vars(outcome).items() if key != "folder"}
         for outcome in comparison.outcomes
@@ -106,17 +110,17 @@ def _processor() -> str:
 
 
 def _document(
-    comparison: Comparison, base: dict[str, Scalar], arguments: argparse.Namespace
+    comparison: Comparison, arguments: argparse.Namespace, machine: dict[str, str]
 ) -> str:
-    machine = _machine()
     command = f"python benchmarks/table.py {arguments.source} --beta {arguments.beta:g}"
     command += f" --seeds {arguments.seeds}{' --vary-data' if arguments.vary_data else ''}"
     if arguments.methods != METHODS:
         command += f" --methods {arguments.methods}"
     if arguments.clients != _parser().get_default("clients"):
         command += f" --clients {arguments.clients}"
-    if arguments.settings:
-        command = " ".join([command, f"--name {arguments.name}", *arguments.settings])
+    if arguments.name:
+        command += f" --name {arguments.name}"
+    command = " ".join([command, *arguments.settings])
     splits = "another split per seed" if arguments.vary_data else "one split"
     where = f"{machine['processor']}, {machine['processors']} cores, {machine['device']}"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
