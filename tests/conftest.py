@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-# One thread, as in a client: the same arithmetic as at run time, and no fight over cores.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread as a client does, whatever the test before has set."""
+    yield
+    torch.set_num_threads(1)
 
 
 def _tiny_tokenizer(folder: Path) -> None:

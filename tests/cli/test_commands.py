@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -173,7 +174,7 @@ def test_pretrain_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path
     called: dict[str, Any] = {}
 
     def fake(out: Path, options: PretrainOptions, **others: Any) -> Path:
-        called.update(out=out, options=options, **others)
+        called.update(out=out, options=options, threads=torch.get_num_threads(), **others)
         return out
 
     monkeypatch.setattr("regl_app.generator.pretrain.pretrain", fake)
@@ -182,6 +183,7 @@ def test_pretrain_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert called["out"] == Path("new")
     assert called["options"] == PretrainOptions(denoiser_steps=7)
     assert called["font_folders"] == [tmp_path]
+    assert called["threads"] == 2
 
 
 def test_pretrain_overwrites_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +30,8 @@ from regl_app.protocol import (
 
 
 @pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
+def _identity() -> None:
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 0, 1
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def _context(partition_id: object = 0, num_partitions: object = 3, **changes: Scalar) -> Context:
