@@ -69,6 +69,7 @@ $(BIN)/python:
 
 # Stamps: nothing is installed again until the requirements change.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@[ -e $@ ] || .ci/check-space.sh $(VENV)
 	@echo "make: installing the package and its dependencies into $(VENV) (some GB, minutes)"
 	@$(PIP_INSTALL) -qq --progress-bar off -e .
 	@touch $@

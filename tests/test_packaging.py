@@ -205,6 +205,29 @@ def test_a_python_without_venv_is_told_how_to_get_it(tmp_path: Path) -> None:
     assert "apt-get install python3-venv" in done.stderr
 
 
+@pytest.mark.parametrize(("temporary", "free"), [("/", 10), ("/other", 7)])
+def test_a_disk_that_cannot_hold_the_installation_is_named(
+    temporary: str, free: int, tmp_path: Path
+) -> None:
+    def check(gib: int) -> subprocess.CompletedProcess[str]:
+        fake = tmp_path / "df"
+        line = f"printf 'head\\nx 0 0 {gib * 1048576} 0%% %s\\n'"
+        fake.write_text(f"#!/bin/sh\ncase $2 in /o*) at=/other;; *) at=/;; esac\n{line} $at\n")
+        fake.chmod(0o755)
+        return subprocess.run(
+            [str(ROOT / ".ci" / "check-space.sh"), "/home"],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": temporary},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert check(free).returncode == 0
+    refused = check(free - 1)
+    assert refused.returncode == 1
+    assert f"needs {free} GiB on /, which has {free - 1} free" in refused.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     folder = tmp_path_factory.mktemp("wheel")
