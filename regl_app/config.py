@@ -146,6 +146,10 @@ class SupplementConfig(Section):
         ge=0,
         description="beta_s: the budget shrinks by exp(-beta_s) each round; 0 = it stays",
     )
+    schedule: Literal["exponential", "constant", "linear"] = Field(
+        "exponential",
+        description="how the run's total, which ratio and decay set, is spread over its rounds",
+    )
     gamma: float = Field(
         1.0, ge=0, description="sharpness of quotas over the discrepancy; 0 = same for all lacking"
     )

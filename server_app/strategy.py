@@ -156,12 +156,13 @@ class SupplementStrategy(Strategy):
 
     def _plan(self, next_round: int) -> None:
         """Allocate the next quotas from D (FedDPD); a client that failed keeps its old ones."""
-        if self._config.supplement.policy != "discrepancy":
+        if self._config.supplement.policy != "discrepancy" or next_round > self._config.rounds:
             return
         for partition_id, reply in self.trained.replies.items():
             if reply.discrepancy is not None and reply.held is not None:
                 self._quotas[partition_id] = server_quotas(
                     self._config.supplement,
+                    self._config.rounds,
                     reply.held,
                     reply.discrepancy,
                     reply.real_images,

@@ -16,26 +16,44 @@ from regl_app.supplement.policy import (
     allocate,
     balance_quotas,
     bootstrap_quotas,
-    budget,
     discrepancy_quotas,
     equal_quotas,
 )
+from regl_app.supplement.schedule import budgets
 
 
-def client_quotas(config: SupplementConfig, real_counts: Counts, round_number: int) -> Counts:
+def budget(
+    config: SupplementConfig, rounds: int, num_images: int, num_classes: int, round_number: int
+) -> int:
+    """Return B_t, the synthetic images of round t for a client of ``num_images`` real ones."""
+    planned = budgets(
+        config.schedule,
+        ratio=config.ratio,
+        decay=config.decay,
+        rounds=rounds,
+        num_images=num_images,
+        most=config.cap * num_classes,
+    )
+    return int(planned[round_number - 1])
+
+
+def client_quotas(
+    config: SupplementConfig, rounds: int, real_counts: Counts, round_number: int
+) -> Counts:
     """Return the quotas a client plans by itself; nothing about its labels leaves it.
 
     Covers every policy but ``discrepancy`` after its first measurement (``server_quotas``).
 
     Args:
         config: policy and budget, with the method's preset expanded.
+        rounds: T.
         real_counts: the client's real training images per class, ``(C,)``.
         round_number: t = 1, 2, ...
     """
     num_classes, images = len(real_counts), int(real_counts.sum())
     if config.policy == "none" or images == 0:
         return np.zeros(num_classes, dtype=np.int64)
-    total = budget(config.ratio, images, config.decay, round_number)
+    total = budget(config, rounds, images, num_classes, round_number)
     if config.policy == "balance":
         wanted = balance_quotas(real_counts, config.target, config.cap)
         return allocate(wanted, total, wanted)
@@ -45,7 +63,12 @@ def client_quotas(config: SupplementConfig, real_counts: Counts, round_number: i
 
 
 def server_quotas(
-    config: SupplementConfig, held: Counts, discrepancy: Floats, real_images: int, next_round: int
+    config: SupplementConfig,
+    rounds: int,
+    held: Counts,
+    discrepancy: Floats,
+    real_images: int,
+    next_round: int,
 ) -> Counts:
     """Return a client's quotas for ``next_round`` from its measured discrepancy (FedDPD).
 
@@ -54,12 +77,13 @@ def server_quotas(
 
     Args:
         config: budget, decay, sharpness and cap.
+        rounds: T.
         held: the client's quotas of the round just finished, ``(C,)``.
         discrepancy: its vector d of that round, ``(C,)``.
         real_images: n_k, its number of real training images.
         next_round: t of the round the quotas are for, >= 2.
     """
-    total = budget(config.ratio, real_images, config.decay, next_round)
+    total = budget(config, rounds, real_images, len(held), next_round)
     measured = discrepancy if next_round > 2 else np.zeros_like(discrepancy)
     return discrepancy_quotas(
         held, measured, total, gamma=config.gamma, momentum=config.momentum, cap=config.cap

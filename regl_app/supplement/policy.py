@@ -7,20 +7,10 @@ All quotas are int64 ``(C,)``, >= 0, and sum exactly to what was asked for as lo
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
 from regl_app.data.images import Counts
-
-
-def budget(ratio: float, num_images: int, decay: float, round_number: int) -> int:
-    """Return B_t, the most synthetic images for a client of ``num_images`` in round t = 1, 2, ...
-
-    ``B_t = round(ratio * n_k * exp(-beta_s * (t - 1)))``: FedDPD's decay schedule.
-    """
-    return round(ratio * num_images * math.exp(-decay * (round_number - 1)))
 
 
 def allocate(weights: npt.ArrayLike, total: int, room: Counts) -> Counts:

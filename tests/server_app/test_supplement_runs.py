@@ -12,7 +12,7 @@ from PIL import Image
 from regl_app.errors import GeneratorError
 from regl_app.report.samples import load_all_samples
 from regl_app.rundir import RunFolder
-from regl_app.supplement.policy import budget
+from regl_app.supplement.schedule import budgets
 
 Federate = Callable[..., RunFolder]
 
@@ -52,8 +52,11 @@ def test_the_default_method_measures_plans_and_supplements(generate: Federate) -
     real = np.array([record.real_counts for record in history])
     assert quotas.max() <= 4
     # The budget of each round is spent to the last image, and it decays.
-    planned = [[budget(0.1, int(n), 0.5, t) for n in real[0].sum(axis=1)] for t in (1, 2, 3)]
-    assert quotas.sum(axis=2).tolist() == planned
+    planned = [
+        budgets("exponential", ratio=0.1, decay=0.5, rounds=3, num_images=int(n), most=40)
+        for n in real[0].sum(axis=1)
+    ]
+    np.testing.assert_array_equal(quotas.sum(axis=2).T, planned)
     assert not np.array_equal(quotas[1] > 0, quotas[0] > 0)  # by discrepancy, no longer by labels
     # The adapter is tuned in round 1 and reused afterwards.
     steps = [record.clients[0]["adapter_steps"] for record in history]

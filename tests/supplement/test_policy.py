@@ -8,7 +8,6 @@ from regl_app.supplement.policy import (
     allocate,
     balance_quotas,
     bootstrap_quotas,
-    budget,
     discrepancy_quotas,
     equal_quotas,
 )
@@ -135,8 +134,3 @@ def test_discrepancy_keeps_a_part_of_what_it_taught():
     assert follow(d, 40, held, momentum=1.0) == [0, 20, 20, 0]
     assert follow([-1.0, -0.1, 0.0, 0.0], 8, held, momentum=0.5) == [0, 4, 4, 0]
     assert follow([-1.0, -0.1, 0.0, 0.0], 8) == [2, 2, 2, 2]
-
-
-def test_budget_decays_exponentially():
-    assert [budget(2.0, 100, 0.5, t) for t in (1, 2, 3)] == [200, 121, 74]
-    assert budget(1.0, 0, 0.5, 1) == 0
