@@ -1,0 +1,138 @@
+"""Which synthetic images a client should learn from: those on which it lags behind (FedDPD).
+
+Scores compare a local with the global model on the same images. ``reward`` orders images,
+``is_discrepant`` is the paper's filter, ``select`` fills class quotas with the best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from regl_app.data.images import Counts
+from regl_app.errors import ProtocolError
+from regl_app.supplement.discrepancy import Floats
+
+Flags = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """Two models' log-probabilities ``(N, C)`` on the same N images of classes ``labels`` (N,).
+
+    Raises:
+        ProtocolError: shapes disagree, a label is no class, or a value is NaN.
+    """
+
+    log_p_global: Floats
+    log_p_local: Floats
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        count = len(self.labels)
+        for name in ("log_p_global", "log_p_local"):
+            values = getattr(self, name)
+            if values.ndim != 2 or len(values) != count or values.shape != self.log_p_global.shape:
+                raise ProtocolError(
+                    f"{name} must be one row per image and one column per class, got "
+                    f"{values.shape} for {count} images"
+                )
+            if np.isnan(values).any():
+                raise ProtocolError(f"{name} holds NaN: the model has diverged (lower train.lr)")
+        if count and not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
+            raise ProtocolError(f"labels must be < {self.num_classes}, got {self.labels.max()}")
+
+    @property
+    def num_classes(self) -> int:
+        """Return C."""
+        return int(self.log_p_global.shape[1])
+
+    def of_label(self) -> tuple[Floats, Floats]:
+        """Return log p_G(y|x) and log p_L(y|x), each ``(N,)``, floored so that they are finite."""
+        rows = np.arange(len(self.labels))
+        least = np.log(np.finfo(np.float64).tiny)
+        found = (self.log_p_global[rows, self.labels], self.log_p_local[rows, self.labels])
+        return np.maximum(found[0], least), np.maximum(found[1], least)
+
+
+def reward(opinions: Opinions, disagreement: float) -> Floats:
+    """Return how much a client lacks each image, ``(N,)``; the larger, the more.
+
+    FedDPD prefers images of high local loss, low global loss and disagreeing predictions::
+
+        r(x, y) = log p_G(y|x) - log p_L(y|x) + lambda * 1[argmax p_G(.|x) != argmax p_L(.|x)]
+
+    Args:
+        opinions: of both models.
+        disagreement: lambda, the bonus of disagreeing, in nats.
+    """
+    log_global, log_local = opinions.of_label()
+    guesses = opinions.log_p_global.argmax(axis=1), opinions.log_p_local.argmax(axis=1)
+    result: Floats = log_global - log_local + disagreement * (guesses[0] != guesses[1])
+    return result
+
+
+def is_confident(opinions: Opinions) -> Flags:
+    """Return whether the global model can read each image, ``p_G(y|x) > 1/C``, ``(N,)``."""
+    result: Flags = opinions.of_label()[0] > -np.log(opinions.num_classes)
+    return result
+
+
+def is_discrepant(opinions: Opinions) -> Flags:
+    """Return FedDPD's filter ``(N,)``: ``l_L > l_G`` and ``p_G(y|x) > 1/C``, l = -log p(y|x)."""
+    log_global, log_local = opinions.of_label()
+    return (log_local < log_global) & is_confident(opinions)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Chosen images: their places in the pool ``(M,)``, by class, best first.
+
+    ``discrepant`` of them passed the filter; the others filled quotas that it left open.
+    """
+
+    indices: Labels
+    discrepant: int
+
+
+def select(opinions: Opinions, quotas: Counts, *, disagreement: float, filtered: bool) -> Selection:
+    """Return the ``quotas[c]`` best images of every class c.
+
+    Images that pass the filter come first, by reward; where they do not suffice, those that the
+    global model can at least read follow, then the rest, so that the planned total is realised.
+    A class with fewer images than its quota gives all it has. Ties go to the earlier image.
+
+    Args:
+        opinions: of both models, on the pool.
+        quotas: images per class, ``(C,)``.
+        disagreement: lambda of the reward.
+        filtered: False orders by reward alone (the ablation without filter).
+    """
+    if quotas.shape != (opinions.num_classes,):
+        raise ProtocolError(f"quotas must be ({opinions.num_classes},), got {quotas.shape}")
+    passed = is_discrepant(opinions)
+    rank = passed.astype(np.int64) + is_confident(opinions) if filtered else np.zeros_like(passed)
+    order = np.lexsort((-reward(opinions, disagreement), -rank.astype(np.int64)))
+    chosen = [order[opinions.labels[order] == c][:quota] for c, quota in enumerate(quotas)]
+    indices = np.concatenate([np.empty(0, dtype=np.int64), *chosen])
+    return Selection(indices, int(passed[indices].sum()))
+
+
+def precision(chosen: Counts, held: Counts, overall: Counts) -> float | None:
+    """Return how often a chosen image is of a class that its client truly lacks, in [0, 1].
+
+    A client lacks a class that makes up less of its images than of all clients'. Only a simulation
+    knows; None if nothing was chosen.
+
+    Args:
+        chosen: synthetic images per class, ``(C,)``.
+        held: the client's real images per class, ``(C,)``.
+        overall: all clients' real images per class, ``(C,)``.
+    """
+    if chosen.sum() == 0:
+        return None
+    lacks = held * max(1, int(overall.sum())) < overall * max(1, int(held.sum()))
+    return float(chosen[lacks].sum() / chosen.sum())
