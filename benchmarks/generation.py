@@ -28,7 +28,8 @@ from regl_app.files import write_json
 from regl_app.generator.adapters import save_adapter
 from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation, class_prompts
-from regl_app.generator.lora import adapted_layers, tune_lora
+from regl_app.generator.lora import tune_lora
+from regl_app.generator.lora_layers import adapted_layers
 from regl_app.generator.prior import prior_latents
 from regl_app.generator.sampling import sample
 from regl_app.generator.source import resolve_generator

@@ -223,6 +223,30 @@ class LoraConfig(Section):
     )
 
 
+class DpoConfig(Section):
+    """Preference optimization of the client's adapter towards what the client lacks (FedDPD)."""
+
+    beta: float = Field(
+        500.0,
+        gt=0,
+        description="strength of the pull back to the model that was started from; the paper of "
+        "Diffusion-DPO takes 2000 to 5000 for large checkpoints",
+    )
+    steps: int = Field(40, ge=1, description="optimizer steps, each time the adapter is tuned")
+    batch_size: int = Field(16, ge=1, description="pairs of images per step")
+    lr: float = Field(
+        1e-3, gt=0, description="peak learning rate; large checkpoints want about 1e-5"
+    )
+    quantile: float = Field(
+        0.25,
+        gt=0,
+        le=0.5,
+        description="pairs join this share of a class's best images with the same share of its "
+        "worst; 0.5 = halves",
+    )
+    rounds: int = Field(2, ge=1, description="how many rounds tune, the first that can measure")
+
+
 class ProbeConfig(Section):
     """The synthetic, class-balanced images on which local and global model are compared."""
 
@@ -281,6 +305,7 @@ class RunConfig(Section):
     supplement: SupplementConfig = SupplementConfig()
     generator: GeneratorConfig = GeneratorConfig()
     lora: LoraConfig = LoraConfig()
+    dpo: DpoConfig = DpoConfig()
     probe: ProbeConfig = ProbeConfig()
     server: ServerConfig = ServerConfig()
 

@@ -47,6 +47,21 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix(_PREFIX): value for key, value in stored.items()}
 
 
+def stack_adapters(
+    first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return one adapter whose update is the sum of both: their ranks add up, nothing is lost.
+
+    ``B1 A1 + B2 A2 = [B1 B2] [A1; A2]``; a layer that only one adapts keeps that one's rank.
+    """
+    stacked = dict(first)
+    for key, value in second.items():
+        # A is (rank, in, ...), B is (out, rank, ...).
+        rank = 0 if ".lora_A." in key else 1
+        stacked[key] = torch.cat([first[key], value], dim=rank) if key in first else value
+    return stacked
+
+
 class AdapterSlot:
     """The adapter that is merged into a UNet's weights at the moment, if any.
 

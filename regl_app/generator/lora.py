@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -16,11 +13,10 @@ from regl_app.data.images import ImageSet
 from regl_app.errors import GeneratorError
 from regl_app.generator.conditioning import encode_latents
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.lora_layers import lora_layers, lora_state, warm_cosine
 from regl_app.generator.noising import Noising
 from regl_app.generator.prior import Prior
 from regl_app.seeding import torch_generator
-
-_NAME = "client"
 
 
 @dataclass(frozen=True)
@@ -65,9 +61,9 @@ def tune_lora(
     batches = _Batches(foundation, real, config, prior, seed)
     noising = Noising.of(foundation, config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
-    with _lora_layers(foundation.unet, config, seed) as parameters:
+    with lora_layers(foundation.unet, config, seed) as parameters:
         optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(config.steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(config.steps))
         total = torch.zeros(())
         for step in range(config.steps):
             latents, rows, weights = batches.draw()
@@ -89,20 +85,8 @@ def tune_lora(
                 f"tuning diverged: the loss is {mean} after {config.steps} steps "
                 f"(lower lora.lr, now {config.lr})"
             )
-        state = _state(foundation.unet, config)
+        state = lora_state(foundation.unet, config)
     return TunedAdapter(state, config.steps, mean, time.perf_counter() - began)
-
-
-def _rate(steps: int) -> Callable[[int], float]:
-    """Return the learning rate over its peak: a tenth of warm-up, then cosine to zero."""
-    warm = max(steps // 10, 1)
-
-    def rate(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))
-
-    return rate
 
 
 class _Batches:
@@ -147,68 +131,3 @@ class _Batches:
             self.order = iter(order.tolist())
             index = next(self.order)
         return index
-
-
-@contextmanager
-def _lora_layers(unet: Any, config: LoraConfig, seed: int) -> Iterator[list[torch.nn.Parameter]]:
-    """Wrap the UNet's layers in PEFT's LoRA layers; unwrap them on leaving."""
-    from peft import LoraConfig as PeftConfig
-
-    attention = unet.attn_processors
-    if next(unet.parameters()).device.type == "cpu":
-        from diffusers.models.attention_processor import AttnProcessor
-
-        # The fused kernel's bf16 backward took a fifth of a step on processors.
-        unet.set_attn_processor(AttnProcessor())
-    with torch.random.fork_rng(devices=[]):  # PEFT initializes from the global generator
-        unet.add_adapter(
-            PeftConfig(
-                r=config.rank,
-                lora_alpha=config.alpha,
-                target_modules=adapted_layers(unet, config.layers),
-                lora_dropout=0.0,
-            ),
-            adapter_name=_NAME,
-        )
-    try:
-        generator = torch_generator(seed, "lora", "init")
-        parameters = []
-        for name, parameter in unet.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            parameters.append(parameter)
-            if ".lora_A." in name:  # as PEFT does it: uniform up to 1/sqrt(fan in), B zero
-                bound = parameter[0].numel() ** -0.5
-                start = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-                parameter.data.copy_(start)
-        yield parameters
-    finally:
-        unet.unload_lora()
-        unet.set_attn_processor(attention)
-        unet.requires_grad_(False)
-
-
-def adapted_layers(unet: Any, layers: str) -> list[str]:
-    """Return the names of the UNet's layers that ``lora.layers`` means."""
-    attention = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
-    convolutions = ("conv1", "conv2", "conv_shortcut", "conv_in", "conv_out")
-    chosen = {"attention": (attention, ()), "convolution": ((), convolutions)}
-    linear, spatial = chosen.get(layers, (attention, convolutions))
-    return [
-        name
-        for name, module in unet.named_modules()
-        if (isinstance(module, torch.nn.Linear) and name.endswith(linear))
-        or (isinstance(module, torch.nn.Conv2d) and name.endswith(spatial))
-    ]
-
-
-def _state(unet: Any, config: LoraConfig) -> dict[str, torch.Tensor]:
-    from peft import get_peft_model_state_dict
-
-    state = get_peft_model_state_dict(unet, adapter_name=_NAME)
-    # The scale goes into B: readers then need no alpha, and none can assume another one.
-    scale = config.alpha / config.rank
-    return {
-        key: (value * scale if ".lora_B." in key else value).detach().cpu().contiguous().clone()
-        for key, value in state.items()
-    }

@@ -34,14 +34,25 @@ class Noising:
 
         Timesteps are stratified over the batch: same expectation, less variance per step.
         """
-        count, steps = len(latents), len(self.alphas_cumprod)
+        timesteps = self.timesteps(len(latents), generator).to(latents.device)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        noisy, target = self.apply(latents, timesteps, noise)
+        return noisy, timesteps, target, self.weights(timesteps)
+
+    def timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Return stratified training timesteps, int64 ``(count,)``, in random order."""
+        steps = len(self.alphas_cumprod)
         offset = torch.rand((), generator=generator)
         places = (torch.randperm(count, generator=generator) + offset) / count
-        timesteps = (places * steps).long().clamp(max=steps - 1).to(latents.device)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        return (places * steps).long().clamp(max=steps - 1)
+
+    def apply(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return noisy latents and the UNet's target there, both ``(N, c, h, w)``."""
         abar = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
         noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
-        return noisy, timesteps, self.target(latents, noise, abar), self.weights(timesteps)
+        return noisy, self.target(latents, noise, abar)
 
     def target(
         self, latents: torch.Tensor, noise: torch.Tensor, abar: torch.Tensor
