@@ -64,6 +64,17 @@ class Noising:
             return abar.sqrt() * noise - (1 - abar).sqrt() * latents
         return latents
 
+    def split(
+        self, noisy: torch.Tensor, prediction: torch.Tensor, abar: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the noise and the clean latents that a prediction at ``noisy`` stands for."""
+        signal, rest = abar.sqrt(), (1 - abar).sqrt()
+        if self.prediction_type == "epsilon":
+            return prediction, (noisy - rest * prediction) / signal
+        if self.prediction_type == "v_prediction":
+            return signal * prediction + rest * noisy, signal * noisy - rest * prediction
+        return (noisy - signal * prediction) / rest, prediction
+
     def weights(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Return min-SNR-gamma loss weights ``(N,)`` (Hang et al. 2023, section 3.4).
 

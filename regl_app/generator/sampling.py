@@ -16,6 +16,7 @@ import torch
 from regl_app.config import GeneratorConfig
 from regl_app.data.images import to_uint8
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.steering import Steering
 from regl_app.seeding import torch_generator
 
 Progress = Callable[[int, int], None]
@@ -30,6 +31,7 @@ def sample(
     *,
     stream: int,
     starts: torch.Tensor | None = None,
+    steering: Steering | None = None,
     progress: Progress | None = None,
 ) -> torch.Tensor:
     """Return images, uint8 ``(N, 3, H, W)`` at the generator's size.
@@ -41,10 +43,18 @@ def sample(
         config: steps, guidance and batch size; ``image_strength`` for ``starts``.
         stream: seed of the sequences; different clients use different ones.
         starts: real latents ``(N, c, h, w)`` to start from (img2img); None: pure noise.
+        steering: moves every prediction towards what a client lacks; None: no discrepancy guidance.
         progress: called with (images done, N) after each batch.
     """
     latents = sample_latents(
-        foundation, labels, indices, config, stream=stream, starts=starts, progress=progress
+        foundation,
+        labels,
+        indices,
+        config,
+        stream=stream,
+        starts=starts,
+        steering=steering,
+        progress=progress,
     )
     images = [
         to_uint8(foundation.decode(latents[i : i + config.batch_size])).cpu()
@@ -63,6 +73,7 @@ def sample_latents(
     *,
     stream: int,
     starts: torch.Tensor | None = None,
+    steering: Steering | None = None,
     progress: Progress | None = None,
 ) -> torch.Tensor:
     """Return scaled latents, float32 ``(N, c, h, w)``; arguments as for ``sample``."""
@@ -72,7 +83,7 @@ def sample_latents(
         part = slice(begin, begin + config.batch_size)
         noise = _Noise(foundation, rows[part].tolist(), indices[part], stream)
         start = None if starts is None else starts[part]
-        batches.append(_denoise(foundation, rows[part], noise, config, start))
+        batches.append(_denoise(foundation, rows[part], noise, config, start, steering))
         if progress is not None:
             progress(min(begin + config.batch_size, len(rows)), len(rows))
     return torch.cat(batches) if batches else torch.empty((0, *foundation.latent_shape))
@@ -99,6 +110,7 @@ def _denoise(
     noise: _Noise,
     config: GeneratorConfig,
     start: torch.Tensor | None,
+    steering: Steering | None,
 ) -> torch.Tensor:
     scheduler = foundation.new_scheduler()
     scheduler.set_timesteps(config.steps, device=foundation.device)
@@ -124,6 +136,8 @@ def _denoise(
             prediction = _guided(foundation, scaled, timestep, rows, config)
         else:
             prediction = foundation.predict(scaled, timestep, rows)
+        if steering is not None:
+            prediction = steering.steer(foundation, scaled, prediction, timestep, rows)
         stepped = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)
         latents = stepped[0].float()
     result: torch.Tensor = latents
