@@ -15,7 +15,7 @@ from regl_app.generator.conditioning import encode_latents
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.lora_layers import lora_layers, lora_state, warm_cosine
 from regl_app.generator.noising import Noising
-from regl_app.generator.prior import Prior
+from regl_app.generator.pool import Pool
 from regl_app.seeding import torch_generator
 
 
@@ -35,7 +35,7 @@ def tune_lora(
     config: LoraConfig,
     *,
     seed: int,
-    prior: Prior | None = None,
+    prior: Pool | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TunedAdapter:
     """Fine-tune an adapter on ``real`` and return it; the foundation stays bit for bit the same.
@@ -97,7 +97,7 @@ class _Batches:
         foundation: Foundation,
         real: ImageSet,
         config: LoraConfig,
-        prior: Prior | None,
+        prior: Pool | None,
         seed: int,
     ) -> None:
         self.latents = encode_latents(foundation, real.images)

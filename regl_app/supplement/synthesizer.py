@@ -20,13 +20,15 @@ from regl_app.generator.adapter_cache import AdapterCache
 from regl_app.generator.conditioning import encode_latents, fit, start_position, takes_image
 from regl_app.generator.foundation import Foundation, class_prompts, shared_foundation
 from regl_app.generator.lora import tune_lora
-from regl_app.generator.prior import Prior, prior_latents
+from regl_app.generator.pool import Pool, frozen_pool
 from regl_app.generator.sampling import Progress, sample
 from regl_app.generator.source import generator_digest, resolve_generator
 from regl_app.seeding import derive_seed
 from regl_app.supplement.store import Key, SupplementStore
 
 Report = Callable[[str, int, int], None]
+
+_PRIOR_STREAM, _PRIOR_PER_CLASS = derive_seed(0, "prior"), 16
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Synthesizer:
         self.device = torch.device(device)
         self.store = SupplementStore(cache_dir / "images")
         self.adapters = AdapterCache(cache_dir / "adapters")
-        self._priors = cache_dir / "priors"
+        self._pools = cache_dir / "pools"
         self._progress = progress
         self._digest: str | None = None
 
@@ -271,18 +273,22 @@ class Synthesizer:
             for part in missing
         }
 
-    def _prior(self, real: ImageSet) -> Prior | None:
+    def _prior(self, real: ImageSet) -> Pool | None:
         config = self.config.lora
         if config.prior_weight == 0 or (real.counts(len(self.concepts)) > 0).all():
             return None
-        made_by = [sorted(self._sampler_key().items()), self._prompts()]
+        return self._frozen("prior", _PRIOR_STREAM, _PRIOR_PER_CLASS)
+
+    def _frozen(self, name: str, stream: int, per_class: int) -> Pool:
+        made_by = [sorted(self._sampler_key().items()), self._prompts(), stream, per_class]
         key = hashlib.sha256(repr(made_by).encode()).hexdigest()[:32]
-        return prior_latents(
+        return frozen_pool(
             self.foundation,
             self.config.generator,
-            per_class=16,
-            path=self._priors / f"{key}.safetensors",
-            progress=self._reporter("prior images"),
+            per_class=per_class,
+            stream=stream,
+            path=self._pools / f"{key}.safetensors",
+            progress=self._reporter(f"{name} images"),
         )
 
     def _prompts(self) -> list[str]:

@@ -15,7 +15,7 @@ from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.lora import TunedAdapter, tune_lora
 from regl_app.generator.noising import Noising
-from regl_app.generator.prior import prior_latents
+from regl_app.generator.pool import frozen_pool
 from regl_app.generator.sampling import sample, sample_latents
 from regl_app.seeding import torch_generator
 
@@ -197,33 +197,17 @@ def test_v_target_is_the_paper_s() -> None:
     assert noising.target(x, eps, torch.tensor(0.36)).item() == pytest.approx(0.6 * 2 - 0.8 * 1)
 
 
-def test_prior_is_shared_cached_and_rebuilt_when_damaged(
-    foundation: Foundation, generator_config: GeneratorConfig, tmp_path: Path
-) -> None:
-    path = tmp_path / "prior.safetensors"
-    prior = prior_latents(foundation, generator_config, per_class=2, path=path)
-    assert prior.latents.shape == (6, 4, 12, 12)
-    assert prior.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    content = path.read_bytes()
-    again = prior_latents(foundation, generator_config, per_class=2, path=path)
-    assert torch.equal(again.latents, prior.latents)
-    path.write_bytes(content[:50])
-    rebuilt = prior_latents(foundation, generator_config, per_class=2, path=path)
-    assert torch.equal(rebuilt.latents, prior.latents)
-    assert path.read_bytes() == content
-
-
 def test_prior_covers_only_lacking_classes(
     foundation: Foundation, generator_config: GeneratorConfig, real: ImageSet
 ) -> None:
-    prior = prior_latents(foundation, generator_config, per_class=2)
+    prior = frozen_pool(foundation, generator_config, stream=7, per_class=2)
     assert prior.lacking(real.counts(3)).labels.tolist() == [2, 2]
 
 
 def test_prior_preservation_keeps_the_lacking_class_closer_to_the_frozen_model(
     foundation: Foundation, generator_config: GeneratorConfig, real: ImageSet, tmp_path: Path
 ) -> None:
-    prior = prior_latents(foundation, generator_config, per_class=4)
+    prior = frozen_pool(foundation, generator_config, stream=7, per_class=4)
     frozen = pictures(foundation, generator_config)[2].float()
     distances = []
     for weight in (0.0, 5.0):
