@@ -85,7 +85,7 @@ def main() -> None:
 def _sources(config: RunConfig, federation: Federation) -> Iterator[tuple[str, Sequence[ImageSet]]]:
     clients = [federation.client(k).train for k in range(federation.num_clients)]
     quotas = [
-        client_quotas(config.supplement, config.rounds, c.counts(federation.num_classes), 1)
+        client_quotas(config, c.counts(federation.num_classes), 1)
         for c in clients
     ]
     names = [f"client {k}" for k in range(len(clients))]  # as the app calls them
@@ -163,7 +163,7 @@ def _federate(
         images = 0
         for client, supplement in enumerate(supplements):
             real = federation.client(client).train
-            quotas = client_quotas(config.supplement, config.rounds, real.counts(classes), number)
+            quotas = client_quotas(config, real.counts(classes), number)
             if len(real) == 0:
                 continue
             data = ImageSet.concat([real, _checked(_first(supplement, quotas), judge)])

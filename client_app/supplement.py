@@ -43,7 +43,7 @@ def make_supplement(node: Node, order: TrainInstruction) -> Supplement:
     quotas = (
         order.quotas
         if order.quotas is not None
-        else client_quotas(config.supplement, config.rounds, node.real_counts, order.round)
+        else client_quotas(config, node.real_counts, order.round)
     )
     if not config.uses_generator:
         return Supplement(ImageSet.empty(real.shape), np.zeros_like(node.real_counts))

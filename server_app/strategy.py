@@ -161,8 +161,7 @@ class SupplementStrategy(Strategy):
         for partition_id, reply in self.trained.replies.items():
             if reply.discrepancy is not None and reply.held is not None:
                 self._quotas[partition_id] = server_quotas(
-                    self._config.supplement,
-                    self._config.rounds,
+                    self._config,
                     reply.held,
                     reply.discrepancy,
                     reply.real_images,

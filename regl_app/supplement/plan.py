@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from regl_app.config import SupplementConfig
+from regl_app.config import RunConfig
 from regl_app.data.images import Counts
 from regl_app.supplement.discrepancy import Floats
 from regl_app.supplement.policy import (
@@ -22,49 +22,44 @@ from regl_app.supplement.policy import (
 from regl_app.supplement.schedule import budgets
 
 
-def budget(
-    config: SupplementConfig, rounds: int, num_images: int, num_classes: int, round_number: int
-) -> int:
+def budget(config: RunConfig, num_images: int, num_classes: int, round_number: int) -> int:
     """Return B_t, the synthetic images of round t for a client of ``num_images`` real ones."""
     planned = budgets(
-        config.schedule,
-        ratio=config.ratio,
-        decay=config.decay,
-        rounds=rounds,
+        config.supplement.schedule,
+        ratio=config.supplement.ratio,
+        decay=config.supplement.decay,
+        rounds=config.rounds,
         num_images=num_images,
-        most=config.cap * num_classes,
+        most=config.supplement.cap * num_classes,
     )
     return int(planned[round_number - 1])
 
 
-def client_quotas(
-    config: SupplementConfig, rounds: int, real_counts: Counts, round_number: int
-) -> Counts:
+def client_quotas(config: RunConfig, real_counts: Counts, round_number: int) -> Counts:
     """Return the quotas a client plans by itself; nothing about its labels leaves it.
 
     Covers every policy but ``discrepancy`` after its first measurement (``server_quotas``).
 
     Args:
-        config: policy and budget, with the method's preset expanded.
-        rounds: T.
+        config: the run, whose supplement keys matter here.
         real_counts: the client's real training images per class, ``(C,)``.
         round_number: t = 1, 2, ...
     """
     num_classes, images = len(real_counts), int(real_counts.sum())
-    if config.policy == "none" or images == 0:
+    supplement = config.supplement
+    if supplement.policy == "none" or images == 0:
         return np.zeros(num_classes, dtype=np.int64)
-    total = budget(config, rounds, images, num_classes, round_number)
-    if config.policy == "balance":
-        wanted = balance_quotas(real_counts, config.target, config.cap)
+    total = budget(config, images, num_classes, round_number)
+    if supplement.policy == "balance":
+        wanted = balance_quotas(real_counts, supplement.target, supplement.cap)
         return allocate(wanted, total, wanted)
-    if config.policy == "equal":
-        return equal_quotas(num_classes, total, config.cap)
-    return bootstrap_quotas(real_counts, total, config.cap)
+    if supplement.policy == "equal":
+        return equal_quotas(num_classes, total, supplement.cap)
+    return bootstrap_quotas(real_counts, total, supplement.cap)
 
 
 def server_quotas(
-    config: SupplementConfig,
-    rounds: int,
+    config: RunConfig,
     held: Counts,
     discrepancy: Floats,
     real_images: int,
@@ -76,15 +71,15 @@ def server_quotas(
     mix goes on into round 2.
 
     Args:
-        config: budget, decay, sharpness and cap.
-        rounds: T.
+        config: the run, whose supplement keys matter here.
         held: the client's quotas of the round just finished, ``(C,)``.
         discrepancy: its vector d of that round, ``(C,)``.
         real_images: n_k, its number of real training images.
         next_round: t of the round the quotas are for, >= 2.
     """
-    total = budget(config, rounds, real_images, len(held), next_round)
+    total = budget(config, real_images, len(held), next_round)
     measured = discrepancy if next_round > 2 else np.zeros_like(discrepancy)
+    keys = config.supplement
     return discrepancy_quotas(
-        held, measured, total, gamma=config.gamma, momentum=config.momentum, cap=config.cap
+        held, measured, total, gamma=keys.gamma, momentum=keys.momentum, cap=keys.cap
     )

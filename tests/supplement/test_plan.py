@@ -1,19 +1,20 @@
 import numpy as np
 import pytest
 
-from regl_app.config import SupplementConfig
+from regl_app.config import RunConfig
 from regl_app.supplement.plan import client_quotas, server_quotas
 
 COUNTS = np.array([40, 10, 0, 0])
 
 
-def config(policy: str, **keys: object) -> SupplementConfig:
-    return SupplementConfig.model_validate({"policy": policy, "ratio": 1.0, "decay": 0.5, **keys})
+def config(policy: str, **keys: object) -> RunConfig:
+    found = {"policy": policy, "adapter": "frozen", "ratio": 1.0, "decay": 0.5, **keys}
+    return RunConfig.from_flat({f"supplement.{key}": value for key, value in found.items()})
 
 
 @pytest.mark.parametrize("policy", ["none", "equal", "balance", "discrepancy"])
 def test_a_client_without_images_gets_none(policy):
-    assert client_quotas(config(policy), 10, np.zeros(4, dtype=np.int64), 1).tolist() == [
+    assert client_quotas(config(policy), np.zeros(4, dtype=np.int64), 1).tolist() == [
         0,
         0,
         0,
@@ -24,30 +25,30 @@ def test_a_client_without_images_gets_none(policy):
 def test_balance_tops_up_as_far_as_the_budget_goes():
     ample = config("balance", ratio=3.0, decay=0.0)
     for number in (1, 7):
-        assert client_quotas(ample, 10, COUNTS, number).tolist() == [0, 30, 40, 40]
-    first, third = (client_quotas(config("balance"), 10, COUNTS, t) for t in (1, 3))
+        assert client_quotas(ample, COUNTS, number).tolist() == [0, 30, 40, 40]
+    first, third = (client_quotas(config("balance"), COUNTS, t) for t in (1, 3))
     assert first.tolist() == [0, 14, 18, 18]
     assert third.tolist() == [0, 5, 7, 6]
 
 
 def test_equal_spends_a_decaying_budget():
-    totals = [client_quotas(config("equal"), 10, COUNTS, t).sum() for t in (1, 2, 3)]
+    totals = [client_quotas(config("equal"), COUNTS, t).sum() for t in (1, 2, 3)]
     assert totals == [50, 30, 18]
 
 
 def test_discrepancy_starts_from_deficits_then_follows_the_measurement():
-    first = client_quotas(config("discrepancy"), 10, COUNTS, 1)
+    first = client_quotas(config("discrepancy"), COUNTS, 1)
     assert first.sum() == 50
     assert first[0] == 0
     keys = config("discrepancy", momentum=0.0)
     measured = np.array([-0.5, 0, 0.4, 0.1])
-    third = server_quotas(keys, 10, first, measured, 50, 3)
+    third = server_quotas(keys, first, measured, 50, 3)
     assert third.tolist() == [0, 0, 14, 4]
 
 
 def test_what_is_measured_against_the_untrained_model_changes_no_mix():
-    first = client_quotas(config("discrepancy"), 10, COUNTS, 1)
-    second = server_quotas(config("discrepancy"), 10, first, np.array([0.9, 0, 0, 0]), 50, 2)
+    first = client_quotas(config("discrepancy"), COUNTS, 1)
+    second = server_quotas(config("discrepancy"), first, np.array([0.9, 0, 0, 0]), 50, 2)
     assert second.sum() == 30
     assert second[0] == 0
     assert np.abs(second - first * 30 / 50).max() <= 1
