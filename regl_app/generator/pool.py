@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from regl_app.config import GeneratorConfig
 from regl_app.data.images import Counts
-from regl_app.files import atomic_path
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import Progress, sample_latents
+from regl_app.tensor_files import load_tensors, save_tensors
+
+_LATENTS = "latents"
 
 
 @dataclass(frozen=True)
@@ -61,22 +60,14 @@ def frozen_pool(
         foundation, labels, places, config, stream=stream, progress=progress
     ).cpu()
     if path is not None:
-        latents = latents.contiguous()
-        with atomic_path(path) as temporary:
-            save_file({"latents": latents, "sha256": _checksum(latents)}, temporary)
+        save_tensors(path, {_LATENTS: latents})
     return Pool(latents, labels)
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> torch.Tensor | None:
     try:
-        stored = load_file(path)
-        latents, checksum = stored["latents"], stored["sha256"]
-    except (OSError, SafetensorError, KeyError):
+        latents = (load_tensors(path) or {}).get(_LATENTS)
+    except FileNotFoundError:
         return None
-    fits = latents.shape == shape and latents.dtype == torch.float32
-    return latents if fits and checksum.tolist() == _checksum(latents).tolist() else None
-
-
-def _checksum(latents: torch.Tensor) -> torch.Tensor:
-    digest = hashlib.sha256(latents.numpy().tobytes()).digest()
-    return torch.frombuffer(bytearray(digest), dtype=torch.uint8)
+    fits = latents is not None and latents.shape == shape and latents.dtype == torch.float32
+    return latents if fits else None

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
 
-from regl_app.files import atomic_path
+from regl_app.tensor_files import load_tensors, save_tensors
 
 Key = Mapping[str, str | int | float | bool | None]
-_IMAGES, _CHECKSUM = "images", "sha256"
+_IMAGES = "images"
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,7 @@ class SupplementStore:
         path = self._path(key)
         if len(images) <= self._length(path):
             return
-        images = images.contiguous()
-        entry = {_IMAGES: images, _CHECKSUM: _checksum(images)}
-        with atomic_path(path) as temporary:
-            save_file(entry, temporary, metadata={"key": _text(key)})
+        save_tensors(path, {_IMAGES: images}, note=_text(key))
         self._evict(keep=path)
 
     def size(self) -> int:
@@ -106,18 +101,5 @@ def _text(key: Key) -> str:
 
 def _load(path: Path) -> torch.Tensor | None:
     """Return an entry's images, or None if it is damaged."""
-    # In one read: safe_open opens the name twice, and a writer may replace the file in between.
-    content = path.read_bytes()
-    try:
-        entry = load(content)
-        images, checksum = entry[_IMAGES], entry[_CHECKSUM]
-    except (SafetensorError, KeyError):
-        return None
-    intact = images.dtype == torch.uint8 and checksum.tolist() == _checksum(images).tolist()
-    return images if intact else None
-
-
-def _checksum(images: torch.Tensor) -> torch.Tensor:
-    digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    digest.update(images.contiguous().numpy().tobytes())
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+    images = (load_tensors(path) or {}).get(_IMAGES)
+    return images if images is not None and images.dtype == torch.uint8 else None

@@ -1,0 +1,61 @@
+"""Tensors on disk, whole or absent: safetensors with a checksum, read in one open.
+
+``safe_open`` opens the name twice, and another process may replace the file in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+
+from regl_app.files import atomic_path
+
+_CHECKSUM = "sha256"
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def save_tensors(path: Path, tensors: Tensors, *, note: str = "") -> None:
+    """Write ``tensors`` to ``path`` atomically, on the CPU, with a checksum.
+
+    Args:
+        path: the file.
+        tensors: by name; none may be called 'sha256'.
+        note: a text for human readers, kept in the file's metadata.
+    """
+    # clone: safetensors refuses tensors that share memory; contiguous: channels_last ones too.
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(plain | {_CHECKSUM: _checksum(plain)}, temporary, metadata={"note": note})
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor] | None:
+    """Return what ``save_tensors`` wrote, or None if a bit of it is damaged.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        tensors = load(path.read_bytes())
+    except SafetensorError:
+        return None
+    checksum = tensors.pop(_CHECKSUM, None)
+    if checksum is None or checksum.tolist() != _checksum(tensors).tolist():
+        return None
+    return tensors
+
+
+def _checksum(tensors: Tensors) -> torch.Tensor:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
