@@ -10,7 +10,6 @@ import math
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from regl_app.data.images import Counts
 from regl_app.supplement.policy import allocate
@@ -25,11 +24,11 @@ def budgets(
 
     All schedules share the total of the exponential one and differ by its split over rounds::
 
-        N_total = sum over t of  ratio * n_k * exp(-beta_s * (t - 1))
-        exponential: B_t ∝ exp(-beta_s * (t - 1));  constant: B_t ∝ 1;  linear: B_t ∝ T - t + 1
+        exponential: B_t = round(ratio * n_k * exp(-beta_s * (t - 1))),  N_total = sum over t of B_t
+        constant: B_t ∝ 1;  linear: B_t ∝ T - t + 1
 
-    The B_t are whole numbers that sum to round(N_total) exactly (largest remainder), before each is
-    limited to ``most``, what a client can hold (the cap of all its classes).
+    Constant and linear are whole numbers that sum to N_total exactly (largest remainder), before
+    each B_t is limited to ``most``, what a client can hold (the cap of all its classes).
 
     Args:
         schedule: the split.
@@ -39,12 +38,10 @@ def budgets(
         num_images: n_k, the client's real training images.
         most: largest B_t.
     """
-    exponential = np.exp(-decay * np.arange(rounds, dtype=np.float64))
-    total = round(ratio * num_images * math.fsum(exponential))
-    shares: dict[Schedule, npt.NDArray[np.float64]] = {
-        "exponential": exponential,
-        "constant": np.ones(rounds),
-        "linear": np.arange(rounds, 0, -1, dtype=np.float64),
-    }
-    planned = allocate(shares[schedule], total, np.full(rounds, total, dtype=np.int64))
+    exponential = [round(ratio * num_images * math.exp(-decay * t)) for t in range(rounds)]
+    planned = np.array(exponential, dtype=np.int64)
+    if schedule != "exponential":
+        total = sum(exponential)
+        share = np.ones(rounds) if schedule == "constant" else np.arange(rounds, 0.0, -1.0)
+        planned = allocate(share, total, np.full(rounds, total, dtype=np.int64))
     return np.minimum(planned, most)
