@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from regl_app.config import GeneratorConfig, LoraConfig, RunConfig
+from regl_app.config import RunConfig
+from regl_app.config_sections import GeneratorConfig, LoraConfig
 from regl_app.data.images import ImageSet, to_float
 from regl_app.data.source import load_source
 from regl_app.files import write_json

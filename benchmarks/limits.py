@@ -84,10 +84,7 @@ def main() -> None:
 
 def _sources(config: RunConfig, federation: Federation) -> Iterator[tuple[str, Sequence[ImageSet]]]:
     clients = [federation.client(k).train for k in range(federation.num_clients)]
-    quotas = [
-        client_quotas(config, c.counts(federation.num_classes), 1)
-        for c in clients
-    ]
+    quotas = [client_quotas(config, c.counts(federation.num_classes), 1) for c in clients]
     names = [f"client {k}" for k in range(len(clients))]  # as the app calls them
     synthesizer = make_synthesizer(config, federation)
 

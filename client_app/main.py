@@ -8,7 +8,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client_app.node import Node
-from client_app.supplement import Supplement, make_supplement
+from client_app.supplement import Supplement, make_supplement, remember
 from regl_app.data.images import ImageSet
 from regl_app.evaluation.metrics import evaluate as evaluate_model
 from regl_app.evaluation.metrics import predict_log_probs
@@ -52,7 +52,7 @@ def train(message: Message, context: Context) -> Message:
         return Message(_nothing_to_train_on(node, order).to_content(), reply_to=message)
 
     # 1. Supplement: the planned synthetic images of the classes this client lacks.
-    supplement = make_supplement(node, order)
+    supplement = make_supplement(node, order, weights)
 
     # 2. Train the local model L_t from the global model G_{t-1} on real and synthetic images.
     local = node.model(weights)
@@ -70,6 +70,7 @@ def train(message: Message, context: Context) -> Message:
     discrepancy = _discrepancy(node, supplement, node.model(weights), local)
     own_test = evaluate_model(local, node.data.test, node.num_classes, node.device)
 
+    remember(node, order, local.state_dict(), supplement)
     planned_by_server = node.config.supplement.policy == "discrepancy"
     diagnostics = node.config.share_diagnostics
     reply = TrainReply(

@@ -1,4 +1,4 @@
-"""The whole configuration of a run: one frozen object, each key documented once, here.
+"""The whole configuration of a run: one frozen object.
 
 Keys are dotted and hyphenated, as in Flower's run config (``partition.beta``,
 ``train.batch-size``). ``RunConfig.from_flat`` is the only way in: it refuses an unknown key, a
@@ -11,262 +11,30 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from regl_app.config_errors import explain
+from regl_app.config_sections import (
+    DataConfig,
+    DpoConfig,
+    GeneratorConfig,
+    LongTailConfig,
+    LoraConfig,
+    ModelConfig,
+    PartitionConfig,
+    PoolConfig,
+    ProbeConfig,
+    Section,
+    ServerConfig,
+    SteeringConfig,
+    SupplementConfig,
+    TrainConfig,
+    hyphenated,
+)
 from regl_app.errors import ConfigError
-from regl_app.presets import PRESETS
+from regl_app.presets import PRESET_KEYS, PRESETS
 
 Scalar = str | int | float | bool
-
-
-def _hyphenated(name: str) -> str:
-    return name.replace("_", "-")
-
-
-class Section(BaseModel):
-    """Base of every group of keys: frozen, no unknown keys, no silent type casts."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=_hyphenated,
-        populate_by_name=True,
-        allow_inf_nan=False,
-    )
-
-
-class DataConfig(Section):
-    """Where the images come from."""
-
-    source: Literal[
-        "digits", "mnist", "fashion-mnist", "emnist", "cifar10", "cifar100", "hub", "folder"
-    ] = Field("digits", description="data set; 'digits' is embedded and needs no download")
-    path: str = Field(
-        "",
-        description="torchvision root, hub id or local parquet folder (source 'hub'), "
-        "or image folder with one subfolder per class (source 'folder')",
-    )
-    download: bool = Field(False, description="allow downloading what is absent from data.path")
-    image_size: int = Field(
-        32, ge=8, le=1024, description="side of the square images the classifier sees, in pixels"
-    )
-    max_train: int = Field(
-        0, ge=0, description="keep at most this many training images (stratified); 0 keeps all"
-    )
-    max_test: int = Field(
-        0, ge=0, description="keep at most this many test images (stratified); 0 keeps all"
-    )
-    test_fraction: float = Field(
-        0.3, gt=0, lt=1, description="test share of a source that comes without a test split"
-    )
-    seed: int = Field(0, ge=0, description="seed of splits and partitions, apart from `seed`")
-
-
-class PartitionConfig(Section):
-    """How the training images are spread over the clients."""
-
-    scheme: Literal["iid", "dirichlet", "pathological", "shard"] = Field(
-        "dirichlet", description="label skew across clients"
-    )
-    beta: float = Field(
-        0.1, gt=0, description="concentration of 'dirichlet': 0.01 extreme, 0.1 strong, 10 mild"
-    )
-    classes_per_client: int = Field(2, ge=1, description="classes a 'pathological' client holds")
-    shards_per_client: int = Field(2, ge=1, description="label-sorted shards of a 'shard' client")
-    test_fraction: float = Field(
-        0.2, ge=0, lt=1, description="share of each client's images kept for personalized tests"
-    )
-
-
-class LongTailConfig(Section):
-    """An imbalanced *global* label distribution, before it is split over clients."""
-
-    factor: float = Field(
-        1.0, ge=1, description="largest over smallest class, decaying exponentially; 1 = balanced"
-    )
-    test: bool = Field(False, description="give the test set the same long tail")
-
-
-class ModelConfig(Section):
-    """The classifier that is federated."""
-
-    name: Literal["cnn", "resnet18", "resnet34", "resnet50"] = Field(
-        "cnn", description="GroupNorm everywhere: averaging batch statistics would be wrong"
-    )
-    width: int = Field(32, ge=4, le=512, description="channels of the first 'cnn' stage")
-
-
-class TrainConfig(Section):
-    """Local training in each round."""
-
-    steps: int = Field(
-        50, ge=0, description="local steps per round, the same for every method; 0 = use epochs"
-    )
-    epochs: int = Field(0, ge=0, description="local epochs per round; 0 = use steps")
-    batch_size: int = Field(32, ge=1, description="images per step")
-    optimizer: Literal["sgd", "adam"] = Field(
-        "sgd", description="local optimizer, fresh each round"
-    )
-    lr: float = Field(0.05, gt=0, description="learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of 'sgd'")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty")
-    clip_norm: float = Field(5.0, ge=0, description="largest gradient norm; 0 = no clipping")
-    augment: bool = Field(False, description="random shifts by up to an eighth of the side")
-    proximal: float = Field(0.01, ge=0, description="mu of objective 'fedprox'")
-
-
-class SupplementConfig(Section):
-    """How many synthetic images of which class a client gets, from which adapter."""
-
-    policy: Literal["auto", "none", "equal", "balance", "discrepancy"] = Field(
-        "auto", description="what decides the class quotas; 'auto' = as the method says"
-    )
-    adapter: Literal["auto", "frozen", "lora"] = Field(
-        "auto", description="how the generator is adapted; 'auto' = as the method says"
-    )
-    site: Literal["auto", "client"] = Field(
-        "auto", description="where images are generated; 'auto' = as the method says"
-    )
-    target: int = Field(
-        0,
-        ge=0,
-        description="images per class that 'balance' tops up to, as far as the budget goes; "
-        "0 = client's largest class",
-    )
-    cap: int = Field(40, ge=0, description="most synthetic images per class and client")
-    ratio: float = Field(
-        3.0,
-        ge=0,
-        description="budget of round 1: synthetic images over the client's real ones, at most",
-    )
-    decay: float = Field(
-        0.3,
-        ge=0,
-        description="beta_s: the budget shrinks by exp(-beta_s) each round; 0 = it stays",
-    )
-    schedule: Literal["exponential", "constant", "linear"] = Field(
-        "exponential",
-        description="how the run's total, which ratio and decay set, is spread over its rounds",
-    )
-    gamma: float = Field(
-        1.0, ge=0, description="sharpness of quotas over the discrepancy; 0 = same for all lacking"
-    )
-    momentum: float = Field(
-        0.7,
-        ge=0,
-        le=1,
-        description="'discrepancy': part of the last round's mix that stays; 0 follows d alone",
-    )
-
-
-class GeneratorConfig(Section):
-    """The diffusion foundation model and its sampler."""
-
-    path: str = Field(
-        "bundled", description="'bundled', a local diffusers pipeline folder, or a hub id"
-    )
-    prompt: str = Field(
-        "a photo of {concept}", description="class prompt; {concept} is e.g. 'the digit three'"
-    )
-    steps: int = Field(10, ge=1, le=1000, description="denoising steps per image")
-    guidance: float = Field(3.0, ge=1, description="classifier-free guidance scale; 1 = off")
-    guidance_stop: float = Field(
-        0.6,
-        ge=0,
-        le=1,
-        description="share of the steps that are guided, the noisiest first; the rest costs half",
-    )
-    guide: Literal["adapted", "frozen"] = Field(
-        "adapted",
-        description="whose direction towards the class guides an adapted generator: its own, or "
-        "the frozen model's, which has not forgotten any class (a guided step costs half more)",
-    )
-    batch_size: int = Field(250, ge=1, description="images denoised at once")
-    image_size: int = Field(0, ge=0, description="side of generated images; 0 = the model's own")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="'auto': bf16 where the processor is built for it, else fp32"
-    )
-    image_conditioning: bool = Field(
-        True, description="minority classes also start from the client's own latents (img2img)"
-    )
-    image_strength: float = Field(
-        0.6, gt=0, le=1, description="noise put on a real latent: 1 forgets the image"
-    )
-    image_share: float = Field(
-        0.5, ge=0, le=1, description="share of a minority class sampled from real latents"
-    )
-
-
-class LoraConfig(Section):
-    """The client's adapter, fine-tuned on its own images."""
-
-    rank: int = Field(8, ge=1, le=256, description="rank of the update")
-    alpha: float = Field(8.0, gt=0, description="scale: the update is multiplied by alpha / rank")
-    layers: Literal["convolution", "attention", "all"] = Field(
-        "convolution",
-        description="what is adapted: convolutions carry the look, attention also what the text "
-        "means",
-    )
-    steps: int = Field(60, ge=1, description="optimizer steps")
-    batch_size: int = Field(32, ge=1, description="real images per step")
-    lr: float = Field(
-        5e-3, gt=0, description="peak learning rate; large checkpoints want about 1e-4"
-    )
-    min_snr: float = Field(5.0, ge=0, description="gamma of min-SNR loss weighting; 0 = off")
-    prior_weight: float = Field(
-        0.0, ge=0, description="weight of prior preservation on classes the client lacks; 0 = off"
-    )
-    min_images: int = Field(
-        8, ge=1, description="a client with fewer real images keeps the frozen generator"
-    )
-
-
-class DpoConfig(Section):
-    """Preference optimization of the client's adapter towards what the client lacks (FedDPD)."""
-
-    beta: float = Field(
-        500.0,
-        gt=0,
-        description="strength of the pull back to the model that was started from; the paper of "
-        "Diffusion-DPO takes 2000 to 5000 for large checkpoints",
-    )
-    steps: int = Field(40, ge=1, description="optimizer steps, each time the adapter is tuned")
-    batch_size: int = Field(16, ge=1, description="pairs of images per step")
-    lr: float = Field(
-        1e-3, gt=0, description="peak learning rate; large checkpoints want about 1e-5"
-    )
-    quantile: float = Field(
-        0.25,
-        gt=0,
-        le=0.5,
-        description="pairs join this share of a class's best images with the same share of its "
-        "worst; 0.5 = halves",
-    )
-    rounds: int = Field(2, ge=1, description="how many rounds tune, the first that can measure")
-
-
-class ProbeConfig(Section):
-    """The synthetic, class-balanced images on which local and global model are compared."""
-
-    per_class: int = Field(20, ge=1, description="probe images per class")
-    seed: int = Field(0, ge=0, description="seed of the probe set, equal for all parties")
-
-
-class ServerConfig(Section):
-    """Aggregation and what the server does when clients fail."""
-
-    strategy: Literal[
-        "fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg"
-    ] = Field("fedavg", description="the Flower strategy that is wrapped")
-    fraction: float = Field(1.0, gt=0, le=1, description="share of clients that train each round")
-    min_nodes: int = Field(1, ge=1, description="nodes to wait for before a round starts")
-    min_replies: int = Field(1, ge=1, description="usable train replies a round needs")
-    timeout: float = Field(3600.0, gt=0, description="seconds a phase may take")
-    personalized_every: int = Field(
-        1, ge=0, description="rounds between personalized evaluations; 0 = last round only"
-    )
 
 
 class RunConfig(Section):
@@ -305,7 +73,9 @@ class RunConfig(Section):
     supplement: SupplementConfig = SupplementConfig()
     generator: GeneratorConfig = GeneratorConfig()
     lora: LoraConfig = LoraConfig()
+    pool: PoolConfig = PoolConfig()
     dpo: DpoConfig = DpoConfig()
+    steering: SteeringConfig = SteeringConfig()
     probe: ProbeConfig = ProbeConfig()
     server: ServerConfig = ServerConfig()
 
@@ -344,7 +114,7 @@ class RunConfig(Section):
         elif not isinstance(section, dict):
             return values  # likewise
         section = dict(section)
-        for key in ("policy", "adapter", "site"):
+        for key in ("policy", "adapter", "selection", "site"):
             if section.get(key, "auto") == "auto":
                 section[key] = getattr(preset, key)
         values["supplement"] = section
@@ -362,10 +132,18 @@ class RunConfig(Section):
                 f"train.steps={self.train.steps} and train.epochs={self.train.epochs} "
                 "(set the other one to 0)"
             )
-        if self.supplement.policy == "none" and self.supplement.adapter == "lora":
+        if self.supplement.policy == "none":
+            for key, unused in (("adapter", "frozen"), ("selection", "none")):
+                if (value := getattr(self.supplement, key)) != unused:
+                    raise ValueError(
+                        f"supplement.policy='none' contradicts supplement.{key}={value!r}: "
+                        f"there are no synthetic images (set supplement.{key}={unused!r})"
+                    )
+        if self.supplement.selection != "none" and self.pool.per_class < self.supplement.cap:
             raise ValueError(
-                "supplement.policy='none' contradicts supplement.adapter='lora': an adapter "
-                "without synthetic images is never used (set supplement.adapter='frozen')"
+                f"pool.per-class={self.pool.per_class} is too small to select up to "
+                f"supplement.cap={self.supplement.cap} images per class from (raise it; twice the "
+                "cap leaves a choice)"
             )
         if self.method == "central" and self.supplement.policy != "none":
             raise ValueError(
@@ -393,6 +171,12 @@ class RunConfig(Section):
         """Whether clients synthesize images in this run."""
         return self.supplement.policy != "none" and self.supplement.cap > 0
 
+    @property
+    def compares_models(self) -> bool:
+        """Whether clients need their last local model, to compare it with the global one."""
+        needed = self.supplement.adapter in ("dpo", "guidance")
+        return self.uses_generator and (needed or self.supplement.selection != "none")
+
     def to_flat(self) -> dict[str, Scalar]:
         """Return every key, dotted and hyphenated, with its resolved value."""
         return dict(_flatten(self.model_dump(by_alias=True)))
@@ -404,15 +188,14 @@ class RunConfig(Section):
         """
         flat = self.to_flat()
         if "method" in changes:
-            for key in ("objective", "supplement.policy", "supplement.adapter", "supplement.site"):
-                flat[key] = "auto"
+            flat |= dict.fromkeys(PRESET_KEYS, "auto")
         return self.from_flat(flat | dict(changes))
 
 
 def flat_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield ``(dotted key, FieldInfo)`` for every leaf key, in the order of declaration."""
     for name, field in section.model_fields.items():
-        key = prefix + _hyphenated(name)
+        key = prefix + hyphenated(name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from flat_fields(field.annotation, key + ".")
         else:

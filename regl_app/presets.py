@@ -19,7 +19,14 @@ class Preset:
     policy: str
     adapter: str
     site: str = "client"
+    selection: str = "none"
     objective: str = "fedavg"
+
+
+PRESET_KEYS = (
+    "objective",
+    *(f"supplement.{key}" for key in ("policy", "adapter", "selection", "site")),
+)
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from regl_app.config import ServerConfig
+from regl_app.config_sections import ServerConfig
 from regl_app.errors import RunError
 from regl_app.progress import LOGGER
 from regl_app.protocol import OURS, Envelope, Hello, order_record

@@ -9,7 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from regl_app.config import DataConfig, LongTailConfig, PartitionConfig, RunConfig
+from regl_app.config import RunConfig
+from regl_app.config_sections import DataConfig, LongTailConfig, PartitionConfig
 from regl_app.data.images import Counts, ImageSet
 from regl_app.data.longtail import long_tail_indices
 from regl_app.data.partition import partition_indices

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from regl_app.config import DataConfig
+from regl_app.config_sections import DataConfig
 from regl_app.data.concepts import concept
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet

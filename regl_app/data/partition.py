@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from regl_app.config import PartitionConfig
+from regl_app.config_sections import PartitionConfig
 from regl_app.data.stratified import Indices, Labels
 from regl_app.errors import DataError
 from regl_app.seeding import derive_seed, numpy_generator

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from regl_app.config import DataConfig
+from regl_app.config_sections import DataConfig
 from regl_app.data.images import ImageSet
 from regl_app.data.stratified import Indices, Labels, stratified_sample
 from regl_app.errors import DataError

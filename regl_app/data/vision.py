@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from regl_app.config import DataConfig
+from regl_app.config_sections import DataConfig
 from regl_app.data.concepts import concept
 from regl_app.data.idx import find_idx, read_idx
 from regl_app.data.images import ImageSet

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from regl_app.files import atomic_path, sha256_file, write_json
@@ -25,6 +26,7 @@ class CachedAdapter:
     steps: int
     loss: float
     seconds: float
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,18 @@ class AdapterCache:
 
     def get(self, key: Key) -> CachedAdapter | None:
         """Return the adapter tuned from ``key``; None if absent or damaged."""
-        path = self._path(key)
+        return self._load(self._path(key))
+
+    def find(self, name: str) -> CachedAdapter | None:
+        """Return the adapter whose folder is called ``name``; None if absent or damaged."""
+        return self._load(self.root / name) if re.fullmatch("[0-9a-f]{40}", name) else None
+
+    def _load(self, path: Path) -> CachedAdapter | None:
         try:
             metadata = json.loads((path / METADATA).read_text())
             digest = sha256_file(path / WEIGHTS)
-            if metadata["sha256"] != digest or metadata["key"] != json.loads(json.dumps(key)):
+            # The folder's name is the key's digest: what was moved or edited is not believed.
+            if metadata["sha256"] != digest or self._path(metadata["key"]) != path:
                 return None
             return CachedAdapter(
                 path,
@@ -47,8 +56,9 @@ class AdapterCache:
                 int(metadata["steps"]),
                 float(metadata["loss"]),
                 float(metadata["seconds"]),
+                {name: float(value) for name, value in metadata.get("facts", {}).items()},
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def put(self, key: Key, tuned: TunedAdapter) -> CachedAdapter:
@@ -64,10 +74,11 @@ class AdapterCache:
                     "steps": tuned.steps,
                     "loss": tuned.loss,
                     "seconds": round(tuned.seconds, 3),
+                    "facts": dict(tuned.facts),
                     "key": dict(key),
                 },
             )
-        return CachedAdapter(path, digest, tuned.steps, tuned.loss, tuned.seconds)
+        return CachedAdapter(path, digest, tuned.steps, tuned.loss, tuned.seconds, tuned.facts)
 
     def _path(self, key: Key) -> Path:
         text = json.dumps(key, sort_keys=True)

@@ -15,7 +15,7 @@ from typing import Self
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
-from regl_app.config import DpoConfig, LoraConfig
+from regl_app.config_sections import DpoConfig, LoraConfig
 from regl_app.errors import GeneratorError
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.lora_layers import lora_layers, lora_state, warm_cosine, without_lora

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from regl_app.config import GeneratorConfig
+from regl_app.config_sections import GeneratorConfig
 from regl_app.errors import GeneratorError
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.precision import Precision, autocast, resolve_precision

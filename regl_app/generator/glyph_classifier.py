@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from regl_app.config import GeneratorConfig, ModelConfig, RunConfig
+from regl_app.config import RunConfig
+from regl_app.config_sections import GeneratorConfig, ModelConfig
 from regl_app.data.images import ImageSet
 from regl_app.generator.glyphs import CONCEPTS, GlyphBank
 from regl_app.generator.model_card import Quality

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
-from regl_app.config import LoraConfig
+from regl_app.config_sections import LoraConfig
 from regl_app.data.images import ImageSet
 from regl_app.errors import GeneratorError
 from regl_app.generator.conditioning import encode_latents
@@ -27,6 +27,7 @@ class TunedAdapter:
     steps: int
     loss: float
     seconds: float
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 def tune_lora(

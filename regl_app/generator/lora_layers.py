@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from regl_app.config import LoraConfig
+from regl_app.config_sections import LoraConfig
 from regl_app.seeding import torch_generator
 
 _NAME = "client"

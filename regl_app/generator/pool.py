@@ -1,4 +1,4 @@
-"""What the frozen model itself makes of each class: candidates to select from, and an anchor."""
+"""What a model makes of each class, with its latents: candidates to select from, an anchor."""
 
 from __future__ import annotations
 
@@ -8,66 +8,74 @@ from typing import Self
 
 import torch
 
-from regl_app.config import GeneratorConfig
-from regl_app.data.images import Counts
+from regl_app.config_sections import GeneratorConfig
+from regl_app.data.images import Counts, ImageSet, to_uint8
+from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import Progress, sample_latents
 from regl_app.tensor_files import load_tensors, save_tensors
 
-_LATENTS = "latents"
+_LATENTS, _IMAGES = "latents", "images"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Scaled latents ``(N, c, h, w)`` sampled by the frozen model and their classes ``(N,)``."""
+    """Sampled scaled latents, float32 ``(N, c, h, w)``, and the N images they decode to."""
 
     latents: torch.Tensor
-    labels: torch.Tensor
+    images: ImageSet
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """Return the classes, ``(N,)``."""
+        return self.images.labels
 
     def lacking(self, counts: Counts) -> Self:
         """Return the part whose classes have no real image in ``counts`` (C,)."""
-        absent = torch.from_numpy(counts == 0)[self.labels]
-        return type(self)(self.latents[absent], self.labels[absent])
+        absent = torch.nonzero(torch.from_numpy(counts == 0)[self.labels]).flatten()
+        return type(self)(self.latents[absent], self.images.subset(absent))
 
 
-def frozen_pool(
+def sample_pool(
     foundation: Foundation,
     config: GeneratorConfig,
+    shape: tuple[int, int, int],
     *,
     per_class: int,
     stream: int,
-    path: Path | None = None,
+    path: Path,
     progress: Progress | None = None,
 ) -> Pool:
-    """Return ``per_class`` latents of every class, by class, the same for all who ask.
+    """Return ``per_class`` samples of every class, by class, the same for all who ask.
 
     Args:
-        foundation: the model, frozen (no adapter merged).
+        foundation: the model, with the adapter of the moment merged.
         config: the sampler.
+        shape: ``(C, H, W)`` of the images.
         per_class: latents per class.
         stream: seed of the sequences.
-        path: cache file, whose name must identify all of the above; damaged: made anew.
-        progress: called with (latents done, all).
+        path: file to write, whose name must identify all of the above; ``load_pool`` reads it.
+        progress: called with (samples done, all).
     """
     labels = torch.arange(foundation.num_classes).repeat_interleave(per_class)
-    if (
-        path is not None
-        and (held := _load(path, (len(labels), *foundation.latent_shape))) is not None
-    ):
-        return Pool(held, labels)
     places = list(range(per_class)) * foundation.num_classes
-    latents = sample_latents(
-        foundation, labels, places, config, stream=stream, progress=progress
-    ).cpu()
-    if path is not None:
-        save_tensors(path, {_LATENTS: latents})
-    return Pool(latents, labels)
+    latents = sample_latents(foundation, labels, places, config, stream=stream, progress=progress)
+    parts = torch.split(latents, config.batch_size)
+    with torch.no_grad():
+        images = torch.cat([fit(to_uint8(foundation.decode(part)).cpu(), shape) for part in parts])
+    save_tensors(path, {_LATENTS: latents, _IMAGES: images})
+    return Pool(latents.cpu(), ImageSet(images, labels))
 
 
-def _load(path: Path, shape: tuple[int, ...]) -> torch.Tensor | None:
+def load_pool(path: Path, num_classes: int, per_class: int) -> Pool | None:
+    """Return the pool that ``sample_pool`` wrote to ``path``; None if absent or damaged."""
     try:
-        latents = (load_tensors(path) or {}).get(_LATENTS)
-    except FileNotFoundError:
+        held = load_tensors(path) or {}
+    except OSError:
         return None
-    fits = latents is not None and latents.shape == shape and latents.dtype == torch.float32
-    return latents if fits else None
+    labels = torch.arange(num_classes).repeat_interleave(per_class)
+    if {name: len(held.get(name, ())) for name in (_LATENTS, _IMAGES)} != dict.fromkeys(
+        (_LATENTS, _IMAGES), len(labels)
+    ):
+        return None
+    return Pool(held[_LATENTS], ImageSet(held[_IMAGES], labels))

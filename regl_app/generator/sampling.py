@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from regl_app.config import GeneratorConfig
+from regl_app.config_sections import GeneratorConfig
 from regl_app.data.images import to_uint8
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.steering import Steering

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from regl_app.config import RunConfig, TrainConfig
+from regl_app.config import RunConfig
+from regl_app.config_sections import TrainConfig
 from regl_app.methods.fedavg import FedAvg
 from regl_app.methods.fedprox import FedProx
 from regl_app.methods.objective import Objective

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from regl_app.config import RunConfig, Scalar, default_flat
 from regl_app.errors import RunError
+from regl_app.presets import PRESET_KEYS
 from regl_app.records import FederationFacts, RoundRecord, RunResult
 from regl_app.report.features_file import FeaturesFile, load_features
 from regl_app.report.samples import ClientSamples, load_all_samples
@@ -34,7 +35,7 @@ _INCIDENTAL = {
 }
 
 # What a method's name already says.
-_IMPLIED = {"method", "objective", "supplement.policy", "supplement.adapter", "supplement.site"}
+_IMPLIED = {"method", *PRESET_KEYS}
 _DEFAULTS = default_flat()
 
 _logger = logging.getLogger("regl")

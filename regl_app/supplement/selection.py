@@ -121,6 +121,12 @@ def select(opinions: Opinions, quotas: Counts, *, disagreement: float, filtered:
     return Selection(indices, int(passed[indices].sum()))
 
 
+def first(labels: Labels, quotas: Counts) -> Labels:
+    """Return the places ``(M,)`` of the first ``quotas[c]`` images of every class c, by class."""
+    places = [np.flatnonzero(labels == c)[:quota] for c, quota in enumerate(quotas)]
+    return np.concatenate([np.empty(0, dtype=np.int64), *places])
+
+
 def precision(chosen: Counts, held: Counts, overall: Counts) -> float | None:
     """Return how often a chosen image is of a class that its client truly lacks, in [0, 1].
 

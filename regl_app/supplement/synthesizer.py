@@ -7,24 +7,33 @@ is loaded only when something is missing.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from regl_app.config import GeneratorConfig, RunConfig
+from regl_app.config import RunConfig
 from regl_app.data.images import Counts, ImageSet
-from regl_app.generator.adapter_cache import AdapterCache
+from regl_app.generator.adapter_cache import AdapterCache, CachedAdapter
+from regl_app.generator.adapters import load_adapter, stack_adapters
 from regl_app.generator.conditioning import encode_latents, fit, start_position, takes_image
-from regl_app.generator.foundation import Foundation, class_prompts, shared_foundation
-from regl_app.generator.lora import tune_lora
-from regl_app.generator.pool import Pool, frozen_pool
+from regl_app.generator.dpo import tune_dpo
+from regl_app.generator.foundation import Foundation, shared_foundation
+from regl_app.generator.lora import TunedAdapter, tune_lora
+from regl_app.generator.noising import Noising
+from regl_app.generator.pool import Pool, load_pool, sample_pool
 from regl_app.generator.sampling import Progress, sample
-from regl_app.generator.source import generator_digest, resolve_generator
+from regl_app.generator.steering import Steering
 from regl_app.seeding import derive_seed
-from regl_app.supplement.store import Key, SupplementStore
+from regl_app.supplement.judges import Judges
+from regl_app.supplement.keys import CacheKeys
+from regl_app.supplement.pairs import rank_pairs
+from regl_app.supplement.selection import reward
+from regl_app.supplement.store import SupplementStore
 
 Report = Callable[[str, int, int], None]
 
@@ -33,7 +42,10 @@ _PRIOR_STREAM, _PRIOR_PER_CLASS = derive_seed(0, "prior"), 16
 
 @dataclass(frozen=True)
 class Adaptation:
-    """One client's generator: the adapter's folder, or None for the frozen one."""
+    """One client's generator: the adapter's folder, or None for the frozen one.
+
+    ``judges`` steer the sampler (discrepancy guidance); ``facts`` are how the tuning went.
+    """
 
     client: str
     path: Path | None
@@ -42,11 +54,23 @@ class Adaptation:
     cached: bool = False
     steps: int = 0
     loss: float | None = None
+    judges: Judges | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def frozen(cls, client: str) -> Adaptation:
+    def frozen(cls, client: str, judges: Judges | None = None) -> Adaptation:
         """Return the training-free generator as client ``client`` uses it."""
-        return cls(client, None, "frozen")
+        return cls(client, None, "frozen", judges=judges)
+
+    @classmethod
+    def held(
+        cls, client: str, held: CachedAdapter, *, seconds: float = 0.0, cached: bool = True
+    ) -> Adaptation:
+        """Return the generator with an adapter from the cache, or one just put there."""
+        steps = 0 if cached else held.steps
+        return cls(
+            client, held.path, held.digest, seconds, cached, steps, held.loss, facts=held.facts
+        )
 
 
 @dataclass(frozen=True)
@@ -99,16 +123,9 @@ class Synthesizer:
         self.device = torch.device(device)
         self.store = SupplementStore(cache_dir / "images")
         self.adapters = AdapterCache(cache_dir / "adapters")
+        self.keys = CacheKeys(config, self.concepts, shape, self.device)
         self._pools = cache_dir / "pools"
         self._progress = progress
-        self._digest: str | None = None
-
-    @property
-    def generator_digest(self) -> str:
-        """Return the digest of the generator's files."""
-        if self._digest is None:
-            self._digest = generator_digest(resolve_generator(self.config.generator.path))
-        return self._digest
 
     @property
     def foundation(self) -> Foundation:
@@ -120,24 +137,14 @@ class Synthesizer:
 
         Frozen where the configuration says so or ``real`` has fewer than ``lora.min-images``.
         """
-        if self.config.supplement.adapter != "lora" or len(real) < self.config.lora.min_images:
+        adapter = self.config.supplement.adapter
+        tuned_by_data = adapter == "lora" or (adapter == "dpo" and self.config.dpo.start == "lora")
+        if not tuned_by_data or len(real) < self.config.lora.min_images:
             return Adaptation.frozen(client_name)
         seed = derive_seed(self.seed, "adapter", client_name)
-        # Prior preservation also learns from the sampler's images.
-        preserving = self.config.lora.prior_weight > 0
-        key: dict[str, object] = {
-            **(self._sampler_key() if preserving else self._common_key()),
-            "image_size": self.config.generator.image_size,
-            "lora": self.config.lora.model_dump(),
-            "data": _digest_of(real),
-            "prompts": self._prompts(),
-            "seed": seed,
-        }
-        began = time.perf_counter()
-        held = self.adapters.get(key)
-        cached = held is not None
-        if held is None:
-            tuned = tune_lora(
+
+        def tune() -> TunedAdapter:
+            return tune_lora(
                 self.foundation,
                 real,
                 self.config.lora,
@@ -145,15 +152,69 @@ class Synthesizer:
                 prior=self._prior(real),
                 progress=self._reporter("adapter steps"),
             )
-            held = self.adapters.put(key, tuned)
-        return Adaptation(
-            client=client_name,
-            path=held.path,
-            digest=held.digest,
-            seconds=time.perf_counter() - began,
-            cached=cached,
-            steps=0 if cached else held.steps,
-            loss=held.loss,
+
+        return self._tuned(client_name, self.keys.lora(real, seed), tune)
+
+    def prefer(self, start: Adaptation, judges: Judges) -> Adaptation:
+        """Return ``start`` tuned towards images that the client lacks most (FedDPD's DPO).
+
+        The pool is what ``start`` itself makes; pairs are formed by the rank of the reward.
+        """
+        seed = derive_seed(self.seed, "preference", start.client)
+        key = self.keys.preference(self._pool_key(start), judges.digest, seed)
+
+        def tune() -> TunedAdapter:
+            pool, config = self.pool(start), self.config
+            rewards = reward(judges.opinions(pool.images), config.supplement.disagreement)
+            pairs = rank_pairs(rewards, pool.labels.numpy(), config.dpo.quantile)
+            with self.foundation.adapter(start.path):
+                tuned = tune_dpo(
+                    self.foundation,
+                    pool.latents,
+                    pool.labels,
+                    torch.from_numpy(np.stack([pairs.winners, pairs.losers])),
+                    config.dpo,
+                    config.lora,
+                    seed=seed,
+                    progress=self._reporter("preference steps"),
+                )
+            state = (
+                stack_adapters(load_adapter(start.path), tuned.state) if start.path else tuned.state
+            )
+            facts = {
+                "pairs": float(len(pairs.winners)),
+                "reward_margin": pairs.margin,
+                "implicit_margin": tuned.margins[-1],
+            }
+            return TunedAdapter(state, tuned.steps, tuned.loss, tuned.seconds, facts)
+
+        return self._tuned(start.client, key, tune)
+
+    def preferred(self, client_name: str, name: str) -> Adaptation | None:
+        """Return the adapter that ``prefer`` left under ``name``, if it is still there."""
+        held = self.adapters.find(name)
+        return None if held is None else Adaptation.held(client_name, held)
+
+    def pool(self, adaptation: Adaptation) -> Pool:
+        """Return ``pool.per-class`` samples of every class; the frozen ones serve all clients."""
+        return self._pool(self._pool_key(adaptation), adaptation, self.config.pool.per_class)
+
+    def candidates(self, wanted: Counts, adaptation: Adaptation, real: ImageSet) -> Generated:
+        """Return ``pool.per-class`` images of every class of which any is ``wanted``, ``(C,)``.
+
+        The frozen generator's come from the shared pool, an adapted one's from the client's own
+        sequences, as in ``generate``.
+        """
+        if adaptation.path is not None or adaptation.judges is not None:
+            quotas = np.where(wanted > 0, self.config.pool.per_class, 0)
+            return self.generate(quotas, adaptation, real)
+        began = time.perf_counter()
+        made = not self._pool_path(self._pool_key(adaptation)).exists()
+        images = self.pool(adaptation).images
+        chosen = images.subset(torch.nonzero(torch.from_numpy(wanted > 0)[images.labels]).flatten())
+        new = len(images) if made else 0
+        return Generated(
+            chosen, new, len(chosen) - min(new, len(chosen)), time.perf_counter() - began
         )
 
     def generate(self, quotas: Counts, adaptation: Adaptation, real: ImageSet) -> Generated:
@@ -173,7 +234,7 @@ class Synthesizer:
             for label in range(len(self.concepts))
         }
         stream = derive_seed(self.seed, "client", adaptation.client)
-        return self._sequences(quotas, adaptation, pictures, stream, self.config.generator)
+        return self._sequences(quotas, adaptation, pictures, stream)
 
     def probe(self) -> ImageSet:
         """Return the frozen generator's class-balanced probe set, identical for all parties."""
@@ -181,7 +242,7 @@ class Synthesizer:
         stream = derive_seed(self.config.probe.seed, "probe")
         frozen = Adaptation.frozen("probe")
         none = dict.fromkeys(range(len(self.concepts)), torch.empty(0))
-        return self._sequences(quotas, frozen, none, stream, self.config.generator).images
+        return self._sequences(quotas, frozen, none, stream).images
 
     def _sequences(
         self,
@@ -189,13 +250,13 @@ class Synthesizer:
         adaptation: Adaptation,
         pictures: dict[int, torch.Tensor],
         stream: int,
-        config: GeneratorConfig,
     ) -> Generated:
         began = time.perf_counter()
         held: dict[int, torch.Tensor] = {}
         missing: list[_Missing] = []
+        judges = adaptation.judges.digest if adaptation.judges else None
         keys = {
-            label: self._image_key(label, adaptation, pictures[label], stream)
+            label: self.keys.images(label, adaptation.digest, pictures[label], stream, judges)
             for label, quota in enumerate(quotas)
             if quota > 0
         }
@@ -208,7 +269,7 @@ class Synthesizer:
                 missing.append(_Missing(label, len(held[label]), int(quotas[label])))
         reused = sum(len(images) for images in held.values())
         if missing:
-            for label, images in self._make(missing, adaptation, pictures, stream, config).items():
+            for label, images in self._make(missing, adaptation, pictures, stream).items():
                 held[label] = torch.cat([held[label], images])
                 self.store.put(keys[label], held[label])
         labels = [torch.full((len(images),), label) for label, images in held.items()]
@@ -225,10 +286,9 @@ class Synthesizer:
         adaptation: Adaptation,
         pictures: dict[int, torch.Tensor],
         stream: int,
-        config: GeneratorConfig,
     ) -> dict[int, torch.Tensor]:
         """Sample what is missing: first what starts from noise, then what starts from pictures."""
-        foundation = self.foundation
+        foundation, config = self.foundation, self.config.generator
         wanted = [(part.label, index) for part in missing for index in range(part.first, part.last)]
         share = config.image_share
         from_picture = [
@@ -240,6 +300,7 @@ class Synthesizer:
         from_noise = [place for place in wanted if place not in chosen]
         made: dict[tuple[int, int], torch.Tensor] = {}
         report = self._reporter("images")
+        steering = self._steering(adaptation.judges)
         with foundation.adapter(adaptation.path):
             for places in (from_noise, from_picture):
                 if not places:
@@ -263,6 +324,7 @@ class Synthesizer:
                     config,
                     stream=stream,
                     starts=starts,
+                    steering=steering,
                     progress=None if report is None else _shifted(report, done, len(wanted)),
                 )
                 made |= dict(zip(places, fit(images, self.shape), strict=True))
@@ -273,62 +335,57 @@ class Synthesizer:
             for part in missing
         }
 
+    def _tuned(
+        self, client_name: str, key: Mapping[str, object], tune: Callable[[], TunedAdapter]
+    ) -> Adaptation:
+        """Return the adapter of ``key``, tuned only if the cache does not hold it."""
+        began = time.perf_counter()
+        held = self.adapters.get(key)
+        cached = held is not None
+        if held is None:
+            held = self.adapters.put(key, tune())
+        return Adaptation.held(
+            client_name, held, seconds=time.perf_counter() - began, cached=cached
+        )
+
+    def _steering(self, judges: Judges | None) -> Steering | None:
+        if judges is None:
+            return None
+        config = self.config.steering
+        noising = Noising.of(self.foundation, 0.0)
+        return Steering(noising, judges.gap(), self.shape, config.strength, config.limit)
+
     def _prior(self, real: ImageSet) -> Pool | None:
         config = self.config.lora
         if config.prior_weight == 0 or (real.counts(len(self.concepts)) > 0).all():
             return None
-        return self._frozen("prior", _PRIOR_STREAM, _PRIOR_PER_CLASS)
+        key = self.keys.pool("frozen", _PRIOR_STREAM, _PRIOR_PER_CLASS)
+        return self._pool(key, Adaptation.frozen("prior"), _PRIOR_PER_CLASS)
 
-    def _frozen(self, name: str, stream: int, per_class: int) -> Pool:
-        made_by = [sorted(self._sampler_key().items()), self._prompts(), stream, per_class]
-        key = hashlib.sha256(repr(made_by).encode()).hexdigest()[:32]
-        return frozen_pool(
-            self.foundation,
-            self.config.generator,
-            per_class=per_class,
-            stream=stream,
-            path=self._pools / f"{key}.safetensors",
-            progress=self._reporter(f"{name} images"),
-        )
+    def _pool_key(self, adaptation: Adaptation) -> dict[str, object]:
+        pool = self.config.pool
+        stream = derive_seed(pool.seed, "pool")
+        return self.keys.pool(adaptation.digest, stream, pool.per_class)
 
-    def _prompts(self) -> list[str]:
-        return list(class_prompts(self.config.generator, self.concepts))
+    def _pool_path(self, key: Mapping[str, object]) -> Path:
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:40]
+        return self._pools / f"{name}.safetensors"
 
-    def _common_key(self) -> dict[str, str | int | float | bool | None]:
-        # Arithmetic depends on threads and device, so results under one name never mix.
-        return {
-            "generator": self.generator_digest,
-            "precision": self.config.generator.precision,
-            "threads": self.config.threads,
-            "device": self.device.type,
-        }
-
-    def _sampler_key(self) -> dict[str, str | int | float | bool | None]:
-        config = self.config.generator
-        return self._common_key() | {
-            "steps": config.steps,
-            "guidance": config.guidance,
-            "guidance_stop": config.guidance_stop,
-            "image_size": config.image_size,
-        }
-
-    def _image_key(
-        self, label: int, adaptation: Adaptation, pictures: torch.Tensor, stream: int
-    ) -> Key:
-        config = self.config.generator
-        key = self._sampler_key() | {
-            "adapter": adaptation.digest,
-            "guide": "frozen" if adaptation.path is None else config.guide,
-            "label": label,
-            "prompt": self._prompts()[label],
-            "shape": "x".join(map(str, self.shape)),
-            "stream": stream,
-            "pictures": "",
-        }
-        if len(pictures) and config.image_share > 0:
-            digest = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()
-            key["pictures"] = f"{digest}/{config.image_strength}/{config.image_share}"
-        return key
+    def _pool(self, key: Mapping[str, object], adaptation: Adaptation, per_class: int) -> Pool:
+        path = self._pool_path(key)
+        held = load_pool(path, len(self.concepts), per_class)
+        if held is not None:
+            return held
+        with self.foundation.adapter(adaptation.path):
+            return sample_pool(
+                self.foundation,
+                self.config.generator,
+                self.shape,
+                per_class=per_class,
+                stream=int(str(key["stream"])),
+                path=path,
+                progress=self._reporter("pool images"),
+            )
 
     def _reporter(self, what: str) -> Progress | None:
         progress = self._progress
@@ -340,10 +397,3 @@ class Synthesizer:
 def _shifted(report: Progress, before: int, total: int) -> Progress:
     """Return a progress callback for a part that begins after ``before`` of ``total``."""
     return lambda done, _: report(before + done, total)
-
-
-def _digest_of(real: ImageSet) -> str:
-    digest = hashlib.sha256(str(real.shape).encode())
-    digest.update(real.labels.numpy().tobytes())
-    digest.update(real.images.contiguous().numpy().tobytes())
-    return digest.hexdigest()

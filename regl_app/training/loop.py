@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from regl_app.config import RunConfig, TrainConfig
+from regl_app.config import RunConfig
+from regl_app.config_sections import TrainConfig
 from regl_app.data.images import ImageSet, to_float
 from regl_app.methods.objective import Objective
 from regl_app.seeding import torch_generator

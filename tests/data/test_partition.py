@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regl_app.config import PartitionConfig
+from regl_app.config_sections import PartitionConfig
 from regl_app.data.partition import partition_indices
 from regl_app.errors import DataError
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regl_app.config import DataConfig
+from regl_app.config_sections import DataConfig
 from regl_app.data.concepts import concept
 from regl_app.data.resize import to_square
 from regl_app.data.source import load_source

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from regl_app.config import ModelConfig
+from regl_app.config_sections import ModelConfig
 from regl_app.data.images import ImageSet, to_float
 from regl_app.errors import DataError
 from regl_app.evaluation.features import features, tsne

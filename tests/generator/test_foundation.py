@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config import GeneratorConfig
+from regl_app.config_sections import GeneratorConfig
 from regl_app.errors import ConfigError, GeneratorError
 from regl_app.generator.foundation import Foundation, shared_foundation
 from regl_app.generator.precision import resolve_precision

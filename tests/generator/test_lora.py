@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config import GeneratorConfig, LoraConfig
+from regl_app.config_sections import GeneratorConfig, LoraConfig
 from regl_app.data.images import ImageSet
 from regl_app.errors import GeneratorError
 from regl_app.generator.adapter_cache import METADATA, AdapterCache
@@ -15,7 +15,7 @@ from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.lora import TunedAdapter, tune_lora
 from regl_app.generator.noising import Noising
-from regl_app.generator.pool import frozen_pool
+from regl_app.generator.pool import sample_pool
 from regl_app.generator.sampling import sample, sample_latents
 from regl_app.seeding import torch_generator
 
@@ -197,17 +197,12 @@ def test_v_target_is_the_paper_s() -> None:
     assert noising.target(x, eps, torch.tensor(0.36)).item() == pytest.approx(0.6 * 2 - 0.8 * 1)
 
 
-def test_prior_covers_only_lacking_classes(
-    foundation: Foundation, generator_config: GeneratorConfig, real: ImageSet
-) -> None:
-    prior = frozen_pool(foundation, generator_config, stream=7, per_class=2)
-    assert prior.lacking(real.counts(3)).labels.tolist() == [2, 2]
-
-
 def test_prior_preservation_keeps_the_lacking_class_closer_to_the_frozen_model(
     foundation: Foundation, generator_config: GeneratorConfig, real: ImageSet, tmp_path: Path
 ) -> None:
-    prior = frozen_pool(foundation, generator_config, stream=7, per_class=4)
+    prior = sample_pool(
+        foundation, generator_config, real.shape, stream=7, per_class=4, path=tmp_path / "pool"
+    )
     frozen = pictures(foundation, generator_config)[2].float()
     distances = []
     for weight in (0.0, 5.0):

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from regl_app.config import GeneratorConfig
+from regl_app.config_sections import GeneratorConfig
+from regl_app.data.images import to_uint8
+from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.pool import Pool, frozen_pool
+from regl_app.generator.pool import Pool, load_pool, sample_pool
 
 
 @pytest.fixture(scope="module")
@@ -16,23 +19,44 @@ def foundation(second_pipeline: Path) -> Foundation:
     return Foundation.load(config, ("the digit zero", "the digit one", "the digit two"))
 
 
-def make(foundation: Foundation, path: Path | None = None, stream: int = 7) -> Pool:
+def make(foundation: Foundation, path: Path, stream: int = 7) -> Pool:
     config = GeneratorConfig(steps=2)
-    return frozen_pool(foundation, config, per_class=2, stream=stream, path=path)
+    return sample_pool(foundation, config, (1, 16, 16), per_class=2, stream=stream, path=path)
 
 
-def test_a_pool_is_shared_and_made_anew_when_damaged(
-    foundation: Foundation, tmp_path: Path
-) -> None:
-    path = tmp_path / "pool.safetensors"
-    pool = make(foundation, path)
+def test_a_pool_holds_every_class_alike(foundation: Foundation, tmp_path: Path) -> None:
+    pool = make(foundation, tmp_path / "pool")
     assert pool.latents.shape == (6, 4, 12, 12)
+    assert pool.images.images.shape == (6, 1, 16, 16)
     assert pool.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(make(foundation, tmp_path / "again").latents, pool.latents)
+    assert not torch.equal(make(foundation, tmp_path / "other", stream=8).latents, pool.latents)
+
+
+def test_its_images_are_what_its_latents_show(foundation: Foundation, tmp_path: Path) -> None:
+    pool = make(foundation, tmp_path / "pool")
+    with torch.no_grad():
+        decoded = fit(to_uint8(foundation.decode(pool.latents)), (1, 16, 16))
+    assert torch.equal(decoded, pool.images.images)
+
+
+def test_a_stored_pool_is_read_whole_or_not_at_all(foundation: Foundation, tmp_path: Path) -> None:
+    path = tmp_path / "pool.safetensors"
+    assert load_pool(path, 3, 2) is None
+    pool = make(foundation, path)
+    held = load_pool(path, 3, 2)
+    assert held is not None
+    assert torch.equal(held.latents, pool.latents)
+    assert torch.equal(held.images.images, pool.images.images)
+    assert torch.equal(held.labels, pool.labels)
+    assert load_pool(path, 3, 3) is None
     content = path.read_bytes()
-    flipped = content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
-    for damaged in (content, content[:50], flipped, b""):
+    for damaged in (content[:50], content[:-3] + bytes([content[-3] ^ 1]) + content[-2:], b""):
         path.write_bytes(damaged)
-        assert torch.equal(make(foundation, path).latents, pool.latents)
-        assert path.read_bytes() == content
-    assert torch.equal(make(foundation).latents, pool.latents)
-    assert not torch.equal(make(foundation, stream=8).latents, pool.latents)
+        assert load_pool(path, 3, 2) is None
+
+
+def test_only_lacking_classes_are_kept(foundation: Foundation, tmp_path: Path) -> None:
+    part = make(foundation, tmp_path / "pool").lacking(np.array([3, 0, 1]))
+    assert part.labels.tolist() == [1, 1]
+    assert part.latents.shape[0] == 2

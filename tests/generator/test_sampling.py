@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config import GeneratorConfig
+from regl_app.config_sections import GeneratorConfig
 from regl_app.generator.conditioning import encode_latents
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import sample

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from client_app.state import ClientState
 from regl_app.errors import GeneratorError
 from regl_app.report.samples import load_all_samples
 from regl_app.rundir import RunFolder
@@ -99,6 +100,65 @@ def test_the_same_seed_gives_the_same_history(generate: Federate, tmp_path: Path
         return [record.model_dump(include=fields) for record in folder.read_history()]
 
     assert run("one", 1) == run("two", 3)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "facts"),
+    [
+        ("frozen", {"candidates", "discrepant", "reward", "reward_of_candidates"}),
+        ("dpo", {"adapter_loss", "adapter_pairs", "adapter_reward_margin", "candidates"}),
+        ("guidance", {"candidates", "discrepant"}),
+    ],
+)
+def test_models_are_compared_from_the_second_round_on(
+    generate: Federate, tmp_path: Path, adapter: str, facts: set[str]
+) -> None:
+    def run(name: str) -> RunFolder:
+        return generate(
+            method="regl-dpd",
+            rounds=4,
+            supplement__adapter=adapter,
+            supplement__selection="discrepancy",
+            pool__per_class=6,
+            dpo__steps=2,
+            dpo__rounds=1,
+            cache_dir=str(tmp_path / name),
+        )
+
+    folder = run("one")
+    history = folder.read_history()[1:]
+    assert all(record.quotas == record.synthetic_counts for record in history)
+    assert "reward" not in history[0].clients[0]
+    assert all(facts <= set(record.clients[0]) for record in history[1:])
+    for record in history[1:]:
+        assert record.clients[0]["reward"] >= record.clients[0]["reward_of_candidates"]
+        assert {"select", "adapt", "generate"} <= set(record.seconds.clients)
+    if adapter == "dpo":  # tuned in round 2, as dpo.rounds=1 says, and kept afterwards
+        steps = [record.clients[0]["adapter_steps"] for record in history]
+        assert steps == [0, 2, 0, 0]
+        assert [record.clients[0]["adapted"] for record in history] == [False, True, True, True]
+    assert not (tmp_path / "one" / "state").exists() or not list(
+        (tmp_path / "one" / "state").iterdir()
+    )
+    again = run("two").read_history()[1:]
+    assert [r.metrics for r in again] == [r.metrics for r in history]
+
+
+def test_a_client_that_lost_its_state_says_so_and_goes_on(
+    generate: Federate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(ClientState, "save", lambda self, memory: None)
+    folder = generate(
+        method="regl-dpd",
+        rounds=2,
+        supplement__adapter="frozen",
+        supplement__selection="discrepancy",
+    )
+    last = folder.read_history()[-1]
+    assert not last.failures
+    assert last.quotas == last.synthetic_counts
+    assert "no local model of an earlier round is kept here, so round 2" in caplog.text
 
 
 def test_classes_that_the_generator_does_not_know_are_refused_before_any_work(

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config import RunConfig
+from regl_app.config import RunConfig, Scalar
+from regl_app.config_sections import ModelConfig
 from regl_app.data.images import ImageSet
+from regl_app.generator.adapters import load_adapter
+from regl_app.models.build import build_model
+from regl_app.supplement.judges import Judges
 from regl_app.supplement.synthesizer import Adaptation, Synthesizer
 
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")
@@ -217,3 +221,107 @@ def test_an_adapter_is_found_again_only_by_what_it_was_tuned_from(
     first = config.updated({"lora.prior-weight": float(preserving)})
     assert not make(first, tmp_path).adapt("a", real).cached
     assert make(first.updated(change), tmp_path).adapt("a", real).cached == same  # type: ignore[arg-type]
+
+
+def judges(seeds: tuple[int, int] = (0, 1)) -> Judges:
+    models = [build_model(ModelConfig(width=4), len(CONCEPTS), 1, 16, seed) for seed in seeds]
+    return Judges(models[0], models[1], torch.device("cpu"))
+
+
+def with_keys(config: RunConfig, **changes: Scalar) -> RunConfig:
+    flat = {"supplement.cap": 4, "pool.per-class": 6, "dpo.steps": 2, "dpo.batch-size": 2}
+    return config.updated(flat | {key.replace("__", "."): v for key, v in changes.items()})
+
+
+def test_all_clients_select_from_the_frozen_generators_one_pool(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    frozen = with_keys(config, supplement__adapter="frozen")
+    found = [
+        make(frozen, tmp_path, seed=seed).candidates(quotas(0, 1, 4), Adaptation.frozen(name), real)
+        for seed, name in ((0, "a"), (1, "b"))
+    ]
+    assert found[0].images.labels.tolist() == [1] * 6 + [2] * 6
+    assert torch.equal(found[0].images.images, found[1].images.images)
+    assert (found[0].generated, found[1].generated, found[1].reused) == (18, 0, 12)
+    one, other = (
+        make(frozen.updated({"pool.seed": seed}), tmp_path).pool(Adaptation.frozen("a"))
+        for seed in (0, 1)
+    )
+    assert not torch.equal(one.latents, other.latents)
+
+
+def test_an_adapted_client_selects_from_its_own_sequences(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    synthesizer = make(with_keys(config), tmp_path)
+    adaptation = synthesizer.adapt("a", real)
+    found = synthesizer.candidates(quotas(0, 0, 2), adaptation, real)
+    assert found.images.labels.tolist() == [2] * 6
+    planned = synthesizer.generate(quotas(0, 0, 2), adaptation, real)
+    assert torch.equal(found.images.images[:2], planned.images.images)
+
+
+@pytest.mark.parametrize("start", ["frozen", "lora"])
+def test_a_preferred_adapter_is_tuned_once_and_found_by_name(
+    config: RunConfig, real: ImageSet, tmp_path: Path, start: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    tuned = with_keys(config, supplement__adapter="dpo", dpo__start=start)
+    synthesizer = make(tuned, tmp_path)
+    base = synthesizer.adapt("a", real)
+    assert (base.path is None) == (start == "frozen")
+    preferred = synthesizer.prefer(base, judges())
+    assert preferred.steps == 2
+    assert preferred.facts["pairs"] == 3 * max(1, int(0.25 * 6))
+    assert preferred.facts["reward_margin"] > 0
+    assert preferred.path is not None
+    assert preferred.digest != base.digest
+    assert synthesizer.prefer(base, judges((1, 0))).digest != preferred.digest
+
+    monkeypatch.setattr(Synthesizer, "foundation", property(lambda self: pytest.fail("loaded")))
+    warm = make(tuned, tmp_path)
+    again = warm.prefer(warm.adapt("a", real), judges())
+    assert again.cached
+    assert again.facts == preferred.facts
+    found = warm.preferred("a", preferred.path.name)
+    assert found is not None
+    assert found.digest == preferred.digest
+    assert warm.preferred("a", "") is None
+    assert warm.preferred("a", "../" + preferred.path.name) is None
+    assert warm.preferred("a", "0" * 40) is None
+
+
+def test_preferences_on_top_of_lora_keep_the_lora(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    synthesizer = make(with_keys(config, supplement__adapter="dpo", dpo__start="lora"), tmp_path)
+    base = synthesizer.adapt("a", real)
+    preferred = synthesizer.prefer(base, judges())
+    assert base.path is not None
+    assert preferred.path is not None
+    below, both = load_adapter(base.path), load_adapter(preferred.path)
+    assert both.keys() == below.keys()
+    for name, value in below.items():
+        axis = 0 if ".lora_A." in name else 1
+        assert torch.equal(both[name].narrow(axis, 0, value.shape[axis]), value)
+
+
+def test_judges_steer_the_sampler_as_far_as_they_are_told(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    def made(strength: float, models: Judges | None) -> torch.Tensor:
+        keys = with_keys(
+            config,
+            supplement__adapter="guidance",
+            steering__strength=strength,
+            steering__limit=10.0,
+        )
+        guided = Adaptation.frozen("a", models)
+        return make(keys, tmp_path).generate(quotas(0, 2, 2), guided, real).images.images
+
+    plain, steered = made(50.0, None), made(50.0, judges())
+    assert torch.equal(made(0.0, judges()), plain)
+    assert not torch.equal(steered, plain)
+    assert torch.equal(made(50.0, judges()), steered)
+    assert not torch.equal(made(50.0, judges((1, 0))), steered)

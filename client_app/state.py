@@ -1,0 +1,77 @@
+"""What a client keeps between rounds: its last local model and the adapter it prefers.
+
+On disk, not in Flower's ``context.state``: that lives in a SuperNode's memory only, and loses
+large models silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from client_app.node import Node
+from regl_app.protocol import Weights
+from regl_app.tensor_files import load_tensors, save_tensors
+from regl_app.workdir import cache_dir
+
+_ROUND, _PREFERRED, _MODEL = "round", "preferred", "model."
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The local model L_t of round ``round`` and the preferred adapter's name, '' if none."""
+
+    round: int = 0
+    weights: Weights = field(default_factory=dict)
+    preferred: str = ""
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """One client's file of one run, below the cache; its last round removes it."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, node: Node, run_dir: str) -> ClientState:
+        """Return the state of ``node`` in the run of folder ``run_dir``."""
+        identity = [run_dir, node.envelope.code_hash, node.envelope.config_digest]
+        run = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+        name = f"client-{node.partition_id:02d}.safetensors"
+        return cls(cache_dir(node.config) / "state" / run / name)
+
+    def before(self, round_number: int, template: Weights) -> Memory:
+        """Return what an earlier round than ``round_number`` left; empty if that is nothing.
+
+        A damaged file counts as absent, as do a later round's (a run that was begun anew) and
+        another model's than ``template``.
+        """
+        try:
+            held = load_tensors(self.path) or {}
+        except OSError:
+            return Memory()
+        number = int(held[_ROUND]) if _ROUND in held else round_number
+        weights = {k.removeprefix(_MODEL): v for k, v in held.items() if k.startswith(_MODEL)}
+        shapes = {name: value.shape for name, value in weights.items()}
+        if number >= round_number or shapes != {k: v.shape for k, v in template.items()}:
+            return Memory()
+        return Memory(number, weights, bytes(held[_PREFERRED].tolist()).decode())
+
+    def save(self, memory: Memory) -> None:
+        """Replace what is kept."""
+        preferred = torch.tensor(list(memory.preferred.encode()), dtype=torch.uint8)
+        tensors = {_ROUND: torch.tensor(memory.round), _PREFERRED: preferred}
+        tensors |= {_MODEL + name: value for name, value in memory.weights.items()}
+        save_tensors(self.path, tensors)
+
+    def forget(self) -> None:
+        """Remove the file, and the run's folder after its last client."""
+        self.path.unlink(missing_ok=True)
+        try:
+            self.path.parent.rmdir()
+        except OSError:  # absent, or other clients' files are in it
+            return

@@ -1,0 +1,51 @@
+"""The two models whose disagreement says what a client lacks (FedDPD)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from regl_app.data.images import ImageSet
+from regl_app.evaluation.predict import predict_log_probs
+from regl_app.generator.steering import Gap, log_gap
+from regl_app.models.classifier import Classifier
+from regl_app.supplement.selection import Opinions
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The global model and a client's last local one; both are frozen and only evaluated."""
+
+    global_model: Classifier
+    local_model: Classifier
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        for model in (self.global_model, self.local_model):
+            model.to(self.device).eval().requires_grad_(False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return what identifies both models' weights."""
+        digest = hashlib.sha256()
+        for model in (self.global_model, self.local_model):
+            for name, value in model.state_dict().items():
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+                digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def opinions(self, images: ImageSet) -> Opinions:
+        """Return both models' log-probabilities of ``images``."""
+        found = [
+            predict_log_probs(model, images.images, self.device).numpy().astype(np.float64)
+            for model in (self.global_model, self.local_model)
+        ]
+        return Opinions(found[0], found[1], images.labels.numpy())
+
+    def gap(self) -> Gap:
+        """Return ``log p_G(y|x) - log p_L(y|x)``, differentiable in x."""
+        return log_gap(self.global_model, self.local_model)
