@@ -12,7 +12,7 @@ import platform
 from pathlib import Path
 
 from regl_app.cli.engines import EngineName, make_engine
-from regl_app.cli.settings import parse_settings
+from regl_app.cli.settings import parse_settings, parse_variants
 from regl_app.compare import Comparison, compare
 from regl_app.config import Scalar
 from regl_app.environment import describe_environment
@@ -53,7 +53,7 @@ def main() -> int:
     name = arguments.name or f"{arguments.source}-beta{arguments.beta:g}{varied}"
     comparison = compare(
         base,
-        arguments.methods.split(","),
+        parse_variants(arguments.methods.split(",")),
         range(arguments.seeds),
         clients=arguments.clients,
         out_dir=Path(arguments.runs) / name,

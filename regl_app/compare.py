@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from regl_app.config import RunConfig, Scalar
@@ -27,6 +27,9 @@ _OF_ADAPTER = ("lora.", "generator.guide")
 
 _logger = logging.getLogger("regl")
 
+Variants = Mapping[str, Mapping[str, Scalar]]
+"""What is compared: settings, 'method' among them, by the name of their row."""
+
 Engine = Callable[[RunConfig, int], Path]
 """Runs a configuration with so many clients; returns the finished run's folder."""
 
@@ -35,8 +38,11 @@ Engine = Callable[[RunConfig, int], Path]
 class Outcome:
     """What one finished run showed. Accuracies and F1 in [0, 1], of the last round.
 
-    ``personalized`` is the global model's and ``own_models`` the clients' own models' mean over
-    clients' own test images; ``rounds_to_target`` is None where 90 % was never reached.
+    ``method`` is the comparison's name for it. ``personalized`` is the global model's and
+    ``own_models`` the clients' own models' mean over clients' own test images;
+    ``rounds_to_target`` is None where 90 % was never reached. ``tail_accuracy`` is on the long
+    tail's own test set. ``js_before``, ``js_after`` and ``precision`` tell how the largest
+    supplement fits the global label distribution, as mean over clients.
     """
 
     method: str
@@ -51,6 +57,10 @@ class Outcome:
     own_models: float | None
     rounds_to_target: int | None
     seconds: float
+    tail_accuracy: float | None = None
+    js_before: float | None = None
+    js_after: float | None = None
+    precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,33 +80,34 @@ class Comparison:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: one row per method, accuracies in percent."""
-        target = f"rounds to {TARGET_ACCURACY:.0%}"
-        at_clients = ["global model at clients %", "own models at clients %"]
-        header = ["method", "global accuracy %", *at_clients, target, "runs", "s/run"]
-        return header, [self._row(method) for method in self.methods]
-
-    def _row(self, method: str) -> list[str]:
-        runs = self.of(method)
-        if not runs:
-            return [method, *["-"] * 4, f"0/{len(self.seeds)}", "-"]
-        personalized = [run.personalized for run in runs if run.personalized is not None]
-        own = [run.own_models for run in runs if run.own_models is not None]
-        reached = [run.rounds_to_target for run in runs if run.rounds_to_target is not None]
-        rounds = _mean(reached) if reached else f"> {max(r.rounds for r in runs)}"
-        if reached and len(reached) < len(runs):
-            rounds += f" (reached by {len(reached)}/{len(runs)})"
-        return [
-            method,
-            _mean([run.accuracy for run in runs], 100),
-            _mean(personalized, 100) if personalized else "-",
-            _mean(own, 100) if own else "-",
-            rounds,
-            f"{len(runs)}/{len(self.seeds)}",
-            f"{mean_interval([run.seconds for run in runs]).mean:.0f}",
+        columns: dict[str, Callable[[list[Outcome]], str]] = {
+            "global accuracy %": lambda runs: _percent(runs, "accuracy"),
+            "long-tail accuracy %": lambda runs: _percent(runs, "tail_accuracy"),
+            "global model at clients %": lambda runs: _percent(runs, "personalized"),
+            "own models at clients %": lambda runs: _percent(runs, "own_models"),
+            f"rounds to {TARGET_ACCURACY:.0%}": _rounds,
+            "JS distance": _distances,
+            "precision %": lambda runs: _percent(runs, "precision"),
+            "runs": lambda runs: f"{len(runs)}/{len(self.seeds)}",
+            "s/run": lambda runs: f"{mean_interval([run.seconds for run in runs]).mean:.0f}",
+        }
+        cells = {
+            name: [cell(runs) if (runs := self.of(method)) else "-" for method in self.methods]
+            for name, cell in columns.items()
+        }
+        cells["runs"] = [f"{len(self.of(method))}/{len(self.seeds)}" for method in self.methods]
+        # What no run measured is no column.
+        shown = [name for name, column in cells.items() if set(column) != {"-"} or name == "s/run"]
+        rows = [
+            [method, *(cells[name][index] for name in shown)]
+            for index, method in enumerate(self.methods)
         ]
+        return ["method", *shown], rows
 
     def differences(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: final accuracy of the row's method minus the column's, points.
+
+        Under a long tail it is the accuracy on the test set of the same tail.
 
         Paired by seed: runs of one seed share the split and the initial model, so the interval of
         the differences is the one to judge by, not whether two methods' intervals overlap.
@@ -108,17 +119,19 @@ class Comparison:
         return ["difference in points", *(f"- {name}" for name in self.methods[:-1])], rows
 
     def _difference(self, method: str, other: str) -> str:
-        base = {run.seed: run.accuracy for run in self.of(other)}
-        pairs = [run.accuracy - base[run.seed] for run in self.of(method) if run.seed in base]
+        base = {run.seed: _judged(run) for run in self.of(other)}
+        pairs = [_judged(run) - base[run.seed] for run in self.of(method) if run.seed in base]
         return _mean(pairs, 100) if pairs else "-"
 
     def to_markdown(self) -> str:
         """Return both tables, with what the figures mean."""
         parts = [markdown_table(*self.table())]
+        tailed = any(run.tail_accuracy is not None for run in self.outcomes)
+        judged = "long-tail" if tailed else "global"
         if len(self.seeds) > 1:
             parts.append(
                 f"Mean ± half width of the 95 % t-interval, {len(self.seeds)} seeds. Differences "
-                "of final global accuracy, row minus column, are paired by seed:"
+                f"of final {judged} accuracy, row minus column, are paired by seed:"
             )
         if len(self.methods) > 1:
             parts.append(markdown_table(*self.differences()))
@@ -136,6 +149,35 @@ def _mean(values: Sequence[float], scale: float = 1.0) -> str:
     return mean if interval.half is None else f"{mean} ± {interval.half * scale:.1f}"
 
 
+def _judged(run: Outcome) -> float:
+    return run.accuracy if run.tail_accuracy is None else run.tail_accuracy
+
+
+def _percent(runs: Sequence[Outcome], name: str) -> str:
+    known = [value for run in runs if (value := getattr(run, name)) is not None]
+    return _mean(known, 100) if known else "-"
+
+
+def _rounds(runs: Sequence[Outcome]) -> str:
+    reached = [run.rounds_to_target for run in runs if run.rounds_to_target is not None]
+    text = _mean(reached) if reached else f"> {max(run.rounds for run in runs)}"
+    if reached and len(reached) < len(runs):
+        text += f" (reached by {len(reached)}/{len(runs)})"
+    return text
+
+
+def _distances(runs: Sequence[Outcome]) -> str:
+    known = [
+        (run.js_before, run.js_after)
+        for run in runs
+        if run.js_before is not None and run.js_after is not None
+    ]
+    if not known:
+        return "-"
+    before, after = (mean_interval(values).mean for values in zip(*known, strict=True))
+    return f"{before:.2f} → {after:.2f}"
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a GitHub table."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
@@ -143,24 +185,25 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def configurations(
-    base: Mapping[str, Scalar], methods: Sequence[str], seeds: Sequence[int], *, vary_data: bool
+    base: Mapping[str, Scalar], variants: Variants, seeds: Sequence[int], *, vary_data: bool
 ) -> Iterator[RunConfig]:
-    """Yield one configuration per seed and method; seeds outermost, so early tables are fair.
+    """Yield one configuration per seed and variant; seeds outermost, so early tables are fair.
 
     ``vary_data`` lets ``data.seed`` follow the seed: the interval then covers the split as well.
 
     Raises:
         ConfigError: nothing to run, something twice, or a configuration is invalid.
     """
-    for name, values in (("method", methods), ("seed", seeds)):
-        if not values or len(set(values)) < len(values):
-            raise ConfigError(f"comparison needs each {name} once, got {list(values)}")
+    if not variants:
+        raise ConfigError("comparison needs at least one method, got none")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"comparison needs each seed once, got {list(seeds)}")
     for seed in seeds:
-        for method in methods:
-            own: dict[str, Scalar] = {"method": method, "seed": seed, "name": f"{method}-s{seed}"}
+        for name, settings in variants.items():
+            own: dict[str, Scalar] = {"seed": seed, "name": f"{name}-s{seed}"}
             if vary_data:
                 own["data.seed"] = seed
-            yield RunConfig.from_flat({**base, **own})
+            yield RunConfig.from_flat({**base, **settings, **own})
 
 
 def digest(config: RunConfig, clients: int, generator: str) -> str:
@@ -219,6 +262,10 @@ def read_outcome(folder: Path) -> Outcome:
         own_models=summary.own_models,
         rounds_to_target=summary.rounds_to_target,
         seconds=result.seconds,
+        tail_accuracy=summary.tail_accuracy,
+        js_before=summary.js_before,
+        js_after=summary.js_after,
+        precision=summary.precision,
     )
 
 
@@ -237,7 +284,7 @@ def finished_runs(out_dir: Path) -> dict[str, Outcome]:
 
 def compare(
     base: Mapping[str, Scalar],
-    methods: Sequence[str],
+    variants: Variants,
     seeds: Sequence[int],
     *,
     clients: int,
@@ -245,7 +292,7 @@ def compare(
     engine: Engine,
     vary_data: bool = False,
 ) -> Comparison:
-    """Run what is missing of methods x seeds in ``out_dir`` and return all of it.
+    """Run what is missing of variants x seeds in ``out_dir`` and return all of it.
 
     A run that fails is reported and does not stop the others; comparison.json is written after
     every run, so that an interrupted comparison goes on where it was.
@@ -253,7 +300,8 @@ def compare(
     Raises:
         ConfigError: any of the configurations is invalid; nothing has run then.
     """
-    planned = list(configurations(base, methods, seeds, vary_data=vary_data))
+    planned = list(configurations(base, variants, seeds, vary_data=vary_data))
+    names = [name for _ in seeds for name in variants]
     # Absolute as in a run folder's config.json: the digests must agree.
     configs = [with_absolute_paths(c.updated({"out-dir": str(out_dir)})) for c in planned]
     known = finished_runs(out_dir)
@@ -264,7 +312,7 @@ def compare(
     failures: list[str] = []
     started, ran = time.monotonic(), 0
     missing = sum(each not in known for each in digests)
-    for config, each in zip(configs, digests, strict=True):
+    for name, config, each in zip(names, configs, digests, strict=True):
         outcome = known.get(each)
         if outcome is None:
             try:
@@ -278,11 +326,11 @@ def compare(
         else:
             remaining = "already there"
         if outcome is not None:
-            outcomes.append(outcome)
+            outcomes.append(replace(outcome, method=name))
             accuracy = f"{outcome.accuracy:.1%}"
             _logger.info("%s: global accuracy %s (%s)", config.name, accuracy, remaining)
         comparison = Comparison(
-            tuple(methods), tuple(seeds), clients, tuple(outcomes), tuple(failures)
+            tuple(variants), tuple(seeds), clients, tuple(outcomes), tuple(failures)
         )
         write_json(out_dir / "comparison.json", comparison.to_json())
         write_text(out_dir / "comparison.md", comparison.to_markdown())

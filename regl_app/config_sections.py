@@ -72,9 +72,11 @@ class LongTailConfig(Section):
     """An imbalanced *global* label distribution, before it is split over clients."""
 
     factor: float = Field(
-        1.0, ge=1, description="largest over smallest class, decaying exponentially; 1 = balanced"
+        1.0,
+        ge=1,
+        description="largest over smallest class, decaying exponentially; 1 = as the source is. "
+        "The test set stays; its part of the same long tail is evaluated beside it",
     )
-    test: bool = Field(False, description="give the test set the same long tail")
 
 
 class ModelConfig(Section):

@@ -36,6 +36,7 @@ def _items(value: Any) -> Any:
 Share = Annotated[float, BeforeValidator(_plain), Field(ge=0, le=1)]
 Loss = Annotated[float | None, BeforeValidator(_finite_or_none)]
 Seconds = Annotated[float, BeforeValidator(_plain), Field(ge=0)]
+Shares = Annotated[list[Share | None], BeforeValidator(_items)]
 CountMatrix = Annotated[
     list[list[Annotated[int, Field(ge=0)]] | None] | None, BeforeValidator(_rows)
 ]
@@ -54,7 +55,7 @@ class GlobalMetrics(Record):
     accuracy: Share
     macro_f1: Share
     loss: Loss = None
-    per_class: Annotated[list[Share | None], BeforeValidator(_items)] = []
+    per_class: Shares = []
 
 
 class Personalized(Record):
@@ -82,11 +83,31 @@ class Traffic(Record):
     up: int = Field(0, ge=0)
 
 
+class LabelFits(Record):
+    """Distances of the clients' label distributions to the global one, lists over K.
+
+    ``js`` Jensen-Shannon distance, ``tv`` total variation, of real images (``before``) and with
+    synthetic ones (``after``); ``precision``: share of those in classes that the client lacks.
+    """
+
+    js_before: Shares
+    js_after: Shares
+    tv_before: Shares
+    tv_after: Shares
+    precision: Shares
+
+
 class RoundRecord(Record):
-    """One round. Round 0, if present, is the untrained model."""
+    """One round. Round 0, if present, is the untrained model.
+
+    ``tail`` is the global model on the part of the test set that is distributed as all training
+    images are, where these have a long tail.
+    """
 
     round: int = Field(ge=0)
     metrics: GlobalMetrics
+    tail: GlobalMetrics | None = None
+    labels: LabelFits | None = None
     personalized: Personalized | None = None
     discrepancy: Matrix = None
     quotas: CountMatrix = None

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from regl_app.data.images import Counts
+from regl_app.evaluation.label_fit import LabelFit, label_fits
 from regl_app.evaluation.metrics import Metrics
 from regl_app.protocol import EvaluateReply, TrainReply
-from regl_app.records import GlobalMetrics, Personalized, PhaseSeconds, RoundRecord, Traffic
+from regl_app.records import (
+    GlobalMetrics,
+    LabelFits,
+    Personalized,
+    PhaseSeconds,
+    RoundRecord,
+    Traffic,
+)
 from server_app.inbox import Inbox
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -17,6 +30,7 @@ class Round:
 
     number: int
     metrics: Metrics
+    tail: Metrics | None = None
     trained: Inbox[TrainReply] | None = None
     evaluated: Inbox[EvaluateReply] | None = None
     server_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -28,25 +42,24 @@ def round_record(result: Round, num_clients: int) -> RoundRecord:
     replies = result.trained.replies if result.trained else {}
     inboxes = [inbox for inbox in (result.trained, result.evaluated) if inbox is not None]
 
-    def rows(of: Callable[[TrainReply], object]) -> list[object] | None:
+    def rows(of: Callable[[TrainReply], _Row | None]) -> list[_Row | None] | None:
         found = [of(replies[k]) if k in replies else None for k in range(num_clients)]
         return found if any(row is not None for row in found) else None
 
+    real = rows(lambda reply: reply.real_counts)
+    synthetic = rows(lambda reply: reply.synthetic_counts)
     phases = sorted({phase for reply in replies.values() for phase in reply.seconds})
     return RoundRecord.model_validate(
         {
             "round": result.number,
-            "metrics": GlobalMetrics(
-                accuracy=result.metrics.accuracy,
-                macro_f1=result.metrics.macro_f1,
-                loss=result.metrics.loss,
-                per_class=result.metrics.per_class,
-            ),
+            "metrics": _global(result.metrics),
+            "tail": _global(result.tail) if result.tail else None,
+            "labels": _label_fits(real, synthetic) if real and synthetic else None,
             "personalized": _personalized(result.evaluated),
             "discrepancy": rows(lambda reply: reply.discrepancy),
             "quotas": rows(lambda reply: reply.held),
-            "real_counts": rows(lambda reply: reply.real_counts),
-            "synthetic_counts": rows(lambda reply: reply.synthetic_counts),
+            "real_counts": real,
+            "synthetic_counts": synthetic,
             "seconds": PhaseSeconds(
                 clients={
                     phase: [
@@ -64,6 +77,25 @@ def round_record(result: Round, num_clients: int) -> RoundRecord:
             ),
             "clients": {key: dict(reply.facts) for key, reply in replies.items()},
             "failures": [failure for inbox in inboxes for failure in inbox.failures],
+        }
+    )
+
+
+def _global(metrics: Metrics) -> GlobalMetrics:
+    return GlobalMetrics(
+        accuracy=metrics.accuracy,
+        macro_f1=metrics.macro_f1,
+        loss=metrics.loss,
+        per_class=metrics.per_class,
+    )
+
+
+def _label_fits(real: list[Counts | None], synthetic: list[Counts | None]) -> LabelFits:
+    fits = label_fits(real, synthetic)
+    return LabelFits.model_validate(
+        {
+            field.name: [None if fit is None else getattr(fit, field.name) for fit in fits]
+            for field in dataclasses.fields(LabelFit)
         }
     )
 

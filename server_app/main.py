@@ -15,9 +15,10 @@ from regl_app.config import RunConfig
 from regl_app.data.federation import Federation
 from regl_app.data.source import load_source
 from regl_app.devices import resolve_device
-from regl_app.evaluation.metrics import evaluate
+from regl_app.evaluation.metrics import Metrics, evaluate
 from regl_app.generator.source import check_concepts
 from regl_app.models.build import build_model
+from regl_app.models.classifier import Classifier
 from regl_app.progress import RUN_FOLDER_LINE, format_seconds, setup_logging
 from regl_app.protocol import Envelope, config_digest, weights_from_record, weights_to_record
 from regl_app.records import FederationFacts, RoundRecord, RunResult
@@ -74,7 +75,8 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
     if config.uses_generator:
         check_concepts(config.generator.path, whole.concepts)
     clients = introduce(grid, config.server, envelope, num_classes)
-    source = Federation.load(local, clients.num_partitions).source
+    federation = Federation.load(local, clients.num_partitions)
+    source = federation.source
     facts = FederationFacts(
         class_names=list(source.class_names),
         concepts=list(source.concepts),
@@ -98,8 +100,8 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
         run_dir=str(folder.path.resolve()),
     )
     with Tracker(folder.path, enabled=config.tensorboard) as tracker:
-        untrained = evaluate(model, source.test, num_classes, device)
-        record = round_record(Round(0, untrained), clients.num_partitions)
+        metrics, tail = _evaluate(model, federation, device)
+        record = round_record(Round(0, metrics, tail), clients.num_partitions)
         folder.append_round(record)
         tracker.add(record)
         for number in range(1, config.rounds + 1):
@@ -114,7 +116,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
             watch.lap("aggregate")
 
             # The new global model, on the server's test set and on the clients' own.
-            metrics = evaluate(model, source.test, num_classes, device)
+            metrics, tail = _evaluate(model, federation, device)
             watch.lap("evaluate")
             evaluated = None
             if _personalized_due(number, config):
@@ -125,7 +127,8 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
                 watch.lap("wait_personalized")
 
             folder.checkpoint(number, model.state_dict())
-            result = Round(number, metrics, strategy.trained, evaluated, watch.laps, watch.total())
+            laps, total = watch.laps, watch.total()
+            result = Round(number, metrics, tail, strategy.trained, evaluated, laps, total)
             record = round_record(result, clients.num_partitions)
             folder.append_round(record)
             tracker.add(record)
@@ -133,6 +136,15 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
     folder.save_model(model.state_dict())
     keep_features(folder, model, source.test, strategy.trained.replies, device)
     return record
+
+
+def _evaluate(
+    model: Classifier, federation: Federation, device: torch.device
+) -> tuple[Metrics, Metrics | None]:
+    """Return the metrics on the test set and, under a long tail, on its part of the same tail."""
+    classes, tail = federation.num_classes, federation.tail_test
+    whole = evaluate(model, federation.source.test, classes, device)
+    return whole, None if tail is None else evaluate(model, tail, classes, device)
 
 
 class Stopwatch:
@@ -190,4 +202,5 @@ def round_line(record: RoundRecord, config: RunConfig) -> str:
 
 def _scores(record: RoundRecord) -> str:
     own = f", on clients' own tests {record.personalized.mean:.1%}" if record.personalized else ""
-    return f"global accuracy {record.metrics.accuracy:.1%}{own}"
+    tail = f" (long tail {record.tail.accuracy:.1%})" if record.tail else ""
+    return f"global accuracy {record.metrics.accuracy:.1%}{tail}{own}"

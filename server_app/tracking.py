@@ -66,6 +66,13 @@ def _scalars(record: RoundRecord) -> dict[str, float]:
     }
     if record.metrics.loss is not None:
         scalars["global/loss"] = record.metrics.loss
+    if record.tail is not None:
+        scalars["global/tail_accuracy"] = record.tail.accuracy
+    if record.labels is not None:
+        for name, values in record.labels:
+            known = [value for value in values if value is not None]
+            if known:
+                scalars[f"labels/{name}"] = sum(known) / len(known)
     if record.personalized is not None:
         scalars["personalized/accuracy"] = record.personalized.mean
         for client, accuracy in sorted(record.personalized.per_client.items()):

@@ -11,6 +11,7 @@ import pytest
 from regl_app.compare import (
     Comparison,
     Outcome,
+    Variants,
     compare,
     configurations,
     digest,
@@ -28,6 +29,7 @@ from regl_app.records import (
 )
 from regl_app.rundir import RunFolder
 
+REGL: Variants = {"regl": {"method": "regl"}}
 CURVES: Mapping[str, list[float]] = {"fedavg": [0.2, 0.5, 0.7], "regl": [0.5, 0.9, 0.95]}
 
 
@@ -65,7 +67,7 @@ class FakeEngine:
 def run(tmp_path: Path, engine: FakeEngine, seeds: list[int], **base: float) -> Comparison:
     return compare(
         {"rounds": 3, **base},
-        ["fedavg", "regl"],
+        {"fedavg": {"method": "fedavg"}, "regl": {"method": "regl"}},
         seeds,
         clients=4,
         out_dir=tmp_path,
@@ -96,6 +98,41 @@ def test_a_target_reached_by_some_runs_only_says_by_how_many() -> None:
 
     comparison = Comparison(("regl",), (0, 1), 4, (outcome(0, 3), outcome(1, None)), ())
     assert "3.0 (reached by 1/2)" in comparison.table()[1][0]
+
+
+def test_what_some_runs_measured_is_a_column_and_the_long_tail_is_judged_by_itself() -> None:
+    def outcome(method: str, seed: int, tail: float, js_after: float | None) -> Outcome:
+        js = (None, None) if js_after is None else (0.8, js_after)
+        return Outcome(
+            method, seed, "", "", 10, 0.9, 0.9, 0.9, None, None, 3, 1.0, tail, *js, precision=None
+        )
+
+    runs = [outcome("fedavg", seed, 0.5, None) for seed in (0, 1)]
+    runs += [outcome("regl", seed, 0.75, 0.25) for seed in (0, 1)]
+    comparison = Comparison(("fedavg", "regl"), (0, 1), 4, tuple(runs), ())
+    header, rows = comparison.table()
+    assert "precision %" not in header
+    assert "own models at clients %" not in header
+    assert [row[header.index("JS distance")] for row in rows] == ["-", "0.80 → 0.25"]
+    assert rows[1][header.index("long-tail accuracy %")] == "75.0 ± 0.0"
+    assert comparison.differences()[1] == [["regl", "25.0 ± 0.0"]]
+    assert "Differences of final long-tail accuracy" in comparison.to_markdown()
+
+
+def test_variants_of_one_method_are_rows_of_their_own(tmp_path: Path) -> None:
+    variants: Variants = {
+        "regl": {"method": "regl"},
+        "regl+lora.rank=4": {"method": "regl", "lora.rank": 4},
+    }
+    engine = FakeEngine()
+    comparison = compare({}, variants, [0], clients=4, out_dir=tmp_path, engine=engine)
+    assert engine.asked == ["regl-s0", "regl+lora.rank=4-s0"]
+    assert [row[0] for row in comparison.table()[1]] == list(variants)
+    again = FakeEngine()
+    renamed = {"small" if name != "regl" else name: keys for name, keys in variants.items()}
+    comparison = compare({}, renamed, [0], clients=4, out_dir=tmp_path, engine=again)
+    assert again.asked == []
+    assert [outcome.method for outcome in comparison.outcomes] == ["regl", "small"]
 
 
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
@@ -156,15 +193,15 @@ def test_an_invalid_configuration_is_refused_before_anything_runs(tmp_path: Path
 
 def test_a_seed_given_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"each seed once, got \[1, 1\]"):
-        list(configurations({}, ["regl"], [1, 1], vary_data=False))
-    with pytest.raises(ConfigError, match="each method once"):
-        list(configurations({}, [], [1], vary_data=False))
+        list(configurations({}, REGL, [1, 1], vary_data=False))
+    with pytest.raises(ConfigError, match="at least one method"):
+        list(configurations({}, {}, [1], vary_data=False))
 
 
 def test_the_split_follows_the_seed_only_on_request() -> None:
-    fixed = list(configurations({}, ["regl"], [1, 2], vary_data=False))
+    fixed = list(configurations({}, REGL, [1, 2], vary_data=False))
     assert [config.data.seed for config in fixed] == [0, 0]
-    varied = list(configurations({}, ["regl"], [1, 2], vary_data=True))
+    varied = list(configurations({}, REGL, [1, 2], vary_data=True))
     assert [config.data.seed for config in varied] == [1, 2]
 
 

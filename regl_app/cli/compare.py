@@ -9,7 +9,7 @@ import typer
 
 from regl_app.cli.console import EXIT_FAILED, print_path, print_table
 from regl_app.cli.engines import ClientCpus, ClientGpus, EngineName, make_engine
-from regl_app.cli.settings import Clients, Settings, parse_settings
+from regl_app.cli.settings import Clients, Settings, parse_settings, parse_variants
 from regl_app.errors import ConfigError
 from regl_app.progress import setup_logging
 
@@ -18,7 +18,12 @@ DEFAULT_METHODS = "fedavg,regl-free,regl,regl-dpd,central"
 
 def compare(
     settings: Settings = None,
-    methods: Annotated[str, typer.Option(help="Comma-separated.")] = DEFAULT_METHODS,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated; METHOD+KEY=VALUE+... varies one, NAME:METHOD+... names the row."
+        ),
+    ] = DEFAULT_METHODS,
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds.")] = "0,1,2",
     clients: Clients = 10,
     out: Annotated[Path, typer.Option(help="Folder of all runs; finished ones are reused.")] = (
@@ -46,7 +51,7 @@ def compare(
     setup_logging()
     comparison = run_comparison(
         base,
-        split(methods),
+        parse_variants(split(methods)),
         split_seeds(seeds),
         clients=clients,
         out_dir=out,

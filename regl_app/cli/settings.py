@@ -49,6 +49,24 @@ def resolve(
     return RunConfig.from_flat(flat | parse_settings(settings or ()))
 
 
+def parse_variants(texts: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+    """Return the settings of each row of a comparison by its name.
+
+    ``regl``, ``regl+lora.rank=4`` or, to name the row, ``small:regl+lora.rank=4``.
+
+    Raises:
+        ConfigError: a setting is no ``key=value``, or two rows have one name.
+    """
+    variants: dict[str, dict[str, Scalar]] = {}
+    for text in texts:
+        name, colon, rest = text.partition(":")
+        method, *settings = (rest if colon else text).split("+")
+        if (name := name if colon else text) in variants:
+            raise ConfigError(f"comparison needs each method once, got {name!r} twice")
+        variants[name] = {"method": method, **parse_settings(settings)}
+    return variants
+
+
 def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:
     """Return ``key=value`` texts as typed values; the types are those of the keys.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,8 @@ class Federation:
     """A source spread over clients, by indices into ``source.train``."""
 
     source: Source
+    tail_test: ImageSet | None
+    """The part of the test set that is long-tailed as the training images are, if they are."""
     train_indices: Sequence[Indices]
     test_indices: Sequence[Indices]
     central: bool = False
@@ -112,7 +115,7 @@ class Federation:
         num_partitions: int,
         central: bool,
     ) -> Self:
-        source = _with_long_tail(load_source(data), long_tail, data.seed)
+        source, tail_test = _with_long_tail(load_source(data), long_tail, data.seed)
         labels = source.train.labels
         parts = partition_indices(labels, partition, num_partitions, data.seed)
         train, test = [], []
@@ -123,7 +126,7 @@ class Federation:
             chosen = stratified_sample(labels.numpy()[indices], wanted, rng, leave_one=True)
             test.append(indices[chosen])
             train.append(np.delete(indices, chosen))
-        return cls(source, tuple(train), tuple(test), central)
+        return cls(source, tail_test, tuple(train), tuple(test), central)
 
 
 @lru_cache(maxsize=4)
@@ -137,9 +140,11 @@ def _load(
     return Federation._build(data, partition, long_tail, num_partitions, central)
 
 
-def _with_long_tail(source: Source, config: LongTailConfig, seed: int) -> Source:
+def _with_long_tail(
+    source: Source, config: LongTailConfig, seed: int
+) -> tuple[Source, ImageSet | None]:
     if config.factor == 1:
-        return source
+        return source, None
 
     def thin(images: ImageSet, split: str) -> ImageSet:
         stream = derive_seed(seed, split)
@@ -147,7 +152,5 @@ def _with_long_tail(source: Source, config: LongTailConfig, seed: int) -> Source
             long_tail_indices(images.labels, source.num_classes, config.factor, stream)
         )
 
-    test = thin(source.test, "test") if config.test else source.test
-    return Source(
-        source.name, thin(source.train, "train"), test, source.class_names, source.concepts
-    )
+    tailed = dataclasses.replace(source, train=thin(source.train, "train"))
+    return tailed, thin(source.test, "test")

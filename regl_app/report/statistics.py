@@ -19,7 +19,8 @@ class Summary:
     """One run in numbers; None where the run did not get that far or did not measure it.
 
     ``synthetic_images`` sums over clients what each trained on in the round of its largest
-    supplement.
+    supplement. ``js_before``, ``js_after`` and ``precision`` are means over clients, of the round
+    in which all together had the most synthetic images.
     """
 
     rounds: int
@@ -35,6 +36,10 @@ class Summary:
     synthetic_images: int | None
     bytes_down: int
     bytes_up: int
+    tail_accuracy: float | None = None
+    js_before: float | None = None
+    js_after: float | None = None
+    precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ def summarize(
         if "local_accuracy" in facts and (not personal or client in personal.per_client)
     ]
     synthetic = largest_rows(history, "synthetic_counts")
+    fits = max(trained, key=_supplement, default=None)
+    labels = fits.labels if fits is not None and _supplement(fits) else None
     wall = sum(record.seconds.wall for record in history)
     return Summary(
         rounds=trained[-1].round if trained else 0,
@@ -76,7 +83,20 @@ def summarize(
         synthetic_images=sum(int(sum(row)) for row in synthetic if row) if synthetic else None,
         bytes_down=sum(record.bytes.down for record in history),
         bytes_up=sum(record.bytes.up for record in history),
+        tail_accuracy=history[-1].tail.accuracy if history and history[-1].tail else None,
+        js_before=_known_mean(labels.js_before) if labels else None,
+        js_after=_known_mean(labels.js_after) if labels else None,
+        precision=_known_mean(labels.precision) if labels else None,
     )
+
+
+def _supplement(record: RoundRecord) -> int:
+    return sum(sum(row) for row in record.synthetic_counts or [] if row)
+
+
+def _known_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def latest_rows(history: Sequence[RoundRecord], name: str) -> list[list[float] | None]:

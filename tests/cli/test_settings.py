@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.cli.settings import parse_settings, resolve
+from regl_app.cli.settings import parse_settings, parse_variants, resolve
 from regl_app.errors import ConfigError
 
 
@@ -78,3 +78,15 @@ def test_a_file_that_holds_no_keys_is_named(tmp_path: Path, content: str) -> Non
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
         resolve([], tmp_path / "absent.toml")
+
+
+def test_a_comparisons_rows_may_vary_one_method() -> None:
+    assert parse_variants(["regl", "regl+lora.rank=4", "small:regl+lora.rank=2+rounds=3"]) == {
+        "regl": {"method": "regl"},
+        "regl+lora.rank=4": {"method": "regl", "lora.rank": 4},
+        "small": {"method": "regl", "lora.rank": 2, "rounds": 3},
+    }
+    with pytest.raises(ConfigError, match="each method once, got 'regl' twice"):
+        parse_variants(["regl", "regl"])
+    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
+        parse_variants(["regl+lora.rank"])

@@ -80,14 +80,17 @@ def test_a_client_with_one_image_trains_on_it() -> None:
     assert [len(federation.client(k).test) for k in range(10)] == [0] * 10
 
 
-def test_long_tail_applies_to_train_and_when_asked_to_test() -> None:
-    tail = Federation.load(_config(long_tail__factor=10.0), 3).source
+def test_a_long_tail_thins_train_and_is_tested_beside_the_whole_test_set() -> None:
+    federation = Federation.load(_config(long_tail__factor=10.0), 3)
+    tail = federation.source
     counts = tail.train.counts(10)
     assert counts[0] == max(counts)
     assert counts[0] / counts[9] == pytest.approx(10, rel=0.1)
     assert len(tail.test) == 540
-    both = Federation.load(_config(long_tail__factor=10.0, long_tail__test=True), 3).source
-    assert both.test.counts(10)[9] < both.test.counts(10)[0] / 5
+    assert federation.tail_test is not None
+    tested = federation.tail_test.counts(10)
+    assert tested[9] < tested[0] / 5
+    assert Federation.load(_config(), 3).tail_test is None
 
 
 def test_loading_is_cached_whatever_the_method() -> None:
