@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
+import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
@@ -25,6 +27,7 @@ from regl_app.protocol import (
     weights_from_record,
 )
 from regl_app.supplement.discrepancy import Floats, class_discrepancy
+from regl_app.supplement.privacy import is_released, privatize
 from regl_app.training.loop import train_local
 
 app = ClientApp()
@@ -70,9 +73,10 @@ def train(message: Message, context: Context) -> Message:
     discrepancy = _discrepancy(node, supplement, node.model(weights), local)
     own_test = evaluate_model(local, node.data.test, node.num_classes, node.device)
 
-    remember(node, order, local.state_dict(), supplement)
-    planned_by_server = node.config.supplement.policy == "discrepancy"
-    diagnostics = node.config.share_diagnostics
+    remember(node, order, local.state_dict(), supplement, discrepancy)
+    config = node.config
+    planned_by_server = config.supplement.policy == "discrepancy" and not config.plans_at_client
+    diagnostics = config.share_diagnostics
     reply = TrainReply(
         partition_id=node.partition_id,
         round=order.round,
@@ -80,8 +84,8 @@ def train(message: Message, context: Context) -> Message:
         real_images=len(node.data.train),
         loss=trained.loss,
         weights=local.state_dict(),
-        discrepancy=discrepancy,
-        held=supplement.quotas if planned_by_server else None,
+        discrepancy=_shared(node, order, discrepancy),
+        held=supplement.quotas if planned_by_server and config.privacy.noise == 0 else None,
         real_counts=node.real_counts if diagnostics else None,
         synthetic_counts=supplement.images.counts(node.num_classes) if diagnostics else None,
         seconds={
@@ -123,6 +127,18 @@ def _discrepancy(
         supplement.probe.labels.numpy(),
         node.num_classes,
     )
+
+
+def _shared(node: Node, order: TrainInstruction, discrepancy: Floats | None) -> Floats | None:
+    """Return what the server learns of the discrepancy."""
+    if discrepancy is None or not is_released(node.config, order.round):
+        return None
+    config = node.config.privacy
+    # The run's seed is no secret: noise drawn from it hides nothing.
+    random = np.random.default_rng(
+        node.seed("privacy", order.round) if config.reproducible else secrets.randbits(128)
+    )
+    return privatize(discrepancy, config, random)
 
 
 def _nothing_to_train_on(node: Node, order: TrainInstruction) -> TrainReply:

@@ -1,4 +1,4 @@
-"""What a client keeps between rounds: its last local model and the adapter it prefers.
+"""What a client keeps between rounds: its last local model, its adapter, its own plan.
 
 On disk, not in Flower's ``context.state``: that lives in a SuperNode's memory only, and loses
 large models silently.
@@ -14,20 +14,30 @@ from pathlib import Path
 import torch
 
 from client_app.node import Node
+from regl_app.data.images import Counts
 from regl_app.protocol import Weights
+from regl_app.supplement.discrepancy import Floats
 from regl_app.tensor_files import load_tensors, save_tensors
 from regl_app.workdir import cache_dir
 
 _ROUND, _PREFERRED, _MODEL = "round", "preferred", "model."
+_HELD, _DISCREPANCY = "held", "discrepancy"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The local model L_t of round ``round`` and the preferred adapter's name, '' if none."""
+    """What round ``round`` left, 0 if nothing.
+
+    ``weights`` are the local model's, empty if models are not compared; ``preferred`` is the
+    preference-tuned adapter's name, '' if none; ``held`` and ``discrepancy`` (C,) are there where
+    the client plans by itself.
+    """
 
     round: int = 0
     weights: Weights = field(default_factory=dict)
     preferred: str = ""
+    held: Counts | None = None
+    discrepancy: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -57,14 +67,24 @@ class ClientState:
         number = int(held[_ROUND]) if _ROUND in held else round_number
         weights = {k.removeprefix(_MODEL): v for k, v in held.items() if k.startswith(_MODEL)}
         shapes = {name: value.shape for name, value in weights.items()}
-        if number >= round_number or shapes != {k: v.shape for k, v in template.items()}:
+        fits = not shapes or shapes == {k: v.shape for k, v in template.items()}
+        if number >= round_number or not fits:
             return Memory()
-        return Memory(number, weights, bytes(held[_PREFERRED].tolist()).decode())
+        return Memory(
+            number,
+            weights,
+            bytes(held[_PREFERRED].tolist()).decode(),
+            held[_HELD].numpy() if _HELD in held else None,
+            held[_DISCREPANCY].numpy() if _DISCREPANCY in held else None,
+        )
 
     def save(self, memory: Memory) -> None:
         """Replace what is kept."""
         preferred = torch.tensor(list(memory.preferred.encode()), dtype=torch.uint8)
         tensors = {_ROUND: torch.tensor(memory.round), _PREFERRED: preferred}
+        for name, values in ((_HELD, memory.held), (_DISCREPANCY, memory.discrepancy)):
+            if values is not None:
+                tensors[name] = torch.from_numpy(values)
         tensors |= {_MODEL + name: value for name, value in memory.weights.items()}
         save_tensors(self.path, tensors)
 

@@ -18,8 +18,9 @@ from regl_app.files import atomic_path
 from regl_app.progress import LOGGER, format_seconds
 from regl_app.protocol import Fact, TrainInstruction, Weights
 from regl_app.report.samples import PER_CLASS, save_samples
+from regl_app.supplement.discrepancy import Floats
 from regl_app.supplement.judges import Judges
-from regl_app.supplement.plan import client_quotas
+from regl_app.supplement.plan import client_quotas, measured_quotas
 from regl_app.supplement.selection import first, reward, select
 from regl_app.supplement.synthesizer import Adaptation, Generated, Synthesizer
 
@@ -49,14 +50,10 @@ def make_supplement(node: Node, order: TrainInstruction, weights: Weights) -> Su
     first round a client has nothing to compare and takes the first images of a sequence.
     """
     config, real = node.config, node.data.train
-    quotas = (
-        order.quotas
-        if order.quotas is not None
-        else client_quotas(config, node.real_counts, order.round)
-    )
+    memory = _memory(node, order, weights)
+    quotas = _quotas(node, order, memory)
     if not config.uses_generator:
         return Supplement(ImageSet.empty(real.shape), np.zeros_like(node.real_counts))
-    memory = _memory(node, order, weights)
     judges = _judges(node, weights, memory)
     synthesizer = node.synthesizer()
     started = time.perf_counter()
@@ -86,29 +83,56 @@ def make_supplement(node: Node, order: TrainInstruction, weights: Weights) -> Su
     )
 
 
-def remember(node: Node, order: TrainInstruction, local: Weights, supplement: Supplement) -> None:
-    """Keep what the next round needs: the local model, which is compared with the global one."""
-    if not node.config.compares_models:
+def remember(
+    node: Node,
+    order: TrainInstruction,
+    local: Weights,
+    supplement: Supplement,
+    discrepancy: Floats | None,
+) -> None:
+    """Keep what the next round needs: the local model to compare, its own plan if it makes one."""
+    if not _remembers(node):
         return
     state = ClientState.of(node, order.run_dir)
     if order.round == node.config.rounds:
         state.forget()
-    else:
-        state.save(Memory(order.round, local, supplement.preferred))
+        return
+    compared, planned = node.config.compares_models, node.config.plans_at_client
+    state.save(
+        Memory(
+            order.round,
+            local if compared else {},
+            supplement.preferred,
+            supplement.quotas if planned else None,
+            discrepancy if planned else None,
+        )
+    )
+
+
+def _remembers(node: Node) -> bool:
+    return node.config.compares_models or node.config.plans_at_client
 
 
 def _memory(node: Node, order: TrainInstruction, weights: Weights) -> Memory:
-    if not node.config.compares_models:
+    if not _remembers(node):
         return Memory()
     memory = ClientState.of(node, order.run_dir).before(order.round, weights)
-    if order.round > 1 and not memory.weights:
+    if order.round > 1 and memory.round == 0:
         _logger.warning(
-            "%s: no local model of an earlier round is kept here, so round %d takes images as "
-            "they come",
+            "%s: nothing of an earlier round is kept here, so round %d goes as a first one",
             node.name,
             order.round,
         )
     return memory
+
+
+def _quotas(node: Node, order: TrainInstruction, memory: Memory) -> Counts:
+    if order.quotas is not None:
+        return order.quotas
+    if memory.held is not None and memory.discrepancy is not None:
+        images = len(node.data.train)
+        return measured_quotas(node.config, memory.held, memory.discrepancy, images, order.round)
+    return client_quotas(node.config, node.real_counts, order.round)
 
 
 def _judges(node: Node, weights: Weights, memory: Memory) -> Judges | None:

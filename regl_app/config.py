@@ -23,6 +23,7 @@ from regl_app.config_sections import (
     ModelConfig,
     PartitionConfig,
     PoolConfig,
+    PrivacyConfig,
     ProbeConfig,
     Section,
     ServerConfig,
@@ -77,6 +78,7 @@ class RunConfig(Section):
     dpo: DpoConfig = DpoConfig()
     steering: SteeringConfig = SteeringConfig()
     probe: ProbeConfig = ProbeConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     server: ServerConfig = ServerConfig()
 
     @classmethod
@@ -150,6 +152,16 @@ class RunConfig(Section):
                 "method='central' is the upper bound on real data and takes no supplement, got "
                 f"supplement.policy={self.supplement.policy!r} (use 'auto')"
             )
+        if self.privacy.noise > 0 and self.privacy.vector == "client":
+            raise ValueError(
+                f"privacy.noise={self.privacy.noise:g} contradicts privacy.vector='client': a "
+                "vector that is not sent needs no noise (set one of them back)"
+            )
+        if self.privacy.noise > 0 and self.share_diagnostics:
+            raise ValueError(
+                f"privacy.noise={self.privacy.noise:g} hides labels that share-diagnostics=true "
+                "sends openly (set share-diagnostics=false)"
+            )
         if self.data.source == "folder" and not self.data.path:
             raise ValueError("data.source='folder' needs data.path, the folder of class folders")
         if self.data.source == "hub" and not self.data.path:
@@ -176,6 +188,11 @@ class RunConfig(Section):
         """Whether clients need their last local model, to compare it with the global one."""
         needed = self.supplement.adapter in ("dpo", "guidance")
         return self.uses_generator and (needed or self.supplement.selection != "none")
+
+    @property
+    def plans_at_client(self) -> bool:
+        """Whether clients measure their discrepancy and plan by it without telling anyone."""
+        return self.supplement.policy == "discrepancy" and self.privacy.vector == "client"
 
     def to_flat(self) -> dict[str, Scalar]:
         """Return every key, dotted and hyphenated, with its resolved value."""

@@ -283,6 +283,30 @@ class ProbeConfig(Section):
     seed: int = Field(0, ge=0, description="seed of the probe set, equal for all parties")
 
 
+class PrivacyConfig(Section):
+    """What a client tells of its discrepancy vector, from which its labels can be guessed."""
+
+    vector: Literal["server", "client"] = Field(
+        "server",
+        description="who plans by it: 'client' never sends the vector and plans its own quotas",
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of Gaussian noise on the vector, over its largest length; "
+        "0 = none",
+    )
+    clip: float = Field(1.0, gt=0, description="largest length of the vector under noise")
+    delta: float = Field(
+        1e-5, gt=0, lt=1, description="delta at which the epsilon of the noise is told"
+    )
+    reproducible: bool = Field(
+        False,
+        description="draw the noise from `seed`: repeatable, for comparisons only, as whoever "
+        "knows the seed can take it off again",
+    )
+
+
 class ServerConfig(Section):
     """Aggregation and what the server does when clients fail."""
 

@@ -24,6 +24,7 @@ from regl_app.protocol import Envelope, config_digest, weights_from_record, weig
 from regl_app.records import FederationFacts, RoundRecord, RunResult
 from regl_app.rundir import RunFolder
 from regl_app.simulation import RUN_FOLDER_STATE
+from regl_app.supplement.privacy import epsilon
 from regl_app.workdir import with_absolute_paths
 from server_app.closing import keep_features, make_report
 from server_app.history import Round, round_record
@@ -175,6 +176,13 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
         if config.uses_generator
         else "no supplement"
     )
+    if config.privacy.noise > 0:
+        _logger.info(
+            "privacy: a client's discrepancy vectors together are (%.2f, %g)-differentially "
+            "private; its model and its number of images are not protected by that",
+            epsilon(config),
+            config.privacy.delta,
+        )
     known = [sum(row) for row in facts.train_counts or [] if row is not None]
     images = f"{sum(known)} training images, " if known else ""
     _logger.info(

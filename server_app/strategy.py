@@ -23,7 +23,7 @@ from regl_app.protocol import (
     without_ours,
 )
 from regl_app.seeding import numpy_generator
-from regl_app.supplement.plan import server_quotas
+from regl_app.supplement.plan import blind_quotas, measured_quotas
 from server_app.inbox import Inbox, open_replies
 
 
@@ -156,17 +156,29 @@ class SupplementStrategy(Strategy):
 
     def _plan(self, next_round: int) -> None:
         """Allocate the next quotas from D (FedDPD); a client that failed keeps its old ones."""
-        if self._config.supplement.policy != "discrepancy" or next_round > self._config.rounds:
+        config = self._config
+        if (
+            config.supplement.policy != "discrepancy"
+            or config.plans_at_client
+            or next_round > config.rounds
+        ):
             return
         for partition_id, reply in self.trained.replies.items():
-            if reply.discrepancy is not None and reply.held is not None:
-                self._quotas[partition_id] = server_quotas(
-                    self._config,
-                    reply.held,
-                    reply.discrepancy,
-                    reply.real_images,
-                    next_round,
-                )
+            if reply.real_images == 0:
+                continue
+            held = reply.held
+            if held is None:  # private: its quotas are those it was sent, or the first, blind ones
+                held = self._quotas.get(partition_id)
+            if held is None:
+                held = blind_quotas(config, reply.real_images, self._num_classes, next_round - 1)
+            measured = reply.discrepancy
+            self._quotas[partition_id] = measured_quotas(
+                config,
+                held,
+                np.zeros(self._num_classes) if measured is None else measured,
+                reply.real_images,
+                next_round,
+            )
 
     def _sampled(self, server_round: int, orders: list[Message]) -> list[Message]:
         """Return the orders of this round's clients, by partition: node ids are random."""

@@ -10,6 +10,7 @@ from regl_app.config import RunConfig, Scalar, default_flat
 from regl_app.report.run_data import RunData
 from regl_app.report.statistics import TARGET_ACCURACY, latest_rows
 from regl_app.report.svg import NONE, duration, percent, size
+from regl_app.supplement.privacy import epsilon
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,11 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
     ]
     if config.long_tail.factor > 1:
         settings.append(("Global long tail", f"factor {config.long_tail.factor:g}"))
+    if config.privacy.noise > 0:
+        budget = f"({epsilon(config):.1f}, {config.privacy.delta:g})-DP"
+        settings.append(("Discrepancy vectors", budget))
+    elif config.plans_at_client:
+        settings.append(("Discrepancy vectors", "stay at the clients"))
     if config.uses_generator:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
         guided = f"guidance {generator.guidance:g}"
@@ -147,6 +153,18 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         settings.append(("Generator", f"{where}, {generator.steps} steps, {guided}"))
         if config.supplement.adapter == "lora":
             settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))
+        if config.supplement.adapter == "dpo":
+            dpo = config.dpo
+            settings.append(
+                (
+                    "Preferences",
+                    f"{dpo.steps} steps on {dpo.start}, {dpo.rounds} rounds, β {dpo.beta:g}",
+                )
+            )
+        if config.supplement.adapter == "guidance":
+            settings.append(("Discrepancy guidance", f"{config.steering.strength:g}"))
+        if config.supplement.selection != "none":
+            settings.append(("Selection", f"from {config.pool.per_class} per class"))
     return settings
 
 

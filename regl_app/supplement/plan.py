@@ -38,7 +38,7 @@ def budget(config: RunConfig, num_images: int, num_classes: int, round_number: i
 def client_quotas(config: RunConfig, real_counts: Counts, round_number: int) -> Counts:
     """Return the quotas a client plans by itself; nothing about its labels leaves it.
 
-    Covers every policy but ``discrepancy`` after its first measurement (``server_quotas``).
+    Covers every policy but ``discrepancy`` after its first measurement (``measured_quotas``).
 
     Args:
         config: the run, whose supplement keys matter here.
@@ -55,10 +55,18 @@ def client_quotas(config: RunConfig, real_counts: Counts, round_number: int) -> 
         return allocate(wanted, total, wanted)
     if supplement.policy == "equal":
         return equal_quotas(num_classes, total, supplement.cap)
+    if config.privacy.noise > 0:
+        return blind_quotas(config, images, num_classes, round_number)
     return bootstrap_quotas(real_counts, total, supplement.cap)
 
 
-def server_quotas(
+def blind_quotas(config: RunConfig, num_images: int, num_classes: int, round_number: int) -> Counts:
+    """Return quotas ``(C,)`` that tell nothing about a client but its number of images."""
+    total = budget(config, num_images, num_classes, round_number)
+    return equal_quotas(num_classes, total, config.supplement.cap)
+
+
+def measured_quotas(
     config: RunConfig,
     held: Counts,
     discrepancy: Floats,
@@ -66,6 +74,8 @@ def server_quotas(
     next_round: int,
 ) -> Counts:
     """Return a client's quotas for ``next_round`` from its measured discrepancy (FedDPD).
+
+    The server plans by this, or the client itself where the vector stays with it.
 
     Round 1 compares with the untrained model, which knows nothing that a client could lack: its
     mix goes on into round 2.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,8 +23,20 @@ def test_what_was_kept_comes_back_in_a_later_round(state: ClientState) -> None:
     assert (found.round, found.preferred) == (1, "ab12")
     assert found.weights.keys() == WEIGHTS.keys()
     assert all(torch.equal(found.weights[name], value) for name, value in WEIGHTS.items())
+    assert found.held is found.discrepancy is None
     # A client that sat out some rounds compares with the last model it trained.
     assert state.before(5, WEIGHTS).round == 1
+
+
+def test_a_plan_is_kept_without_a_model(state: ClientState) -> None:
+    held, discrepancy = np.array([1, 0]), np.array([0.5, -0.25])
+    state.save(Memory(1, held=held, discrepancy=discrepancy))
+    found = state.before(2, WEIGHTS)
+    assert not found.weights
+    assert found.held is not None
+    assert found.discrepancy is not None
+    np.testing.assert_array_equal(found.held, held)
+    np.testing.assert_array_equal(found.discrepancy, discrepancy)
 
 
 def test_a_run_begun_anew_does_not_see_its_own_future(state: ClientState) -> None:

@@ -158,7 +158,32 @@ def test_a_client_that_lost_its_state_says_so_and_goes_on(
     last = folder.read_history()[-1]
     assert not last.failures
     assert last.quotas == last.synthetic_counts
-    assert "no local model of an earlier round is kept here, so round 2" in caplog.text
+    assert "nothing of an earlier round is kept here, so round 2 goes as a first one" in caplog.text
+
+
+def test_a_client_that_keeps_its_vector_plans_as_the_server_would(generate: Federate) -> None:
+    keys = {"method": "regl-dpd", "rounds": 4, "supplement__ratio": 0.1}
+    keys["supplement__adapter"] = "frozen"
+    told = generate(**keys).read_history()
+    kept = generate(**keys, privacy__vector="client").read_history()
+    assert [r.synthetic_counts for r in kept] == [r.synthetic_counts for r in told]
+    assert [r.metrics for r in kept] == [r.metrics for r in told]
+    assert all(record.discrepancy is None and record.quotas is None for record in kept)
+
+
+def test_a_private_vector_is_noise_and_nothing_else_tells_the_labels(generate: Federate) -> None:
+    keys = {"method": "regl-dpd", "rounds": 4, "supplement__adapter": "frozen"}
+    keys |= {"share_diagnostics": False, "privacy__noise": 20.0, "supplement__ratio": 0.1}
+    one, other = (generate(**keys).read_history()[1:] for _ in range(2))
+    assert [record.discrepancy is None for record in one] == [True, False, False, True]
+    assert one[1].discrepancy != other[1].discrepancy  # no seed draws it
+    for record in one:
+        assert not record.failures
+        assert record.quotas is record.real_counts is record.synthetic_counts is None
+    again = [
+        generate(**keys, privacy__reproducible=True).read_history()[2].discrepancy for _ in "ab"
+    ]
+    assert again[0] == again[1]
 
 
 def test_classes_that_the_generator_does_not_know_are_refused_before_any_work(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.supplement.plan import client_quotas, server_quotas
+from regl_app.supplement.plan import client_quotas, measured_quotas
 
 COUNTS = np.array([40, 10, 0, 0])
 
@@ -42,13 +42,13 @@ def test_discrepancy_starts_from_deficits_then_follows_the_measurement():
     assert first[0] == 0
     keys = config("discrepancy", momentum=0.0)
     measured = np.array([-0.5, 0, 0.4, 0.1])
-    third = server_quotas(keys, first, measured, 50, 3)
+    third = measured_quotas(keys, first, measured, 50, 3)
     assert third.tolist() == [0, 0, 14, 4]
 
 
 def test_what_is_measured_against_the_untrained_model_changes_no_mix():
     first = client_quotas(config("discrepancy"), COUNTS, 1)
-    second = server_quotas(config("discrepancy"), first, np.array([0.9, 0, 0, 0]), 50, 2)
+    second = measured_quotas(config("discrepancy"), first, np.array([0.9, 0, 0, 0]), 50, 2)
     assert second.sum() == 30
     assert second[0] == 0
     assert np.abs(second - first * 30 / 50).max() <= 1

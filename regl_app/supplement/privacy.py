@@ -1,0 +1,71 @@
+"""Differential privacy of the discrepancy vector, which betrays its client's labels.
+
+Each client perturbs its own vector, so nobody has to be trusted with it (local differential
+privacy): whatever a client's data are, its vector lies in a ball of radius ``clip``, and any two
+vectors are at most ``2 * clip`` apart. Nothing else in a reply is protected by this.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from regl_app.config import RunConfig
+from regl_app.config_sections import PrivacyConfig
+from regl_app.supplement.discrepancy import Floats
+
+
+def is_released(config: RunConfig, round_number: int) -> bool:
+    """Return whether a client's vector of this round leaves it: only where it is of any use.
+
+    The first round compares with an untrained model and no plan follows the last one.
+    """
+    if config.supplement.policy != "discrepancy" or config.privacy.vector != "server":
+        return False
+    return config.privacy.noise == 0 or 2 <= round_number < config.rounds
+
+
+def privatize(discrepancy: Floats, config: PrivacyConfig, random: np.random.Generator) -> Floats:
+    """Return the vector ``(C,)`` as it may leave the client (the Gaussian mechanism).
+
+    ``clamp(d * min(1, clip / |d|) + N(0, (noise * clip)^2))``, the clamp to [-1, 1] being
+    post-processing; without noise, the vector itself.
+    """
+    if config.noise == 0:
+        return discrepancy
+    norm = float(np.linalg.norm(discrepancy))
+    clipped = discrepancy * min(1.0, config.clip / max(norm, 1e-12))
+    noise = random.normal(0.0, config.noise * config.clip, discrepancy.shape)
+    return np.clip(clipped + noise, -1.0, 1.0)
+
+
+def epsilon(config: RunConfig) -> float:
+    """Return the epsilon, at ``privacy.delta``, of all vectors a client sends in a run.
+
+    By Flower's own accountant, for a client that trains in every round. Infinite without noise, 0
+    where no vector is sent.
+    """
+    releases = sum(is_released(config, number) for number in range(1, config.rounds + 1))
+    if releases == 0:
+        return 0.0
+    if config.privacy.noise == 0:
+        return math.inf
+    from flwr.serverapp import RdpAccountant
+    from flwr.supercore.privacy_accounting import (
+        GaussianPrivacyEvent,
+        NeighboringRelation,
+        PrivacyConfig,
+        SamplingMethod,
+    )
+
+    # One client, no sampling: the accountant's unit sensitivity is the distance of two vectors.
+    alone = PrivacyConfig(
+        config.privacy.delta,
+        1,
+        NeighboringRelation.ADD_OR_REMOVE_ONE,
+        SamplingMethod.NO_AMPLIFICATION,
+    )
+    accountant = RdpAccountant(alone)
+    accountant.compose(GaussianPrivacyEvent(config.privacy.noise / 2, 1, 1), releases)
+    return float(accountant.get_epsilon(config.privacy.delta))
