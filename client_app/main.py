@@ -10,7 +10,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client_app.node import Node
-from client_app.supplement import Supplement, make_supplement, remember
+from client_app.supplement import Supplement, make_supplement, own_pool, remember
 from regl_app.data.images import ImageSet
 from regl_app.evaluation.metrics import evaluate as evaluate_model
 from regl_app.evaluation.metrics import predict_log_probs
@@ -38,10 +38,10 @@ def hello(message: Message, context: Context) -> Message:
     """Introduce this client; refuse to take part in another code's or configuration's run."""
     node = Node.of(context)
     read_order(message.content, node.envelope)
-    if node.config.uses_generator:
+    if node.config.generates_at_client:
         resolve_generator(node.config.generator.path)  # absent weights fail now, not after data
     shared = node.real_counts if node.config.share_diagnostics else None
-    reply = Hello(node.partition_id, node.num_partitions, shared)
+    reply = Hello(node.partition_id, node.num_partitions, shared, own_pool(node))
     return Message(reply.to_content(), reply_to=message)
 
 
@@ -75,7 +75,8 @@ def train(message: Message, context: Context) -> Message:
 
     remember(node, order, local.state_dict(), supplement, discrepancy)
     config = node.config
-    planned_by_server = config.supplement.policy == "discrepancy" and not config.plans_at_client
+    planned_by_server = config.supplement.policy == "discrepancy" and config.generates_at_client
+    tells_plan = planned_by_server and not config.plans_at_client and config.privacy.noise == 0
     diagnostics = config.share_diagnostics
     reply = TrainReply(
         partition_id=node.partition_id,
@@ -85,7 +86,7 @@ def train(message: Message, context: Context) -> Message:
         loss=trained.loss,
         weights=local.state_dict(),
         discrepancy=_shared(node, order, discrepancy),
-        held=supplement.quotas if planned_by_server and config.privacy.noise == 0 else None,
+        held=supplement.quotas if tells_plan else None,
         real_counts=node.real_counts if diagnostics else None,
         synthetic_counts=supplement.images.counts(node.num_classes) if diagnostics else None,
         seconds={

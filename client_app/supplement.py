@@ -1,4 +1,4 @@
-"""Step 1 of a client's round: adapt the generator, generate or select what is planned."""
+"""Step 1 of a client's round: make what is planned, or take what the server made."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from client_app.node import Node
 from client_app.state import ClientState, Memory
 from regl_app.data.images import Counts, ImageSet
+from regl_app.errors import GeneratorError, ProtocolError
 from regl_app.files import atomic_path
 from regl_app.progress import LOGGER, format_seconds
 from regl_app.protocol import Fact, TrainInstruction, Weights
@@ -21,8 +22,9 @@ from regl_app.report.samples import PER_CLASS, save_samples
 from regl_app.supplement.discrepancy import Floats
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.plan import client_quotas, measured_quotas
-from regl_app.supplement.selection import first, reward, select
-from regl_app.supplement.synthesizer import Adaptation, Generated, Synthesizer
+from regl_app.supplement.supply import Supply, supply
+from regl_app.supplement.synthesizer import Adaptation, Synthesizer
+from regl_app.supplement.transport import unpack
 
 _logger = logging.getLogger(LOGGER)
 
@@ -47,40 +49,64 @@ def make_supplement(node: Node, order: TrainInstruction, weights: Weights) -> Su
 
     Adapter and images are cached by content, so later rounds only add what is new. Where models
     are compared, it is the global one, ``weights``, with what this client trained last; in its
-    first round a client has nothing to compare and takes the first images of a sequence.
+    first round a client has nothing to compare and takes the first images of a sequence. Where the
+    server makes the supplement, what it sent is all there is.
     """
     config, real = node.config, node.data.train
+    if not config.generates_at_client:
+        return _received(node, order)
     memory = _memory(node, order, weights)
     quotas = _quotas(node, order, memory)
-    if not config.uses_generator:
-        return Supplement(ImageSet.empty(real.shape), np.zeros_like(node.real_counts))
-    judges = _judges(node, weights, memory)
     synthesizer = node.synthesizer()
-    started = time.perf_counter()
-    adaptation = _adaptation(node, order.round, synthesizer, judges, memory)
-    adapted = time.perf_counter()
-    made = _make(node, synthesizer, quotas, adaptation)
-    selected = time.perf_counter()
-    images, found = _choose(node, made.images, quotas, judges)
-    seconds = {"adapt": adapted - started, "generate": made.seconds}
-    if config.supplement.selection != "none":
-        seconds["select"] = time.perf_counter() - selected
+    made = supply(
+        synthesizer,
+        node.name,
+        quotas,
+        real,
+        _judges(node, weights, memory),
+        preferred=memory.preferred,
+        tuning=order.round <= 1 + config.dpo.rounds,
+    )
     started = time.perf_counter()
     probe = synthesizer.probe()
-    seconds["probe_images"] = time.perf_counter() - started
+    seconds = {**made.seconds, "probe_images": time.perf_counter() - started}
     if order.round == 1:
-        _report(node, adaptation, made, len(images))
+        _report(node, made)
         if config.share_diagnostics:
-            _leave_samples(node, Path(order.run_dir), synthesizer, adaptation, probe)
-    tuned = config.supplement.adapter == "dpo" and judges is not None
-    return Supplement(
-        images=images,
-        quotas=quotas,
-        probe=probe,
-        preferred=adaptation.path.name if tuned and adaptation.path is not None else "",
-        seconds=seconds,
-        facts=_facts(adaptation, made) | found,
-    )
+            _leave_samples(node, Path(order.run_dir), synthesizer, made.adaptation, probe)
+    return Supplement(made.images, quotas, probe, made.preferred, seconds, made.facts)
+
+
+def own_pool(node: Node) -> str:
+    """Return the digest of the shared pool that this client could make; '' without a generator."""
+    if node.config.supplement.site != "download" or node.config.supplement.transport != "seeds":
+        return ""
+    try:
+        return node.synthesizer().pool_digest
+    except GeneratorError as error:
+        _logger.info("%s: images have to be sent: %s", node.name, error)
+        return ""
+
+
+def _received(node: Node, order: TrainInstruction) -> Supplement:
+    """Return what came with the order, if anything did."""
+    shape = node.data.train.shape
+    if order.parcel is None:
+        return Supplement(ImageSet.empty(shape), np.zeros_like(node.real_counts))
+    started = time.perf_counter()
+    pool = None
+    if order.parcel.places is not None:
+        synthesizer = node.synthesizer()
+        if order.parcel.pool != synthesizer.pool_digest:
+            raise ProtocolError(
+                f"parcel-pool must be {synthesizer.pool_digest!r}, got {order.parcel.pool!r} "
+                "(the generators differ: set supplement.transport='images')"
+            )
+        pool = synthesizer.pool(Adaptation.frozen(node.name)).images
+    images = unpack(order.parcel, shape, pool)
+    facts: dict[str, Fact] = {"received": len(images), "by_reference": pool is not None}
+    seconds = {"receive": time.perf_counter() - started}
+    return Supplement(images, images.counts(node.num_classes), seconds=seconds, facts=facts)
 
 
 def remember(
@@ -141,68 +167,15 @@ def _judges(node: Node, weights: Weights, memory: Memory) -> Judges | None:
     return Judges(node.model(weights), node.model(memory.weights), node.device)
 
 
-def _adaptation(
-    node: Node, number: int, synthesizer: Synthesizer, judges: Judges | None, memory: Memory
-) -> Adaptation:
-    """Return this round's generator; preferences are tuned in the first rounds that can."""
-    start = synthesizer.adapt(node.name, node.data.train)
-    kind = node.config.supplement.adapter
-    if judges is None or kind not in ("dpo", "guidance"):
-        return start
-    if kind == "guidance":
-        return Adaptation.frozen(node.name, judges)
-    if number <= 1 + node.config.dpo.rounds:
-        return synthesizer.prefer(start, judges)
-    return synthesizer.preferred(node.name, memory.preferred) or start
-
-
-def _make(
-    node: Node, synthesizer: Synthesizer, quotas: Counts, adaptation: Adaptation
-) -> Generated:
-    if node.config.supplement.selection == "none":
-        return synthesizer.generate(quotas, adaptation, node.data.train)
-    return synthesizer.candidates(quotas, adaptation, node.data.train)
-
-
-def _choose(
-    node: Node, images: ImageSet, quotas: Counts, judges: Judges | None
-) -> tuple[ImageSet, dict[str, Fact]]:
-    """Return the quotas' images among the candidates ``images``, and how the choice went."""
-    keys = node.config.supplement
-    if keys.selection == "none" or len(images) == 0:
-        return images, {}
-    if judges is None:
-        return images.subset(first(images.labels.numpy(), quotas)), {"candidates": len(images)}
-    opinions = judges.opinions(images)
-    chosen = select(opinions, quotas, disagreement=keys.disagreement, filtered=keys.filter)
-    rewards = reward(opinions, keys.disagreement)
-    facts: dict[str, Fact] = {"candidates": len(images), "discrepant": chosen.discrepant}
-    if len(chosen.indices):
-        facts["reward"] = float(rewards[chosen.indices].mean())
-        facts["reward_of_candidates"] = float(rewards.mean())
-    return images.subset(chosen.indices), facts
-
-
-def _facts(adaptation: Adaptation, made: Generated) -> dict[str, Fact]:
-    facts: dict[str, Fact] = {
-        "adapted": adaptation.path is not None,
-        "adapter_steps": adaptation.steps,
-        "adapter_cached": adaptation.cached,
-        "generated": made.generated,
-        "reused": made.reused,
-    }
-    if adaptation.loss is not None:
-        facts["adapter_loss"] = adaptation.loss
-    return facts | {f"adapter_{name}": value for name, value in adaptation.facts.items()}
-
-
-def _report(node: Node, adaptation: Adaptation, made: Generated, used: int) -> None:
+def _report(node: Node, supplied: Supply) -> None:
+    adaptation, made = supplied.adaptation, supplied.made
     if adaptation.path is None:
         adapter = "frozen generator"
     elif adaptation.cached:
         adapter = "adapter from the cache"
     else:
         adapter = f"adapter {adaptation.steps} steps in {format_seconds(adaptation.seconds)}"
+    used = len(supplied.images)
     source = f"{made.reused} of them stored" if made.reused else format_seconds(made.seconds)
     candidates = "" if used == len(made.images) else f" of {len(made.images)} candidates"
     real = len(node.data.train)

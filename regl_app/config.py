@@ -41,8 +41,8 @@ Scalar = str | int | float | bool
 class RunConfig(Section):
     """Everything that defines a run. Same configuration, same machine: same result."""
 
-    method: Literal["regl-dpd", "regl", "regl-free", "fedavg", "fedprox", "central"] = Field(
-        "regl-dpd", description="preset: a point in policy x adapter x site x objective"
+    method: Literal["regl-dpd", "regl", "regl-free", "feddpd", "fedavg", "fedprox", "central"] = (
+        Field("regl-dpd", description="preset: a point in policy x adapter x site x objective")
     )
     objective: Literal["auto", "fedavg", "fedprox"] = Field(
         "auto", description="local learning rule; 'auto' = as the method says"
@@ -152,6 +152,8 @@ class RunConfig(Section):
                 "method='central' is the upper bound on real data and takes no supplement, got "
                 f"supplement.policy={self.supplement.policy!r} (use 'auto')"
             )
+        if self.supplement.site != "client" and self.uses_generator:
+            self._check_server_site()
         if self.privacy.noise > 0 and self.privacy.vector == "client":
             raise ValueError(
                 f"privacy.noise={self.privacy.noise:g} contradicts privacy.vector='client': a "
@@ -178,16 +180,42 @@ class RunConfig(Section):
             )
         return self
 
+    def _check_server_site(self) -> None:
+        site = self.supplement.site
+        if self.supplement.policy == "balance":
+            raise ValueError(
+                f"supplement.site={site!r} contradicts supplement.policy='balance': the server "
+                "does not know the clients' labels (use 'discrepancy' or 'equal')"
+            )
+        if self.supplement.adapter == "lora" or (
+            self.supplement.adapter == "dpo" and self.dpo.start == "lora"
+        ):
+            raise ValueError(
+                f"supplement.site={site!r} contradicts an adapter tuned on the client's images, "
+                "which the server does not have (use supplement.adapter='frozen', 'guidance', or "
+                "'dpo' with dpo.start='frozen')"
+            )
+        if self.privacy.noise > 0 or self.privacy.vector == "client":
+            raise ValueError(
+                f"supplement.site={site!r} reads the discrepancy off the uploaded models, so "
+                "privacy.noise and privacy.vector hide nothing (use supplement.site='client')"
+            )
+
     @property
     def uses_generator(self) -> bool:
-        """Whether clients synthesize images in this run."""
+        """Whether images are synthesized in this run."""
         return self.supplement.policy != "none" and self.supplement.cap > 0
+
+    @property
+    def generates_at_client(self) -> bool:
+        """Whether it is the clients who synthesize them."""
+        return self.uses_generator and self.supplement.site == "client"
 
     @property
     def compares_models(self) -> bool:
         """Whether clients need their last local model, to compare it with the global one."""
         needed = self.supplement.adapter in ("dpo", "guidance")
-        return self.uses_generator and (needed or self.supplement.selection != "none")
+        return self.generates_at_client and (needed or self.supplement.selection != "none")
 
     @property
     def plans_at_client(self) -> bool:

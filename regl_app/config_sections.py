@@ -124,8 +124,16 @@ class SupplementConfig(Section):
         description="'discrepancy' picks the images on which the client lags most behind the "
         "global model from a pool; 'none' takes the first ones; 'auto' = as the method says",
     )
-    site: Literal["auto", "client"] = Field(
-        "auto", description="where images are generated; 'auto' = as the method says"
+    site: Literal["auto", "client", "download", "server"] = Field(
+        "auto",
+        description="who generates: the 'client'; the server, and the client receives images "
+        "('download'); the server, which also trains the uploaded models on them ('server'); "
+        "'auto' = as the method says",
+    )
+    transport: Literal["seeds", "images"] = Field(
+        "seeds",
+        description="'download': 'seeds' sends places in the pool to clients that have the same "
+        "generator, and images to others; 'images' always sends images, compressed without loss",
     )
     target: int = Field(
         0,
@@ -316,6 +324,12 @@ class ServerConfig(Section):
     fraction: float = Field(1.0, gt=0, le=1, description="share of clients that train each round")
     min_nodes: int = Field(1, ge=1, description="nodes to wait for before a round starts")
     min_replies: int = Field(1, ge=1, description="usable train replies a round needs")
+    tune_steps: int = Field(
+        10,
+        ge=1,
+        description="site 'server': steps on synthetic images on each uploaded model",
+    )
+    tune_lr: float = Field(0.01, gt=0, description="site 'server': learning rate of these steps")
     timeout: float = Field(3600.0, gt=0, description="seconds a phase may take")
     personalized_every: int = Field(
         1, ge=0, description="rounds between personalized evaluations; 0 = last round only"

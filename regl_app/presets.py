@@ -37,5 +37,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "regl-free": Preset("balance", "frozen"),
         "regl": Preset("balance", "lora"),
         "regl-dpd": Preset("discrepancy", "lora"),
+        "feddpd": Preset("discrepancy", "dpo", "server", "discrepancy"),
     }
 )

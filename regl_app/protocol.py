@@ -23,14 +23,15 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts
 from regl_app.errors import ProtocolError
+from regl_app.supplement.transport import Parcel
 
-VERSION = 1
+VERSION = 2
 ARRAYS, METRICS, OURS = "arrays", "metrics", "regl"
 NUM_EXAMPLES = "num-examples"
 
 Weights = Mapping[str, torch.Tensor]
 Fact = bool | int | float | str
-_T = TypeVar("_T", bool, int, float, str)
+_T = TypeVar("_T", bool, int, float, str, bytes)
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,26 @@ def config_digest(config: RunConfig) -> str:
 
 @dataclass(frozen=True)
 class Hello:
-    """A client introduces itself: which partition it holds; its labels only if they are shared."""
+    """A client introduces itself: which partition it holds; its labels only if they are shared.
+
+    ``pool`` is the digest of the shared pool that it could make, '' if it has no generator.
+    """
 
     partition_id: int
     num_partitions: int
     real_counts: Counts | None = None
+    pool: str = ""
 
     def to_content(self) -> RecordDict:
         """Return the reply's content."""
         record = ConfigRecord(
-            {"partition-id": self.partition_id, "num-partitions": self.num_partitions}
+            {
+                "partition-id": self.partition_id,
+                "num-partitions": self.num_partitions,
+            }
         )
+        if self.pool:  # Flower cannot count the bytes of an empty text
+            record["pool"] = self.pool
         _put_counts(record, "real-counts", self.real_counts)
         return RecordDict({OURS: record})
 
@@ -95,22 +105,31 @@ class Hello:
             raise ProtocolError(
                 f"partition-id must be < num-partitions={total}, got {partition_id}"
             )
-        return cls(partition_id, total, _counts(record, "real-counts", num_classes))
+        real_counts = _counts(record, "real-counts", num_classes)
+        return cls(
+            partition_id, total, real_counts, _get(record, "pool", str) if "pool" in record else ""
+        )
 
 
 @dataclass(frozen=True)
 class TrainInstruction:
-    """The server's order for one round; ``quotas`` (C,) is None where the client plans itself."""
+    """The server's order for one round; ``quotas`` (C,) is None where the client plans itself.
+
+    ``parcel`` holds images that the server made for the client, if it did.
+    """
 
     round: int
     run_dir: str = ""
     quotas: Counts | None = None
+    parcel: Parcel | None = None
 
     def to_record(self, envelope: Envelope) -> ConfigRecord:
         """Return our record, to stand beside the inner strategy's arrays and config."""
         record = ConfigRecord({"round": self.round, "run-dir": self.run_dir})
         envelope._write(record)
         _put_counts(record, "quotas", self.quotas)
+        if self.parcel is not None:
+            _put_parcel(record, self.parcel)
         return record
 
     @classmethod
@@ -123,7 +142,8 @@ class TrainInstruction:
         record = _ours(content)
         expected.check(record)
         quotas = _counts(record, "quotas", num_classes)
-        return cls(_at_least(record, "round", 1), _get(record, "run-dir", str), quotas)
+        parcel = _parcel(record, num_classes)
+        return cls(_at_least(record, "round", 1), _get(record, "run-dir", str), quotas, parcel)
 
 
 @dataclass(frozen=True)
@@ -379,6 +399,34 @@ def _counts(record: ConfigRecord, key: str, num_classes: int) -> Counts | None:
         or any(type(value) is not int or value < 0 for value in values)
     ):
         raise ProtocolError(f"{key} must be {num_classes} whole numbers >= 0, got {values!r}")
+    return np.array(values, dtype=np.int64)
+
+
+def _put_parcel(record: ConfigRecord, parcel: Parcel) -> None:
+    record["parcel-labels"] = [int(value) for value in parcel.labels]
+    if parcel.places is None:
+        record["parcel-pixels"] = parcel.pixels  # never empty, even of no images
+    else:
+        record["parcel-pool"] = parcel.pool
+        record["parcel-places"] = [int(value) for value in parcel.places]
+
+
+def _parcel(record: ConfigRecord, num_classes: int) -> Parcel | None:
+    if "parcel-labels" not in record:
+        return None
+    labels = _whole_numbers(record, "parcel-labels", num_classes)
+    if "parcel-places" not in record:
+        return Parcel(labels, pixels=_get(record, "parcel-pixels", bytes))
+    places = _whole_numbers(record, "parcel-places", 2**31)
+    return Parcel(labels, _get(record, "parcel-pool", str), places)
+
+
+def _whole_numbers(record: ConfigRecord, key: str, below: int) -> npt.NDArray[np.int64]:
+    values = record.get(key)
+    if not isinstance(values, list) or any(
+        type(value) is not int or not 0 <= value < below for value in values
+    ):
+        raise ProtocolError(f"{key} must be whole numbers from 0 to {below - 1}, got {values!r}")
     return np.array(values, dtype=np.int64)
 
 

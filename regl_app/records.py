@@ -77,10 +77,12 @@ class PhaseSeconds(Record):
 
 
 class Traffic(Record):
-    """Bytes of one round summed over clients, seen from the client."""
+    """Bytes of one round, seen from the client: summed, and per client as lists over K."""
 
     down: int = Field(0, ge=0)
     up: int = Field(0, ge=0)
+    clients_down: list[Annotated[int, Field(ge=0)]] = []
+    clients_up: list[Annotated[int, Field(ge=0)]] = []
 
 
 class LabelFits(Record):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from regl_app.data.images import Counts
 from regl_app.evaluation.label_fit import LabelFit, label_fits
@@ -71,14 +71,21 @@ def round_record(result: Round, num_clients: int) -> RoundRecord:
                 server=dict(result.server_seconds),
                 wall=result.wall_seconds,
             ),
-            "bytes": Traffic(
-                down=sum(inbox.bytes_down for inbox in inboxes),
-                up=sum(inbox.bytes_up for inbox in inboxes),
-            ),
+            "bytes": _traffic(inboxes, num_clients),
             "clients": {key: dict(reply.facts) for key, reply in replies.items()},
             "failures": [failure for inbox in inboxes for failure in inbox.failures],
         }
     )
+
+
+def _traffic(inboxes: Sequence[Inbox[Any]], num_clients: int) -> Traffic:
+    down, up = (
+        [sum(getattr(inbox, name).get(k, 0) for inbox in inboxes) for k in range(-1, num_clients)]
+        for name in ("bytes_down", "bytes_up")
+    )
+    if not inboxes:
+        return Traffic()
+    return Traffic(down=sum(down), up=sum(up), clients_down=down[1:], clients_up=up[1:])
 
 
 def _global(metrics: Metrics) -> GlobalMetrics:

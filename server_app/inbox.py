@@ -36,8 +36,9 @@ class Inbox(Generic[ReplyT]):
     replies: Mapping[int, ReplyT]
     messages: Mapping[int, Message]
     failures: tuple[str, ...]
-    bytes_down: int
-    bytes_up: int
+    bytes_down: Mapping[int, int]
+    """By partition; -1 gathers the nodes of which none is known."""
+    bytes_up: Mapping[int, int]
 
 
 def open_replies(
@@ -63,7 +64,7 @@ def open_replies(
     messages: dict[int, Message] = {}
     failures: list[str] = []
     answered: set[str] = set()
-    bytes_up = 0
+    bytes_up: Counter[int] = Counter()
 
     def refuse(node_id: int, why: str) -> None:
         failures.append(f"{phase}: {_name(node_id, partitions)}: {why}")
@@ -80,7 +81,7 @@ def open_replies(
         if message.has_error():
             refuse(node_id, f"failed: {_last_line(message.error.reason)}")
             continue
-        bytes_up += count_bytes(message.content)
+        bytes_up[node_id] += count_bytes(message.content)
         try:
             reply = read(message.content)
         except ProtocolError as error:
@@ -106,9 +107,19 @@ def open_replies(
         dict(sorted(used.items())),
         dict(sorted(messages.items())),
         tuple(sorted(failures)),
-        sum(count_bytes(order.content) for order in sent.values()),
-        bytes_up,
+        _by_partition(
+            {order.metadata.dst_node_id: count_bytes(order.content) for order in sent.values()},
+            partitions,
+        ),
+        _by_partition(bytes_up, partitions),
     )
+
+
+def _by_partition(sizes: Mapping[int, int], partitions: Mapping[int, int]) -> dict[int, int]:
+    found: Counter[int] = Counter()
+    for node_id, size in sizes.items():
+        found[partitions.get(node_id, -1)] += size
+    return dict(sorted(found.items()))
 
 
 def _odd_metrics(messages: Mapping[int, Message]) -> list[tuple[int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from regl_app.codehash import own_code_hash
 from regl_app.config import RunConfig
 from regl_app.data.federation import Federation
-from regl_app.data.source import load_source
+from regl_app.data.source import Source, load_source
 from regl_app.devices import resolve_device
 from regl_app.evaluation.metrics import Metrics, evaluate
 from regl_app.generator.source import check_concepts
@@ -25,12 +26,13 @@ from regl_app.records import FederationFacts, RoundRecord, RunResult
 from regl_app.rundir import RunFolder
 from regl_app.simulation import RUN_FOLDER_STATE
 from regl_app.supplement.privacy import epsilon
-from regl_app.workdir import with_absolute_paths
+from regl_app.workdir import cache_dir, with_absolute_paths
 from server_app.closing import keep_features, make_report
 from server_app.history import Round, round_record
 from server_app.introductions import introduce
 from server_app.strategies import make_strategy
 from server_app.strategy import SupplementStrategy
+from server_app.supplier import Supplier
 from server_app.tracking import Tracker
 
 app = ServerApp()
@@ -99,6 +101,8 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
         run_dir=str(folder.path.resolve()),
+        supplier=_supplier(local, source, model, device),
+        pools={key: hello.pool for key, hello in clients.clients.items()},
     )
     with Tracker(folder.path, enabled=config.tensorboard) as tracker:
         metrics, tail = _evaluate(model, federation, device)
@@ -115,6 +119,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
             arrays, _ = strategy.aggregate_train(number, replies)
             model.load_state_dict(weights_from_record(arrays, model.state_dict()))
             watch.lap("aggregate")
+            watch.move("aggregate", strategy.supplier_seconds)
 
             # The new global model, on the server's test set and on the clients' own.
             metrics, tail = _evaluate(model, federation, device)
@@ -139,6 +144,14 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
     return record
 
 
+def _supplier(
+    config: RunConfig, source: Source, model: Classifier, device: torch.device
+) -> Supplier | None:
+    if not config.uses_generator or config.generates_at_client:
+        return None
+    return Supplier(config, source, model, device=device, cache_dir=cache_dir(config))
+
+
 def _evaluate(
     model: Classifier, federation: Federation, device: torch.device
 ) -> tuple[Metrics, Metrics | None]:
@@ -160,6 +173,11 @@ class Stopwatch:
         now = time.monotonic()
         self.laps[name], self._last = now - self._last, now
 
+    def move(self, name: str, parts: Mapping[str, float]) -> None:
+        """Tell ``parts`` of the phase ``name`` apart from it."""
+        self.laps |= parts
+        self.laps[name] = max(0.0, self.laps[name] - sum(parts.values()))
+
     def total(self) -> float:
         """Return the seconds since the start."""
         return time.monotonic() - self._started
@@ -172,7 +190,8 @@ def _personalized_due(number: int, config: RunConfig) -> bool:
 
 def _announce(config: RunConfig, facts: FederationFacts) -> None:
     plan = (
-        f"supplement {config.supplement.policy} from the {config.supplement.adapter} generator"
+        f"supplement {config.supplement.policy} from the {config.supplement.adapter} generator, "
+        f"site {config.supplement.site}"
         if config.uses_generator
         else "no supplement"
     )

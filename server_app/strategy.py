@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -13,6 +15,7 @@ from regl_app.config import RunConfig
 from regl_app.data.images import Counts
 from regl_app.errors import ProtocolError, RunError
 from regl_app.protocol import (
+    ARRAYS,
     OURS,
     Envelope,
     EvaluateReply,
@@ -20,11 +23,15 @@ from regl_app.protocol import (
     TrainReply,
     Weights,
     order_record,
+    weights_from_record,
+    weights_to_record,
     without_ours,
 )
 from regl_app.seeding import numpy_generator
 from regl_app.supplement.plan import blind_quotas, measured_quotas
+from regl_app.supplement.transport import Parcel
 from server_app.inbox import Inbox, open_replies
+from server_app.supplier import Given, Supplier, mean_weights
 
 
 class SupplementStrategy(Strategy):
@@ -43,10 +50,13 @@ class SupplementStrategy(Strategy):
         partitions: node id -> partition, as introduced.
         num_partitions: K.
         run_dir: the run folder, for clients on the same machine.
+        supplier: makes the supplement at the server; None where the clients do.
+        pools: the digest of the pool each partition could make itself.
     """
 
     trained: Inbox[TrainReply]
     evaluated: Inbox[EvaluateReply]
+    supplier_seconds: Mapping[str, float]
 
     def __init__(
         self,
@@ -59,6 +69,8 @@ class SupplementStrategy(Strategy):
         partitions: Mapping[int, int],
         num_partitions: int,
         run_dir: str = "",
+        supplier: Supplier | None = None,
+        pools: Mapping[int, str] | None = None,
     ) -> None:
         self.inner = inner
         self._config = config
@@ -68,7 +80,11 @@ class SupplementStrategy(Strategy):
         self._partitions = dict(partitions)
         self._num_partitions = num_partitions
         self._run_dir = run_dir
+        self._supplier = supplier
+        self._pools = dict(pools or {})
         self._quotas: dict[int, Counts] = {}
+        self._parcels: dict[int, Parcel] = {}
+        self.supplier_seconds = {}
         self._orders: list[Message] = []
 
     def configure_train(
@@ -79,7 +95,12 @@ class SupplementStrategy(Strategy):
         self._orders = self._sampled(server_round, list(orders))
         for order in self._orders:
             partition_id = self._partitions.get(order.metadata.dst_node_id, -1)
-            ours = TrainInstruction(server_round, self._run_dir, self._quotas.get(partition_id))
+            ours = TrainInstruction(
+                server_round,
+                self._run_dir,
+                self._quotas.get(partition_id),
+                self._parcels.get(partition_id),
+            )
             _add(order, ours.to_record(self._envelope))
         return self._orders
 
@@ -102,13 +123,20 @@ class SupplementStrategy(Strategy):
                 f"usable, the run needs server.min-replies={self._config.server.min_replies}"
                 + "".join(f"\n  {failure}" for failure in self.trained.failures[:20])
             )
-        self._plan(server_round + 1)
         # A client without images has nothing to average: the inner strategy never sees it.
-        messages = [self.trained.messages[key] for key in usable]
-        for message in messages:
+        messages = {key: self.trained.messages[key] for key in usable}
+        for message in messages.values():
             message.content = without_ours(message.content)
-        averaged, metrics = self.inner.aggregate_train(server_round, messages)
-        return self._checked(server_round, averaged), metrics
+        site = self._config.supplement.site
+        if self._supplier is None:
+            self._plan(server_round + 1)
+        elif site == "server":
+            self._tune(server_round, messages)
+        averaged, metrics = self.inner.aggregate_train(server_round, list(messages.values()))
+        arrays = self._checked(server_round, averaged)
+        if self._supplier is not None and site == "download":
+            self._ship(server_round + 1, arrays)
+        return arrays, metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -179,6 +207,50 @@ class SupplementStrategy(Strategy):
                 reply.real_images,
                 next_round,
             )
+
+    def _tune(self, number: int, messages: Mapping[int, Message]) -> None:
+        """Train the uploaded models on the images chosen for them, before they are averaged."""
+        assert self._supplier is not None
+        replies = self.trained.replies
+        given = self._supplier.supply(number, mean_weights(replies), replies)
+        for key, weights in self._supplier.tune(number, replies, given).items():
+            messages[key].content[ARRAYS] = weights_to_record(weights)
+        self._note(given, used_now=True)
+
+    def _ship(self, next_round: int, arrays: ArrayRecord) -> None:
+        """Choose what goes out with the next orders; a client that failed gets its old images."""
+        assert self._supplier is not None
+        if next_round > self._config.rounds:
+            self.supplier_seconds = {}
+            return
+        weights = weights_from_record(arrays, self._template)
+        given = self._supplier.supply(next_round, weights, self.trained.replies)
+        for key, each in given.items():
+            images, places = each.supply.images, each.supply.places
+            digest = self._supplier.pool_digest
+            if places is not None and self._pools.get(key) == digest:
+                labels = images.labels.numpy()
+                self._parcels[key] = Parcel.by_reference(labels, digest, places)
+            else:
+                self._parcels[key] = Parcel.of_images(images)
+        self._note(given, used_now=False)
+
+    def _note(self, given: Mapping[int, Given], *, used_now: bool) -> None:
+        """Write into the round's replies, for the history, what the server found and made."""
+        assert self._supplier is not None
+        self.supplier_seconds = dict(self._supplier.seconds)
+        replies = dict(self.trained.replies)
+        for key, each in given.items():
+            reply = replies[key]
+            changes: dict[str, Any] = {"discrepancy": each.discrepancy}
+            if used_now:
+                changes["held"] = each.quotas
+                if reply.real_counts is not None:
+                    changes["synthetic_counts"] = each.supply.images.counts(self._num_classes)
+            replies[key] = dataclasses.replace(
+                reply, facts={**reply.facts, **each.supply.facts}, **changes
+            )
+        self.trained = dataclasses.replace(self.trained, replies=replies)
 
     def _sampled(self, server_round: int, orders: list[Message]) -> list[Message]:
         """Return the orders of this round's clients, by partition: node ids are random."""

@@ -23,6 +23,7 @@ def test_every_method_has_a_preset_and_the_reverse() -> None:
         ("regl-free", "balance", "frozen", "fedavg"),
         ("regl", "balance", "lora", "fedavg"),
         ("regl-dpd", "discrepancy", "lora", "fedavg"),
+        ("feddpd", "discrepancy", "dpo", "fedavg"),
     ],
 )
 def test_a_method_expands_to_the_papers_choices(
@@ -31,7 +32,9 @@ def test_a_method_expands_to_the_papers_choices(
     config = RunConfig.from_flat({"method": method})
     assert config.supplement.policy == policy
     assert config.supplement.adapter == adapter
-    assert config.supplement.site == "client"
+    papers_site = "server" if method == "feddpd" else "client"
+    assert config.supplement.site == papers_site
+    assert config.supplement.selection == ("discrepancy" if method == "feddpd" else "none")
     assert config.objective == objective
 
 

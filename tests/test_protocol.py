@@ -18,6 +18,7 @@ from regl_app.protocol import (
     ARRAYS,
     METRICS,
     OURS,
+    VERSION,
     Envelope,
     EvaluateReply,
     Hello,
@@ -30,6 +31,7 @@ from regl_app.protocol import (
     weights_to_record,
     without_ours,
 )
+from regl_app.supplement.transport import Parcel
 
 CLASSES = 3
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(1)}
@@ -188,7 +190,7 @@ def test_other_code_or_configuration_is_refused(sender: Envelope, message: str) 
 def test_another_protocol_version_is_refused_before_anything_else() -> None:
     record = order_record(1, Envelope("other", "other"))
     record["version"] = 99
-    with pytest.raises(ProtocolError, match="version must be 1, got 99"):
+    with pytest.raises(ProtocolError, match=f"version must be {VERSION}, got 99"):
         read_order(RecordDict({OURS: record}), ENVELOPE)
 
 
@@ -226,3 +228,42 @@ def test_a_record_of_another_kind_under_our_name_is_refused() -> None:
     with pytest.raises(ProtocolError, match="a ConfigRecord 'regl' is missing"):
         read_order(content, ENVELOPE)
     assert isinstance(order_record(1, ENVELOPE), ConfigRecord)
+
+
+def test_a_parcel_comes_back_as_it_was() -> None:
+    pixels = Parcel(np.array([0, 2]), pixels=b"xyz")
+    places = Parcel.by_reference(np.array([2, 2, 0]), "abc", np.array([5, 0, 7]))
+    for parcel in (pixels, places):
+        order = TrainInstruction(3, "/x", parcel=parcel)
+        got = TrainInstruction.read(_order(order), ENVELOPE, CLASSES).parcel
+        assert got is not None
+        np.testing.assert_array_equal(got.labels, parcel.labels)
+        assert (got.pool, got.pixels) == (parcel.pool, parcel.pixels)
+        if parcel.places is not None:
+            np.testing.assert_array_equal(got.places, parcel.places)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("parcel-labels", [0, 3], "from 0 to 2"),
+        ("parcel-labels", [0, -1], "from 0 to 2"),
+        ("parcel-places", [0.5, 1.0], "parcel-places must be whole numbers"),
+        ("parcel-pool", 7, "parcel-pool must be a str"),
+    ],
+)
+def test_a_malformed_parcel_is_refused(key: str, value: object, why: str) -> None:
+    parcel = Parcel.by_reference(np.array([0, 1]), "abc", np.array([5, 0]))
+    content = _order(TrainInstruction(3, "/x", parcel=parcel))
+    content.config_records[OURS][key] = value  # type: ignore[assignment]
+    with pytest.raises(ProtocolError, match=why):
+        TrainInstruction.read(content, ENVELOPE, CLASSES)
+
+
+def test_a_client_may_have_a_pool_or_none() -> None:
+    for pool in ("", "abc"):
+        assert Hello.read(Hello(0, 2, pool=pool).to_content(), CLASSES).pool == pool
+
+
+def _order(order: TrainInstruction) -> RecordDict:
+    return RecordDict({OURS: order.to_record(ENVELOPE)})

@@ -13,16 +13,20 @@ from regl_app.data.images import ImageSet
 from regl_app.evaluation.predict import predict_log_probs
 from regl_app.generator.steering import Gap, log_gap
 from regl_app.models.classifier import Classifier
-from regl_app.supplement.selection import Opinions
+from regl_app.supplement.selection import Labels, Opinions
 
 
 @dataclass(frozen=True)
 class Judges:
-    """The global model and a client's last local one; both are frozen and only evaluated."""
+    """The global model and a client's last local one; both are frozen and only evaluated.
+
+    ``on_pool``: their opinions on the whole shared pool, where these are known already.
+    """
 
     global_model: Classifier
     local_model: Classifier
     device: torch.device
+    on_pool: Opinions | None = None
 
     def __post_init__(self) -> None:
         for model in (self.global_model, self.local_model):
@@ -45,6 +49,17 @@ class Judges:
             for model in (self.global_model, self.local_model)
         ]
         return Opinions(found[0], found[1], images.labels.numpy())
+
+    def of_pool(self, images: ImageSet, places: Labels | None = None) -> Opinions:
+        """Return both models' opinions on ``images`` of the shared pool.
+
+        Args:
+            images: those at ``places``.
+            places: where they are in the pool, ``(N,)``; None: all of it.
+        """
+        if self.on_pool is None:
+            return self.opinions(images)
+        return self.on_pool if places is None else self.on_pool.at(places)
 
     def gap(self) -> Gap:
         """Return ``log p_G(y|x) - log p_L(y|x)``, differentiable in x."""

@@ -93,3 +93,34 @@ def measured_quotas(
     return discrepancy_quotas(
         held, measured, total, gamma=keys.gamma, momentum=keys.momentum, cap=keys.cap
     )
+
+
+def uploaded_quotas(
+    config: RunConfig,
+    held: Counts | None,
+    discrepancy: Floats,
+    real_images: int,
+    round_number: int,
+) -> Counts:
+    """Return a client's quotas for round t where the server plans by its uploaded model.
+
+    That model is compared with one averaged after it, so already the first measurement counts.
+
+    Args:
+        config: the run, whose supplement keys matter here.
+        held: the client's last quotas, ``(C,)``; None before the first.
+        discrepancy: its vector d, ``(C,)``.
+        real_images: n_k.
+        round_number: t, whose budget is spent.
+    """
+    keys = config.supplement
+    if keys.policy == "equal":
+        return blind_quotas(config, real_images, len(discrepancy), round_number)
+    return discrepancy_quotas(
+        np.zeros(len(discrepancy), dtype=np.int64) if held is None else held,
+        discrepancy,
+        budget(config, real_images, len(discrepancy), round_number),
+        gamma=keys.gamma,
+        momentum=keys.momentum,
+        cap=keys.cap,
+    )

@@ -45,6 +45,10 @@ class Opinions:
         if count and not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise ProtocolError(f"labels must be < {self.num_classes}, got {self.labels.max()}")
 
+    def at(self, places: Labels) -> Opinions:
+        """Return the opinions on the images at ``places`` (M,)."""
+        return Opinions(self.log_p_global[places], self.log_p_local[places], self.labels[places])
+
     @property
     def num_classes(self) -> int:
         """Return C."""

@@ -32,7 +32,7 @@ from regl_app.seeding import derive_seed
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.keys import CacheKeys
 from regl_app.supplement.pairs import rank_pairs
-from regl_app.supplement.selection import reward
+from regl_app.supplement.selection import Labels, reward
 from regl_app.supplement.store import SupplementStore
 
 Report = Callable[[str, int, int], None]
@@ -75,12 +75,16 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class Generated:
-    """Synthetic images in the classifier's shape, and what they cost."""
+    """Synthetic images in the classifier's shape, and what they cost.
+
+    ``places`` (N,) say where they are in the shared pool, None if they are not from it.
+    """
 
     images: ImageSet
     generated: int
     reused: int
     seconds: float
+    places: Labels | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,9 @@ class Synthesizer:
 
         def tune() -> TunedAdapter:
             pool, config = self.pool(start), self.config
-            rewards = reward(judges.opinions(pool.images), config.supplement.disagreement)
+            shared = start.path is None
+            opinions = judges.of_pool(pool.images) if shared else judges.opinions(pool.images)
+            rewards = reward(opinions, config.supplement.disagreement)
             pairs = rank_pairs(rewards, pool.labels.numpy(), config.dpo.quantile)
             with self.foundation.adapter(start.path):
                 tuned = tune_dpo(
@@ -195,6 +201,11 @@ class Synthesizer:
         held = self.adapters.find(name)
         return None if held is None else Adaptation.held(client_name, held)
 
+    @property
+    def pool_digest(self) -> str:
+        """Return what identifies the shared pool's content."""
+        return self._pool_path(self._pool_key(Adaptation.frozen("pool"))).stem
+
     def pool(self, adaptation: Adaptation) -> Pool:
         """Return ``pool.per-class`` samples of every class; the frozen ones serve all clients."""
         return self._pool(self._pool_key(adaptation), adaptation, self.config.pool.per_class)
@@ -211,10 +222,15 @@ class Synthesizer:
         began = time.perf_counter()
         made = not self._pool_path(self._pool_key(adaptation)).exists()
         images = self.pool(adaptation).images
-        chosen = images.subset(torch.nonzero(torch.from_numpy(wanted > 0)[images.labels]).flatten())
+        places = np.flatnonzero((wanted > 0)[images.labels.numpy()])
+        chosen = images.subset(places)
         new = len(images) if made else 0
         return Generated(
-            chosen, new, len(chosen) - min(new, len(chosen)), time.perf_counter() - began
+            chosen,
+            new,
+            len(chosen) - min(new, len(chosen)),
+            time.perf_counter() - began,
+            places,
         )
 
     def generate(self, quotas: Counts, adaptation: Adaptation, real: ImageSet) -> Generated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,3 +199,89 @@ def test_classes_that_the_generator_does_not_know_are_refused_before_any_work(
     with pytest.raises(GeneratorError, match="knows the ten digits only, not 'cat', 'dog'"):
         federate(method="regl", **own)
     assert federate(method="fedavg", rounds=1, **own).read_history()
+
+
+def at_server(generate: Federate, site: str, **changes: object) -> RunFolder:
+    keys = {
+        "method": "feddpd",
+        "rounds": 3,
+        "supplement__site": site,
+        "supplement__ratio": 0.1,
+        "pool__per_class": 6,
+        "dpo__steps": 2,
+        "dpo__rounds": 1,
+    }
+    return generate(**(keys | changes))
+
+
+@pytest.mark.parametrize("adapter", ["frozen", "dpo", "guidance"])
+def test_the_server_tunes_the_uploaded_models_and_clients_do_as_in_fedavg(
+    generate: Federate, adapter: str
+) -> None:
+    folder = at_server(generate, "server", supplement__adapter=adapter)
+    history = folder.read_history()[1:]
+    for record in history:
+        assert not record.failures
+        assert np.array(record.discrepancy).shape == (2, 10)
+        assert record.quotas == record.synthetic_counts
+        assert np.array(record.quotas).sum() > 0
+        assert set(record.seconds.clients) == {"train", "probe"}
+        assert {"score", "adapt", "generate", "select", "tune"} <= set(record.seconds.server)
+    if adapter == "dpo":
+        assert [r.clients[0]["adapter_steps"] for r in history] == [2, 0, 0]
+    plain = generate(method="fedavg", rounds=3).read_history()[1:]
+    assert [r.bytes.down for r in history] == [r.bytes.down for r in plain]
+    assert history[0].metrics != plain[0].metrics
+
+
+@pytest.mark.parametrize("transport", ["seeds", "images"])
+def test_clients_download_what_the_server_made(
+    generate: Federate, transport: str, tmp_path: Path
+) -> None:
+    history = at_server(
+        generate,
+        "download",
+        supplement__adapter="frozen",
+        supplement__transport=transport,
+        cache_dir=str(tmp_path),
+    ).read_history()[1:]
+    # The first round has no models to compare yet.
+    assert np.array(history[0].synthetic_counts).sum() == 0
+    for before, record in itertools.pairwise(history):
+        assert not record.failures
+        assert before.discrepancy is not None
+        assert np.array(record.synthetic_counts).sum() > 0
+        facts = record.clients[0]
+        assert facts["received"] == sum(record.synthetic_counts[0])
+        assert facts["by_reference"] == (transport == "seeds")
+        assert len(record.bytes.clients_down) == 2
+        assert record.bytes.clients_down[0] > history[0].bytes.clients_down[0]
+
+
+def test_references_and_pixels_bring_the_same_images_and_references_are_smaller(
+    generate: Federate,
+) -> None:
+    seeds, images = (
+        at_server(
+            generate, "download", supplement__adapter="frozen", supplement__transport=transport
+        ).read_history()[1:]
+        for transport in ("seeds", "images")
+    )
+    assert [r.metrics for r in seeds] == [r.metrics for r in images]
+    assert seeds[1].bytes.down < images[1].bytes.down
+
+
+def test_a_client_without_the_generator_is_sent_images(
+    generate: Federate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client_app.main.own_pool", lambda node: "" if node.partition_id else "x")
+    history = at_server(generate, "download", supplement__adapter="frozen").read_history()
+    assert [history[-1].clients[k]["by_reference"] for k in (0, 1)] == [False, False]
+
+
+def test_all_of_it_works_around_another_strategy(generate: Federate) -> None:
+    for site in ("download", "server"):
+        history = at_server(
+            generate, site, supplement__adapter="frozen", server__strategy="fedadam"
+        ).read_history()
+        assert not any(record.failures for record in history)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.supplement.plan import client_quotas, measured_quotas
+from regl_app.supplement.plan import blind_quotas, client_quotas, measured_quotas, uploaded_quotas
 
 COUNTS = np.array([40, 10, 0, 0])
 
@@ -52,3 +52,25 @@ def test_what_is_measured_against_the_untrained_model_changes_no_mix():
     assert second.sum() == 30
     assert second[0] == 0
     assert np.abs(second - first * 30 / 50).max() <= 1
+
+
+def test_a_private_client_begins_with_quotas_that_tell_nothing():
+    private = RunConfig.from_flat(
+        {
+            "supplement.ratio": 1.0,
+            "supplement.decay": 0.0,
+            "privacy.noise": 1.0,
+            "share-diagnostics": False,
+        }
+    )
+    assert client_quotas(private, COUNTS, 1).tolist() == [13, 13, 12, 12]
+    assert blind_quotas(private, 50, 4, 1).tolist() == [13, 13, 12, 12]
+
+
+def test_an_uploaded_model_is_measured_from_the_first_round_on():
+    keys = config("discrepancy", momentum=0.5, decay=0.0)
+    d = np.array([-0.5, 0, 0.3, 0.1])
+    first = uploaded_quotas(keys, None, d, 40, 1)
+    assert first.tolist() == [0, 0, 30, 10]
+    assert uploaded_quotas(keys, first, np.array([0, 1.0, 0, 0]), 40, 2).tolist() == [0, 20, 15, 5]
+    assert uploaded_quotas(config("equal"), None, d, 40, 1).tolist() == [10, 10, 10, 10]

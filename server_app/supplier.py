@@ -1,0 +1,212 @@
+"""The supplement made by the server, from nothing but the models that clients upload (FedDPD).
+
+It has to see each client's own model. Under secure aggregation it sees only their sum, so the
+sites ``download`` and ``server`` cannot work together with that; site ``client`` can.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.data.images import Counts, ImageSet
+from regl_app.data.source import Source
+from regl_app.errors import GeneratorError
+from regl_app.methods.registry import make_objective
+from regl_app.models.classifier import Classifier
+from regl_app.progress import log_progress
+from regl_app.protocol import TrainReply, Weights
+from regl_app.seeding import derive_seed
+from regl_app.supplement.discrepancy import Floats, class_discrepancy
+from regl_app.supplement.judges import Judges
+from regl_app.supplement.plan import uploaded_quotas
+from regl_app.supplement.scoring import score_models
+from regl_app.supplement.selection import Opinions
+from regl_app.supplement.supply import Supply, supply
+from regl_app.supplement.synthesizer import Adaptation, Synthesizer
+from regl_app.training.loop import train_local
+
+
+@dataclass(frozen=True)
+class Given:
+    """What one client is given, and on what grounds: its discrepancy d and quotas, each (C,)."""
+
+    discrepancy: Floats
+    quotas: Counts
+    supply: Supply
+
+
+class Supplier:
+    """Scores uploaded models, plans, generates and selects for every client.
+
+    ``seconds`` adds up what the parts of the last call took. The same client's quotas and adapter
+    are kept from round to round.
+
+    Args:
+        config: the run.
+        source: classes and image shape; no image of it is looked at.
+        model: a classifier of the run's architecture.
+        device: where to compute.
+        cache_dir: root of the caches.
+    """
+
+    seconds: dict[str, float]
+
+    def __init__(
+        self,
+        config: RunConfig,
+        source: Source,
+        model: Classifier,
+        *,
+        device: torch.device,
+        cache_dir: Path,
+    ) -> None:
+        self._config = config
+        self._model = copy.deepcopy(model)
+        self._device = device
+        self._synthesizer = Synthesizer(
+            config,
+            source.concepts,
+            source.test.shape,
+            seed=config.seed,
+            device=device,
+            cache_dir=cache_dir,
+            progress=log_progress("server"),
+        )
+        self._nothing = ImageSet.empty(source.test.shape)
+        self._held: dict[int, Counts] = {}
+        self._preferred: dict[int, str] = {}
+        self._tuned = 0
+        self.seconds = {}
+
+    @property
+    def pool_digest(self) -> str:
+        """Return what identifies the shared pool."""
+        return self._synthesizer.pool_digest
+
+    def supply(
+        self, number: int, global_weights: Weights, replies: Mapping[int, TrainReply]
+    ) -> dict[int, Given]:
+        """Return what each client that uploaded a model is to be given in round ``number``.
+
+        Args:
+            number: the round whose budget is spent.
+            global_weights: G, what the uploaded models are compared with.
+            replies: by partition; those without a model are passed over.
+        """
+        self.seconds = dict.fromkeys(("score", "adapt", "generate", "select"), 0.0)
+        uploads = {key: r.weights for key, r in replies.items() if r.weights is not None}
+        started = time.perf_counter()
+        probe = self._synthesizer.probe()
+        on_probe = self._opinions(probe, global_weights, uploads)
+        on_pool = {}
+        if self._uses_pool:
+            pool = self._synthesizer.pool(Adaptation.frozen("pool")).images
+            on_pool = self._opinions(pool, global_weights, uploads)
+        self.seconds["score"] = time.perf_counter() - started
+        self._tuned += 1
+        given = {}
+        for key, weights in uploads.items():
+            seen = on_probe[key]
+            discrepancy = class_discrepancy(
+                seen.log_p_global, seen.log_p_local, seen.labels, seen.num_classes
+            )
+            quotas = uploaded_quotas(
+                self._config, self._held.get(key), discrepancy, replies[key].real_images, number
+            )
+            judges = Judges(
+                self._with(global_weights), self._with(weights), self._device, on_pool.get(key)
+            )
+            supplied = supply(
+                self._synthesizer,
+                f"client {key}",
+                quotas,
+                self._nothing,
+                judges,
+                preferred=self._preferred.get(key, ""),
+                tuning=self._tuned <= self._config.dpo.rounds,
+            )
+            self._held[key], self._preferred[key] = quotas, supplied.preferred
+            for part, value in supplied.seconds.items():
+                self.seconds[part] += value
+            given[key] = Given(discrepancy, quotas, supplied)
+        return given
+
+    def tune(
+        self, number: int, replies: Mapping[int, TrainReply], given: Mapping[int, Given]
+    ) -> dict[int, Weights]:
+        """Return the uploaded models after some steps on the images chosen for each of them."""
+        started = time.perf_counter()
+        config = self._config.updated(
+            {
+                "train.steps": self._config.server.tune_steps,
+                "train.epochs": 0,
+                "train.lr": self._config.server.tune_lr,
+            }
+        )
+        tuned: dict[int, Weights] = {}
+        for key, each in given.items():
+            model = self._with(replies[key].weights or {})
+            train_local(
+                model,
+                each.supply.images,
+                config,
+                objective=make_objective(config),
+                seed=derive_seed(config.seed, f"client {key}", "server", number),
+                device=self._device,
+            )
+            tuned[key] = {name: value.cpu() for name, value in model.state_dict().items()}
+        self.seconds["tune"] = time.perf_counter() - started
+        return tuned
+
+    @property
+    def _uses_pool(self) -> bool:
+        keys = self._config.supplement
+        return keys.adapter == "dpo" or (keys.adapter == "frozen" and keys.selection != "none")
+
+    def _with(self, weights: Weights) -> Classifier:
+        model = copy.deepcopy(self._model)
+        model.load_state_dict(dict(weights))
+        return model.to(self._device)
+
+    def _opinions(
+        self, images: ImageSet, global_weights: Weights, uploads: Mapping[int, Weights]
+    ) -> dict[int, Opinions]:
+        """Return each client's and the global model's opinions: every model scores once."""
+        scores = (
+            score_models(
+                [global_weights, *uploads.values()], self._model, images.images, self._device
+            )
+            .double()
+            .numpy()
+        )
+        labels = images.labels.numpy()
+        return {
+            key: Opinions(scores[0], own, labels)
+            for key, own in zip(uploads, scores[1:], strict=True)
+        }
+
+
+def mean_weights(replies: Mapping[int, TrainReply]) -> dict[str, torch.Tensor]:
+    """Return the uploaded models' plain average, weighted by their number of images.
+
+    Raises:
+        GeneratorError: there is none.
+    """
+    uploads = [(r.num_examples, r.weights) for r in replies.values() if r.weights is not None]
+    if not uploads:
+        raise GeneratorError("no uploaded model to compare with")
+    images = sum(count for count, _ in uploads)
+    return {
+        name: (
+            torch.stack([count * weights[name].double() for count, weights in uploads]).sum(0)
+            / images
+        ).to(value.dtype)
+        for name, value in uploads[0][1].items()
+    }

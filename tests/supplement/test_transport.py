@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from regl_app.data.images import ImageSet
+from regl_app.errors import ProtocolError
+from regl_app.supplement.transport import Parcel, unpack
+
+SHAPE = (1, 8, 8)
+
+
+def images(count: int = 6) -> ImageSet:
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=random)
+    return ImageSet(pixels, torch.arange(count) % 3)
+
+
+def test_pixels_arrive_bit_for_bit() -> None:
+    for count in (0, 1, 6):
+        sent = images(count)
+        found = unpack(Parcel.of_images(sent), SHAPE, None)
+        assert torch.equal(found.images, sent.images)
+        assert torch.equal(found.labels, sent.labels)
+
+
+def test_references_lead_to_the_clients_own_images() -> None:
+    pool, places = images(), np.array([5, 0, 3])
+    found = unpack(Parcel.by_reference(pool.labels.numpy()[places], "abc", places), SHAPE, pool)
+    assert torch.equal(found.images, pool.images[places])
+
+
+@pytest.mark.parametrize(
+    ("parcel", "why"),
+    [
+        (Parcel(np.array([0, 1]), pixels=zlib.compress(bytes(3 * 64))), "must be 128 bytes.*more"),
+        (Parcel(np.array([0, 1]), pixels=zlib.compress(bytes(64))), "must be 128 bytes.*got 64"),
+        (Parcel(np.array([0]), pixels=b"no zlib"), "cannot be decompressed"),
+        (Parcel.by_reference(np.array([0]), "abc", np.array([6])), "must be < 6, got 6"),
+        (Parcel.by_reference(np.array([1]), "abc", np.array([0])), "other classes than sent"),
+        (Parcel.by_reference(np.array([1, 2]), "abc", np.array([1])), "2 images came as 1 places"),
+    ],
+)
+def test_what_does_not_fit_is_refused(parcel: Parcel, why: str) -> None:
+    with pytest.raises(ProtocolError, match=why):
+        unpack(parcel, SHAPE, images())
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    bomb = Parcel(np.array([0]), pixels=zlib.compress(bytes(10**8)))
+    with pytest.raises(ProtocolError, match="more"):
+        unpack(bomb, SHAPE, None)
