@@ -15,6 +15,7 @@ from regl_app.data.images import ImageSet
 from regl_app.evaluation.metrics import evaluate as evaluate_model
 from regl_app.evaluation.metrics import predict_log_probs
 from regl_app.generator.source import resolve_generator
+from regl_app.generator.suitability import check_public_part
 from regl_app.methods.registry import make_objective
 from regl_app.models.classifier import Classifier
 from regl_app.protocol import (
@@ -39,7 +40,8 @@ def hello(message: Message, context: Context) -> Message:
     node = Node.of(context)
     read_order(message.content, node.envelope)
     if node.config.generates_at_client:
-        resolve_generator(node.config.generator.path)  # absent weights fail now, not after data
+        # What is absent or unfit fails now, not after data.
+        check_public_part(resolve_generator(node.config.generator.path), node.config.data)
     shared = node.real_counts if node.config.share_diagnostics else None
     reply = Hello(node.partition_id, node.num_partitions, shared, own_pool(node))
     return Message(reply.to_content(), reply_to=message)

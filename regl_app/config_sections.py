@@ -49,7 +49,18 @@ class DataConfig(Section):
     test_fraction: float = Field(
         0.3, gt=0, lt=1, description="test share of a source that comes without a test split"
     )
+    public_fraction: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of each class's images that no client and no test set gets: public, "
+        "for `regl pretrain --source`; the same ones whatever the seeds",
+    )
     seed: int = Field(0, ge=0, description="seed of splits and partitions, apart from `seed`")
+
+
+class PublicDataConfig(DataConfig):
+    """The public part of a source, which the same keys take from every client and test set."""
 
 
 class PartitionConfig(Section):

@@ -16,8 +16,10 @@ from regl_app.config import RunConfig
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source, load_source
 from regl_app.devices import resolve_device
+from regl_app.errors import GeneratorError
 from regl_app.evaluation.metrics import Metrics, evaluate
-from regl_app.generator.source import check_concepts
+from regl_app.generator.source import check_concepts, resolve_generator
+from regl_app.generator.suitability import check_public_part
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
 from regl_app.progress import RUN_FOLDER_LINE, format_seconds, setup_logging
@@ -77,6 +79,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
     num_classes = whole.num_classes
     if config.uses_generator:
         check_concepts(config.generator.path, whole.concepts)
+        _check_public_part(local)
     clients = introduce(grid, config.server, envelope, num_classes)
     federation = Federation.load(local, clients.num_partitions)
     source = federation.source
@@ -142,6 +145,14 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
     folder.save_model(model.state_dict())
     keep_features(folder, model, source.test, strategy.trained.replies, device)
     return record
+
+
+def _check_public_part(config: RunConfig) -> None:
+    try:
+        folder = resolve_generator(config.generator.path)
+    except GeneratorError:
+        return  # a server that generates nothing need not have it: the clients check theirs
+    check_public_part(folder, config.data)
 
 
 def _supplier(

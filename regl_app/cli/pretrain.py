@@ -9,17 +9,25 @@ from typing import Annotated
 import typer
 
 from regl_app.cli.console import print_path
+from regl_app.cli.settings import Settings, resolve
 from regl_app.errors import ConfigError
 from regl_app.progress import setup_logging
 
+_GLYPHS = "glyphs"
+
 
 def pretrain(
+    settings: Settings = None,
     out: Annotated[Path, typer.Option(help="Folder that receives the pipeline.")] = (
         Path("generator")
     ),
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Rendered glyphs; default: as shipped.")
-    ] = None,
+    source: Annotated[
+        str, typer.Option(help="'glyphs', or a data.source, whose public part is learned from.")
+    ] = _GLYPHS,
+    look: Annotated[
+        str, typer.Option(help="How a data set is disguised: inverted, blurred, rotated, or a+b.")
+    ] = "inverted+blurred",
+    images: Annotated[int, typer.Option(min=1, help="Glyphs to render.")] = 30_000,
     autoencoder_steps: Annotated[
         int | None, typer.Option(min=1, help="Default: as shipped.")
     ] = None,
@@ -31,28 +39,34 @@ def pretrain(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; the result depends on it.")] = 2,
 ) -> None:
-    """Make the bundled generator again, from glyphs of freely licensed fonts.
+    """Make a small generator: the bundled one, from freely licensed fonts, or one of a data set.
 
-    The result is used by generator.path=FOLDER.
+    A data set's public part is learned from in another look than its clients' images have: what
+    things are is known, how they look is not. The result is used by generator.path=FOLDER and the
+    same data.public-fraction.
 
-    Example: [bold]regl pretrain --out my-generator[/bold]
+    Example: [bold]regl pretrain --source fashion-mnist --out garments data.path=DIR
+    data.public-fraction=0.2[/bold]
     """
     if out.exists():
         raise ConfigError(f"--out {out} exists already: name a new folder, or remove it")
+    if source == _GLYPHS and settings:
+        raise ConfigError(f"KEY=VALUE is about a data set, --source glyphs takes none: {settings}")
     setup_logging()
     import torch
 
+    from regl_app.generator.corpus import glyph_corpus, public_corpus
     from regl_app.generator.fonts import DEFAULT_FOLDERS
     from regl_app.generator.pretrain import PretrainOptions
     from regl_app.generator.pretrain import pretrain as run_pretraining
 
-    given = {
-        "images": images,
-        "autoencoder_steps": autoencoder_steps,
-        "denoiser_steps": denoiser_steps,
-    }
+    given = {"autoencoder_steps": autoencoder_steps, "denoiser_steps": denoiser_steps}
     options = replace(
         PretrainOptions(seed=seed), **{key: n for key, n in given.items() if n is not None}
     )
     torch.set_num_threads(threads)
-    print_path("pipeline", run_pretraining(out, options, font_folders=fonts or DEFAULT_FOLDERS))
+    if source == _GLYPHS:
+        corpus = glyph_corpus(images, seed, fonts or DEFAULT_FOLDERS)
+    else:
+        corpus = public_corpus(resolve(settings, base={"data.source": source}).data, look)
+    print_path("pipeline", run_pretraining(out, corpus, options))

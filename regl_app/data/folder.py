@@ -10,7 +10,7 @@ from regl_app.config_sections import DataConfig
 from regl_app.data.concepts import concept
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
-from regl_app.data.source import Source, split_off_test
+from regl_app.data.source import Source, kept_indices, split_off_test
 from regl_app.errors import DataError
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
@@ -43,6 +43,8 @@ def load_folder(config: DataConfig) -> Source:
         train, test = images, _read(root / "test", names, config.image_size)
         channels = max(train.shape[0], test.shape[0])
         train, test = train.with_channels(channels), test.with_channels(channels)
+        train = train.subset(kept_indices(train.labels.numpy(), config, "train"))
+        test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
     else:
         train, test = split_off_test(images, config)
     return Source(root.name, train, test, names, tuple(map(concept, names)))

@@ -13,7 +13,7 @@ from regl_app.config_sections import DataConfig
 from regl_app.data.concepts import concept
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
-from regl_app.data.source import Source, Split, capped_indices, split_off_test
+from regl_app.data.source import Source, Split, kept_indices, split_off_test
 from regl_app.data.stratified import Labels
 from regl_app.errors import DataError
 
@@ -123,7 +123,7 @@ class _Reader:
         labels = self._labels(split)
         undecoded = split.cast_column(self.image_column, datasets.Image(decode=False))
         if cap is not None:
-            rows = capped_indices(labels, self.config, cap)
+            rows = kept_indices(labels, self.config, cap)
             labels, undecoded = labels[rows], undecoded.select(rows)
         files = (
             (f"{self.config.path}, row {row}", cell["bytes"] or Path(cell["path"]))

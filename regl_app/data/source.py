@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
-from regl_app.config_sections import DataConfig
+from regl_app.config_sections import DataConfig, PublicDataConfig
 from regl_app.data.images import ImageSet
 from regl_app.data.stratified import Indices, Labels, stratified_sample
 from regl_app.errors import DataError
@@ -46,11 +46,6 @@ def load_source(config: DataConfig) -> Source:
         DataError: files are absent or damaged; says what is expected where, and the remedy.
     """
     source = _loaders()[config.source](config)
-    source = replace(
-        source,
-        train=_capped(source.train, config, "train"),
-        test=_capped(source.test, config, "test"),
-    )
     if source.num_classes < 2:
         raise DataError(f"data.source={config.source!r} has {source.num_classes} class, needs 2")
     if len(source.train) == 0 or len(source.test) == 0:
@@ -62,25 +57,46 @@ def load_source(config: DataConfig) -> Source:
 
 
 def split_off_test(images: ImageSet, config: DataConfig) -> tuple[ImageSet, ImageSet]:
-    """Return (train, test): a stratified ``data.test-fraction`` of a set that has no split."""
+    """Return (train, test), capped: a stratified ``data.test-fraction`` of a set without split."""
+    images = images.subset(_own_part(images.labels.numpy(), config))
     wanted = math.ceil(config.test_fraction * len(images))
     rng = numpy_generator(config.seed, "test-split")
     chosen = stratified_sample(images.labels.numpy(), wanted, rng, leave_one=True)
     kept = np.delete(np.arange(len(images), dtype=np.int64), chosen)
-    return images.subset(kept), images.subset(chosen)
+    train, test = images.subset(kept), images.subset(chosen)
+    return (
+        train.subset(_capped(train.labels.numpy(), config, "train")),
+        test.subset(_capped(test.labels.numpy(), config, "test")),
+    )
 
 
-def capped_indices(labels: Labels, config: DataConfig, split: Split) -> Indices:
-    """Return which of ``labels`` ``(N,)`` ``data.max-train`` or ``data.max-test`` keeps."""
+def kept_indices(labels: Labels, config: DataConfig, split: Split) -> Indices:
+    """Return which of a split's ``labels`` (N,) are used: not public, and as many as keys allow.
+
+    For a source with a test split of its own. Of the public part, all of it is.
+    """
+    part = np.arange(len(labels), dtype=np.int64)
+    if split == "train":
+        part = _own_part(labels, config)
+    return part[_capped(labels[part], config, split)]
+
+
+def _own_part(labels: Labels, config: DataConfig) -> Indices:
+    """Return which of ``labels`` ``(N,)`` belong to the clients, or to the public."""
+    everything = np.arange(len(labels), dtype=np.int64)
+    if config.public_fraction == 0:
+        return everything[:0] if isinstance(config, PublicDataConfig) else everything
+    # Not by data.seed: what was public for a pretrained generator stays so in every split.
+    wanted = round(config.public_fraction * len(labels))
+    public = stratified_sample(labels, wanted, numpy_generator(0, "public"))
+    return public if isinstance(config, PublicDataConfig) else np.delete(everything, public)
+
+
+def _capped(labels: Labels, config: DataConfig, split: Split) -> Indices:
     most = config.max_train if split == "train" else config.max_test
     if most == 0 or len(labels) <= most:
         return np.arange(len(labels), dtype=np.int64)
     return stratified_sample(labels, most, numpy_generator(config.seed, f"max-{split}"))
-
-
-def _capped(images: ImageSet, config: DataConfig, split: Split) -> ImageSet:
-    indices = capped_indices(images.labels.numpy(), config, split)
-    return images if len(indices) == len(images) else images.subset(indices)
 
 
 def _loaders() -> Mapping[str, Callable[[DataConfig], Source]]:

@@ -16,7 +16,7 @@ from regl_app.data.concepts import concept
 from regl_app.data.idx import find_idx, read_idx
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
-from regl_app.data.source import Source, Split, capped_indices
+from regl_app.data.source import Source, Split, kept_indices
 from regl_app.errors import DataError
 
 
@@ -112,7 +112,7 @@ def load_cifar(config: DataConfig) -> Source:
 
     def convert(part: Any, split: Split) -> ImageSet:
         labels = torch.tensor(part.targets, dtype=torch.int64)
-        kept = torch.from_numpy(capped_indices(labels.numpy(), config, split))
+        kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
         pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)[kept]
         return ImageSet(to_square(pixels, config.image_size), labels[kept])
 
@@ -137,7 +137,7 @@ def _read(
         )
     if family.transposed:
         images = images.transpose(1, 2)
-    kept = torch.from_numpy(capped_indices(labels.numpy(), config, split))
+    kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
     return ImageSet(to_square(images[kept, None], config.image_size), labels[kept])
 
 

@@ -1,4 +1,4 @@
-"""Judge a generator of digits with a classifier that was trained on rendered glyphs."""
+"""Judge a generator with a classifier trained on images like those it was trained on."""
 
 from __future__ import annotations
 
@@ -10,26 +10,23 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.config_sections import GeneratorConfig, ModelConfig
 from regl_app.data.images import ImageSet
-from regl_app.generator.glyphs import CONCEPTS, GlyphBank
+from regl_app.generator.corpus import Corpus
 from regl_app.generator.model_card import Quality
-from regl_app.seeding import derive_seed, torch_generator
-
-_TRAIN_IMAGES = 12_000
-_TEST_IMAGES = 2_000
+from regl_app.seeding import derive_seed
 
 
-def train_glyph_classifier(bank: GlyphBank, seed: int, steps: int) -> torch.nn.Module:
-    """Return the default CNN (RGB, 32x32), trained on fresh renders for ``steps`` batches of 64."""
+def train_classifier(corpus: Corpus, seed: int, steps: int) -> torch.nn.Module:
+    """Return the default CNN (RGB, 32x32), trained for ``steps`` batches of 64."""
     from regl_app.methods.registry import make_objective
     from regl_app.models.build import build_model
     from regl_app.training.loop import train_local
 
-    images, labels = bank.sample(_TRAIN_IMAGES, torch_generator(seed, "classifier"))
     config = RunConfig.from_any({"method": "fedavg", "train": {"steps": steps, "batch-size": 64}})
-    model = build_model(ModelConfig(), 10, 3, 32, derive_seed(seed, "classifier"))
+    classes = len(corpus.concepts)
+    model = build_model(ModelConfig(), classes, 3, 32, derive_seed(seed, "classifier"))
     train_local(
         model,
-        ImageSet(images, labels),
+        corpus.examples,
         config,
         objective=make_objective(config),
         seed=derive_seed(seed, "classifier-batches"),
@@ -39,30 +36,29 @@ def train_glyph_classifier(bank: GlyphBank, seed: int, steps: int) -> torch.nn.M
 
 
 def measure_quality(
-    folder: Path, bank: GlyphBank, count: int, seed: int, classifier_steps: int
+    folder: Path, corpus: Corpus, count: int, seed: int, classifier_steps: int
 ) -> Quality:
     """Sample ``count`` images with the default sampler and see how many are what was asked for.
 
-    The classifier never saw a generated image; its accuracy on held-out renders is reported too.
+    The classifier never saw a generated image; its accuracy on held-out ones is reported too.
     """
     from regl_app.evaluation.metrics import evaluate
     from regl_app.generator.foundation import Foundation
     from regl_app.generator.sampling import sample
 
     device = torch.device("cpu")
-    model = train_glyph_classifier(bank, seed, classifier_steps)
-    held_out = ImageSet(*bank.sample(_TEST_IMAGES, torch_generator(seed, "held-out")))
+    model, classes = train_classifier(corpus, seed, classifier_steps), len(corpus.concepts)
     config = GeneratorConfig(path=str(folder))
-    foundation = Foundation.load(config, CONCEPTS, device)
-    labels = torch.arange(count) % len(CONCEPTS)
+    foundation = Foundation.load(config, corpus.concepts, device)
+    labels = torch.arange(count) % classes
     start = time.perf_counter()
     stream = derive_seed(seed, "quality")
     images = sample(foundation, labels, range(count), config, stream=stream)
     seconds = time.perf_counter() - start
     return Quality(
         images=count,
-        accuracy=evaluate(model, ImageSet(images, labels), 10, device).accuracy,
-        render_accuracy=evaluate(model, held_out, 10, device).accuracy,
+        accuracy=evaluate(model, ImageSet(images, labels), classes, device).accuracy,
+        held_out_accuracy=evaluate(model, corpus.held_out, classes, device).accuracy,
         seconds=seconds,
         threads=torch.get_num_threads(),
         steps=config.steps,

@@ -1,4 +1,4 @@
-"""Make the bundled generator: a real Stable Diffusion pipeline of a few MB, from rendered fonts.
+"""Make a small generator: a real Stable Diffusion pipeline of a few MB.
 
 ``regl pretrain`` runs this. The result is a plain diffusers folder with a model card.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from typing import Any
 import torch
 
 from regl_app.files import atomic_path, write_json
-from regl_app.generator.fonts import DEFAULT_FOLDERS, find_fonts
+from regl_app.generator.corpus import Corpus
 from regl_app.generator.glyph_classifier import measure_quality
-from regl_app.generator.glyphs import CONCEPTS, GlyphBank
 from regl_app.generator.model_card import model_card
 from regl_app.generator.pretrain_autoencoder import encode, train_autoencoder
 from regl_app.generator.pretrain_denoiser import NOISE, train_denoiser
 from regl_app.generator.pretrain_steps import StepProgress
+from regl_app.generator.suitability import ORIGIN
 from regl_app.generator.tokenizer import build_tokenizer
 from regl_app.seeding import derive_seed, torch_generator
 
@@ -36,7 +35,6 @@ PHRASINGS = ("a photo of {}", "a photo of {}.", "a picture of {}", "an image of 
 class PretrainOptions:
     """Size of a pretraining; the defaults made the shipped weights."""
 
-    images: int = 30_000
     autoencoder_steps: int = 1_500
     denoiser_steps: int = 3_000
     batch_size: int = 64
@@ -49,27 +47,21 @@ class PretrainOptions:
 
 def pretrain(
     out: Path,
+    corpus: Corpus,
     options: PretrainOptions | None = None,
     *,
-    font_folders: Sequence[Path] = DEFAULT_FOLDERS,
     progress: StepProgress | None = None,
 ) -> Path:
-    """Train a generator of digits on rendered fonts and write it to ``out``; return ``out``.
+    """Train a generator on ``corpus`` and write it to ``out``; return ``out``.
 
     The folder is a ``StableDiffusionPipeline`` (fp16 safetensors) with a model card that states
-    data, fonts, licences, steps, time and the quality just measured. Deterministic for one
-    machine, thread count and ``options.seed``.
-
-    Raises:
-        GeneratorError: the fonts are not installed; names the packages.
+    data, licences, steps, time and the quality just measured. Deterministic for one machine,
+    thread count, corpus and ``options.seed``.
     """
     options = options or PretrainOptions()
     report = progress or _log_progress()
     start = time.perf_counter()
-    fonts = find_fonts(font_folders)
-    logger.info("rendering %d glyphs from %d font files", options.images, len(fonts))
-    bank = GlyphBank.render(fonts)
-    images, labels = bank.sample(options.images, torch_generator(options.seed, "glyphs"))
+    images, labels = corpus.images.images, corpus.images.labels
 
     with torch.random.fork_rng(devices=[]):  # the libraries draw initial weights globally
         torch.manual_seed(derive_seed(options.seed, "weights"))
@@ -81,7 +73,7 @@ def pretrain(
             generator=torch_generator(options.seed, "autoencoder"),
             progress=report,
         )
-        prompts = [[phrase.format(concept) for phrase in PHRASINGS] for concept in CONCEPTS]
+        prompts = [[phrase.format(concept) for phrase in PHRASINGS] for concept in corpus.concepts]
         tokenizer = build_tokenizer(text for group in prompts for text in group)
         denoiser = train_denoiser(
             encode(vae, images),
@@ -99,10 +91,12 @@ def pretrain(
     with atomic_path(out) as temporary:
         _save(temporary, vae, denoiser.text_encoder, denoiser.unet, tokenizer)
         quality = measure_quality(
-            temporary, bank, options.quality_images, options.seed, options.classifier_steps
+            temporary, corpus, options.quality_images, options.seed, options.classifier_steps
         )
         logger.info("%s", quality.summary())
-        card = model_card(options, quality, seconds, len(fonts))
+        if corpus.origin is not None:
+            write_json(temporary / ORIGIN, corpus.origin)
+        card = model_card(options, corpus, quality, seconds)
         (temporary / "README.md").write_text(card, encoding="utf-8")
     return out
 

@@ -173,17 +173,46 @@ def test_doctor_is_content_with_the_defaults() -> None:
 def test_pretrain_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     called: dict[str, Any] = {}
 
-    def fake(out: Path, options: PretrainOptions, **others: Any) -> Path:
-        called.update(out=out, options=options, threads=torch.get_num_threads(), **others)
+    def glyphs(count: int, seed: int, font_folders: list[Path]) -> str:
+        called.update(glyphs=(count, seed), font_folders=font_folders)
+        return "glyphs"
+
+    def fake(out: Path, corpus: object, options: PretrainOptions) -> Path:
+        called.update(out=out, corpus=corpus, options=options, threads=torch.get_num_threads())
         return out
 
     monkeypatch.setattr("regl_app.generator.pretrain.pretrain", fake)
+    monkeypatch.setattr("regl_app.generator.corpus.glyph_corpus", glyphs)
     result = regl("pretrain", "--out", "new", "--denoiser-steps", "7", "--fonts", str(tmp_path))
     assert result.exit_code == 0, result.output
-    assert called["out"] == Path("new")
+    assert (called["out"], called["corpus"]) == (Path("new"), "glyphs")
     assert called["options"] == PretrainOptions(denoiser_steps=7)
-    assert called["font_folders"] == [tmp_path]
+    assert (called["glyphs"], called["font_folders"]) == ((30_000, 0), [tmp_path])
     assert called["threads"] == 2
+
+
+def test_pretrain_learns_from_the_public_part_of_a_data_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called: list[Any] = []
+
+    def fake(out: Path, corpus: Any, options: PretrainOptions) -> Path:
+        called.append(corpus)
+        return out
+
+    monkeypatch.setattr("regl_app.generator.pretrain.pretrain", fake)
+    result = regl("pretrain", "--source", "digits", "--out", "new", "data.public-fraction=0.2")
+    assert result.exit_code == 0, result.output
+    assert called[0].origin["look"] == "inverted+blurred"
+    for arguments, words in (
+        (["--source", "digits"], "data.public-fraction must be > 0"),
+        (["--source", "birds"], "data.source must be one of"),
+        (["data.public-fraction=0.2"], "--source glyphs takes none"),
+        (["--source", "digits", "data.public-fraction=0.2", "--look", "odd"], "look must be of"),
+    ):
+        result = regl("pretrain", "--out", "other", *arguments)
+        assert result.exit_code == 2, arguments
+        assert words in " ".join(result.output.split())
 
 
 def test_pretrain_overwrites_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Whether a generator and a federation fit together, as far as the generator tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from regl_app.config_sections import DataConfig
+from regl_app.errors import GeneratorError
+
+ORIGIN = "public.json"
+"""In the generator's folder: which public part of which data set it was trained on."""
+
+
+def check_public_part(folder: Path, data: DataConfig) -> None:
+    """Refuse a federation whose clients or tests would hold what the generator was trained on.
+
+    Args:
+        folder: the generator's.
+        data: the federation's.
+
+    Raises:
+        GeneratorError: same source, but another ``data.public-fraction``; or the file is damaged.
+    """
+    path = folder / ORIGIN
+    if not path.is_file():
+        return
+    try:
+        origin = json.loads(path.read_text(encoding="utf-8"))
+        source, fraction = str(origin["source"]), float(origin["public-fraction"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GeneratorError(
+            f"{path} cannot be read ({error}): make the generator again by regl pretrain"
+        ) from error
+    if source == data.source and fraction != data.public_fraction:
+        raise GeneratorError(
+            f"generator.path {str(folder)!r} was trained on {100 * fraction:g} % of {source}; with "
+            f"data.public-fraction={data.public_fraction:g} clients and tests would hold some of "
+            f"that (set data.public-fraction={fraction:g})"
+        )

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from regl_app.data.look import LOOKS, apply_look
+from regl_app.errors import ConfigError
+
+
+def picture() -> torch.Tensor:
+    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    image[:, :, 8:24, 14:18] = 255
+    return image
+
+
+def test_inverting_twice_changes_nothing() -> None:
+    assert torch.equal(apply_look(picture(), "inverted"), 255 - picture())
+    assert torch.equal(apply_look(picture(), "inverted+inverted"), picture())
+
+
+@pytest.mark.parametrize("look", [*LOOKS, "inverted+blurred", "rotated+inverted"])
+def test_a_look_keeps_shape_and_type_and_is_the_same_every_time(look: str) -> None:
+    found = apply_look(picture(), look)
+    assert (found.shape, found.dtype) == (picture().shape, torch.uint8)
+    assert torch.equal(found, apply_look(picture(), look))
+    assert not torch.equal(found, picture())
+
+
+def test_blur_softens_edges_and_rotation_tilts() -> None:
+    assert 0 < apply_look(picture(), "blurred")[0, 0, 12, 13] < 255
+    tilted = apply_look(picture(), "rotated")[0, 0]
+    assert tilted[9].argmax() != tilted[22].argmax()
+
+
+def test_steps_are_taken_in_order_and_unknown_ones_named() -> None:
+    by_hand = 255 - apply_look(picture(), "rotated")
+    assert torch.equal(apply_look(picture(), "rotated+inverted"), by_hand)
+    with pytest.raises(ConfigError, match="look must be of inverted, blurred, rotated"):
+        apply_look(picture(), "inverted+sepia")
