@@ -225,10 +225,12 @@ class SupplementStrategy(Strategy):
             return
         weights = weights_from_record(arrays, self._template)
         given = self._supplier.supply(next_round, weights, self.trained.replies)
+        digest = self._supplier.pool_digest
         for key, each in given.items():
             images, places = each.supply.images, each.supply.places
-            digest = self._supplier.pool_digest
-            if places is not None and self._pools.get(key) == digest:
+            if len(images) == 0:  # a budget that has decayed to nothing
+                self._parcels.pop(key, None)
+            elif places is not None and self._pools.get(key) == digest:
                 labels = images.labels.numpy()
                 self._parcels[key] = Parcel.by_reference(labels, digest, places)
             else:

@@ -285,3 +285,19 @@ def test_all_of_it_works_around_another_strategy(generate: Federate) -> None:
             generate, site, supplement__adapter="frozen", server__strategy="fedadam"
         ).read_history()
         assert not any(record.failures for record in history)
+
+
+@pytest.mark.parametrize("site", ["client", "download", "server"])
+def test_a_budget_that_decays_to_nothing_ends_the_supplement(generate: Federate, site: str) -> None:
+    history = at_server(
+        generate,
+        site,
+        supplement__adapter="frozen",
+        supplement__ratio=0.05,
+        supplement__decay=2.0,
+        rounds=4,
+    ).read_history()[1:]
+    made = [np.array(record.synthetic_counts).sum() for record in history]
+    assert not any(record.failures for record in history)
+    assert max(made) > 0
+    assert made[-1] == 0
