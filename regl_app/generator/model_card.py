@@ -67,15 +67,18 @@ images[0].save("picture.png")
 
 ## Training
 
-`{corpus.command}`, seed {options.seed}: autoencoder {options.autoencoder_steps:,} steps, text
-encoder and UNet {options.denoiser_steps:,} steps of batch {options.batch_size} (v-prediction,
+`{corpus.command}`
+
+Seed {options.seed}: autoencoder {options.autoencoder_steps:,} steps, text encoder and UNet
+{options.denoiser_steps:,} steps of batch {options.batch_size} (v-prediction,
 min-SNR 5, 10 % empty prompts, EMA), bf16 autocast, {seconds / 60:.0f} minutes on
 {quality.threads} CPU threads ({platform.machine()}), {today:%Y-%m-%d}.
 
 ## Measured quality
 
-{quality.summary()} ({quality.steps} steps, guidance {quality.guidance}). Reproduce with
-`{corpus.command}`, which prints the same figures.
+{quality.summary()}
+({quality.steps} steps, guidance {quality.guidance}). The command above, with these steps, prints
+the same figures.
 
 ## Limits
 

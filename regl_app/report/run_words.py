@@ -88,7 +88,13 @@ def tiles(run: RunData) -> list[Tile]:
         Tile(
             "Final global accuracy",
             *_split(percent(result.accuracy)),
-            note=f"best {percent(best)}" if best is not None else "",
+            note=(
+                f"{percent(result.tail_accuracy)} on the long tail"
+                if result.tail_accuracy is not None
+                else f"best {percent(best)}"
+                if best is not None
+                else ""
+            ),
         ),
         Tile("Macro-F1, all classes the same weight", *_split(percent(result.macro_f1))),
         Tile(

@@ -112,16 +112,27 @@ def all_clients(run: RunData, prefix: str) -> Figure | Absent:
         )
     text = caption(
         "One small histogram per client, classes from left to right, each with its own scale. "
-        "{seen}{cut}",
+        "{seen}{fit}{cut}",
         seen=(
             "Orange fills the gaps that blue leaves."
             if run.synthetic
             else "Gaps are classes a client never sees."
         ),
+        fit=_fit(run),
         cut=f" The first {_MAX_SMALL} of {len(run.real)} clients." * (len(run.real) > _MAX_SMALL),
     )
     body = Markup('<div class="smalls">{}</div>').format(Markup("").join(pictures))
     return Figure(f"{prefix}clients", title, text, body, wide=True)
+
+
+def _fit(run: RunData) -> str:
+    before, after = run.summary.js_before, run.summary.js_after
+    if before is None or after is None:
+        return ""
+    return (
+        " With the largest supplement the Jensen-Shannon distance of a client's labels to those of "
+        f"all clients together goes from {before:.2f} to {after:.2f} on average."
+    )
 
 
 def _reason_without_synthetic(run: RunData) -> str:

@@ -31,6 +31,8 @@ def samples(run: RunData, prefix: str) -> Figure | Absent:
             if not run.config.share_diagnostics
             else f"method {run.config.method} uses no synthetic images"
             if not run.config.uses_generator
+            else "the server made the images, and clients left no pictures of them"
+            if not run.config.generates_at_client
             else "the clients saved no sample pictures"
         )
         return Absent(_TITLE, reason)
