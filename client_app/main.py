@@ -97,7 +97,8 @@ def train(message: Message, context: Context) -> Message:
             "probe": time.perf_counter() - started,
         },
         facts={
-            **supplement.facts,
+            # How many candidates there were tells how many classes were wanted.
+            **({} if config.hides_discrepancy else supplement.facts),
             "loss": trained.loss,
             **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
         },

@@ -16,6 +16,7 @@ from client_app.state import ClientState, Memory
 from regl_app.data.images import Counts, ImageSet
 from regl_app.errors import GeneratorError, ProtocolError
 from regl_app.files import atomic_path
+from regl_app.generator.source import resolve_generator
 from regl_app.progress import LOGGER, format_seconds
 from regl_app.protocol import Fact, TrainInstruction, Weights
 from regl_app.report.samples import PER_CLASS, save_samples
@@ -33,13 +34,15 @@ _logger = logging.getLogger(LOGGER)
 class Supplement:
     """A client's synthetic images, the quotas ``(C,)`` they fill, and the shared probe set.
 
-    ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none.
+    ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none;
+    ``tuned`` counts the rounds that tuned it.
     """
 
     images: ImageSet
     quotas: Counts
     probe: ImageSet | None = None
     preferred: str = ""
+    tuned: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
@@ -65,7 +68,7 @@ def make_supplement(node: Node, order: TrainInstruction, weights: Weights) -> Su
         real,
         _judges(node, weights, memory),
         preferred=memory.preferred,
-        tuning=order.round <= 1 + config.dpo.rounds,
+        tuning=memory.tuned < config.dpo.rounds,
     )
     started = time.perf_counter()
     probe = synthesizer.probe()
@@ -74,7 +77,15 @@ def make_supplement(node: Node, order: TrainInstruction, weights: Weights) -> Su
         _report(node, made)
         if config.share_diagnostics:
             _leave_samples(node, Path(order.run_dir), synthesizer, made.adaptation, probe)
-    return Supplement(made.images, quotas, probe, made.preferred, seconds, made.facts)
+    return Supplement(
+        images=made.images,
+        quotas=quotas,
+        probe=probe,
+        preferred=made.preferred,
+        tuned=memory.tuned + made.tuned,
+        seconds=seconds,
+        facts=made.facts,
+    )
 
 
 def own_pool(node: Node) -> str:
@@ -82,6 +93,8 @@ def own_pool(node: Node) -> str:
     if node.config.supplement.site != "download" or node.config.supplement.transport != "seeds":
         return ""
     try:
+        # Only to say that it has it, no client fetches a checkpoint.
+        resolve_generator(node.config.generator.path, fetch=False)
         return node.synthesizer().pool_digest
     except GeneratorError as error:
         _logger.info("%s: images have to be sent: %s", node.name, error)
@@ -119,7 +132,7 @@ def remember(
     """Keep what the next round needs: the local model to compare, its own plan if it makes one."""
     if not _remembers(node):
         return
-    state = ClientState.of(node, order.run_dir)
+    state = ClientState.of(node, order.run)
     if order.round == node.config.rounds:
         state.forget()
         return
@@ -129,6 +142,7 @@ def remember(
             order.round,
             local if compared else {},
             supplement.preferred,
+            supplement.tuned,
             supplement.quotas if planned else None,
             discrepancy if planned else None,
         )
@@ -142,7 +156,7 @@ def _remembers(node: Node) -> bool:
 def _memory(node: Node, order: TrainInstruction, weights: Weights) -> Memory:
     if not _remembers(node):
         return Memory()
-    memory = ClientState.of(node, order.run_dir).before(order.round, weights)
+    memory = ClientState.of(node, order.run).before(order.round, weights)
     if order.round > 1 and memory.round == 0:
         _logger.warning(
             "%s: nothing of an earlier round is kept here, so round %d goes as a first one",
@@ -157,7 +171,14 @@ def _quotas(node: Node, order: TrainInstruction, memory: Memory) -> Counts:
         return order.quotas
     if memory.held is not None and memory.discrepancy is not None:
         images = len(node.data.train)
-        return measured_quotas(node.config, memory.held, memory.discrepancy, images, order.round)
+        return measured_quotas(
+            node.config,
+            memory.held,
+            memory.discrepancy,
+            images,
+            order.round,
+            measured_round=memory.round,
+        )
     return client_quotas(node.config, node.real_counts, order.round)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +23,10 @@ from regl_app.workdir import with_absolute_paths
 
 # Keys that change where and how results are written, not what they are.
 _IRRELEVANT = {"name", "out-dir", "cache-dir", "tensorboard", "report", "share-diagnostics"}
-_OF_SUPPLEMENT = ("supplement.", "generator.", "lora.", "probe.")
+_OF_SUPPLEMENT = (
+    *("supplement.", "generator.", "lora.", "probe.", "pool.", "dpo.", "steering.", "privacy."),
+    "server.tune-",
+)
 _OF_ADAPTER = ("lora.", "generator.guide")
 
 _logger = logging.getLogger("regl")
@@ -200,7 +204,8 @@ def configurations(
         raise ConfigError(f"comparison needs each seed once, got {list(seeds)}")
     for seed in seeds:
         for name, settings in variants.items():
-            own: dict[str, Scalar] = {"seed": seed, "name": f"{name}-s{seed}"}
+            folder = re.sub(r"[^\w.+=@-]", "_", name)
+            own: dict[str, Scalar] = {"seed": seed, "name": f"{folder}-s{seed}"}
             if vary_data:
                 own["data.seed"] = seed
             yield RunConfig.from_flat({**base, **settings, **own})

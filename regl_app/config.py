@@ -159,10 +159,11 @@ class RunConfig(Section):
                 f"privacy.noise={self.privacy.noise:g} contradicts privacy.vector='client': a "
                 "vector that is not sent needs no noise (set one of them back)"
             )
-        if self.privacy.noise > 0 and self.share_diagnostics:
+        if self.hides_discrepancy and self.share_diagnostics:
             raise ValueError(
-                f"privacy.noise={self.privacy.noise:g} hides labels that share-diagnostics=true "
-                "sends openly (set share-diagnostics=false)"
+                f"privacy.noise={self.privacy.noise:g} and privacy.vector={self.privacy.vector!r} "
+                "hide labels that share-diagnostics=true sends openly (set "
+                "share-diagnostics=false)"
             )
         if self.data.source == "folder" and not self.data.path:
             raise ValueError("data.source='folder' needs data.path, the folder of class folders")
@@ -216,6 +217,11 @@ class RunConfig(Section):
         """Whether clients need their last local model, to compare it with the global one."""
         needed = self.supplement.adapter in ("dpo", "guidance")
         return self.generates_at_client and (needed or self.supplement.selection != "none")
+
+    @property
+    def hides_discrepancy(self) -> bool:
+        """Whether the discrepancy vector is kept from the server, or perturbed."""
+        return self.privacy.noise > 0 or self.privacy.vector == "client"
 
     @property
     def plans_at_client(self) -> bool:

@@ -115,17 +115,19 @@ class Hello:
 class TrainInstruction:
     """The server's order for one round; ``quotas`` (C,) is None where the client plans itself.
 
-    ``parcel`` holds images that the server made for the client, if it did.
+    ``parcel`` holds images that the server made for the client, if it did; ``run`` tells this run
+    from any other, also from one that had the same folder.
     """
 
     round: int
     run_dir: str = ""
     quotas: Counts | None = None
     parcel: Parcel | None = None
+    run: str = ""
 
     def to_record(self, envelope: Envelope) -> ConfigRecord:
         """Return our record, to stand beside the inner strategy's arrays and config."""
-        record = ConfigRecord({"round": self.round, "run-dir": self.run_dir})
+        record = ConfigRecord({"round": self.round, "run-dir": self.run_dir, "run": self.run})
         envelope._write(record)
         _put_counts(record, "quotas", self.quotas)
         if self.parcel is not None:
@@ -143,7 +145,13 @@ class TrainInstruction:
         expected.check(record)
         quotas = _counts(record, "quotas", num_classes)
         parcel = _parcel(record, num_classes)
-        return cls(_at_least(record, "round", 1), _get(record, "run-dir", str), quotas, parcel)
+        return cls(
+            _at_least(record, "round", 1),
+            _get(record, "run-dir", str),
+            quotas,
+            parcel,
+            _get(record, "run", str),
+        )
 
 
 @dataclass(frozen=True)
@@ -344,8 +352,15 @@ def without_ours(content: RecordDict) -> RecordDict:
 
 
 def count_bytes(content: RecordDict) -> int:
-    """Return the size of a message's content in bytes (payload, without Flower's headers)."""
-    return sum(record.count_bytes() for record in content.values())
+    """Return the size of a message's content in bytes (payload, without Flower's headers).
+
+    Raises:
+        ProtocolError: it holds an empty text or list, which Flower cannot count.
+    """
+    try:
+        return sum(record.count_bytes() for record in content.values())
+    except (IndexError, ValueError, TypeError) as error:
+        raise ProtocolError(f"content holds an empty text or list ({error})") from error
 
 
 def _ours(content: RecordDict) -> ConfigRecord:

@@ -37,8 +37,11 @@ class Round:
     wall_seconds: float = 0.0
 
 
-def round_record(result: Round, num_clients: int) -> RoundRecord:
-    """Return the history's record of ``result``; matrices are K x C with K ``num_clients``."""
+def round_record(result: Round, num_clients: int, overall: Counts | None = None) -> RoundRecord:
+    """Return the history's record of ``result``; matrices are K x C with K ``num_clients``.
+
+    ``overall`` are all clients' training images per class, ``(C,)``, if they are known.
+    """
     replies = result.trained.replies if result.trained else {}
     inboxes = [inbox for inbox in (result.trained, result.evaluated) if inbox is not None]
 
@@ -54,7 +57,11 @@ def round_record(result: Round, num_clients: int) -> RoundRecord:
             "round": result.number,
             "metrics": _global(result.metrics),
             "tail": _global(result.tail) if result.tail else None,
-            "labels": _label_fits(real, synthetic) if real and synthetic else None,
+            "labels": (
+                _label_fits(real, synthetic, overall)
+                if real and synthetic and overall is not None
+                else None
+            ),
             "personalized": _personalized(result.evaluated),
             "discrepancy": rows(lambda reply: reply.discrepancy),
             "quotas": rows(lambda reply: reply.held),
@@ -97,8 +104,10 @@ def _global(metrics: Metrics) -> GlobalMetrics:
     )
 
 
-def _label_fits(real: list[Counts | None], synthetic: list[Counts | None]) -> LabelFits:
-    fits = label_fits(real, synthetic)
+def _label_fits(
+    real: list[Counts | None], synthetic: list[Counts | None], overall: Counts
+) -> LabelFits:
+    fits = label_fits(real, synthetic, overall)
     return LabelFits.model_validate(
         {
             field.name: [None if fit is None else getattr(fit, field.name) for fit in fits]

@@ -81,8 +81,8 @@ def open_replies(
         if message.has_error():
             refuse(node_id, f"failed: {_last_line(message.error.reason)}")
             continue
-        bytes_up[node_id] += count_bytes(message.content)
         try:
+            bytes_up[node_id] += count_bytes(message.content)
             reply = read(message.content)
         except ProtocolError as error:
             refuse(node_id, f"refused: {error}")

@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from regl_app.config_sections import ServerConfig
+from regl_app.data.images import Counts
 from regl_app.errors import RunError
 from regl_app.progress import LOGGER
 from regl_app.protocol import OURS, Envelope, Hello, order_record
@@ -36,6 +38,12 @@ class Introductions:
             if hello.real_counts is not None:
                 rows[partition_id] = hello.real_counts.tolist()
         return rows if any(row is not None for row in rows) else None
+
+    def overall(self) -> Counts | None:
+        """Return all clients' images per class, ``(C,)``; None unless every client shared its."""
+        rows = self.counts() or [None]
+        known = [row for row in rows if row is not None]
+        return np.sum(known, axis=0, dtype=np.int64) if len(known) == len(rows) else None
 
 
 def introduce(

@@ -138,7 +138,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
             folder.checkpoint(number, model.state_dict())
             laps, total = watch.laps, watch.total()
             result = Round(number, metrics, tail, strategy.trained, evaluated, laps, total)
-            record = round_record(result, clients.num_partitions)
+            record = round_record(result, clients.num_partitions, clients.overall())
             folder.append_round(record)
             tracker.add(record)
             _logger.info(round_line(record, config))
@@ -151,7 +151,9 @@ def _check_public_part(config: RunConfig) -> None:
     try:
         folder = resolve_generator(config.generator.path)
     except GeneratorError:
-        return  # a server that generates nothing need not have it: the clients check theirs
+        if config.generates_at_client:
+            return  # a server that generates nothing need not have it: the clients check theirs
+        raise
     check_public_part(folder, config.data)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import logging
+import uuid
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from flwr.serverapp.strategy import Strategy
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts
 from regl_app.errors import ProtocolError, RunError
+from regl_app.progress import LOGGER
 from regl_app.protocol import (
     ARRAYS,
     OURS,
@@ -32,6 +35,8 @@ from regl_app.supplement.plan import blind_quotas, measured_quotas
 from regl_app.supplement.transport import Parcel
 from server_app.inbox import Inbox, open_replies
 from server_app.supplier import Given, Supplier, mean_weights
+
+_logger = logging.getLogger(LOGGER)
 
 
 class SupplementStrategy(Strategy):
@@ -84,6 +89,7 @@ class SupplementStrategy(Strategy):
         self._pools = dict(pools or {})
         self._quotas: dict[int, Counts] = {}
         self._parcels: dict[int, Parcel] = {}
+        self._run = uuid.uuid4().hex  # no result depends on it
         self.supplier_seconds = {}
         self._orders: list[Message] = []
 
@@ -100,6 +106,7 @@ class SupplementStrategy(Strategy):
                 self._run_dir,
                 self._quotas.get(partition_id),
                 self._parcels.get(partition_id),
+                self._run,
             )
             _add(order, ours.to_record(self._envelope))
         return self._orders
@@ -116,6 +123,8 @@ class SupplementStrategy(Strategy):
             self._orders, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
         )  # fmt: skip
+        if self._supplier is not None:
+            self._refuse(self._supplier.screen(self.trained.replies))
         usable = [key for key, reply in self.trained.replies.items() if reply.num_examples > 0]
         if len(usable) < self._config.server.min_replies:
             raise RunError(
@@ -206,7 +215,24 @@ class SupplementStrategy(Strategy):
                 np.zeros(self._num_classes) if measured is None else measured,
                 reply.real_images,
                 next_round,
+                measured_round=next_round - 1,
             )
+
+    def _refuse(self, unreadable: Collection[int]) -> None:
+        """Leave out models whose answers are no numbers, as replies that cannot be used."""
+        if not unreadable:
+            return
+        why = "refused: its model's answers are not finite (it has diverged: lower train.lr)"
+        failures = tuple(f"train: client {key}: {why}" for key in sorted(unreadable))
+        for failure in failures:
+            _logger.warning("%s", failure)
+        kept = dataclasses.replace(
+            self.trained,
+            replies={k: v for k, v in self.trained.replies.items() if k not in unreadable},
+            messages={k: v for k, v in self.trained.messages.items() if k not in unreadable},
+            failures=tuple(sorted((*self.trained.failures, *failures))),
+        )
+        self.trained = kept
 
     def _tune(self, number: int, messages: Mapping[int, Message]) -> None:
         """Train the uploaded models on the images chosen for them, before they are averaged."""

@@ -7,11 +7,14 @@ sites ``download`` and ``server`` cannot work together with that; site ``client`
 from __future__ import annotations
 
 import copy
+import logging
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from regl_app.config import RunConfig
@@ -20,7 +23,7 @@ from regl_app.data.source import Source
 from regl_app.errors import GeneratorError
 from regl_app.methods.registry import make_objective
 from regl_app.models.classifier import Classifier
-from regl_app.progress import log_progress
+from regl_app.progress import LOGGER, log_progress
 from regl_app.protocol import TrainReply, Weights
 from regl_app.seeding import derive_seed
 from regl_app.supplement.discrepancy import Floats, class_discrepancy
@@ -31,6 +34,10 @@ from regl_app.supplement.selection import Opinions
 from regl_app.supplement.supply import Supply, supply
 from regl_app.supplement.synthesizer import Adaptation, Synthesizer
 from regl_app.training.loop import train_local
+
+Scores = Floats
+
+_logger = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,29 @@ class Supplier:
         self._nothing = ImageSet.empty(source.test.shape)
         self._held: dict[int, Counts] = {}
         self._preferred: dict[int, str] = {}
-        self._tuned = 0
+        self._tuned: Counter[int] = Counter()
+        self._answers: dict[int, Scores] = {}
         self.seconds = {}
+        self._screened = 0.0
 
     @property
     def pool_digest(self) -> str:
         """Return what identifies the shared pool."""
         return self._synthesizer.pool_digest
+
+    def screen(self, replies: Mapping[int, TrainReply]) -> set[int]:
+        """Return who uploaded a model whose answers on the probe set are not finite.
+
+        Finite weights may still be so large that nothing comes of them. The others' answers are
+        kept for ``supply``.
+        """
+        started = time.perf_counter()
+        uploads = {key: r.weights for key, r in replies.items() if r.weights is not None}
+        scores = self._score(self._synthesizer.probe(), list(uploads.values()))
+        found = dict(zip(uploads, scores, strict=True))
+        self._answers = {key: own for key, own in found.items() if np.isfinite(own).all()}
+        self._screened = time.perf_counter() - started
+        return set(found) - set(self._answers)
 
     def supply(
         self, number: int, global_weights: Weights, replies: Mapping[int, TrainReply]
@@ -98,24 +121,26 @@ class Supplier:
         Args:
             number: the round whose budget is spent.
             global_weights: G, what the uploaded models are compared with.
-            replies: by partition; those without a model are passed over.
+            replies: by partition, screened; those without a model are passed over.
         """
         self.seconds = dict.fromkeys(("score", "adapt", "generate", "select"), 0.0)
         uploads = {key: r.weights for key, r in replies.items() if r.weights is not None}
         started = time.perf_counter()
         probe = self._synthesizer.probe()
-        on_probe = self._opinions(probe, global_weights, uploads)
-        on_pool = {}
+        (whole,) = self._score(probe, [global_weights])
+        on_pool: dict[int, Opinions] = {}
         if self._uses_pool:
             pool = self._synthesizer.pool(Adaptation.frozen("pool")).images
-            on_pool = self._opinions(pool, global_weights, uploads)
-        self.seconds["score"] = time.perf_counter() - started
-        self._tuned += 1
+            first, *others = self._score(pool, [global_weights, *uploads.values()])
+            labels = pool.labels.numpy()
+            on_pool = {
+                key: Opinions(first, own, labels) for key, own in zip(uploads, others, strict=True)
+            }
+        self.seconds["score"] = time.perf_counter() - started + self._screened
         given = {}
         for key, weights in uploads.items():
-            seen = on_probe[key]
             discrepancy = class_discrepancy(
-                seen.log_p_global, seen.log_p_local, seen.labels, seen.num_classes
+                whole, self._answers[key], probe.labels.numpy(), whole.shape[1]
             )
             quotas = uploaded_quotas(
                 self._config, self._held.get(key), discrepancy, replies[key].real_images, number
@@ -130,8 +155,9 @@ class Supplier:
                 self._nothing,
                 judges,
                 preferred=self._preferred.get(key, ""),
-                tuning=self._tuned <= self._config.dpo.rounds,
+                tuning=self._tuned[key] < self._config.dpo.rounds,
             )
+            self._tuned[key] += supplied.tuned
             self._held[key], self._preferred[key] = quotas, supplied.preferred
             for part, value in supplied.seconds.items():
                 self.seconds[part] += value
@@ -141,7 +167,10 @@ class Supplier:
     def tune(
         self, number: int, replies: Mapping[int, TrainReply], given: Mapping[int, Given]
     ) -> dict[int, Weights]:
-        """Return the uploaded models after some steps on the images chosen for each of them."""
+        """Return the uploaded models after some steps on the images chosen for each of them.
+
+        One that diverges in these steps is left out, with a warning: it stays as it came.
+        """
         started = time.perf_counter()
         config = self._config.updated(
             {
@@ -161,7 +190,16 @@ class Supplier:
                 seed=derive_seed(config.seed, f"client {key}", "server", number),
                 device=self._device,
             )
-            tuned[key] = {name: value.cpu() for name, value in model.state_dict().items()}
+            state = {name: value.cpu() for name, value in model.state_dict().items()}
+            if all(bool(torch.isfinite(value).all()) for value in state.values()):
+                tuned[key] = state
+            else:
+                _logger.warning(
+                    "client %d: its model diverged on synthetic images and is averaged as it came "
+                    "(lower server.tune-lr=%g)",
+                    key,
+                    self._config.server.tune_lr,
+                )
         self.seconds["tune"] = time.perf_counter() - started
         return tuned
 
@@ -175,22 +213,12 @@ class Supplier:
         model.load_state_dict(dict(weights))
         return model.to(self._device)
 
-    def _opinions(
-        self, images: ImageSet, global_weights: Weights, uploads: Mapping[int, Weights]
-    ) -> dict[int, Opinions]:
-        """Return each client's and the global model's opinions: every model scores once."""
-        scores = (
-            score_models(
-                [global_weights, *uploads.values()], self._model, images.images, self._device
-            )
-            .double()
-            .numpy()
-        )
-        labels = images.labels.numpy()
-        return {
-            key: Opinions(scores[0], own, labels)
-            for key, own in zip(uploads, scores[1:], strict=True)
-        }
+    def _score(self, images: ImageSet, states: Sequence[Weights]) -> list[Scores]:
+        """Return each model's log-probabilities ``(N, C)``."""
+        if not states:
+            return []
+        found = score_models(states, self._model, images.images, self._device)
+        return list(found.double().numpy())
 
 
 def mean_weights(replies: Mapping[int, TrainReply]) -> dict[str, torch.Tensor]:

@@ -83,6 +83,7 @@ def test_it_is_frozen() -> None:
         ({"method": "feddpd", "dpo.start": "lora"}, ["'server'", "dpo.start='frozen'"]),
         ({"method": "feddpd", "privacy.vector": "client"}, ["uploaded models"]),
         ({"privacy.noise": 1.0}, ["privacy.noise=1", "share-diagnostics=false"]),
+        ({"privacy.vector": "client"}, ["privacy.vector='client'", "share-diagnostics=false"]),
         (
             {"privacy.noise": 1.0, "privacy.vector": "client", "share-diagnostics": False},
             ["privacy.noise=1", "needs no noise"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,9 +60,11 @@ def parse_variants(texts: Sequence[str]) -> dict[str, dict[str, Scalar]]:
     """
     variants: dict[str, dict[str, Scalar]] = {}
     for text in texts:
-        name, colon, rest = text.partition(":")
-        method, *settings = (rest if colon else text).split("+")
-        if (name := name if colon else text) in variants:
+        # A colon may also be in a value, a plus in a number: 'device=cuda:0', 'train.lr=1e+1'.
+        found = re.match(r"([^:=]+):(.*)", text)
+        name, rest = (found[1], found[2]) if found else (text, text)
+        method, *settings = re.split(r"\+(?=[a-z][a-z0-9.-]*=)", rest)
+        if name in variants:
             raise ConfigError(f"comparison needs each method once, got {name!r} twice")
         variants[name] = {"method": method, **parse_settings(settings)}
     return variants

@@ -48,6 +48,8 @@ def load_source(config: DataConfig) -> Source:
     source = _loaders()[config.source](config)
     if source.num_classes < 2:
         raise DataError(f"data.source={config.source!r} has {source.num_classes} class, needs 2")
+    if isinstance(config, PublicDataConfig):
+        return source
     if len(source.train) == 0 or len(source.test) == 0:
         raise DataError(
             f"data.source={config.source!r} has {len(source.train)} training and "
@@ -59,6 +61,8 @@ def load_source(config: DataConfig) -> Source:
 def split_off_test(images: ImageSet, config: DataConfig) -> tuple[ImageSet, ImageSet]:
     """Return (train, test), capped: a stratified ``data.test-fraction`` of a set without split."""
     images = images.subset(_own_part(images.labels.numpy(), config))
+    if isinstance(config, PublicDataConfig):
+        return images, images.subset(np.empty(0, dtype=np.int64))
     wanted = math.ceil(config.test_fraction * len(images))
     rng = numpy_generator(config.seed, "test-split")
     chosen = stratified_sample(images.labels.numpy(), wanted, rng, leave_one=True)
@@ -78,6 +82,8 @@ def kept_indices(labels: Labels, config: DataConfig, split: Split) -> Indices:
     part = np.arange(len(labels), dtype=np.int64)
     if split == "train":
         part = _own_part(labels, config)
+    if isinstance(config, PublicDataConfig):
+        return part
     return part[_capped(labels[part], config, split)]
 
 

@@ -41,7 +41,7 @@ def jensen_shannon(one: Counts, other: Counts) -> float:
 
 
 def label_fits(
-    real: Sequence[Counts | None], synthetic: Sequence[Counts | None]
+    real: Sequence[Counts | None], synthetic: Sequence[Counts | None], overall: Counts
 ) -> list[LabelFit | None]:
     """Return every client's fit to the labels of all, None for a client unknown or empty.
 
@@ -50,8 +50,8 @@ def label_fits(
     Args:
         real: training images per client and class, K x C.
         synthetic: the same of the images they add in this round.
+        overall: training images of all clients, ``(C,)``.
     """
-    overall: Counts = np.sum([row for row in real if row is not None], axis=0)
     fits: list[LabelFit | None] = []
     for held, added in zip(real, synthetic, strict=True):
         if held is None or added is None or held.sum() == 0:

@@ -17,6 +17,7 @@ from regl_app.errors import ConfigError
 from regl_app.generator.conditioning import fit
 from regl_app.generator.fonts import TYPEFACES, find_fonts
 from regl_app.generator.glyphs import CONCEPTS, GlyphBank
+from regl_app.generator.suitability import data_place
 from regl_app.seeding import numpy_generator, torch_generator
 
 _SIZE = 32
@@ -121,6 +122,7 @@ def public_corpus(config: DataConfig, look: str) -> Corpus:
         origin={
             "source": config.source,
             "public-fraction": config.public_fraction,
+            "path": data_place(config),
             "look": look,
         },
     )

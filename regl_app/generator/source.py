@@ -17,10 +17,11 @@ ENVIRONMENT = "REGL_GENERATOR"
 _CONTENT = frozenset({".safetensors", ".json", ".txt", ".model"})
 
 
-def resolve_generator(path: str) -> Path:
+def resolve_generator(path: str, *, fetch: bool = True) -> Path:
     """Return the local folder of a diffusers pipeline: 'bundled', a folder, or a hub id.
 
-    A hub id is fetched once, safetensors only, into the hub's own cache.
+    A hub id is fetched once, safetensors only, into the hub's own cache; without ``fetch`` it has
+    to be there already.
 
     Raises:
         GeneratorError: there is no such folder, it is no pipeline, or the hub cannot be reached.
@@ -42,15 +43,17 @@ def resolve_generator(path: str) -> Path:
             f"generator.path {path!r} is no folder (give 'bundled', an existing pipeline folder, "
             "or a hub id such as 'owner/name')"
         )
-    return _download(path)
+    return _download(path, fetch)
 
 
 @functools.lru_cache(maxsize=8)
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, fetch: bool) -> Path:
     from diffusers import DiffusionPipeline
 
     try:
-        return Path(DiffusionPipeline.download(hub_id, use_safetensors=True))
+        return Path(
+            DiffusionPipeline.download(hub_id, use_safetensors=True, local_files_only=not fetch)
+        )
     except (OSError, ValueError) as error:
         raise GeneratorError(
             f"generator.path {hub_id!r} is no local folder and could not be fetched from the hub "

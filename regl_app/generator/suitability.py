@@ -28,13 +28,24 @@ def check_public_part(folder: Path, data: DataConfig) -> None:
     try:
         origin = json.loads(path.read_text(encoding="utf-8"))
         source, fraction = str(origin["source"]), float(origin["public-fraction"])
+        place = str(origin["path"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GeneratorError(
             f"{path} cannot be read ({error}): make the generator again by regl pretrain"
         ) from error
-    if source == data.source and fraction != data.public_fraction:
+    # Named sources are the same wherever they lie.
+    same = source == data.source and place == data_place(data)
+    if same and fraction != data.public_fraction:
         raise GeneratorError(
             f"generator.path {str(folder)!r} was trained on {100 * fraction:g} % of {source}; with "
             f"data.public-fraction={data.public_fraction:g} clients and tests would hold some of "
             f"that (set data.public-fraction={fraction:g})"
         )
+
+
+def data_place(data: DataConfig) -> str:
+    """Return what tells a folder or hub data set from others of its kind; '' for named sources."""
+    if data.source not in ("folder", "hub"):
+        return ""
+    path = Path(data.path).expanduser()
+    return str(path.resolve()) if path.exists() else data.path

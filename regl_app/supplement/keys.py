@@ -11,6 +11,7 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.data.images import ImageSet
 from regl_app.generator.foundation import class_prompts
+from regl_app.generator.precision import resolve_precision
 from regl_app.generator.source import generator_digest, resolve_generator
 
 Key = dict[str, Any]
@@ -35,7 +36,7 @@ class CacheKeys:
     ) -> None:
         self._config = config
         self._shape = "x".join(map(str, shape))
-        self._device = device.type
+        self._device = device
         self.prompts = list(class_prompts(config.generator, concepts))
 
     @cached_property
@@ -77,6 +78,7 @@ class CacheKeys:
             "shape": self._shape,
             "stream": stream,
             "per_class": per_class,
+            "batch_size": self._config.generator.batch_size,  # it decides how pixels are rounded
         }
 
     def images(
@@ -113,9 +115,9 @@ class CacheKeys:
         # Arithmetic depends on threads and device, so results under one name never mix.
         return {
             "generator": self.generator,
-            "precision": self._config.generator.precision,
+            "precision": str(resolve_precision(self._config.generator.precision, self._device)),
             "threads": self._config.threads,
-            "device": self._device,
+            "device": self._device.type,
         }
 
     def _sampler(self) -> Key:

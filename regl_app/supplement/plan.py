@@ -23,16 +23,21 @@ from regl_app.supplement.schedule import budgets
 
 
 def budget(config: RunConfig, num_images: int, num_classes: int, round_number: int) -> int:
-    """Return B_t, the synthetic images of round t for a client of ``num_images`` real ones."""
+    """Return B_t, the synthetic images of round t for a client of ``num_images`` real ones.
+
+    Site ``download`` has none in round 1, before there is a model to compare, and spends the same
+    schedule from round 2 on, over one round less.
+    """
+    late = int(config.supplement.site == "download")
     planned = budgets(
         config.supplement.schedule,
         ratio=config.supplement.ratio,
         decay=config.supplement.decay,
-        rounds=config.rounds,
+        rounds=config.rounds - late,
         num_images=num_images,
         most=config.supplement.cap * num_classes,
     )
-    return int(planned[round_number - 1])
+    return int(planned[round_number - 1 - late])
 
 
 def client_quotas(config: RunConfig, real_counts: Counts, round_number: int) -> Counts:
@@ -72,6 +77,8 @@ def measured_quotas(
     discrepancy: Floats,
     real_images: int,
     next_round: int,
+    *,
+    measured_round: int,
 ) -> Counts:
     """Return a client's quotas for ``next_round`` from its measured discrepancy (FedDPD).
 
@@ -86,9 +93,10 @@ def measured_quotas(
         discrepancy: its vector d of that round, ``(C,)``.
         real_images: n_k, its number of real training images.
         next_round: t of the round the quotas are for, >= 2.
+        measured_round: t of the round that measured.
     """
     total = budget(config, real_images, len(held), next_round)
-    measured = discrepancy if next_round > 2 else np.zeros_like(discrepancy)
+    measured = discrepancy if measured_round > 1 else np.zeros_like(discrepancy)
     keys = config.supplement
     return discrepancy_quotas(
         held, measured, total, gamma=keys.gamma, momentum=keys.momentum, cap=keys.cap

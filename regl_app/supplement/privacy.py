@@ -1,8 +1,9 @@
 """Differential privacy of the discrepancy vector, which betrays its client's labels.
 
-Each client perturbs its own vector, so nobody has to be trusted with it (local differential
-privacy): whatever a client's data are, its vector lies in a ball of radius ``clip``, and any two
-vectors are at most ``2 * clip`` apart. Nothing else in a reply is protected by this.
+Each client perturbs its own vector (local differential privacy): whatever a client's data are, its
+vector lies in a ball of radius ``clip``, and any two vectors are at most ``2 * clip`` apart. The
+epsilon counts one answer per round, as the protocol has it: a server that asks twice gets two.
+Nothing else in a reply is protected by this.
 """
 
 from __future__ import annotations

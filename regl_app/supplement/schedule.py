@@ -14,6 +14,8 @@ import numpy as np
 from regl_app.data.images import Counts
 from regl_app.supplement.policy import allocate
 
+_ENDLESS = 1e12  # num_images is what a client says: no number of it may overflow
+
 Schedule = Literal["exponential", "constant", "linear"]
 
 
@@ -38,7 +40,9 @@ def budgets(
         num_images: n_k, the client's real training images.
         most: largest B_t.
     """
-    exponential = [round(ratio * num_images * math.exp(-decay * t)) for t in range(rounds)]
+    exponential = [
+        round(min(ratio * num_images * math.exp(-decay * t), _ENDLESS)) for t in range(rounds)
+    ]
     planned = np.array(exponential, dtype=np.int64)
     if schedule != "exponential":
         total = sum(exponential)

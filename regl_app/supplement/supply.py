@@ -19,7 +19,8 @@ class Supply:
     """The images that fill a client's quotas, how they were made and what that cost.
 
     ``places`` (M,) say where the images are in the shared pool, None if they are not from it;
-    ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none.
+    ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none;
+    ``tuned`` says whether it was tuned now.
     """
 
     images: ImageSet
@@ -27,6 +28,7 @@ class Supply:
     made: Generated
     places: Labels | None = None
     preferred: str = ""
+    tuned: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
@@ -51,9 +53,9 @@ def supply(
         judges: global and local model; None before there is a local one: then images are taken as
             they come.
         preferred: the adapter that an earlier round preferred, '' if none.
-        tuning: whether this is one of the rounds in which preferences are tuned.
+        tuning: whether preferences are tuned, if they can be: there are models to compare.
     """
-    config = synthesizer.config
+    config, tuned = synthesizer.config, False
     started = time.perf_counter()
     adaptation = synthesizer.adapt(client_name, real)
     kind = config.supplement.adapter
@@ -62,7 +64,7 @@ def supply(
     elif judges is not None and kind == "dpo":
         if tuning:
             adaptation = synthesizer.prefer(adaptation, judges)
-            preferred = adaptation.path.name if adaptation.path else ""
+            preferred, tuned = adaptation.path.name if adaptation.path else "", True
         else:
             adaptation = synthesizer.preferred(client_name, preferred) or adaptation
     seconds = {"adapt": time.perf_counter() - started}
@@ -79,7 +81,7 @@ def supply(
         places = None if made.places is None else made.places[chosen]
         seconds["select"] = time.perf_counter() - started
         facts |= found
-    return Supply(images, adaptation, made, places, preferred, seconds, facts)
+    return Supply(images, adaptation, made, places, preferred, tuned, seconds, facts)
 
 
 def _choose(

@@ -86,7 +86,15 @@ def test_a_comparisons_rows_may_vary_one_method() -> None:
         "regl+lora.rank=4": {"method": "regl", "lora.rank": 4},
         "small": {"method": "regl", "lora.rank": 2, "rounds": 3},
     }
+    assert parse_variants(["gpu:regl+device=cuda:0", "regl+device=cuda:1+train.lr=1e+1"]) == {
+        "gpu": {"method": "regl", "device": "cuda:0"},
+        "regl+device=cuda:1+train.lr=1e+1": {
+            "method": "regl",
+            "device": "cuda:1",
+            "train.lr": 10.0,
+        },
+    }
     with pytest.raises(ConfigError, match="each method once, got 'regl' twice"):
         parse_variants(["regl", "regl"])
-    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
-        parse_variants(["regl+lora.rank"])
+    # Then it is part of a method that does not exist.
+    assert parse_variants(["regl+lora.rank"]) == {"regl+lora.rank": {"method": "regl+lora.rank"}}

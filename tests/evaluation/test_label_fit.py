@@ -32,7 +32,7 @@ def test_both_are_distances_of_distributions(one: np.ndarray, other: np.ndarray)
 def test_a_supplement_is_judged_by_what_all_clients_hold() -> None:
     real = [np.array([30, 0]), np.array([0, 10]), None, np.array([0, 0])]
     added = [np.array([0, 10]), np.array([0, 5]), np.array([1, 1]), np.array([0, 0])]
-    fits = label_fits(real, added)
+    fits = label_fits(real, added, np.array([30, 10]))
     assert fits[2] is None
     assert fits[3] is None
     first, second = fits[0], fits[1]
@@ -46,7 +46,8 @@ def test_a_supplement_is_judged_by_what_all_clients_hold() -> None:
 
 
 def test_without_a_supplement_nothing_changes_and_nothing_is_precise() -> None:
-    (fit, _) = label_fits([np.array([3, 1]), np.array([1, 3])], [np.zeros(2, int)] * 2)
+    overall = np.array([4, 4])
+    (fit, _) = label_fits([np.array([3, 1]), np.array([1, 3])], [np.zeros(2, int)] * 2, overall)
     assert fit is not None
     assert (fit.js_after, fit.tv_after) == (fit.js_before, fit.tv_before)
     assert fit.precision is None

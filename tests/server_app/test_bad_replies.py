@@ -50,7 +50,12 @@ def _extra_metric(reply: Message) -> None:
     reply.content.metric_records["metrics"]["more"] = 1.0
 
 
+def _empty_list(reply: Message) -> None:
+    reply.content.config_records["regl"]["held"] = []
+
+
 FAULTS = [
+    (_empty_list, "empty text or list"),
     (_nan, "must be finite"),
     (_wrong_shape, "must be float32"),
     (_wrong_classes, "real-counts must be 10 whole numbers"),
@@ -144,3 +149,47 @@ def test_two_nodes_cannot_hold_one_partition(federate: Federate, make_client: Ma
     ) as caught:
         federate(make_client(misbehave, "query"), server__min_nodes=3)
     assert str(caught.value).count("two nodes claim to be client 1") == 2
+
+
+def test_an_absurd_number_of_images_breaks_no_plan(
+    federate: Federate, make_client: MakeClient, second_pipeline: Path
+) -> None:
+    def boast(reply: Message) -> None:
+        reply.content.config_records["regl"]["real-images"] = 2**62
+
+    folder = federate(
+        make_client(_from_client_one(boast), "train"),
+        method="regl-dpd",
+        generator__path=str(second_pipeline),
+        generator__steps=1,
+        supplement__adapter="frozen",
+        supplement__cap=2,
+        probe__per_class=1,
+    )
+    assert len(folder.read_history()) == 3
+
+
+@pytest.mark.parametrize("site", ["download", "server"])
+def test_a_model_whose_answers_are_no_numbers_is_refused_by_a_server_that_uses_it(
+    federate: Federate, make_client: MakeClient, second_pipeline: Path, site: str
+) -> None:
+    def blow_up(reply: Message) -> None:
+        record = reply.content.array_records["arrays"]
+        for key in list(record):
+            record[key] = Array(np.full_like(record[key].numpy(), 1e38))
+
+    folder = federate(
+        make_client(_from_client_one(blow_up), "train"),
+        method="feddpd",
+        generator__path=str(second_pipeline),
+        generator__steps=1,
+        supplement__site=site,
+        supplement__adapter="frozen",
+        supplement__cap=2,
+        pool__per_class=2,
+        probe__per_class=1,
+    )
+    for record in folder.read_history()[1:]:
+        assert len(record.failures) == 1
+        assert "client 1: refused: its model's answers are not finite" in record.failures[0]
+        assert set(record.clients) == {0, 2, 3}

@@ -145,6 +145,24 @@ def test_models_are_compared_from_the_second_round_on(
     assert [r.metrics for r in again] == [r.metrics for r in history]
 
 
+def test_clients_that_sit_out_rounds_are_tuned_when_they_can_be(generate: Federate) -> None:
+    history = generate(
+        method="regl-dpd",
+        clients=3,
+        rounds=6,
+        server__fraction=0.5,
+        supplement__adapter="dpo",
+        dpo__rounds=1,
+        dpo__steps=2,
+        pool__per_class=2,
+    ).read_history()[1:]
+    for client in range(3):
+        trained = [record.clients[client] for record in history if client in record.clients]
+        steps = [facts["adapter_steps"] for facts in trained]
+        assert steps == [0, 2, *[0] * len(steps)][: len(steps)]
+    assert all(record.labels is not None for record in history)  # of all, whoever takes part
+
+
 def test_a_client_that_lost_its_state_says_so_and_goes_on(
     generate: Federate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -164,12 +182,14 @@ def test_a_client_that_lost_its_state_says_so_and_goes_on(
 
 def test_a_client_that_keeps_its_vector_plans_as_the_server_would(generate: Federate) -> None:
     keys = {"method": "regl-dpd", "rounds": 4, "supplement__ratio": 0.1}
-    keys["supplement__adapter"] = "frozen"
+    keys |= {"supplement__adapter": "frozen", "share_diagnostics": False}
     told = generate(**keys).read_history()
     kept = generate(**keys, privacy__vector="client").read_history()
-    assert [r.synthetic_counts for r in kept] == [r.synthetic_counts for r in told]
+    # Other images anywhere would make other models.
     assert [r.metrics for r in kept] == [r.metrics for r in told]
-    assert all(record.discrepancy is None and record.quotas is None for record in kept)
+    for record in kept[1:]:
+        assert record.discrepancy is record.quotas is None
+        assert set(record.clients[0]) == {"loss", "local_accuracy"}
 
 
 def test_a_private_vector_is_noise_and_nothing_else_tells_the_labels(generate: Federate) -> None:
@@ -181,6 +201,7 @@ def test_a_private_vector_is_noise_and_nothing_else_tells_the_labels(generate: F
     for record in one:
         assert not record.failures
         assert record.quotas is record.real_counts is record.synthetic_counts is None
+        assert set(record.clients[0]) == {"loss", "local_accuracy"}
     again = [
         generate(**keys, privacy__reproducible=True).read_history()[2].discrepancy for _ in "ab"
     ]

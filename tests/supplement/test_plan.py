@@ -42,16 +42,20 @@ def test_discrepancy_starts_from_deficits_then_follows_the_measurement():
     assert first[0] == 0
     keys = config("discrepancy", momentum=0.0)
     measured = np.array([-0.5, 0, 0.4, 0.1])
-    third = measured_quotas(keys, first, measured, 50, 3)
+    third = measured_quotas(keys, first, measured, 50, 3, measured_round=2)
     assert third.tolist() == [0, 0, 14, 4]
 
 
 def test_what_is_measured_against_the_untrained_model_changes_no_mix():
     first = client_quotas(config("discrepancy"), COUNTS, 1)
-    second = measured_quotas(config("discrepancy"), first, np.array([0.9, 0, 0, 0]), 50, 2)
+    d = np.array([0.9, 0, 0, 0])
+    second = measured_quotas(config("discrepancy"), first, d, 50, 2, measured_round=1)
     assert second.sum() == 30
     assert second[0] == 0
     assert np.abs(second - first * 30 / 50).max() <= 1
+    # Nor for a client that sat out the rounds between.
+    fifth = measured_quotas(config("discrepancy"), first, d, 50, 5, measured_round=1)
+    assert fifth[0] == 0
 
 
 def test_a_private_client_begins_with_quotas_that_tell_nothing():
@@ -74,3 +78,10 @@ def test_an_uploaded_model_is_measured_from_the_first_round_on():
     assert first.tolist() == [0, 0, 30, 10]
     assert uploaded_quotas(keys, first, np.array([0, 1.0, 0, 0]), 40, 2).tolist() == [0, 20, 15, 5]
     assert uploaded_quotas(config("equal"), None, d, 40, 1).tolist() == [10, 10, 10, 10]
+
+
+def test_downloads_begin_in_round_two_and_spend_the_same_schedule_over_one_round_less():
+    keys = config("equal", site="download", ratio=1.0, decay=0.5)
+    d = np.zeros(4)
+    planned = [uploaded_quotas(keys, None, d, 50, t).sum() for t in (2, 3, 4)]
+    assert planned == [50, 30, 18]
