@@ -15,7 +15,13 @@ RUN ?=
 SEEDS ?= 3
 PYTEST ?= -n 2 --dist loadfile
 
-.PHONY: help demo install test lint format docs constraints bench-digits bench-limits bench-mnist bench clean
+frozen := regl-dpd+supplement.adapter=frozen
+server := feddpd+supplement.adapter=frozen
+FEDDPD := fedavg,balance:regl-free,quotas:$(frozen),selection:$(frozen)+supplement.selection=discrepancy,$\
+dpo:regl-dpd+supplement.adapter=dpo,guidance:regl-dpd+supplement.adapter=guidance,$\
+download:$(server)+supplement.site=download,server:$(server)
+
+.PHONY: help demo install test lint format docs constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -43,7 +49,7 @@ docs: $(VENV)/.installed ## write docs/configuration.md from regl_app/config.py
 constraints: $(VENV)/.installed-test ## pin what this environment holds: run it after testing
 	@$(BIN)/python .ci/pin.py
 
-bench: bench-digits bench-limits bench-mnist ## every table of the README
+bench: bench-digits bench-feddpd bench-limits bench-mnist ## every table of the README
 
 bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS)
@@ -52,6 +58,11 @@ bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 	  --methods fedavg,regl-free,regl-dpd --name digits-beta0.01-varied
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
 	  --methods regl-free,regl --name digits-beta0.01-unlimited supplement.ratio=100 supplement.decay=0
+
+bench-feddpd: $(VENV)/.installed ## FedDPD's parts on the digits, 3 seeds
+	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) --name feddpd-digits-beta0.01 \
+	  --methods $(FEDDPD)
+	@$(BIN)/python benchmarks/scoring.py
 
 bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
 	@$(BIN)/python benchmarks/limits.py --seeds 2
