@@ -66,6 +66,14 @@ def lede(run: RunData) -> Markup:
     return Markup(" ").join(text)
 
 
+def _supplement(config: RunConfig) -> str:
+    keys = config.supplement
+    if not config.uses_generator:
+        return "none"
+    place = {"client": "", "download": ", downloaded", "server": ", at the server"}[keys.site]
+    return f"{keys.policy}, {keys.adapter}{place}"
+
+
 def _scheme(config: RunConfig) -> str:
     part = config.partition
     return {
@@ -133,7 +141,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
     amount = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"
     settings = [
         ("Method", config.method),
-        ("Supplement", f"{config.supplement.policy}, {config.supplement.adapter}"),
+        ("Supplement", _supplement(config)),
         ("Objective", config.objective),
         ("Data", f"{config.data.source}, {config.data.image_size} px"),
         ("Clients", str(run.num_clients)),

@@ -15,13 +15,15 @@ from regl_app.report.svg import short
 def matrices(run: RunData, prefix: str) -> Figure | Absent:
     """Return the K x C discrepancy of the first, middle and last round that can tell.
 
-    Round 1 compares with the untrained model, which knows nothing that a client could lack.
+    At the clients round 1 compares with the untrained model, which knows nothing that they could
+    lack.
     """
     title = "Discrepancy: what each client lacks"
     given = [r for r in run.history if r.discrepancy and any(r.discrepancy)]
     if not given:
         return Absent(title, _reason(run, "no discrepancies were recorded"))
-    given = [r for r in given if r.round > 1] or given
+    if run.config.generates_at_client:
+        given = [r for r in given if r.round > 1] or given
     chosen = _first_middle_last(given)
     values = [
         abs(value)
@@ -47,10 +49,9 @@ def matrices(run: RunData, prefix: str) -> Figure | Absent:
         "d = p_global &minus; p_local of the right class, on the synthetic probe set. Strong "
         "<b class=lack>pink</b>: the client's own model fails where the global one does not, so "
         "the client lacks that class. <b class=know>Green</b>: it knows better. The sum of all "
-        "lacks is {a} in round {first} and <b>{b}</b> in round {last}.",
-        a=f"{totals[0]:.2f}",
+        "lacks is {before}<b>{b}</b> in round {last}.",
+        before=(f"{totals[0]:.2f} in round {given[0].round} and " if len(given) > 1 else ""),
         b=f"{totals[1]:.2f}",
-        first=given[0].round,
         last=given[-1].round,
     )
     chips = legend(
