@@ -17,9 +17,11 @@ PYTEST ?= -n 2 --dist loadfile
 
 frozen := regl-dpd+supplement.adapter=frozen
 server := feddpd+supplement.adapter=frozen
-FEDDPD := fedavg,balance:regl-free,quotas:$(frozen),selection:$(frozen)+supplement.selection=discrepancy,$\
-dpo:regl-dpd+supplement.adapter=dpo,guidance:regl-dpd+supplement.adapter=guidance,$\
+SITES := fedavg,balance:regl-free,quotas:$(frozen),$\
+selection:$(frozen)+supplement.selection=discrepancy,$\
 download:$(server)+supplement.site=download,server:$(server)
+ADAPTERS := frozen:$(frozen),lora:regl-dpd,dpo:regl-dpd+supplement.adapter=dpo,$\
+guidance:regl-dpd+supplement.adapter=guidance
 
 .PHONY: help demo install test lint format docs constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
 
@@ -59,9 +61,11 @@ bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
 	  --methods regl-free,regl --name digits-beta0.01-unlimited supplement.ratio=100 supplement.decay=0
 
-bench-feddpd: $(VENV)/.installed ## FedDPD's parts on the digits, 3 seeds
-	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) --name feddpd-digits-beta0.01 \
-	  --methods $(FEDDPD)
+bench-feddpd: $(VENV)/.installed ## selection, sites and adapters of FedDPD on the digits, 3 seeds
+	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
+	  --name sites-digits-beta0.01 --methods $(SITES)
+	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
+	  --name adapters-digits-beta0.01 --methods $(ADAPTERS)
 	@$(BIN)/python benchmarks/scoring.py
 
 bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
