@@ -31,7 +31,7 @@ from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation, class_prompts
 from regl_app.generator.lora import tune_lora
 from regl_app.generator.lora_layers import adapted_layers
-from regl_app.generator.pool import frozen_pool
+from regl_app.generator.pool import sample_pool
 from regl_app.generator.sampling import sample
 from regl_app.generator.source import resolve_generator
 
@@ -159,12 +159,15 @@ def _ours(
     generator = config.generator
     load, foundation = _timed(lambda: Foundation.load(generator, concepts, "cpu"))
     prior_seconds, prior = 0.0, None
-    if config.lora.prior_weight > 0:
-        prior_seconds, prior = _timed(
-            lambda: frozen_pool(foundation, generator, per_class=16, stream=0)
-        )
-    adapt, tuned = _timed(lambda: tune_lora(foundation, real, config.lora, seed=0, prior=prior))
     with TemporaryDirectory() as folder:
+        if config.lora.prior_weight > 0:
+            path = Path(folder) / "prior"
+            prior_seconds, prior = _timed(
+                lambda: sample_pool(
+                    foundation, generator, real.shape, per_class=16, stream=0, path=path
+                )
+            )
+        adapt, tuned = _timed(lambda: tune_lora(foundation, real, config.lora, seed=0, prior=prior))
         save_adapter(Path(folder) / "adapter", tuned.state)
         with foundation.adapter(Path(folder) / "adapter"):
             images, _ = _timed(lambda: _sample(foundation, generator, options.images))

@@ -20,7 +20,6 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts, ImageSet
 from regl_app.data.source import Source
-from regl_app.errors import GeneratorError
 from regl_app.methods.registry import make_objective
 from regl_app.models.classifier import Classifier
 from regl_app.progress import LOGGER, log_progress
@@ -138,6 +137,7 @@ class Supplier:
             }
         self.seconds["score"] = time.perf_counter() - started + self._screened
         given = {}
+        judge = self._with(global_weights)
         for key, weights in uploads.items():
             discrepancy = class_discrepancy(
                 whole, self._answers[key], probe.labels.numpy(), whole.shape[1]
@@ -145,9 +145,7 @@ class Supplier:
             quotas = uploaded_quotas(
                 self._config, self._held.get(key), discrepancy, replies[key].real_images, number
             )
-            judges = Judges(
-                self._with(global_weights), self._with(weights), self._device, on_pool.get(key)
-            )
+            judges = Judges(judge, self._with(weights), self._device, on_pool.get(key))
             supplied = supply(
                 self._synthesizer,
                 f"client {key}",
@@ -222,14 +220,12 @@ class Supplier:
 
 
 def mean_weights(replies: Mapping[int, TrainReply]) -> dict[str, torch.Tensor]:
-    """Return the uploaded models' plain average, weighted by their number of images.
+    """Return the uploaded models' average, weighted by their images, shapes as uploaded.
 
-    Raises:
-        GeneratorError: there is none.
+    Args:
+        replies: by partition, at least one of them with a model.
     """
     uploads = [(r.num_examples, r.weights) for r in replies.values() if r.weights is not None]
-    if not uploads:
-        raise GeneratorError("no uploaded model to compare with")
     images = sum(count for count, _ in uploads)
     return {
         name: (

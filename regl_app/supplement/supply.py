@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from regl_app.data.images import Counts, ImageSet
+from regl_app.protocol import Fact
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.selection import Labels, first, reward, select
 from regl_app.supplement.synthesizer import Adaptation, Generated, Synthesizer
-
-Fact = bool | int | float | str
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,10 @@ def glyphs(monkeypatch) -> Corpus:
 def test_writes_a_pipeline_with_a_card_and_repeats_itself(tmp_path, glyphs):
     state = torch.random.get_rng_state()
     stages = []
-    report = lambda *step: stages.append(step[:3])  # noqa: E731
+
+    def report(*step):
+        stages.append(step[:3])
+
     first = pretrain(tmp_path / "a", glyphs, TINY, progress=report)
     second = pretrain(tmp_path / "b", glyphs, TINY, progress=lambda *_: None)
     assert torch.equal(torch.random.get_rng_state(), state)

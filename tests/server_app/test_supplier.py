@@ -14,7 +14,7 @@ from regl_app.data.source import Source
 from regl_app.evaluation.predict import predict_log_probs
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
-from regl_app.protocol import TrainReply
+from regl_app.protocol import TrainReply, Weights
 from regl_app.supplement.discrepancy import class_discrepancy
 from server_app.supplier import Supplier, mean_weights
 
@@ -109,9 +109,9 @@ def test_tuning_lowers_the_loss_on_what_was_chosen(config: RunConfig, tmp_path: 
     images = given[0].supply.images
     tuned = supplier.tune(1, replies, given)
 
-    def loss(weights: object) -> float:
+    def loss(weights: Weights | None) -> float:
         local = model(config, 0)
-        local.load_state_dict(weights)  # type: ignore[arg-type]
+        local.load_state_dict(dict(weights or {}))
         scores = predict_log_probs(local, images.images, CPU)
         return float(-scores.gather(1, images.labels[:, None]).mean())
 
