@@ -141,6 +141,11 @@ class RunConfig(Section):
                         f"supplement.policy='none' contradicts supplement.{key}={value!r}: "
                         f"there are no synthetic images (set supplement.{key}={unused!r})"
                     )
+        if self.supplement.adapter == "dpo" and self.pool.per_class < 2:
+            raise ValueError(
+                f"pool.per-class={self.pool.per_class} makes no pair for supplement.adapter='dpo' "
+                "(use 2 or more)"
+            )
         if self.supplement.selection != "none" and self.pool.per_class < self.supplement.cap:
             raise ValueError(
                 f"pool.per-class={self.pool.per_class} is too small to select up to "

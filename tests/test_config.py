@@ -78,6 +78,10 @@ def test_it_is_frozen() -> None:
             {"supplement.selection": "discrepancy", "pool.per-class": 39},
             ["pool.per-class=39", "supplement.cap=40"],
         ),
+        (
+            {"supplement.adapter": "dpo", "pool.per-class": 1},
+            ["pool.per-class=1", "makes no pair"],
+        ),
         ({"method": "feddpd", "supplement.policy": "balance"}, ["'server'", "clients' labels"]),
         ({"method": "feddpd", "supplement.adapter": "lora"}, ["'server'", "client's images"]),
         ({"method": "feddpd", "dpo.start": "lora"}, ["'server'", "dpo.start='frozen'"]),
