@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 LOGGER = "regl"
 RUN_FOLDER_LINE = "run folder: "
 """Opens the log line by which ``regl run`` learns where a run writes."""
 
+_ARRAY_COPY = "__array__ implementation doesn't accept a copy keyword"
+
 Progress = Callable[[str, int, int], None]
 
 
 def setup_logging() -> logging.Logger:
     """Return the logger ``regl``, writing to stdout unless the program configured logging."""
+    # diffusers' schedulers under NumPy 2: two long lines per worker that no user can act on.
+    warnings.filterwarnings("ignore", _ARRAY_COPY, DeprecationWarning, r"diffusers\.")
     logger = logging.getLogger(LOGGER)
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)

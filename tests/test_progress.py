@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import pytest
 
 from regl_app import progress
-from regl_app.progress import format_seconds, log_progress
+from regl_app.progress import format_seconds, log_progress, setup_logging
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,17 @@ def test_progress_is_logged_now_and_then_with_what_is_left(
         "client 3: adapter steps 60/100, about 8 s left",
         "client 3: adapter steps 90/100, about 2 s left",
     ]
+
+
+def test_only_the_known_noise_of_a_library_is_silenced() -> None:
+    noise = "__array__ implementation doesn't accept a copy keyword, so passing copy=False failed."
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        setup_logging()
+        for text, module in (
+            (noise, "diffusers.schedulers.x"),
+            (noise, "mine"),
+            ("y", "diffusers.x"),
+        ):
+            warnings.warn_explicit(text, DeprecationWarning, "file.py", 1, module=module)
+    assert [str(each.message) for each in shown] == [noise, "y"]
