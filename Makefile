@@ -14,14 +14,8 @@ export OMP_NUM_THREADS ?= 1
 RUN ?=
 SEEDS ?= 3
 PYTEST ?= -n 2 --dist loadfile
-
-frozen := regl-dpd+supplement.adapter=frozen
-server := feddpd+supplement.adapter=frozen
-SITES := fedavg,balance:regl-free,quotas:$(frozen),$\
-selection:$(frozen)+supplement.selection=discrepancy,$\
-download:$(server)+supplement.site=download,server:$(server)
-ADAPTERS := frozen:$(frozen),lora:regl-dpd,dpo:regl-dpd+supplement.adapter=dpo,$\
-guidance:regl-dpd+supplement.adapter=guidance
+DATA ?=
+GENERATORS := $(if $(DATA),runs/generators/garments runs/generators/objects)
 
 .PHONY: help demo install test lint format docs constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
 
@@ -61,11 +55,8 @@ bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
 	  --methods regl-free,regl --name digits-beta0.01-unlimited supplement.ratio=100 supplement.decay=0
 
-bench-feddpd: $(VENV)/.installed ## selection, sites and adapters of FedDPD on the digits, 3 seeds
-	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
-	  --name sites-digits-beta0.01 --methods $(SITES)
-	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
-	  --name adapters-digits-beta0.01 --methods $(ADAPTERS)
+bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of docs/feddpd.md; DATA=<torchvision root>
+	@$(BIN)/python benchmarks/feddpd.py --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
 	@$(BIN)/python benchmarks/scoring.py
 
 bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
@@ -73,6 +64,15 @@ bench-limits: $(VENV)/.installed ## what a better supplement could reach on the 
 
 bench-mnist: $(VENV)/.installed ## README's MNIST table; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/table.py mnist --beta 0.01 --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
+
+# Generators of other domains, from the public fifth of each data set.
+runs/generators/garments: | $(VENV)/.installed
+	@$(BIN)/regl pretrain --source fashion-mnist --out $@ --threads 1 --autoencoder-steps 800 \
+	  --denoiser-steps 1500 data.path=$(DATA) data.public-fraction=0.2
+
+runs/generators/objects: | $(VENV)/.installed
+	@$(BIN)/regl pretrain --source cifar10 --out $@ --threads 1 --autoencoder-steps 800 \
+	  --denoiser-steps 1500 data.path=$(DATA) data.public-fraction=0.2
 
 clean: ## remove the virtual environment and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

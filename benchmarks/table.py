@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 from regl_app.cli.engines import EngineName, make_engine
@@ -26,13 +27,25 @@ METHODS = "fedavg,regl-free,regl,regl-dpd,central"
 SOURCES: dict[str, dict[str, Scalar]] = {
     "digits": {},
     "mnist": {"data.max-train": 10000, "data.max-test": 2000},
+    "fashion-mnist": {
+        "data.max-train": 5000,
+        "data.max-test": 1000,
+        "data.public-fraction": 0.2,
+        "generator.path": "runs/generators/garments",
+    },
+    "cifar10": {
+        "data.max-train": 5000,
+        "data.max-test": 1000,
+        "data.public-fraction": 0.2,
+        "generator.path": "runs/generators/objects",
+    },
 }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison, print and write the table; return 1 if a run failed."""
     parser = _parser()
-    arguments = parser.parse_intermixed_args()
+    arguments = parser.parse_intermixed_args(argv)
     usual = ("methods", "clients")
     if not arguments.name and (
         arguments.settings or any(getattr(arguments, o) != parser.get_default(o) for o in usual)
@@ -56,7 +69,7 @@ def main() -> int:
         parse_variants(arguments.methods.split(",")),
         range(arguments.seeds),
         clients=arguments.clients,
-        out_dir=Path(arguments.runs) / name,
+        out_dir=Path(arguments.runs) / (arguments.reuse or name),
         engine=make_engine(EngineName(arguments.engine), client_cpus=arguments.client_cpus),
         vary_data=arguments.vary_data,
     )
@@ -87,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--client-cpus", type=int, default=1, help="processors per client")
     parser.add_argument("--runs", default="runs/benchmarks", help="folder of the run folders")
     parser.add_argument("--name", help="name of the result files")
+    parser.add_argument("--reuse", help="folder below --runs whose finished runs count; name's own")
     return parser
 
 
