@@ -40,7 +40,7 @@ from regl_app.evaluation.metrics import predict_log_probs
 from regl_app.files import write_json, write_text
 from regl_app.report.statistics import mean_interval
 from regl_app.seeding import derive_seed, numpy_generator
-from regl_app.supplement.synthesizer import Adaptation
+from regl_app.supplement.adaptation import Adaptation
 
 RESULT = Path(__file__).resolve().parent / "results" / "limits-digits-beta0.01.md"
 FIGURES = ("read_as_meant", "images", "accuracy")

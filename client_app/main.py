@@ -91,6 +91,7 @@ def train(message: Message, context: Context) -> Message:
         held=supplement.quotas if tells_plan else None,
         real_counts=node.real_counts if diagnostics else None,
         synthetic_counts=supplement.images.counts(node.num_classes) if diagnostics else None,
+        adapter=supplement.adapter,
         seconds={
             **supplement.seconds,
             "train": trained.seconds,

@@ -18,14 +18,16 @@ from regl_app.errors import GeneratorError, ProtocolError
 from regl_app.files import atomic_path
 from regl_app.generator.source import resolve_generator
 from regl_app.progress import LOGGER, format_seconds
-from regl_app.protocol import Fact, TrainInstruction, Weights
+from regl_app.protocol import TrainInstruction, Weights
+from regl_app.record_fields import Fact
 from regl_app.report.samples import PER_CLASS, save_samples
+from regl_app.supplement.adaptation import Adaptation
 from regl_app.supplement.discrepancy import Floats
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.plan import client_quotas, measured_quotas
 from regl_app.supplement.supply import Supply, supply
-from regl_app.supplement.synthesizer import Adaptation, Synthesizer
-from regl_app.supplement.transport import unpack
+from regl_app.supplement.synthesizer import Synthesizer
+from regl_app.supplement.transport import Parcel, Reference, unpack
 
 _logger = logging.getLogger(LOGGER)
 
@@ -35,7 +37,7 @@ class Supplement:
     """A client's synthetic images, the quotas ``(C,)`` they fill, and the shared probe set.
 
     ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none;
-    ``tuned`` counts the rounds that tuned it.
+    ``tuned`` counts the rounds that tuned it; ``adapter`` is the digest of one the server sent.
     """
 
     images: ImageSet
@@ -43,6 +45,7 @@ class Supplement:
     probe: ImageSet | None = None
     preferred: str = ""
     tuned: int = 0
+    adapter: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
@@ -103,23 +106,48 @@ def own_pool(node: Node) -> str:
 
 def _received(node: Node, order: TrainInstruction) -> Supplement:
     """Return what came with the order, if anything did."""
-    shape = node.data.train.shape
-    if order.parcel is None:
+    shape, parcel = node.data.train.shape, order.parcel
+    if parcel is None:
         return Supplement(ImageSet.empty(shape), np.zeros_like(node.real_counts))
     started = time.perf_counter()
-    pool = None
-    if order.parcel.places is not None:
-        synthesizer = node.synthesizer()
-        if order.parcel.pool != synthesizer.pool_digest:
-            raise ProtocolError(
-                f"parcel-pool must be {synthesizer.pool_digest!r}, got {order.parcel.pool!r} "
-                "(the generators differ: set supplement.transport='images')"
-            )
-        pool = synthesizer.pool(Adaptation.frozen(node.name)).images
-    images = unpack(order.parcel, shape, pool)
-    facts: dict[str, Fact] = {"received": len(images), "by_reference": pool is not None}
-    seconds = {"receive": time.perf_counter() - started}
-    return Supplement(images, images.counts(node.num_classes), seconds=seconds, facts=facts)
+    made = None if parcel.reference is None else _made_again(node, parcel, parcel.reference)
+    images = unpack(parcel, shape, made)
+    facts: dict[str, Fact] = {"received": len(images), "by_reference": made is not None}
+    return Supplement(
+        images,
+        images.counts(node.num_classes),
+        adapter=parcel.reference.adapter if parcel.reference else "",
+        seconds={"receive": time.perf_counter() - started},
+        facts=facts,
+    )
+
+
+def _made_again(node: Node, parcel: Parcel, reference: Reference) -> ImageSet:
+    """Return what this client's generator makes of a reference."""
+    synthesizer = node.synthesizer()
+    if reference.pool != synthesizer.pool_digest:
+        raise ProtocolError(
+            f"parcel-pool must be {synthesizer.pool_digest!r}, got {reference.pool!r} "
+            "(the generators differ: set supplement.transport='images')"
+        )
+    if reference.sequence is None:
+        return synthesizer.pool(Adaptation.frozen(node.name)).images
+    most = max(node.config.supplement.cap, node.config.pool.per_class)
+    if reference.sequence.max() > most:
+        raise ProtocolError(
+            f"parcel-sequence must be at most {most} images of a class "
+            f"(supplement.cap, pool.per-class), got {reference.sequence.max()}"
+        )
+    adaptation: Adaptation | None = Adaptation.frozen(node.name)
+    if reference.adapter:
+        adaptation = synthesizer.received(node.name, reference.adapter, parcel.adapter_file)
+    if adaptation is None:
+        raise ProtocolError(
+            f"parcel-adapter {reference.adapter!r} is no longer in this client's cache; the server "
+            "sends it again in the next round"
+        )
+    nothing = ImageSet.empty(node.data.train.shape)
+    return synthesizer.generate(reference.sequence, adaptation, nothing).images
 
 
 def remember(

@@ -143,8 +143,9 @@ class SupplementConfig(Section):
     )
     transport: Literal["seeds", "images"] = Field(
         "seeds",
-        description="'download': 'seeds' sends places in the pool to clients that have the same "
-        "generator, and images to others; 'images' always sends images, compressed without loss",
+        description="'download': 'seeds' sends places in the pool, or an adapter's hash and "
+        "places, to clients that have the same generator, and images to others; 'images' always "
+        "sends images, compressed without loss",
     )
     target: int = Field(
         0,

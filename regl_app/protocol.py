@@ -13,7 +13,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +22,25 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts
 from regl_app.errors import ProtocolError
-from regl_app.supplement.transport import Parcel
+from regl_app.record_fields import (
+    Fact,
+    at_least,
+    fact_of,
+    get,
+    get_counts,
+    number,
+    put_counts,
+    seconds_of,
+    table,
+    whole_numbers,
+)
+from regl_app.supplement.transport import Parcel, Reference
 
-VERSION = 2
+VERSION = 3
 ARRAYS, METRICS, OURS = "arrays", "metrics", "regl"
 NUM_EXAMPLES = "num-examples"
 
 Weights = Mapping[str, torch.Tensor]
-Fact = bool | int | float | str
-_T = TypeVar("_T", bool, int, float, str, bytes)
 
 
 @dataclass(frozen=True)
@@ -48,14 +57,14 @@ class Envelope:
 
     def check(self, record: ConfigRecord) -> None:
         """Raise :class:`ProtocolError` if the sender of ``record`` runs something else."""
-        version = _get(record, "version", int)
+        version = get(record, "version", int)
         if version != VERSION:
             raise ProtocolError(f"version must be {VERSION}, got {version} (update this node)")
         for key, mine, remedy in (
             ("code-hash", self.code_hash, "install the same version, or restart the SuperLink"),
             ("config-digest", self.config_digest, "give both the same run configuration"),
         ):
-            seen = _get(record, key, str)
+            seen = get(record, key, str)
             if seen != mine:
                 raise ProtocolError(f"{key} must be {mine!r}, got {seen!r} ({remedy})")
 
@@ -86,9 +95,9 @@ class Hello:
                 "num-partitions": self.num_partitions,
             }
         )
-        if self.pool:  # Flower cannot count the bytes of an empty text
+        if self.pool:  # not an empty text, see TrainReply
             record["pool"] = self.pool
-        _put_counts(record, "real-counts", self.real_counts)
+        put_counts(record, "real-counts", self.real_counts)
         return RecordDict({OURS: record})
 
     @classmethod
@@ -99,15 +108,15 @@ class Hello:
             ProtocolError: names the key, what was expected and what came.
         """
         record = _ours(content)
-        total = _at_least(record, "num-partitions", 1)
-        partition_id = _at_least(record, "partition-id", 0)
+        total = at_least(record, "num-partitions", 1)
+        partition_id = at_least(record, "partition-id", 0)
         if partition_id >= total:
             raise ProtocolError(
                 f"partition-id must be < num-partitions={total}, got {partition_id}"
             )
-        real_counts = _counts(record, "real-counts", num_classes)
+        real_counts = get_counts(record, "real-counts", num_classes)
         return cls(
-            partition_id, total, real_counts, _get(record, "pool", str) if "pool" in record else ""
+            partition_id, total, real_counts, get(record, "pool", str) if "pool" in record else ""
         )
 
 
@@ -129,7 +138,7 @@ class TrainInstruction:
         """Return our record, to stand beside the inner strategy's arrays and config."""
         record = ConfigRecord({"round": self.round, "run-dir": self.run_dir, "run": self.run})
         envelope._write(record)
-        _put_counts(record, "quotas", self.quotas)
+        put_counts(record, "quotas", self.quotas)
         if self.parcel is not None:
             _put_parcel(record, self.parcel)
         return record
@@ -143,14 +152,14 @@ class TrainInstruction:
         """
         record = _ours(content)
         expected.check(record)
-        quotas = _counts(record, "quotas", num_classes)
+        quotas = get_counts(record, "quotas", num_classes)
         parcel = _parcel(record, num_classes)
         return cls(
-            _at_least(record, "round", 1),
-            _get(record, "run-dir", str),
+            at_least(record, "round", 1),
+            get(record, "run-dir", str),
             quotas,
             parcel,
-            _get(record, "run", str),
+            get(record, "run", str),
         )
 
 
@@ -162,7 +171,8 @@ class TrainReply:
     ``num_examples`` counts real and synthetic images trained on, the weight in FedAvg.
     ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
     ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
-    private. ``facts`` are numbers and texts for the run's history.
+    private. ``adapter`` is the digest of the server's adapter that the client keeps, '' if none.
+    ``facts`` are numbers and texts for the run's history.
     """
 
     partition_id: int
@@ -175,6 +185,7 @@ class TrainReply:
     held: Counts | None = None
     real_counts: Counts | None = None
     synthetic_counts: Counts | None = None
+    adapter: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
@@ -194,11 +205,13 @@ class TrainReply:
         )
         if self.discrepancy is not None:
             record["discrepancy"] = [float(value) for value in self.discrepancy]
-        _put_counts(record, "held", self.held)
-        _put_counts(record, "real-counts", self.real_counts)
-        _put_counts(record, "synthetic-counts", self.synthetic_counts)
-        for prefix, table in (("seconds.", self.seconds), ("facts.", self.facts)):
-            for key, value in table.items():
+        put_counts(record, "held", self.held)
+        put_counts(record, "real-counts", self.real_counts)
+        put_counts(record, "synthetic-counts", self.synthetic_counts)
+        if self.adapter:  # Flower cannot count the bytes of an empty text
+            record["adapter"] = self.adapter
+        for prefix, values in (("seconds.", self.seconds), ("facts.", self.facts)):
+            for key, value in values.items():
                 record[prefix + key] = value
         metrics = MetricRecord({NUM_EXAMPLES: self.num_examples, "loss": self.loss})
         content = RecordDict({OURS: record, METRICS: metrics})
@@ -218,28 +231,29 @@ class TrainReply:
         """
         record = _ours(content)
         metrics = _metrics(content)
-        num_examples, loss = _number(metrics, NUM_EXAMPLES), _number(metrics, "loss")
+        num_examples, loss = number(metrics, NUM_EXAMPLES), number(metrics, "loss")
         if not isinstance(num_examples, int):
             raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number, got {num_examples!r}")
         arrays = content.array_records
         _check_numbers(num_examples, loss, not arrays)
         if arrays and set(arrays) != {ARRAYS}:
             raise ProtocolError(f"the only ArrayRecord must be {ARRAYS!r}, got {sorted(arrays)}")
-        if (seen := _at_least(record, "round", 1)) != server_round:
+        if (seen := at_least(record, "round", 1)) != server_round:
             raise ProtocolError(f"round must be {server_round}, got {seen} (a late reply)")
         return cls(
-            partition_id=_at_least(record, "partition-id", 0),
+            partition_id=at_least(record, "partition-id", 0),
             round=server_round,
             num_examples=num_examples,
-            real_images=_at_least(record, "real-images", 0),
+            real_images=at_least(record, "real-images", 0),
             loss=loss,
             weights=weights_from_record(arrays[ARRAYS], template) if arrays else None,
             discrepancy=_discrepancy(record, num_classes),
-            held=_counts(record, "held", num_classes),
-            real_counts=_counts(record, "real-counts", num_classes),
-            synthetic_counts=_counts(record, "synthetic-counts", num_classes),
-            seconds={k: _seconds(k, v) for k, v in _table(record, "seconds.").items()},
-            facts={k: _fact(k, v) for k, v in _table(record, "facts.").items()},
+            held=get_counts(record, "held", num_classes),
+            real_counts=get_counts(record, "real-counts", num_classes),
+            synthetic_counts=get_counts(record, "synthetic-counts", num_classes),
+            adapter=get(record, "adapter", str) if "adapter" in record else "",
+            seconds={k: seconds_of(k, v) for k, v in table(record, "seconds.").items()},
+            facts={k: fact_of(k, v) for k, v in table(record, "facts.").items()},
         )
 
 
@@ -272,16 +286,16 @@ class EvaluateReply:
             ProtocolError: names the key, what was expected and what came.
         """
         record, metrics = _ours(content), _metrics(content)
-        if (seen := _at_least(record, "round", 1)) != server_round:
+        if (seen := at_least(record, "round", 1)) != server_round:
             raise ProtocolError(f"round must be {server_round}, got {seen} (a late reply)")
-        values = {key: _number(metrics, key) for key in ("accuracy", "macro-f1", "loss")}
+        values = {key: number(metrics, key) for key in ("accuracy", "macro-f1", "loss")}
         for key in ("accuracy", "macro-f1"):
             if not 0 <= values[key] <= 1:
                 raise ProtocolError(f"{key} must be between 0 and 1, got {values[key]}")
-        examples = _number(metrics, NUM_EXAMPLES)
+        examples = number(metrics, NUM_EXAMPLES)
         if not isinstance(examples, int) or examples < 0:
             raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number >= 0, got {examples!r}")
-        partition_id = _at_least(record, "partition-id", 0)
+        partition_id = at_least(record, "partition-id", 0)
         return cls(partition_id, server_round, examples, *map(float, values.values()))
 
 
@@ -300,7 +314,7 @@ def read_order(content: RecordDict, expected: Envelope) -> int:
     """
     record = _ours(content)
     expected.check(record)
-    return _at_least(record, "round", 0)
+    return at_least(record, "round", 0)
 
 
 def weights_to_record(weights: Weights) -> ArrayRecord:
@@ -378,71 +392,37 @@ def _metrics(content: RecordDict) -> MetricRecord:
     return content.metric_records[METRICS]
 
 
-def _get(record: ConfigRecord, key: str, kind: type[_T]) -> _T:
-    value = record.get(key)
-    if type(value) is not kind:
-        raise ProtocolError(f"{key} must be a {kind.__name__}, got {value!r}")
-    return value
-
-
-def _at_least(record: ConfigRecord, key: str, least: int) -> int:
-    value = _get(record, key, int)
-    if value < least:
-        raise ProtocolError(f"{key} must be >= {least}, got {value}")
-    return value
-
-
-def _number(metrics: MetricRecord, key: str) -> int | float:
-    value = metrics.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ProtocolError(f"{key} must be a finite number, got {value!r}")
-    return value
-
-
-def _put_counts(record: ConfigRecord, key: str, counts: Counts | None) -> None:
-    if counts is not None:
-        record[key] = [int(value) for value in counts]
-
-
-def _counts(record: ConfigRecord, key: str, num_classes: int) -> Counts | None:
-    values = record.get(key)
-    if values is None:
-        return None
-    if (
-        not isinstance(values, list)
-        or len(values) != num_classes
-        or any(type(value) is not int or value < 0 for value in values)
-    ):
-        raise ProtocolError(f"{key} must be {num_classes} whole numbers >= 0, got {values!r}")
-    return np.array(values, dtype=np.int64)
-
-
 def _put_parcel(record: ConfigRecord, parcel: Parcel) -> None:
     record["parcel-labels"] = [int(value) for value in parcel.labels]
-    if parcel.places is None:
+    reference = parcel.reference
+    if reference is None:
         record["parcel-pixels"] = parcel.pixels  # never empty, even of no images
-    else:
-        record["parcel-pool"] = parcel.pool
-        record["parcel-places"] = [int(value) for value in parcel.places]
+        return
+    record["parcel-pool"] = reference.pool
+    record["parcel-places"] = [int(value) for value in reference.places]
+    put_counts(record, "parcel-sequence", reference.sequence)
+    if reference.adapter:
+        record["parcel-adapter"] = reference.adapter
+    if parcel.adapter_file:
+        record["parcel-adapter-file"] = parcel.adapter_file
 
 
 def _parcel(record: ConfigRecord, num_classes: int) -> Parcel | None:
     if "parcel-labels" not in record:
         return None
-    labels = _whole_numbers(record, "parcel-labels", num_classes)
+    labels = whole_numbers(record, "parcel-labels", num_classes)
     if "parcel-places" not in record:
-        return Parcel(labels, pixels=_get(record, "parcel-pixels", bytes))
-    places = _whole_numbers(record, "parcel-places", 2**31)
-    return Parcel(labels, _get(record, "parcel-pool", str), places)
-
-
-def _whole_numbers(record: ConfigRecord, key: str, below: int) -> npt.NDArray[np.int64]:
-    values = record.get(key)
-    if not isinstance(values, list) or any(
-        type(value) is not int or not 0 <= value < below for value in values
-    ):
-        raise ProtocolError(f"{key} must be whole numbers from 0 to {below - 1}, got {values!r}")
-    return np.array(values, dtype=np.int64)
+        return Parcel(labels, pixels=get(record, "parcel-pixels", bytes))
+    reference = Reference(
+        get(record, "parcel-pool", str),
+        whole_numbers(record, "parcel-places", 2**31),
+        get(record, "parcel-adapter", str) if "parcel-adapter" in record else "",
+        get_counts(record, "parcel-sequence", num_classes),
+    )
+    if reference.adapter and reference.sequence is None:
+        raise ProtocolError("parcel-adapter needs a parcel-sequence, got none")
+    file = get(record, "parcel-adapter-file", bytes) if "parcel-adapter-file" in record else b""
+    return Parcel(labels, reference, adapter_file=file)
 
 
 def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float64] | None:
@@ -456,24 +436,6 @@ def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float
     ):
         raise ProtocolError(f"discrepancy must be {num_classes} numbers in [-1, 1], got {values!r}")
     return np.array(values, dtype=np.float64)
-
-
-def _table(record: ConfigRecord, prefix: str) -> dict[str, object]:
-    return {key[len(prefix) :]: value for key, value in record.items() if key.startswith(prefix)}
-
-
-def _seconds(key: str, value: object) -> float:
-    if not isinstance(value, float) or not (math.isfinite(value) and value >= 0):
-        raise ProtocolError(f"seconds.{key} must be a finite number >= 0, got {value!r}")
-    return value
-
-
-def _fact(key: str, value: object) -> Fact:
-    if not isinstance(value, bool | int | float | str) or (
-        isinstance(value, float) and not math.isfinite(value)
-    ):
-        raise ProtocolError(f"facts.{key} must be a text or a finite number, got {value!r}")
-    return value
 
 
 def _check_numbers(num_examples: int, loss: float, without_weights: bool) -> None:

@@ -32,6 +32,7 @@ from regl_app.protocol import (
 )
 from regl_app.seeding import numpy_generator
 from regl_app.supplement.plan import blind_quotas, measured_quotas
+from regl_app.supplement.supply import pack
 from regl_app.supplement.transport import Parcel
 from server_app.inbox import Inbox, open_replies
 from server_app.supplier import Given, Supplier, mean_weights
@@ -89,6 +90,7 @@ class SupplementStrategy(Strategy):
         self._pools = dict(pools or {})
         self._quotas: dict[int, Counts] = {}
         self._parcels: dict[int, Parcel] = {}
+        self._adapters: dict[int, str] = {}
         self._run = uuid.uuid4().hex  # no result depends on it
         self.supplier_seconds = {}
         self._orders: list[Message] = []
@@ -101,11 +103,12 @@ class SupplementStrategy(Strategy):
         self._orders = self._sampled(server_round, list(orders))
         for order in self._orders:
             partition_id = self._partitions.get(order.metadata.dst_node_id, -1)
+            parcel = self._parcels.get(partition_id)
             ours = TrainInstruction(
                 server_round,
                 self._run_dir,
                 self._quotas.get(partition_id),
-                self._parcels.get(partition_id),
+                parcel and parcel.for_holder(self._adapters.get(partition_id, "")),
                 self._run,
             )
             _add(order, ours.to_record(self._envelope))
@@ -123,6 +126,8 @@ class SupplementStrategy(Strategy):
             self._orders, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
         )  # fmt: skip
+        # Who did not answer may have lost its adapter: that is sent whole again.
+        self._adapters = {key: reply.adapter for key, reply in self.trained.replies.items()}
         if self._supplier is not None:
             self._refuse(self._supplier.screen(self.trained.replies))
         usable = [key for key, reply in self.trained.replies.items() if reply.num_examples > 0]
@@ -253,14 +258,11 @@ class SupplementStrategy(Strategy):
         given = self._supplier.supply(next_round, weights, self.trained.replies)
         digest = self._supplier.pool_digest
         for key, each in given.items():
-            images, places = each.supply.images, each.supply.places
-            if len(images) == 0:  # a budget that has decayed to nothing
+            if len(each.supply.images) == 0:  # a budget that has decayed to nothing
                 self._parcels.pop(key, None)
-            elif places is not None and self._pools.get(key) == digest:
-                labels = images.labels.numpy()
-                self._parcels[key] = Parcel.by_reference(labels, digest, places)
             else:
-                self._parcels[key] = Parcel.of_images(images)
+                same_generator = self._pools.get(key) == digest
+                self._parcels[key] = pack(each.supply, digest if same_generator else "")
         self._note(given, used_now=False)
 
     def _note(self, given: Mapping[int, Given], *, used_now: bool) -> None:

@@ -25,13 +25,14 @@ from regl_app.models.classifier import Classifier
 from regl_app.progress import LOGGER, log_progress
 from regl_app.protocol import TrainReply, Weights
 from regl_app.seeding import derive_seed
+from regl_app.supplement.adaptation import Adaptation
 from regl_app.supplement.discrepancy import Floats, class_discrepancy
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.plan import uploaded_quotas
 from regl_app.supplement.scoring import score_models
 from regl_app.supplement.selection import Opinions
 from regl_app.supplement.supply import Supply, supply
-from regl_app.supplement.synthesizer import Adaptation, Synthesizer
+from regl_app.supplement.synthesizer import Synthesizer
 from regl_app.training.loop import train_local
 
 Scores = Floats

@@ -25,13 +25,14 @@ from regl_app.protocol import (
     TrainInstruction,
     TrainReply,
     config_digest,
+    count_bytes,
     order_record,
     read_order,
     weights_from_record,
     weights_to_record,
     without_ours,
 )
-from regl_app.supplement.transport import Parcel
+from regl_app.supplement.transport import Parcel, Reference
 
 CLASSES = 3
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(1)}
@@ -232,15 +233,30 @@ def test_a_record_of_another_kind_under_our_name_is_refused() -> None:
 
 def test_a_parcel_comes_back_as_it_was() -> None:
     pixels = Parcel(np.array([0, 2]), pixels=b"xyz")
-    places = Parcel.by_reference(np.array([2, 2, 0]), "abc", np.array([5, 0, 7]))
-    for parcel in (pixels, places):
+    labels, found = np.array([2, 2, 0]), np.array([5, 0, 7])
+    pooled = Parcel(labels, Reference("abc", found))
+    adapted = Parcel(labels, Reference("abc", found, "def", np.array([4, 0, 4])), adapter_file=b"x")
+    for parcel in (pixels, pooled, adapted):
         order = TrainInstruction(3, "/x", parcel=parcel)
         got = TrainInstruction.read(_order(order), ENVELOPE, CLASSES).parcel
         assert got is not None
         np.testing.assert_array_equal(got.labels, parcel.labels)
-        assert (got.pool, got.pixels) == (parcel.pool, parcel.pixels)
-        if parcel.places is not None:
-            np.testing.assert_array_equal(got.places, parcel.places)
+        assert (got.pixels, got.adapter_file) == (parcel.pixels, parcel.adapter_file)
+        assert (got.reference is None) == (parcel.reference is None)
+        if parcel.reference is not None and got.reference is not None:
+            for name in ("pool", "places", "adapter", "sequence"):
+                np.testing.assert_array_equal(
+                    getattr(got.reference, name), getattr(parcel.reference, name)
+                )
+
+
+def test_the_adapter_that_a_client_keeps_comes_back_as_it_was() -> None:
+    for adapter in ("", "abc"):
+        reply = TrainReply(0, 1, 0, 0, 0.0, None, adapter=adapter)
+        content = reply.to_content()
+        assert count_bytes(content) > 0
+        got = TrainReply.read(content, server_round=1, template={}, num_classes=CLASSES)
+        assert got.adapter == adapter
 
 
 @pytest.mark.parametrize(
@@ -250,10 +266,13 @@ def test_a_parcel_comes_back_as_it_was() -> None:
         ("parcel-labels", [0, -1], "from 0 to 2"),
         ("parcel-places", [0.5, 1.0], "parcel-places must be whole numbers"),
         ("parcel-pool", 7, "parcel-pool must be a str"),
+        ("parcel-adapter", "abc", "parcel-adapter needs a parcel-sequence"),
+        ("parcel-sequence", [1, 2], "parcel-sequence must be 3 whole numbers"),
+        ("parcel-adapter-file", "text", "parcel-adapter-file must be a bytes"),
     ],
 )
 def test_a_malformed_parcel_is_refused(key: str, value: object, why: str) -> None:
-    parcel = Parcel.by_reference(np.array([0, 1]), "abc", np.array([5, 0]))
+    parcel = Parcel(np.array([0, 1]), Reference("abc", np.array([5, 0])))
     content = _order(TrainInstruction(3, "/x", parcel=parcel))
     content.config_records[OURS][key] = value  # type: ignore[assignment]
     with pytest.raises(ProtocolError, match=why):

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from regl_app.errors import ProtocolError
 from regl_app.files import atomic_path, sha256_file, write_json
-from regl_app.generator.adapters import WEIGHTS, save_adapter
+from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
 from regl_app.generator.lora import TunedAdapter
 
 METADATA = "adapter.json"
@@ -24,7 +25,7 @@ class CachedAdapter:
     path: Path
     digest: str
     steps: int
-    loss: float
+    loss: float | None
     seconds: float
     facts: Mapping[str, float] = field(default_factory=dict)
 
@@ -54,7 +55,7 @@ class AdapterCache:
                 path,
                 digest,
                 int(metadata["steps"]),
-                float(metadata["loss"]),
+                None if metadata["loss"] is None else float(metadata["loss"]),
                 float(metadata["seconds"]),
                 {name: float(value) for name, value in metadata.get("facts", {}).items()},
             )
@@ -67,19 +68,48 @@ class AdapterCache:
         with atomic_path(path) as temporary:
             save_adapter(temporary, tuned.state)
             digest = sha256_file(temporary / WEIGHTS)
-            write_json(
-                temporary / METADATA,
-                {
-                    "sha256": digest,
-                    "steps": tuned.steps,
-                    "loss": tuned.loss,
-                    "seconds": round(tuned.seconds, 3),
-                    "facts": dict(tuned.facts),
-                    "key": dict(key),
-                },
-            )
-        return CachedAdapter(path, digest, tuned.steps, tuned.loss, tuned.seconds, tuned.facts)
+            held = CachedAdapter(path, digest, tuned.steps, tuned.loss, tuned.seconds, tuned.facts)
+            _describe(temporary, key, held)
+        return held
+
+    def received(self, digest: str) -> CachedAdapter | None:
+        """Return the adapter that came from another machine under ``digest``, if it is here."""
+        return self._load(self._path({"received": digest}))
+
+    def receive(self, digest: str, content: bytes) -> CachedAdapter:
+        """Keep an adapter's file from another machine.
+
+        Raises:
+            ProtocolError: its content does not have that digest.
+            GeneratorError: it is not an adapter of a UNet.
+        """
+        seen = hashlib.sha256(content).hexdigest()
+        if seen != digest:
+            raise ProtocolError(f"parcel-adapter-file must have digest {digest!r}, got {seen!r}")
+        key = {"received": digest}
+        path = self._path(key)
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            (temporary / WEIGHTS).write_bytes(content)
+            load_adapter(temporary)
+            held = CachedAdapter(path, digest, steps=0, loss=None, seconds=0.0)
+            _describe(temporary, key, held)
+        return held
 
     def _path(self, key: Key) -> Path:
         text = json.dumps(key, sort_keys=True)
         return self.root / hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def _describe(folder: Path, key: Key, held: CachedAdapter) -> None:
+    write_json(
+        folder / METADATA,
+        {
+            "sha256": held.digest,
+            "steps": held.steps,
+            "loss": held.loss,
+            "seconds": round(held.seconds, 3),
+            "facts": dict(held.facts),
+            "key": dict(key),
+        },
+    )

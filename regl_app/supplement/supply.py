@@ -6,18 +6,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from regl_app.data.images import Counts, ImageSet
-from regl_app.protocol import Fact
+from regl_app.generator.adapters import WEIGHTS
+from regl_app.record_fields import Fact
+from regl_app.supplement.adaptation import Adaptation, Generated
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.selection import Labels, first, reward, select
-from regl_app.supplement.synthesizer import Adaptation, Generated, Synthesizer
+from regl_app.supplement.synthesizer import Synthesizer
+from regl_app.supplement.transport import Parcel, Reference
 
 
 @dataclass(frozen=True)
 class Supply:
     """The images that fill a client's quotas, how they were made and what that cost.
 
-    ``places`` (M,) say where the images are in the shared pool, None if they are not from it;
+    ``places`` (M,) say where the images are in the shared pool or, if ``made.sequence`` is set, in
+    the client's own sequences; None where nobody else can make them again.
     ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none;
     ``tuned`` says whether it was tuned now.
     """
@@ -73,14 +79,36 @@ def supply(
     seconds["generate"] = made.seconds
     started = time.perf_counter()
     images, facts = made.images, _facts(adaptation, made)
-    places: Labels | None = None
+    places = made.places
+    if places is None and made.sequence is not None:
+        places = np.arange(len(images))
     if selecting:
         chosen, found = _choose(synthesizer, made, quotas, judges)
         images = images.subset(chosen)
-        places = None if made.places is None else made.places[chosen]
+        places = None if places is None else places[chosen]
         seconds["select"] = time.perf_counter() - started
         facts |= found
     return Supply(images, adaptation, made, places, preferred, tuned, seconds, facts)
+
+
+def pack(supplied: Supply, pool: str) -> Parcel:
+    """Return a supply as it travels to its client: by reference if that can be and is shorter.
+
+    Args:
+        supplied: with at least one image.
+        pool: digest of the pool that client and server would both make; '' if they would not.
+    """
+    pixels = Parcel.of_images(supplied.images)
+    if not pool or supplied.places is None:
+        return pixels
+    labels, adaptation = supplied.images.labels.numpy(), supplied.adaptation
+    adapter, file = "", b""
+    if adaptation.path is not None:
+        adapter, file = adaptation.digest, (adaptation.path / WEIGHTS).read_bytes()
+    if len(file) > len(pixels.pixels):
+        return pixels
+    reference = Reference(pool, supplied.places, adapter, supplied.made.sequence)
+    return Parcel(labels, reference, adapter_file=file)
 
 
 def _choose(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts, ImageSet
-from regl_app.generator.adapter_cache import AdapterCache, CachedAdapter
+from regl_app.generator.adapter_cache import AdapterCache
 from regl_app.generator.adapters import load_adapter, stack_adapters
 from regl_app.generator.conditioning import encode_latents, fit, start_position, takes_image
 from regl_app.generator.dpo import tune_dpo
@@ -29,62 +29,16 @@ from regl_app.generator.pool import Pool, load_pool, sample_pool
 from regl_app.generator.sampling import Progress, sample
 from regl_app.generator.steering import Steering
 from regl_app.seeding import derive_seed
+from regl_app.supplement.adaptation import Adaptation, Generated
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.keys import CacheKeys
 from regl_app.supplement.pairs import rank_pairs
-from regl_app.supplement.selection import Labels, reward
+from regl_app.supplement.selection import reward
 from regl_app.supplement.store import SupplementStore
 
 Report = Callable[[str, int, int], None]
 
 _PRIOR_STREAM, _PRIOR_PER_CLASS = derive_seed(0, "prior"), 16
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """One client's generator: the adapter's folder, or None for the frozen one.
-
-    ``judges`` steer the sampler (discrepancy guidance); ``facts`` are how the tuning went.
-    """
-
-    client: str
-    path: Path | None
-    digest: str
-    seconds: float = 0.0
-    cached: bool = False
-    steps: int = 0
-    loss: float | None = None
-    judges: Judges | None = None
-    facts: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def frozen(cls, client: str, judges: Judges | None = None) -> Adaptation:
-        """Return the training-free generator as client ``client`` uses it."""
-        return cls(client, None, "frozen", judges=judges)
-
-    @classmethod
-    def held(
-        cls, client: str, held: CachedAdapter, *, seconds: float = 0.0, cached: bool = True
-    ) -> Adaptation:
-        """Return the generator with an adapter from the cache, or one just put there."""
-        steps = 0 if cached else held.steps
-        return cls(
-            client, held.path, held.digest, seconds, cached, steps, held.loss, facts=held.facts
-        )
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Synthetic images in the classifier's shape, and what they cost.
-
-    ``places`` (N,) say where they are in the shared pool, None if they are not from it.
-    """
-
-    images: ImageSet
-    generated: int
-    reused: int
-    seconds: float
-    places: Labels | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +155,23 @@ class Synthesizer:
         held = self.adapters.find(name)
         return None if held is None else Adaptation.held(client_name, held)
 
+    def received(self, client_name: str, digest: str, file: bytes) -> Adaptation | None:
+        """Return the generator with an adapter from another machine, as ``client_name`` uses it.
+
+        Args:
+            client_name: whose sequences are made with it.
+            digest: of the adapter.
+            file: its content; empty where it came before. None is returned if it is not here.
+
+        Raises:
+            ProtocolError: ``file`` is not the adapter of that digest.
+            GeneratorError: it is not an adapter of a UNet.
+        """
+        held = self.adapters.received(digest)
+        if held is None and file:
+            held = self.adapters.receive(digest, file)
+        return None if held is None else Adaptation.held(client_name, held)
+
     @property
     def pool_digest(self) -> str:
         """Return what identifies the shared pool's content."""
@@ -250,7 +221,9 @@ class Synthesizer:
             for label in range(len(self.concepts))
         }
         stream = derive_seed(self.seed, "client", adaptation.client)
-        return self._sequences(quotas, adaptation, pictures, stream)
+        made = self._sequences(quotas, adaptation, pictures, stream)
+        own = adaptation.judges is not None or any(len(each) for each in pictures.values())
+        return made if own else replace(made, sequence=quotas)
 
     def probe(self) -> ImageSet:
         """Return the frozen generator's class-balanced probe set, identical for all parties."""

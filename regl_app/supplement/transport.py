@@ -1,30 +1,45 @@
-"""How images reach a client: as pixels, or as places in a pool that it can make itself."""
+"""How images reach a client: as pixels, or as places in what its own generator makes again."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from regl_app.data.images import ImageSet
+from regl_app.data.images import Counts, ImageSet
 from regl_app.errors import ProtocolError
 from regl_app.supplement.selection import Labels
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """Synthetic images on their way: by reference if ``pool`` is set, else by ``pixels``.
+class Reference:
+    """Where images are among those that the same generator makes from the same seeds.
 
-    ``labels`` (M,); ``places`` (M,) in the pool of that digest; ``pixels`` uint8 (M, C, H, W),
-    compressed without loss.
+    ``pool`` is the shared pool's digest: it stands for generator, sampler and seeds. ``places``
+    (M,) count in that pool or, if ``sequence`` (C,) is set, among so many images per class of the
+    client's own sequences; these are made with the adapter of digest ``adapter``, '' for none.
+    """
+
+    pool: str
+    places: Labels
+    adapter: str = ""
+    sequence: Counts | None = None
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Synthetic images on their way: by ``reference`` if there is one, else by ``pixels``.
+
+    ``labels`` (M,); ``pixels`` uint8 (M, C, H, W), compressed without loss; ``adapter_file`` is the
+    adapter of the reference, for a client that does not have it yet.
     """
 
     labels: Labels
-    pool: str = ""
-    places: Labels | None = None
+    reference: Reference | None = None
     pixels: bytes = b""
+    adapter_file: bytes = b""
 
     @classmethod
     def of_images(cls, images: ImageSet) -> Parcel:
@@ -32,35 +47,36 @@ class Parcel:
         content = images.images.contiguous().numpy().tobytes()
         return cls(images.labels.numpy(), pixels=zlib.compress(content, 9))
 
-    @classmethod
-    def by_reference(cls, labels: Labels, pool: str, places: Labels) -> Parcel:
-        """Return images as ``places`` in the pool of digest ``pool``."""
-        return cls(labels, pool, places)
+    def for_holder(self, adapter: str) -> Parcel:
+        """Return the parcel for a client that keeps ``adapter``: its file need not travel."""
+        known = self.reference is not None and self.reference.adapter == adapter
+        return replace(self, adapter_file=b"") if known else self
 
 
-def unpack(parcel: Parcel, shape: tuple[int, int, int], pool: ImageSet | None) -> ImageSet:
+def unpack(parcel: Parcel, shape: tuple[int, int, int], made: ImageSet | None) -> ImageSet:
     """Return the images of a parcel.
 
     Args:
         parcel: from another machine.
         shape: ``(C, H, W)`` of the images.
-        pool: this client's own pool of the parcel's digest; only read for references.
+        made: what this client's generator made of the reference, if there is one.
 
     Raises:
-        ProtocolError: it is damaged, or does not fit ``shape`` or the pool.
+        ProtocolError: it is damaged, or does not fit ``shape`` or what was made.
     """
     labels = torch.from_numpy(parcel.labels)
-    if parcel.places is not None:
-        if pool is None or len(parcel.places) != len(labels):
+    if parcel.reference is not None:
+        places = parcel.reference.places
+        if made is None or len(places) != len(labels):
             raise ProtocolError(
-                f"{len(labels)} images came as {len(parcel.places)} places in a pool that this "
+                f"{len(labels)} images came as {len(places)} places in a pool that this "
                 "client does not have (set supplement.transport='images')"
             )
-        if len(labels) and not 0 <= parcel.places.min() <= parcel.places.max() < len(pool):
-            raise ProtocolError(f"pool-places must be < {len(pool)}, got {parcel.places.max()}")
-        chosen = pool.subset(parcel.places)
+        if len(labels) and not 0 <= places.min() <= places.max() < len(made):
+            raise ProtocolError(f"parcel-places must be < {len(made)}, got {places.max()}")
+        chosen = made.subset(places)
         if not torch.equal(chosen.labels, labels):
-            raise ProtocolError("pool-places lead to images of other classes than sent")
+            raise ProtocolError("parcel-places lead to images of other classes than sent")
         return chosen
     wanted = len(labels) * int(np.prod(shape))
     try:

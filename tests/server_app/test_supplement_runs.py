@@ -11,10 +11,14 @@ import pytest
 from PIL import Image
 
 from client_app.state import ClientState
+from regl_app.data.images import ImageSet
 from regl_app.errors import GeneratorError
+from regl_app.generator.adapter_cache import AdapterCache, CachedAdapter
+from regl_app.records import RoundRecord
 from regl_app.report.samples import load_all_samples
 from regl_app.rundir import RunFolder
 from regl_app.supplement.schedule import budgets
+from regl_app.supplement.transport import Parcel
 
 Federate = Callable[..., RunFolder]
 
@@ -279,17 +283,66 @@ def test_clients_download_what_the_server_made(
         assert record.bytes.clients_down[0] > history[0].bytes.clients_down[0]
 
 
+@pytest.mark.parametrize("selection", ["discrepancy", "none"])
 def test_references_and_pixels_bring_the_same_images_and_references_are_smaller(
-    generate: Federate,
+    generate: Federate, selection: str
 ) -> None:
     seeds, images = (
         at_server(
-            generate, "download", supplement__adapter="frozen", supplement__transport=transport
+            generate,
+            "download",
+            supplement__adapter="frozen",
+            supplement__selection=selection,
+            supplement__transport=transport,
         ).read_history()[1:]
         for transport in ("seeds", "images")
     )
     assert [r.metrics for r in seeds] == [r.metrics for r in images]
     assert seeds[1].bytes.down < images[1].bytes.down
+
+
+def dear_pixels(images: ImageSet) -> Parcel:
+    """Stand in for pictures so large that an adapter is the shorter message."""
+    return Parcel(images.labels.numpy(), pixels=bytes(10**7))
+
+
+def test_an_adapter_is_sent_once_and_named_afterwards(
+    generate: Federate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(**changes: object) -> list[RoundRecord]:
+        keys = {"dpo__start": "frozen", "supplement__decay": 0.0, "rounds": 4, "lora__rank": 1}
+        folder = at_server(generate, "download", supplement__adapter="dpo", **keys, **changes)
+        return folder.read_history()[1:]
+
+    pixels = run(supplement__transport="images")
+    monkeypatch.setattr("regl_app.supplement.supply.Parcel.of_images", dear_pixels)
+    references = run()
+    assert not any(record.failures for record in references)
+    assert [r.clients[0]["by_reference"] for r in references[1:]] == [True] * 3
+    assert [r.metrics for r in references] == [r.metrics for r in pixels]
+    # Tuned once, in round 2: its file is in that round's order, its digest alone in the next ones.
+    down = [r.bytes.clients_down[0] for r in references]
+    assert down[1] - down[2] > 10_000
+    assert down[2] - down[0] < 10_000
+
+
+def test_a_client_that_lost_its_adapter_says_so_and_is_sent_it_again(
+    generate: Federate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regl_app.supplement.supply.Parcel.of_images", dear_pixels)
+    find, asked = AdapterCache.received, []
+
+    def lose(cache: AdapterCache, digest: str) -> CachedAdapter | None:
+        asked.append(digest)
+        return None if len(asked) == 3 else find(cache, digest)  # of two clients, in round 3
+
+    monkeypatch.setattr(AdapterCache, "received", lose)
+    history = at_server(
+        generate, "download", supplement__adapter="dpo", supplement__decay=0.0, rounds=4
+    ).read_history()[1:]
+    (failure,) = history[2].failures
+    assert "no longer in this client's cache" in failure
+    assert not history[3].failures
 
 
 def test_a_client_without_the_generator_is_sent_images(

@@ -12,8 +12,9 @@ from regl_app.config_sections import ModelConfig
 from regl_app.data.images import ImageSet
 from regl_app.generator.adapters import load_adapter
 from regl_app.models.build import build_model
+from regl_app.supplement.adaptation import Adaptation
 from regl_app.supplement.judges import Judges
-from regl_app.supplement.synthesizer import Adaptation, Synthesizer
+from regl_app.supplement.synthesizer import Synthesizer
 
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")
 SHAPE = (1, 16, 16)

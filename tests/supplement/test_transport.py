@@ -8,7 +8,8 @@ import torch
 
 from regl_app.data.images import ImageSet
 from regl_app.errors import ProtocolError
-from regl_app.supplement.transport import Parcel, unpack
+from regl_app.supplement.selection import Labels
+from regl_app.supplement.transport import Parcel, Reference, unpack
 
 SHAPE = (1, 8, 8)
 
@@ -17,6 +18,20 @@ def images(count: int = 6) -> ImageSet:
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=random)
     return ImageSet(pixels, torch.arange(count) % 3)
+
+
+def by_reference(labels: Labels, places: Labels) -> Parcel:
+    return Parcel(labels, Reference("abc", places))
+
+
+def test_an_adapters_file_travels_only_to_who_lacks_it() -> None:
+    reference = Reference("abc", np.array([0]), "def", np.array([1, 0, 0]))
+    parcel = Parcel(np.array([0]), reference, adapter_file=b"file")
+    assert parcel.for_holder("def").adapter_file == b""
+    for other in ("", "older"):
+        assert parcel.for_holder(other).adapter_file == b"file"
+    pixels = Parcel.of_images(images())
+    assert pixels.for_holder("") == pixels
 
 
 def test_pixels_arrive_bit_for_bit() -> None:
@@ -29,7 +44,7 @@ def test_pixels_arrive_bit_for_bit() -> None:
 
 def test_references_lead_to_the_clients_own_images() -> None:
     pool, places = images(), np.array([5, 0, 3])
-    found = unpack(Parcel.by_reference(pool.labels.numpy()[places], "abc", places), SHAPE, pool)
+    found = unpack(by_reference(pool.labels.numpy()[places], places), SHAPE, pool)
     assert torch.equal(found.images, pool.images[places])
 
 
@@ -39,9 +54,9 @@ def test_references_lead_to_the_clients_own_images() -> None:
         (Parcel(np.array([0, 1]), pixels=zlib.compress(bytes(3 * 64))), "must be 128 bytes.*more"),
         (Parcel(np.array([0, 1]), pixels=zlib.compress(bytes(64))), "must be 128 bytes.*got 64"),
         (Parcel(np.array([0]), pixels=b"no zlib"), "cannot be decompressed"),
-        (Parcel.by_reference(np.array([0]), "abc", np.array([6])), "must be < 6, got 6"),
-        (Parcel.by_reference(np.array([1]), "abc", np.array([0])), "other classes than sent"),
-        (Parcel.by_reference(np.array([1, 2]), "abc", np.array([1])), "2 images came as 1 places"),
+        (by_reference(np.array([0]), np.array([6])), "must be < 6, got 6"),
+        (by_reference(np.array([1]), np.array([0])), "other classes than sent"),
+        (by_reference(np.array([1, 2]), np.array([1])), "2 images came as 1 places"),
     ],
 )
 def test_what_does_not_fit_is_refused(parcel: Parcel, why: str) -> None:
