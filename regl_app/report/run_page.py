@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from regl_app.report.figures import curves, discrepancy, embedding, labels, pictures, timing
+from regl_app.report.figures import (
+    curves,
+    discrepancy,
+    embedding,
+    label_distance,
+    labels,
+    pictures,
+    timing,
+)
 from regl_app.report.figures.base import Absent, Figure
 from regl_app.report.run_data import RunData
 from regl_app.report.run_words import (
@@ -35,7 +43,7 @@ _SECTIONS: Sequence[tuple[str, str, str, Sequence[Maker]]] = (
         "labels",
         "Labels",
         "The cause of the trouble, and what the supplement makes of it.",
-        (labels.partition, labels.before_after, labels.all_clients),
+        (labels.partition, label_distance.distance, labels.before_after, labels.all_clients),
     ),
     (
         "supplement",

@@ -12,6 +12,8 @@ import torch
 
 from regl_app.config import RunConfig, Scalar
 from regl_app.data.images import ImageSet
+from regl_app.evaluation.label_fit import label_fits
+from regl_app.records import LabelFits
 from regl_app.report.features_file import save_features
 from regl_app.report.samples import save_samples
 from regl_app.rundir import (
@@ -27,6 +29,7 @@ from regl_app.rundir import (
 
 NAMES = [str(digit) for digit in range(10)]
 CLIENTS = 10
+_FIT = ("js_before", "js_after", "tv_before", "tv_after", "precision")
 POINTS = 120
 
 RunMaker = Callable[..., Path]
@@ -127,6 +130,7 @@ def _append(
             ),
             discrepancy=rows(gap) if config.supplement.policy == "discrepancy" else None,
             quotas=rows(quotas) if config.uses_generator else None,
+            labels=_fits(counts, quotas) if config.uses_generator else None,
             real_counts=rows(counts),
             synthetic_counts=rows(quotas if config.uses_generator else quotas * 0),
             seconds=PhaseSeconds(
@@ -149,6 +153,11 @@ def _append(
             failures=["client 3: no reply within 60 s"] if number == 4 else [],
         )
     )
+
+
+def _fits(counts: np.ndarray, quotas: np.ndarray) -> LabelFits:
+    fits = [fit for fit in label_fits(counts, quotas, counts.sum(axis=0)) if fit is not None]
+    return LabelFits(**{name: [getattr(fit, name) for fit in fits] for name in _FIT})
 
 
 def _decorate(

@@ -22,6 +22,7 @@ FIGURES = {
     "loss",
     "recall",
     "partition",
+    "distance",
     "histogram",
     "clients",
     "discrepancy",
@@ -91,7 +92,7 @@ def test_the_discrepancy_to_the_untrained_model_is_left_out(full: str) -> None:
 def test_a_run_without_generator_says_so(make_run: RunMaker, tmp_path: Path) -> None:
     run = make_run(tmp_path, method="fedavg", rounds=3)
     html = build_report([run], tmp_path / "r.html").read_text()
-    assert FIGURES - _ids(html) == {"histogram", "discrepancy", "quotas", "samples"}
+    assert FIGURES - _ids(html) == {"histogram", "discrepancy", "quotas", "samples", "distance"}
     assert "method fedavg uses no synthetic images" in _absent(html)
 
 

@@ -63,7 +63,7 @@ def before_after(run: RunData, prefix: str) -> Figure | Absent:
     """Return the most skewed client's label histogram without and with its synthetic images."""
     title = "One client before and after"
     if not run.synthetic:
-        return Absent(title, _reason_without_synthetic(run))
+        return Absent(title, reason_without_synthetic(run))
     client = run.showcase_client
     if client is None:
         return Absent(title, _PRIVATE)
@@ -135,7 +135,8 @@ def _fit(run: RunData) -> str:
     )
 
 
-def _reason_without_synthetic(run: RunData) -> str:
+def reason_without_synthetic(run: RunData) -> str:
+    """Return why there are no synthetic images to show."""
     if not run.config.uses_generator:
         return f"method {run.config.method} uses no synthetic images"
     return "no synthetic images were recorded"
