@@ -58,6 +58,7 @@ bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of docs/feddpd.md; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/feddpd.py --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
 	@$(BIN)/python benchmarks/scoring.py
+	@$(BIN)/python benchmarks/cost.py
 
 bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
 	@$(BIN)/python benchmarks/limits.py --seeds 2

@@ -1,16 +1,17 @@
 """One table of the README, by one command; see ``--help``.
 
 Runs methods x seeds (or goes on where it was interrupted), prints the Markdown table with the
-machine and the date, and writes it, with every figure behind it, to benchmarks/results/.
+machine and the date, and writes it, with a picture and every figure, to benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+
+from figures import draw
 
 from regl_app.cli.engines import EngineName, make_engine
 from regl_app.cli.settings import parse_settings, parse_variants
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.settings or any(getattr(arguments, o) != parser.get_default(o) for o in usual)
     ):
         parser.error("a variant needs a --name: the usual one is that of a table in the README")
-    machine = _machine()  # before a result file makes the working tree dirty
+    machine = machine_facts()  # before a result file makes the working tree dirty
     setup_logging()
     base = SOURCES[arguments.source] | {
         "data.source": arguments.source,
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for outcome in comparison.outcomes
     ]
     write_json(HERE / "results" / f"{name}.json", content)
+    draw(content, HERE / "results" / f"{name}.svg")
     print(text)
     return 1 if comparison.failures else 0
 
@@ -108,10 +110,20 @@ def _published(base: dict[str, Scalar]) -> dict[str, Scalar]:
     return {key: value for key, value in base.items() if key not in {"data.path", "cache-dir"}}
 
 
-def _machine() -> dict[str, str]:
+def machine_facts() -> dict[str, str]:
+    """Return what figures depend on beside the code: processor, versions, date, revision."""
     facts = describe_environment("auto")
     kept = ("date", "revision", "python", "processors", "device", "flwr", "torch", "diffusers")
     return {"processor": _processor(), **{key: facts[key] for key in kept}}
+
+
+def machine_line(machine: dict[str, str]) -> str:
+    """Return ``machine_facts`` in one line."""
+    where = f"{machine['processor']}, {machine['processors']} cores, {machine['device']}"
+    return (
+        f"{where}; torch {machine['torch']}, flwr {machine['flwr']}; {machine['date'][:10]}, "
+        f"revision {machine['revision']}."
+    )
 
 
 def _processor() -> str:
@@ -136,13 +148,10 @@ def _document(
         command += f" --name {arguments.name}"
     command = " ".join([command, *arguments.settings])
     splits = "another split per seed" if arguments.vary_data else "one split"
-    where = f"{machine['processor']}, {machine['processors']} cores, {machine['device']}"
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return (
         f"{arguments.source}, {comparison.clients} clients, Dirichlet {arguments.beta:g}, "
         f"{splits}; `{command}`\n\n{comparison.to_markdown()}\n"
-        f"{where}; torch {machine['torch']}, flwr {machine['flwr']}; {today}, "
-        f"revision {machine['revision']}.\n"
+        f"{machine_line(machine)}\n"
     )
 
 

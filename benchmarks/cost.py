@@ -1,0 +1,160 @@
+"""What each site costs whom: `python benchmarks/cost.py`.
+
+Two tables, on the digits: seconds and bytes per client and round by site, clients one after the
+other on one thread, caches empty at the start; and the server's seconds at site 'server' against
+the number of clients. Every figure is from the run folders' histories.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from table import machine_facts, machine_line
+
+from regl_app.cli.engines import EngineName, make_engine
+from regl_app.cli.settings import parse_variants
+from regl_app.compare import markdown_table
+from regl_app.config import RunConfig, Scalar
+from regl_app.devices import usable_processors
+from regl_app.files import write_json, write_text
+from regl_app.progress import setup_logging
+from regl_app.records import RoundRecord
+from regl_app.report.svg import size
+from regl_app.rundir import RunFolder
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SITES = (
+    "fedavg",
+    "client, frozen:regl-dpd+supplement.adapter=frozen",
+    "client, lora:regl-dpd",
+    "client, dpo:regl-dpd+supplement.adapter=dpo",
+    "download by reference:feddpd+supplement.adapter=frozen+supplement.site=download",
+    "download as pixels:feddpd+supplement.adapter=frozen+supplement.site=download"
+    "+supplement.transport=images",
+    "server:feddpd+supplement.adapter=frozen",
+)
+PARTS = ("score", "adapt", "generate", "select", "tune")
+
+
+def main() -> None:
+    """Measure, print and write both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=10, help="clients of the first table")
+    parser.add_argument("--counts", default="5,10,20,40", help="clients of the second table")
+    options = parser.parse_args()
+    facts = machine_facts()
+    setup_logging()
+    by_site = {
+        name: _run(settings, options.rounds, options.clients)
+        for name, settings in parse_variants(SITES).items()
+    }
+    by_count = {
+        # What clients do between does not matter here.
+        count: _run(
+            {"method": "feddpd", "supplement.adapter": "frozen", "train.steps": 1}, 3, count
+        )
+        for count in map(int, options.counts.split(","))
+    }
+    where = f"digits, {options.clients} clients, Dirichlet 0.01, {options.rounds} rounds, seed 0"
+    text = (
+        f"{where}; `python benchmarks/cost.py`\n\n{_site_table(by_site)}\n\n"
+        "Mean over clients; 'later' is the median of rounds 3 and on. Bytes are those of later "
+        "rounds: the model (down twice, to train and to evaluate), quotas, images.\n\n"
+        f"{_count_table(by_count)}\n\nSite 'server', frozen generator: seconds of the last of 3 "
+        f"rounds.\n\n{machine_line(facts)}\n"
+    )
+    write_text(RESULTS / "cost.md", text)
+    content = {
+        "machine": facts,
+        "sites": {name: [_plain(each) for each in history] for name, history in by_site.items()},
+        "counts": {name: [_plain(each) for each in history] for name, history in by_count.items()},
+    }
+    write_json(RESULTS / "cost.json", content)
+    print(text)
+
+
+def _run(settings: dict[str, Scalar], rounds: int, clients: int) -> list[RoundRecord]:
+    """Return the rounds of a run that starts with empty caches."""
+    with tempfile.TemporaryDirectory() as folder:
+        base: dict[str, Scalar] = {
+            "rounds": rounds,
+            "partition.beta": 0.01,
+            "report": False,
+            "tensorboard": False,
+            "out-dir": folder,
+            "cache-dir": f"{folder}/cache",
+        }
+        # As many processors per client as there are: one client at a time.
+        engine = make_engine(EngineName.IN_PROCESS, client_cpus=usable_processors())
+        path = engine(RunConfig.from_flat(base | settings), clients)
+        return RunFolder.open(path).read_history()[1:]
+
+
+def _client_seconds(record: RoundRecord) -> float:
+    """Return what a client spent in this round, in all phases, as mean over clients."""
+    spent = [value for phase in record.seconds.clients.values() for value in phase]
+    clients = max(len(phase) for phase in record.seconds.clients.values())
+    return sum(value or 0.0 for value in spent) / clients
+
+
+def _server_seconds(record: RoundRecord) -> float:
+    """Return what the server worked, waiting for clients left out."""
+    parts = record.seconds.server.items()
+    return sum(value for name, value in parts if not name.startswith("wait"))
+
+
+def _later(history: Sequence[RoundRecord]) -> Sequence[RoundRecord]:
+    return history[2:] or history[-1:]
+
+
+def _site_table(by_site: dict[str, list[RoundRecord]]) -> str:
+    header = ["site, adapter", "client s, round 1", "client s, round 2", "client s, later"]
+    header += ["/ fedavg", "server s, later", "bytes down", "bytes up"]
+    rows = []
+    plain = statistics.median(map(_client_seconds, _later(by_site["fedavg"])))
+    for name, history in by_site.items():
+        later = _later(history)
+        client = statistics.median(map(_client_seconds, later))
+        down = statistics.mean(statistics.mean(each.bytes.clients_down) for each in later)
+        up = statistics.mean(statistics.mean(each.bytes.clients_up) for each in later)
+        rows.append(
+            [
+                name,
+                *(f"{_client_seconds(each):.2f}" for each in history[:2]),
+                f"{client:.2f}",
+                f"{client / plain:.2f}",
+                f"{statistics.median(map(_server_seconds, later)):.2f}",
+                size(round(down)),
+                size(round(up)),
+            ]
+        )
+    return markdown_table(header, rows)
+
+
+def _count_table(by_count: dict[int, list[RoundRecord]]) -> str:
+    rows = [
+        [
+            str(count),
+            *(f"{history[-1].seconds.server.get(part, 0.0):.2f}" for part in PARTS),
+            f"{_server_seconds(history[-1]):.2f}",
+        ]
+        for count, history in by_count.items()
+    ]
+    return markdown_table(["clients", *(f"{part} s" for part in PARTS), "server s per round"], rows)
+
+
+def _plain(record: RoundRecord) -> dict[str, object]:
+    return {
+        "round": record.round,
+        "seconds": record.seconds.model_dump(),
+        "bytes": record.bytes.model_dump(),
+    }
+
+
+if __name__ == "__main__":
+    main()
