@@ -64,14 +64,15 @@ def compare(runs: Sequence[RunData]) -> tuple[Comparison, list[RunData]]:
     }
     # 'central' is the upper bound, not a competitor.
     rivals = [g.label for g in groups if g.runs[0].config.method != "central" and g.label in scores]
-    best = max(rivals or scores, key=lambda label: scores[label], default=None)
+    same = len({_data(group) for group in groups}) == 1
+    best = max(rivals or scores, key=lambda label: scores[label], default=None) if same else None
     repeated = any(len(group.runs) > 1 for group in groups)
     # Every run where they are few, else the first seed of each configuration: the file stays small.
     detailed = list(runs) if len(runs) <= MAX_DETAILED else [g.runs[0] for g in groups]
     detailed = detailed[:MAX_DETAILED]
     comparison = Comparison(
         kicker=f"Comparison of {len(runs)} runs",
-        headline=_headline(groups, scores, best),
+        headline=_headline(groups, scores, best, same),
         lede=_lede(groups, scores, best),
         lead=(
             "Means over seeds with 95 % confidence intervals (Student's t)."
@@ -95,17 +96,30 @@ def _values(group: Condition, reading: Callable[[Summary], float | None]) -> lis
     return [float(value) for value in found if value is not None]
 
 
-def _headline(groups: Sequence[Condition], scores: dict[str, float], best: str | None) -> Markup:
+def _data(group: Condition) -> str:
+    """Return what data a condition is about: accuracies on different data do not compare."""
+    config = group.runs[0].config
+    return str(
+        (config.data.model_dump(exclude={"seed", "path"}), config.partition, config.long_tail)
+    )
+
+
+def _headline(
+    groups: Sequence[Condition], scores: dict[str, float], best: str | None, same: bool
+) -> Markup:
+    if not same:
+        return Markup("{} configurations on different data").format(len(groups))
     if best is None:
         return Markup("{} runs without a finished round").format(len(groups))
     return Markup("{} leads with <em>{}</em>").format(best, percent(scores[best]))
 
 
 def _lede(groups: Sequence[Condition], scores: dict[str, float], best: str | None) -> Markup:
-    first = groups[0].runs[0].config
     text = [
         Markup("{} configurations on {}, {} runs.").format(
-            len(groups), first.data.source, sum(len(group.runs) for group in groups)
+            len(groups),
+            ", ".join(dict.fromkeys(group.runs[0].config.data.source for group in groups)),
+            sum(len(group.runs) for group in groups),
         )
     ]
     gaps = []

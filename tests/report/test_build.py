@@ -186,6 +186,17 @@ def test_labels_name_what_differs(make_run: RunMaker, tmp_path: Path) -> None:
     ]
 
 
+def test_runs_on_different_data_are_not_ranked(make_run: RunMaker, tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, method="fedavg", rounds=2, partition__beta=0.01),
+        make_run(tmp_path, method="regl", rounds=2, partition__beta=0.5),
+    ]
+    html = build_report(runs, tmp_path / "r.html").read_text()
+    assert "2 configurations on different data" in html
+    assert "leads with" not in html
+    assert "plain FedAvg" not in html
+
+
 def test_the_upper_bound_does_not_lead(make_run: RunMaker, tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path, method="central", bare=True, rounds=9, floor=0.99),
