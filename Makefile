@@ -55,10 +55,11 @@ bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) \
 	  --methods regl-free,regl --name digits-beta0.01-unlimited supplement.ratio=100 supplement.decay=0
 
-bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of docs/feddpd.md; DATA=<torchvision root>
-	@$(BIN)/python benchmarks/feddpd.py --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
-	@$(BIN)/python benchmarks/scoring.py
+bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of docs/feddpd-results.md; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/cost.py
+	@$(BIN)/python benchmarks/scoring.py
+	@$(BIN)/python benchmarks/feddpd.py --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
+	@$(BIN)/python benchmarks/page.py
 
 bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
 	@$(BIN)/python benchmarks/limits.py --seeds 2

@@ -1,4 +1,4 @@
-"""Tables of docs/feddpd.md by name: `python benchmarks/feddpd.py [NAME...] [--data ROOT]`.
+"""Tables of docs/feddpd-results.md by name: `python benchmarks/feddpd.py [NAME...] [--data ROOT]`.
 
 What each compares is in feddpd.toml; without a name, all of them. Finished runs are not repeated.
 Without --data only those of the digits are made.
@@ -31,14 +31,16 @@ def main() -> int:
         if each["source"] != "digits" and not options.data:
             print(f"{name}: passed over, it needs --data with {each['source']}")
             continue
-        data = ["--data", options.data] if options.data else []
+        # The digits need no data: their runs are the same with and without.
+        data = ["--data", options.data] if options.data and each["source"] != "digits" else []
         settings = [f"{key}={value}" for key, value in each.get("settings", {}).items()]
         failed |= table.main(
             [
                 *(each["source"], "--beta", f"{each['beta']:g}", "--seeds", str(options.seeds)),
                 *("--methods", ",".join(each["rows"]), "--name", name),
                 *("--reuse", each.get("runs", name), *data, *settings),
-            ]
+            ],
+            command=f"python benchmarks/feddpd.py {name}{' --data <root>' if data else ''}",
         )
     return failed
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from figures import draw
@@ -43,8 +44,11 @@ SOURCES: dict[str, dict[str, Scalar]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the comparison, print and write the table; return 1 if a run failed."""
+def main(argv: Sequence[str] | None = None, command: str = "") -> int:
+    """Run the comparison, print and write the table; return 1 if a run failed.
+
+    ``command`` is what to print as having made it, if it is not the one of ``argv``.
+    """
     parser = _parser()
     arguments = parser.parse_intermixed_args(argv)
     usual = ("methods", "clients")
@@ -74,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         engine=make_engine(EngineName(arguments.engine), client_cpus=arguments.client_cpus),
         vary_data=arguments.vary_data,
     )
-    text = _document(comparison, arguments, machine)
+    text = _document(comparison, arguments, machine, command or _command(arguments))
     write_text(HERE / "results" / f"{name}.md", text)
     # Where the runs lay is of no interest to a reader, and names this machine.
     content = comparison.to_json() | {"settings": _published(base), "machine": machine}
@@ -83,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for outcome in comparison.outcomes
     ]
     write_json(HERE / "results" / f"{name}.json", content)
-    draw(content, HERE / "results" / f"{name}.svg")
+    if comparison.outcomes:
+        draw(content, HERE / "results" / f"{name}.svg")
     print(text)
     return 1 if comparison.failures else 0
 
@@ -110,8 +115,12 @@ def _published(base: dict[str, Scalar]) -> dict[str, Scalar]:
     return {key: value for key, value in base.items() if key not in {"data.path", "cache-dir"}}
 
 
+@cache
 def machine_facts() -> dict[str, str]:
-    """Return what figures depend on beside the code: processor, versions, date, revision."""
+    """Return what figures depend on beside the code: processor, versions, date, revision.
+
+    Asked once per process: the results that it writes make the working tree dirty.
+    """
     facts = describe_environment("auto")
     kept = ("date", "revision", "python", "processors", "device", "flwr", "torch", "diffusers")
     return {"processor": _processor(), **{key: facts[key] for key in kept}}
@@ -135,9 +144,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _document(
-    comparison: Comparison, arguments: argparse.Namespace, machine: dict[str, str]
-) -> str:
+def _command(arguments: argparse.Namespace) -> str:
     command = f"python benchmarks/table.py {arguments.source} --beta {arguments.beta:g}"
     command += f" --seeds {arguments.seeds}{' --vary-data' if arguments.vary_data else ''}"
     if arguments.methods != METHODS:
@@ -146,7 +153,12 @@ def _document(
         command += f" --clients {arguments.clients}"
     if arguments.name:
         command += f" --name {arguments.name}"
-    command = " ".join([command, *arguments.settings])
+    return " ".join([command, *arguments.settings])
+
+
+def _document(
+    comparison: Comparison, arguments: argparse.Namespace, machine: dict[str, str], command: str
+) -> str:
     splits = "another split per seed" if arguments.vary_data else "one split"
     return (
         f"{arguments.source}, {comparison.clients} clients, Dirichlet {arguments.beta:g}, "
