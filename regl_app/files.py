@@ -7,18 +7,19 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; rename it to ``path`` when the block succeeds.
 
     Works for a file and for a folder (an existing folder is replaced). On an exception the
-    temporary file is removed and ``path`` stays as it was.
+    temporary file is removed and ``path`` stays as it was. ``keep`` says whether a folder that is
+    at ``path`` by then, another process's, stays instead: a reader may be in the midst of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as numpy and PIL choose the format by it.
@@ -26,8 +27,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():
+            if keep is not None and keep():
+                return
             shutil.rmtree(path)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError:  # a folder that has come up since cannot be replaced
+            if keep is None or not keep():
+                raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)

@@ -28,6 +28,7 @@ from regl_app.record_fields import (
     fact_of,
     get,
     get_counts,
+    get_digest,
     number,
     put_counts,
     seconds_of,
@@ -251,7 +252,7 @@ class TrainReply:
             held=get_counts(record, "held", num_classes),
             real_counts=get_counts(record, "real-counts", num_classes),
             synthetic_counts=get_counts(record, "synthetic-counts", num_classes),
-            adapter=get(record, "adapter", str) if "adapter" in record else "",
+            adapter=get_digest(record, "adapter"),
             seconds={k: seconds_of(k, v) for k, v in table(record, "seconds.").items()},
             facts={k: fact_of(k, v) for k, v in table(record, "facts.").items()},
         )
@@ -413,15 +414,19 @@ def _parcel(record: ConfigRecord, num_classes: int) -> Parcel | None:
     labels = whole_numbers(record, "parcel-labels", num_classes)
     if "parcel-places" not in record:
         return Parcel(labels, pixels=get(record, "parcel-pixels", bytes))
+    if "parcel-pixels" in record:
+        raise ProtocolError("a parcel must have parcel-places or parcel-pixels, got both")
     reference = Reference(
         get(record, "parcel-pool", str),
         whole_numbers(record, "parcel-places", 2**31),
-        get(record, "parcel-adapter", str) if "parcel-adapter" in record else "",
+        get_digest(record, "parcel-adapter"),
         get_counts(record, "parcel-sequence", num_classes),
     )
     if reference.adapter and reference.sequence is None:
         raise ProtocolError("parcel-adapter needs a parcel-sequence, got none")
     file = get(record, "parcel-adapter-file", bytes) if "parcel-adapter-file" in record else b""
+    if file and not reference.adapter:
+        raise ProtocolError("parcel-adapter-file needs a parcel-adapter, got none")
     return Parcel(labels, reference, adapter_file=file)
 
 

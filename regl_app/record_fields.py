@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TypeVar
 
 import numpy as np
@@ -37,6 +38,14 @@ def number(metrics: MetricRecord, key: str) -> int | float:
     value = metrics.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ProtocolError(f"{key} must be a finite number, got {value!r}")
+    return value
+
+
+def get_digest(record: ConfigRecord, key: str) -> str:
+    """Return a SHA-256 in hexadecimal, '' if absent."""
+    value = record.get(key, "")
+    if not isinstance(value, str) or not re.fullmatch("(?:[0-9a-f]{64})?", value):
+        raise ProtocolError(f"{key} must be 64 hexadecimal digits, got {value!r}")
     return value
 
 

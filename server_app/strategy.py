@@ -126,8 +126,11 @@ class SupplementStrategy(Strategy):
             self._orders, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
         )  # fmt: skip
-        # Who did not answer may have lost its adapter: that is sent whole again.
-        self._adapters = {key: reply.adapter for key, reply in self.trained.replies.items()}
+        for order in self._orders:
+            key = self._partitions.get(order.metadata.dst_node_id, -1)
+            # Who was asked and did not answer may have lost its adapter: it is sent whole again.
+            answer = self.trained.replies.get(key)
+            self._adapters[key] = "" if answer is None else answer.adapter
         if self._supplier is not None:
             self._refuse(self._supplier.screen(self.trained.replies))
         usable = [key for key, reply in self.trained.replies.items() if reply.num_examples > 0]
@@ -261,8 +264,8 @@ class SupplementStrategy(Strategy):
             if len(each.supply.images) == 0:  # a budget that has decayed to nothing
                 self._parcels.pop(key, None)
             else:
-                same_generator = self._pools.get(key) == digest
-                self._parcels[key] = pack(each.supply, digest if same_generator else "")
+                pool = digest if self._pools.get(key) == digest else ""
+                self._parcels[key] = pack(each.supply, pool, self._adapters.get(key, ""))
         self._note(given, used_now=False)
 
     def _note(self, given: Mapping[int, Given], *, used_now: bool) -> None:

@@ -235,7 +235,9 @@ def test_a_parcel_comes_back_as_it_was() -> None:
     pixels = Parcel(np.array([0, 2]), pixels=b"xyz")
     labels, found = np.array([2, 2, 0]), np.array([5, 0, 7])
     pooled = Parcel(labels, Reference("abc", found))
-    adapted = Parcel(labels, Reference("abc", found, "def", np.array([4, 0, 4])), adapter_file=b"x")
+    adapted = Parcel(
+        labels, Reference("abc", found, "d" * 64, np.array([4, 0, 4])), adapter_file=b"x"
+    )
     for parcel in (pixels, pooled, adapted):
         order = TrainInstruction(3, "/x", parcel=parcel)
         got = TrainInstruction.read(_order(order), ENVELOPE, CLASSES).parcel
@@ -251,7 +253,7 @@ def test_a_parcel_comes_back_as_it_was() -> None:
 
 
 def test_the_adapter_that_a_client_keeps_comes_back_as_it_was() -> None:
-    for adapter in ("", "abc"):
+    for adapter in ("", "a" * 64):
         reply = TrainReply(0, 1, 0, 0, 0.0, None, adapter=adapter)
         content = reply.to_content()
         assert count_bytes(content) > 0
@@ -266,7 +268,10 @@ def test_the_adapter_that_a_client_keeps_comes_back_as_it_was() -> None:
         ("parcel-labels", [0, -1], "from 0 to 2"),
         ("parcel-places", [0.5, 1.0], "parcel-places must be whole numbers"),
         ("parcel-pool", 7, "parcel-pool must be a str"),
-        ("parcel-adapter", "abc", "parcel-adapter needs a parcel-sequence"),
+        ("parcel-adapter", "a" * 64, "parcel-adapter needs a parcel-sequence"),
+        ("parcel-adapter", "abc", "parcel-adapter must be 64 hexadecimal digits"),
+        ("parcel-adapter-file", b"x", "parcel-adapter-file needs a parcel-adapter"),
+        ("parcel-pixels", b"x", "parcel-places or parcel-pixels, got both"),
         ("parcel-sequence", [1, 2], "parcel-sequence must be 3 whole numbers"),
         ("parcel-adapter-file", "text", "parcel-adapter-file must be a bytes"),
     ],

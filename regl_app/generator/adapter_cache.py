@@ -65,12 +65,12 @@ class AdapterCache:
     def put(self, key: Key, tuned: TunedAdapter) -> CachedAdapter:
         """Store an adapter under ``key``, replacing a damaged one."""
         path = self._path(key)
-        with atomic_path(path) as temporary:
+        with atomic_path(path, keep=lambda: self._load(path) is not None) as temporary:
             save_adapter(temporary, tuned.state)
             digest = sha256_file(temporary / WEIGHTS)
             held = CachedAdapter(path, digest, tuned.steps, tuned.loss, tuned.seconds, tuned.facts)
             _describe(temporary, key, held)
-        return held
+        return self._load(path) or held
 
     def received(self, digest: str) -> CachedAdapter | None:
         """Return the adapter that came from another machine under ``digest``, if it is here."""
@@ -88,13 +88,13 @@ class AdapterCache:
             raise ProtocolError(f"parcel-adapter-file must have digest {digest!r}, got {seen!r}")
         key = {"received": digest}
         path = self._path(key)
-        with atomic_path(path) as temporary:
+        with atomic_path(path, keep=lambda: self._load(path) is not None) as temporary:
             temporary.mkdir()
             (temporary / WEIGHTS).write_bytes(content)
             load_adapter(temporary)
             held = CachedAdapter(path, digest, steps=0, loss=None, seconds=0.0)
             _describe(temporary, key, held)
-        return held
+        return self._load(path) or held
 
     def _path(self, key: Key) -> Path:
         text = json.dumps(key, sort_keys=True)

@@ -35,7 +35,8 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
     """Return the weights that ``save_adapter`` wrote.
 
     Raises:
-        GeneratorError: the file is absent, damaged, or adapts something else than a UNet.
+        GeneratorError: the file is absent, damaged, not finite, or adapts something else than a
+            UNet.
     """
     path = folder / WEIGHTS
     try:
@@ -44,7 +45,28 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
         raise GeneratorError(f"the adapter {str(path)!r} cannot be read: {error}") from error
     if not stored or not all(key.startswith(_PREFIX) for key in stored):
         raise GeneratorError(f"the adapter {str(path)!r} does not adapt a UNet alone")
-    return {key.removeprefix(_PREFIX): value for key, value in stored.items()}
+    state = {key.removeprefix(_PREFIX): value for key, value in stored.items()}
+    for name in {key.rsplit(".lora_", 1)[0] for key in state}:
+        pair = state.get(f"{name}.lora_A.weight"), state.get(f"{name}.lora_B.weight")
+        if not _fits(*pair):
+            shapes = [None if part is None else tuple(part.shape) for part in pair]
+            raise GeneratorError(
+                f"the adapter {str(path)!r} is damaged: layer {name!r} must have finite lora_A and "
+                f"lora_B of one rank, got shapes {shapes}"
+            )
+    return state
+
+
+def _fits(down: torch.Tensor | None, up: torch.Tensor | None) -> bool:
+    """Return whether ``B A`` can be formed and is finite."""
+    return (
+        down is not None
+        and up is not None
+        and down.ndim == up.ndim
+        and down.ndim in (2, 4)
+        and down.shape[0] == up.shape[1]
+        and all(part.is_floating_point() and bool(part.isfinite().all()) for part in (down, up))
+    )
 
 
 def stack_adapters(
@@ -97,14 +119,14 @@ class AdapterSlot:
             for name in names:
                 down, up = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
                 weight = self._unet.get_submodule(name).weight.detach()
-                update = lora_update(down, up).to(weight)
-                if update.shape != weight.shape:
+                shape = (up.shape[0], *down.shape[1:])
+                if shape != weight.shape:  # before the product, which may be of any size
                     raise GeneratorError(
                         f"the adapter {str(folder)!r} does not fit: layer {name!r} has shape "
-                        f"{tuple(weight.shape)}, its update {tuple(update.shape)}"
+                        f"{tuple(weight.shape)}, its update {shape}"
                     )
                 self._frozen[name] = weight
-                self._merged[name] = weight.clone().add_(update)
+                self._merged[name] = weight.clone().add_(lora_update(down, up).to(weight))
             self._use(self._merged)
             yield
         except AttributeError as error:

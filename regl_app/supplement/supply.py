@@ -91,23 +91,26 @@ def supply(
     return Supply(images, adaptation, made, places, preferred, tuned, seconds, facts)
 
 
-def pack(supplied: Supply, pool: str) -> Parcel:
+def pack(supplied: Supply, pool: str, held: str) -> Parcel:
     """Return a supply as it travels to its client: by reference if that can be and is shorter.
 
     Args:
         supplied: with at least one image.
         pool: digest of the pool that client and server would both make; '' if they would not.
+        held: digest of the adapter that the client keeps, '' if none.
     """
-    pixels = Parcel.of_images(supplied.images)
-    if not pool or supplied.places is None:
-        return pixels
     labels, adaptation = supplied.images.labels.numpy(), supplied.adaptation
-    adapter, file = "", b""
-    if adaptation.path is not None:
-        adapter, file = adaptation.digest, (adaptation.path / WEIGHTS).read_bytes()
-    if len(file) > len(pixels.pixels):
-        return pixels
-    reference = Reference(pool, supplied.places, adapter, supplied.made.sequence)
+    if not pool or supplied.places is None:
+        return Parcel.of_images(supplied.images)
+    if adaptation.path is None:
+        return Parcel(labels, Reference(pool, supplied.places, "", supplied.made.sequence))
+    # The file goes along even for one who has it, in case it is lost by then: see for_holder.
+    file = (adaptation.path / WEIGHTS).read_bytes()
+    if adaptation.digest != held:
+        pixels = Parcel.of_images(supplied.images)
+        if len(file) > len(pixels.pixels):
+            return pixels
+    reference = Reference(pool, supplied.places, adaptation.digest, supplied.made.sequence)
     return Parcel(labels, reference, adapter_file=file)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from regl_app.errors import GeneratorError, ProtocolError
 from regl_app.generator.adapter_cache import AdapterCache
-from regl_app.generator.adapters import WEIGHTS
+from regl_app.generator.adapters import WEIGHTS, save_adapter
 from regl_app.generator.lora import TunedAdapter
 
 
@@ -35,3 +35,29 @@ def test_what_is_not_the_adapter_that_was_named_is_refused(tmp_path: Path) -> No
     with pytest.raises(GeneratorError, match="cannot be read"):
         cache.receive(hashlib.sha256(content).hexdigest(), content)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"conv.lora_B.weight": None},
+        {"conv.lora_B.weight": torch.ones(2, 3)},
+        {"conv.lora_A.weight": torch.full((1, 2), torch.nan)},
+    ],
+)
+def test_an_adapter_that_cannot_be_used_is_refused(
+    tmp_path: Path, change: dict[str, torch.Tensor | None]
+) -> None:
+    state = {key: value for key, value in (tuned().state | change).items() if value is not None}
+    save_adapter(tmp_path / "a", state)
+    content = (tmp_path / "a" / WEIGHTS).read_bytes()
+    with pytest.raises(GeneratorError, match="layer 'conv' must have finite lora_A and lora_B"):
+        AdapterCache(tmp_path / "b").receive(hashlib.sha256(content).hexdigest(), content)
+
+
+def test_what_another_process_has_put_there_meanwhile_stays(tmp_path: Path) -> None:
+    cache = AdapterCache(tmp_path)
+    first = cache.put({"seed": 1}, tuned())
+    written = (first.path / WEIGHTS).stat().st_ino
+    cache.put({"seed": 1}, tuned())
+    assert (first.path / WEIGHTS).stat().st_ino == written

@@ -130,7 +130,7 @@ def _append(
             ),
             discrepancy=rows(gap) if config.supplement.policy == "discrepancy" else None,
             quotas=rows(quotas) if config.uses_generator else None,
-            labels=_fits(counts, quotas) if config.uses_generator else None,
+            labels=_fits(counts, quotas if config.uses_generator else quotas * 0),
             real_counts=rows(counts),
             synthetic_counts=rows(quotas if config.uses_generator else quotas * 0),
             seconds=PhaseSeconds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -334,7 +335,11 @@ def test_a_client_that_lost_its_adapter_says_so_and_is_sent_it_again(
 
     def lose(cache: AdapterCache, digest: str) -> CachedAdapter | None:
         asked.append(digest)
-        return None if len(asked) == 3 else find(cache, digest)  # of two clients, in round 3
+        held = find(cache, digest)
+        if len(asked) == 3 and held is not None:  # of two clients, in round 3
+            shutil.rmtree(held.path)
+            return None
+        return held
 
     monkeypatch.setattr(AdapterCache, "received", lose)
     history = at_server(
@@ -343,6 +348,9 @@ def test_a_client_that_lost_its_adapter_says_so_and_is_sent_it_again(
     (failure,) = history[2].failures
     assert "no longer in this client's cache" in failure
     assert not history[3].failures
+    (lost,) = {0, 1} - set(history[2].clients)
+    down = [record.bytes.clients_down[lost] for record in history]
+    assert down[3] - down[2] > 10_000  # the file once more
 
 
 def test_a_client_without_the_generator_is_sent_images(

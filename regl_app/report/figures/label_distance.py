@@ -17,8 +17,10 @@ Distances = Sequence[float | None]
 def distance(run: RunData, prefix: str) -> Figure | Absent:
     """Return the clients' mean Jensen-Shannon and total variation distance over the rounds."""
     fits = [(record.round, record.labels) for record in run.history if record.labels is not None]
-    if not fits:
+    if not run.synthetic:
         return Absent(_TITLE, reason_without_synthetic(run))
+    if not fits:
+        return Absent(_TITLE, "no distances were recorded")
 
     def series(
         name: str, read: Callable[[LabelFits], Distances], colour: str, dashed: bool, banded: bool
@@ -46,18 +48,28 @@ def distance(run: RunData, prefix: str) -> Figure | Absent:
     least = min(after.points, key=lambda point: point[1], default=None)
     text = caption(
         "Jensen-Shannon distance (0 = the same shares, 1 = no class in common) between a client's "
-        "labels and those of all clients together, mean and range over clients.{fit}{grows}",
+        "labels and those of all clients together: mean over clients, and range with the "
+        "supplement.{fit}{grows}",
         fit=(
             f" The supplement takes it from {before.points[0][1]:.2f} to {least[1]:.2f} at best, "
             f"in round {least[0]:g}."
-            if least and before.points
+            if least and before.points and least[1] < before.points[0][1]
             else ""
         ),
         grows=(
             " It grows again as the supplement shrinks."
-            if least and after.points[-1][1] > least[1] + 0.02
+            if least and after.points[-1][1] > least[1] + 0.02 and _shrinks(run)
             else ""
         ),
     )
     chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in lines]
     return Figure(f"{prefix}distance", _TITLE, text, legend(chips) + picture)
+
+
+def _shrinks(run: RunData) -> bool:
+    made = [
+        sum(sum(row) for row in record.synthetic_counts if row)
+        for record in run.history
+        if record.synthetic_counts
+    ]
+    return bool(made) and made[-1] < max(made)

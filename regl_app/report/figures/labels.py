@@ -18,7 +18,7 @@ from regl_app.report.figures.base import (
 from regl_app.report.run_data import RunData
 from regl_app.report.svg import Svg, short, ticks
 
-_PRIVATE = "label counts were kept private (share-diagnostics = false)"
+PRIVATE = "label counts were kept private (share-diagnostics = false)"
 _MAX_SMALL = 24
 
 
@@ -26,7 +26,7 @@ def partition(run: RunData, prefix: str) -> Figure | Absent:
     """Return the K x C heat map of real training images, counts in the cells."""
     title = "Who holds what"
     if not run.real:
-        return Absent(title, _PRIVATE)
+        return Absent(title, PRIVATE)
     names = run.class_names
     largest = max((value for row in run.real if row for value in row), default=0) or 1
     clients, classes = len(run.real), len(names)
@@ -66,7 +66,7 @@ def before_after(run: RunData, prefix: str) -> Figure | Absent:
         return Absent(title, reason_without_synthetic(run))
     client = run.showcase_client
     if client is None:
-        return Absent(title, _PRIVATE)
+        return Absent(title, PRIVATE)
     real = run.real[client] or []
     made = _row(run.synthetic, client, len(real))
     top = max(a + b for a, b in zip(real, made, strict=True))
@@ -100,7 +100,7 @@ def all_clients(run: RunData, prefix: str) -> Figure | Absent:
     """Return small histograms of every client, real and synthetic stacked."""
     title = "Every client after the supplement" if run.synthetic else "Every client's labels"
     if not run.real:
-        return Absent(title, _PRIVATE)
+        return Absent(title, PRIVATE)
     rows = [(k, row) for k, row in enumerate(run.real) if row is not None][:_MAX_SMALL]
     pictures = []
     for client, real in rows:
@@ -139,6 +139,8 @@ def reason_without_synthetic(run: RunData) -> str:
     """Return why there are no synthetic images to show."""
     if not run.config.uses_generator:
         return f"method {run.config.method} uses no synthetic images"
+    if not run.config.share_diagnostics:
+        return PRIVATE
     return "no synthetic images were recorded"
 
 
