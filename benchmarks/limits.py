@@ -63,11 +63,11 @@ def main() -> None:
             {"method": "regl", "partition.beta": 0.01, "seed": seed, "rounds": options.rounds}
         )
         federation = Federation.load(config, options.clients)
-        judge = _trained(config, federation, federation.pooled(), JUDGE_STEPS)
+        judge = trained(config, federation, federation.pooled(), JUDGE_STEPS)
         for name, supplements in _sources(config, federation):
             checker = judge if name.endswith(", checked") else None
             whole = _checked(ImageSet.concat(list(supplements)), checker)
-            right = float(_read_as_meant(judge, whole).float().mean()) if len(whole) else 0.0
+            right = float(read_as_meant(judge, whole).float().mean()) if len(whole) else 0.0
             accuracy = _federate(config, federation, supplements, checker)
             found.setdefault(name, []).append((right, len(whole), accuracy))
             print(f"seed {seed} {name}: {right:.3f} {len(whole)} {accuracy:.3f}", flush=True)
@@ -106,7 +106,7 @@ def _sources(config: RunConfig, federation: Federation) -> Iterator[tuple[str, S
     yield "real", [_others(federation, quota, config.seed, k) for k, quota in enumerate(quotas)]
 
 
-def _first(images: ImageSet, quotas: np.ndarray) -> ImageSet:
+def first_images(images: ImageSet, quotas: np.ndarray) -> ImageSet:
     """Return the first ``quotas[c]`` images of every class c, as far as there are so many."""
     places = [torch.nonzero(images.labels == label).flatten() for label in range(len(quotas))]
     return images.subset(torch.cat([p[:q] for p, q in zip(places, quotas.tolist(), strict=True)]))
@@ -128,18 +128,20 @@ def _checked(images: ImageSet, judge: torch.nn.Module | None) -> ImageSet:
     """Return the images that ``judge`` reads as meant; all of them if there is none."""
     if judge is None:
         return images
-    return images.subset(torch.nonzero(_read_as_meant(judge, images)).flatten())
+    return images.subset(torch.nonzero(read_as_meant(judge, images)).flatten())
 
 
-def _read_as_meant(judge: torch.nn.Module, images: ImageSet) -> torch.Tensor:
+def read_as_meant(judge: torch.nn.Module, images: ImageSet) -> torch.Tensor:
+    """Return which images ``judge`` takes for what they are labelled as, bool ``(N,)``."""
     if len(images) == 0:
         return torch.zeros(0, dtype=torch.bool)
     return predict_log_probs(judge, images.images, CPU).argmax(dim=1) == images.labels
 
 
-def _trained(
+def trained(
     config: RunConfig, federation: Federation, images: ImageSet, steps: int
 ) -> torch.nn.Module:
+    """Return a classifier after ``steps`` on ``images``."""
     model = make_model(config, federation)
     longer = config.updated({"train.steps": steps})
     train_local(model, images, longer, objective=make_objective(config), seed=0, device=CPU)
@@ -163,7 +165,7 @@ def _federate(
             quotas = client_quotas(config, real.counts(classes), number)
             if len(real) == 0:
                 continue
-            data = ImageSet.concat([real, _checked(_first(supplement, quotas), judge)])
+            data = ImageSet.concat([real, _checked(first_images(supplement, quotas), judge)])
             local = copy.deepcopy(model)
             seed = derive_seed(config.seed, f"client {client}", "train", number)
             train_local(

@@ -1,0 +1,167 @@
+"""Do the two models' opinions find the good images? `python benchmarks/judgement.py`.
+
+Digits, Dirichlet 0.01. After some rounds of federated averaging over a frozen generator's
+supplement, global and local models judge the shared pool as FedDPD does. A judge trained on all
+real images, which no client has, then tells how many of the images are what they are labelled as:
+of the whole pool, of those that pass FedDPD's filter, of those selected, of preference
+optimization's winners and losers, and of the images that the preference-tuned generator makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from limits import CPU, JUDGE_STEPS, first_images, read_as_meant, trained
+from table import machine_facts, machine_line
+
+from regl_app import (
+    Federation,
+    ImageSet,
+    RunConfig,
+    client_quotas,
+    make_model,
+    make_objective,
+    make_synthesizer,
+    train_local,
+)
+from regl_app.compare import markdown_table
+from regl_app.files import write_json, write_text
+from regl_app.models.classifier import Classifier
+from regl_app.report.statistics import mean_interval
+from regl_app.seeding import derive_seed
+from regl_app.supplement.adaptation import Adaptation
+from regl_app.supplement.judges import Judges
+from regl_app.supplement.pairs import rank_pairs
+from regl_app.supplement.selection import is_discrepant, reward, select
+
+RESULT = Path(__file__).resolve().parent / "results" / "judgement.md"
+OF = ("pool", "filter passed", "selected", "winners", "losers", "made after DPO")
+Shares = dict[str, float]
+
+
+def main() -> None:
+    """Measure after the first and the last round with every seed and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    facts = machine_facts()
+    found: dict[int, list[Shares]] = {1: [], options.rounds: []}
+    for seed in range(options.seeds):
+        config = RunConfig.from_flat(
+            {
+                "partition.beta": 0.01,
+                "seed": seed,
+                "supplement.adapter": "dpo",
+                "supplement.policy": "balance",
+            }
+        )
+        federation = Federation.load(config, 10)
+        judge = trained(config, federation, federation.pooled(), JUDGE_STEPS)
+        for number, model, locals_ in _federate(config, federation, options.rounds):
+            if number in found:
+                shares = _shares(config, federation, judge, model, locals_, number)
+                found[number].append(shares)
+                print(f"seed {seed}, round {number}: {shares}", flush=True)
+    text = _table(found, options.seeds) + f"\n\n{machine_line(facts)}\n"
+    write_text(RESULT, text)
+    by_round = {str(number): shares for number, shares in found.items()}
+    write_json(RESULT.with_suffix(".json"), {"read_as_meant": by_round, "machine": facts})
+    print(text)
+
+
+def _federate(
+    config: RunConfig, federation: Federation, rounds: int
+) -> Iterator[tuple[int, Classifier, dict[int, Classifier]]]:
+    """Yield round, global model and local models of plain federated averaging."""
+    synthesizer = make_synthesizer(config, federation)
+    model, classes = make_model(config, federation), federation.num_classes
+    real = {k: federation.client(k).train for k in range(federation.num_clients)}
+    real = {k: images for k, images in real.items() if len(images)}
+    supplements = {
+        k: synthesizer.generate(
+            client_quotas(config, images.counts(classes), 1),
+            Adaptation.frozen(f"client {k}"),
+            images,
+        ).images
+        for k, images in real.items()
+    }
+    for number in range(1, rounds + 1):
+        locals_, weights = {}, {}
+        for client, images in real.items():
+            quotas = client_quotas(config, images.counts(classes), number)
+            data = ImageSet.concat([images, first_images(supplements[client], quotas)])
+            local = copy.deepcopy(model)
+            seed = derive_seed(config.seed, f"client {client}", "train", number)
+            objective = make_objective(config)
+            train_local(local, data, config, objective=objective, seed=seed, device=CPU)
+            locals_[client], weights[client] = local, len(data)
+        states = {client: local.state_dict() for client, local in locals_.items()}
+        total = sum(weights.values())
+        averaged = {
+            name: sum(weights[k] * states[k][name].double() for k in states) / total
+            for name in model.state_dict()
+        }
+        model.load_state_dict({k: torch.as_tensor(v).float() for k, v in averaged.items()})
+        yield number, copy.deepcopy(model), locals_
+
+
+def _shares(
+    config: RunConfig,
+    federation: Federation,
+    judge: torch.nn.Module,
+    model: Classifier,
+    locals_: dict[int, Classifier],
+    number: int,
+) -> Shares:
+    """Return which share of the images of each kind is read as meant, over all clients."""
+    synthesizer = make_synthesizer(config, federation)
+    pool = synthesizer.pool(Adaptation.frozen("pool")).images
+    right, labels = read_as_meant(judge, pool).numpy(), pool.labels.numpy()
+    flags: dict[str, list[np.ndarray]] = {name: [] for name in OF}
+    for client, local in locals_.items():
+        judges = Judges(copy.deepcopy(model), copy.deepcopy(local), CPU)
+        opinions = judges.opinions(pool)
+        disagreement = config.supplement.disagreement
+        counts = federation.client(client).train.counts(federation.num_classes)
+        quotas = client_quotas(config, counts, number + 1)
+        chosen = select(opinions, quotas, disagreement=disagreement, filtered=True)
+        pairs = rank_pairs(reward(opinions, disagreement), labels, config.dpo.quantile)
+        adapted = synthesizer.prefer(Adaptation.frozen(f"client {client}"), judges)
+        few = np.full(federation.num_classes, 10)
+        made = synthesizer.generate(few, adapted, ImageSet.empty(pool.shape)).images
+        flags["pool"].append(right)
+        flags["filter passed"].append(right[is_discrepant(opinions)])
+        flags["selected"].append(right[chosen.indices])
+        flags["winners"].append(right[pairs.winners])
+        flags["losers"].append(right[pairs.losers])
+        flags["made after DPO"].append(read_as_meant(judge, made).numpy())
+    return {name: float(np.concatenate(values).mean()) for name, values in flags.items()}
+
+
+def _table(found: dict[int, list[Shares]], seeds: int) -> str:
+    rows = []
+    for number, shares in found.items():
+        cells = []
+        for name in OF:
+            interval = mean_interval([100 * each[name] for each in shares])
+            half = "" if interval.half is None else f" ± {interval.half:.1f}"
+            cells.append(f"{interval.mean:.1f}{half}")
+        rows.append([str(number), *cells])
+    return (
+        f"digits, 10 clients, Dirichlet 0.01, {seeds} seeds on one split; `python "
+        "benchmarks/judgement.py`\n\n"
+        + markdown_table(["after round", *OF], rows)
+        + "\n\nShare of "
+        "the images that a judge, trained on all real images, reads as meant, %."
+    )
+
+
+if __name__ == "__main__":
+    main()
