@@ -59,6 +59,7 @@ bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of docs/feddpd-results.
 	@$(BIN)/python benchmarks/cost.py
 	@$(BIN)/python benchmarks/scoring.py
 	@$(BIN)/python benchmarks/feddpd.py --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
+	@$(BIN)/python benchmarks/judgement.py
 	@$(BIN)/python benchmarks/page.py
 
 bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
