@@ -149,6 +149,9 @@ def _folders(config: RunConfig) -> Iterator[Finding]:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free / 1e9
         detail = f"{folder}, {free:.0f} GB free"
+        if topic == "cache":  # nothing is ever removed from it
+            held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
+            detail += f", holds {held:.2f} GB that runs make again if it is deleted"
         if not os.access(existing, os.W_OK):
             yield Finding(topic, "fail", f"{folder} is not writable", "out-dir=..., cache-dir=...")
         elif free < FREE_DISK_GB:

@@ -106,3 +106,9 @@ def test_a_package_out_of_bounds_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_nobody_may_write_to_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     assert found("run folders").status == "fail"
+
+
+def test_the_size_of_the_cache_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cache" / "images").mkdir(parents=True)
+    (tmp_path / "cache" / "images" / "x").write_bytes(bytes(20_000_000))
+    assert "holds 0.02 GB that runs make again if it is deleted" in found("cache").detail
