@@ -42,6 +42,23 @@ def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Let nobody else on this machine make ``path`` meanwhile: look again whether it is there.
+
+    Where the system knows no such locks, or the file system refuses them, several make it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as handle:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)  # ends with the file, also if this process is killed
+        except (ImportError, OSError):
+            pass
+        yield
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_path(path) as temporary:

@@ -18,6 +18,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts, ImageSet
+from regl_app.files import exclusive
 from regl_app.generator.adapter_cache import AdapterCache
 from regl_app.generator.adapters import load_adapter, stack_adapters
 from regl_app.generator.conditioning import encode_latents, fit, start_position, takes_image
@@ -231,7 +232,8 @@ class Synthesizer:
         stream = derive_seed(self.config.probe.seed, "probe")
         frozen = Adaptation.frozen("probe")
         none = dict.fromkeys(range(len(self.concepts)), torch.empty(0))
-        return self._sequences(quotas, frozen, none, stream).images
+        with exclusive(self.store.root / "probe"):  # all workers want it at the same moment
+            return self._sequences(quotas, frozen, none, stream).images
 
     def _sequences(
         self,
@@ -365,8 +367,9 @@ class Synthesizer:
         held = load_pool(path, len(self.concepts), per_class)
         if held is not None:
             return held
-        with self.foundation.adapter(adaptation.path):
-            return sample_pool(
+        with exclusive(path), self.foundation.adapter(adaptation.path):
+            held = load_pool(path, len(self.concepts), per_class)
+            return held or sample_pool(
                 self.foundation,
                 self.config.generator,
                 self.shape,

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +235,34 @@ def judges(seeds: tuple[int, int] = (0, 1)) -> Judges:
 def with_keys(config: RunConfig, **changes: Scalar) -> RunConfig:
     flat = {"supplement.cap": 4, "pool.per-class": 6, "dpo.steps": 2, "dpo.batch-size": 2}
     return config.updated(flat | {key.replace("__", "."): v for key, v in changes.items()})
+
+
+def test_what_all_workers_want_at_once_is_made_once(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def counted(name: str) -> Callable[..., object]:
+        original = getattr(module, name)
+
+        def call(*arguments: object, **named: object) -> object:
+            made.append(name)
+            return original(*arguments, **named)
+
+        return call
+
+    module = sys.modules[Synthesizer.__module__]
+    for name in ("sample", "sample_pool"):
+        monkeypatch.setattr(module, name, counted(name))
+    frozen = with_keys(config, supplement__adapter="frozen")
+    with ThreadPoolExecutor(2) as workers:
+        for work in (
+            lambda _: make(frozen, tmp_path).pool(Adaptation.frozen("a")).images.images,
+            lambda _: make(frozen, tmp_path).probe().images,
+        ):
+            one, other = workers.map(work, "ab")
+            assert torch.equal(one, other)
+    assert sorted(made) == ["sample", "sample_pool"]
 
 
 def test_all_clients_select_from_the_frozen_generators_one_pool(
