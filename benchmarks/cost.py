@@ -84,7 +84,7 @@ images.
 
 {_count_table(by_count)}
 
-Site 'server', frozen generator, the same 1,007 images spread evenly over the clients: seconds of
+Site 'server', frozen generator, the same 1,000 or so images spread evenly over the clients: seconds of
 the last of 3 rounds.
 
 {machine_line(facts)}
