@@ -56,6 +56,7 @@ bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
 	  --methods regl-free,regl --name digits-beta0.01-unlimited supplement.ratio=100 supplement.decay=0
 
 bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of docs/feddpd-results.md; DATA=<torchvision root>
+	@$(BIN)/python benchmarks/client_seconds.py
 	@$(BIN)/python benchmarks/cost.py
 	@$(BIN)/python benchmarks/scoring.py
 	@$(BIN)/python benchmarks/feddpd.py --seeds $(SEEDS) $(if $(DATA),--data $(DATA))

@@ -58,7 +58,7 @@ def main() -> None:
     facts = machine_facts()
     setup_logging()
     by_site = {
-        name: _run(settings, options.rounds, options.clients)
+        name: run_rounds(settings, options.rounds, options.clients)
         for name, settings in parse_variants(SITES).items()
     }
     # Every client has images, and what it does between does not matter here.
@@ -68,7 +68,7 @@ def main() -> None:
         "partition.scheme": "iid",
         "train.steps": 1,
     }
-    by_count = {count: _run(many, 3, count) for count in map(int, options.counts.split(","))}
+    by_count = {count: run_rounds(many, 3, count) for count in map(int, options.counts.split(","))}
     probe, pool = _own_sets()
     where = f"digits, {options.clients} clients, Dirichlet 0.01, {options.rounds} rounds, seed 0"
     text = f"""{where}; `python benchmarks/cost.py`
@@ -84,8 +84,8 @@ images.
 
 {_count_table(by_count)}
 
-Site 'server', frozen generator, the same 1,000 or so images spread evenly over the clients: seconds of
-the last of 3 rounds.
+Site 'server', frozen generator, about 1,000 real images in all, spread evenly over the clients:
+seconds of the last of 3 rounds.
 
 {machine_line(facts)}
 """
@@ -99,7 +99,7 @@ the last of 3 rounds.
     print(text)
 
 
-def _run(settings: dict[str, Scalar], rounds: int, clients: int) -> list[RoundRecord]:
+def run_rounds(settings: dict[str, Scalar], rounds: int, clients: int) -> list[RoundRecord]:
     """Return the rounds of a run that starts with empty caches."""
     with tempfile.TemporaryDirectory() as folder:
         base: dict[str, Scalar] = {
@@ -136,7 +136,7 @@ def _own_sets() -> tuple[float, float]:
     return seconds[1], seconds[2]
 
 
-def _client_seconds(record: RoundRecord) -> float:
+def client_seconds(record: RoundRecord) -> float:
     """Return what a client spent in this round, in all phases, as mean over clients."""
     spent = [value for phase in record.seconds.clients.values() for value in phase]
     clients = max(len(phase) for phase in record.seconds.clients.values())
@@ -158,16 +158,16 @@ def _site_table(by_site: dict[str, list[RoundRecord]]) -> str:
     header += ["client s, later"]
     header += ["/ fedavg", "server s, later", "bytes down", "bytes up"]
     rows = []
-    plain = statistics.median(map(_client_seconds, _later(by_site["fedavg"])))
+    plain = statistics.median(map(client_seconds, _later(by_site["fedavg"])))
     for name, history in by_site.items():
         later = _later(history)
-        client = statistics.median(map(_client_seconds, later))
+        client = statistics.median(map(client_seconds, later))
         down = statistics.mean(statistics.mean(each.bytes.clients_down) for each in later)
         up = statistics.mean(statistics.mean(each.bytes.clients_up) for each in later)
         rows.append(
             [
                 name,
-                *(f"{_client_seconds(each):.2f}" for each in history[:3]),
+                *(f"{client_seconds(each):.2f}" for each in history[:3]),
                 f"{client:.2f}",
                 f"{client / plain:.2f}",
                 f"{statistics.median(map(_server_seconds, later)):.2f}",
