@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -145,22 +145,25 @@ def _shares(
     return {name: float(np.concatenate(values).mean()) for name, values in flags.items()}
 
 
+def _mean(shares: Sequence[float]) -> str:
+    interval = mean_interval([100 * share for share in shares])
+    return f"{interval.mean:.1f}" + ("" if interval.half is None else f" ± {interval.half:.1f}")
+
+
 def _table(found: dict[int, list[Shares]], seeds: int) -> str:
     rows = []
     for number, shares in found.items():
-        cells = []
-        for name in OF:
-            interval = mean_interval([100 * each[name] for each in shares])
-            half = "" if interval.half is None else f" ± {interval.half:.1f}"
-            cells.append(f"{interval.mean:.1f}{half}")
-        rows.append([str(number), *cells])
-    return (
-        f"digits, 10 clients, Dirichlet 0.01, {seeds} seeds on one split; `python "
-        "benchmarks/judgement.py`\n\n"
-        + markdown_table(["after round", *OF], rows)
-        + "\n\nShare of "
-        "the images that a judge, trained on all real images, reads as meant, %."
-    )
+        rows.append([f"{number}", *(_mean([each[name] for each in shares]) for name in OF)])
+        less = [_mean([each[name] - each["pool"] for each in shares]) for name in OF[1:]]
+        rows.append([f"{number}, less the pool", "", *less])
+    head = f"digits, 10 clients, Dirichlet 0.01, {seeds} seeds on one split"
+    table = markdown_table(["after round", *OF], rows)
+    return f"""{head}; `python benchmarks/judgement.py`
+
+{table}
+
+Share of the images that a judge, trained on all real images, reads as meant, %; below it the
+difference to the whole pool, paired by seed."""
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -149,15 +150,25 @@ def _folders(config: RunConfig) -> Iterator[Finding]:
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(existing).free / 1e9
         detail = f"{folder}, {free:.0f} GB free"
-        if topic == "cache":  # nothing is ever removed from it
-            held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
-            detail += f", holds {held:.2f} GB that runs make again if it is deleted"
+        if topic == "cache":  # adapters and pools are never removed from it
+            held = _size(folder) / 1e9
+            detail += f", holds {held:.2f} GB that may be deleted while nothing runs"
         if not os.access(existing, os.W_OK):
             yield Finding(topic, "fail", f"{folder} is not writable", "out-dir=..., cache-dir=...")
         elif free < FREE_DISK_GB:
             yield Finding(topic, "note", detail, f"keep {FREE_DISK_GB:.0f} GB free")
         else:
             yield Finding(topic, "ok", detail)
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes below ``folder``; what vanishes or hides meanwhile does not count."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total
 
 
 def _flower() -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,14 @@ def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[
 def exclusive(path: Path) -> Iterator[None]:
     """Let nobody else on this machine make ``path`` meanwhile: look again whether it is there.
 
-    Where the system knows no such locks, or the file system refuses them, several make it.
+    Where the system knows no such locks, or the folder cannot be written, several make it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as handle:
+    with ExitStack() as stack:
         try:
             import fcntl
 
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = stack.enter_context(path.with_name(f".{path.name}.lock").open("w"))
             fcntl.flock(handle, fcntl.LOCK_EX)  # ends with the file, also if this process is killed
         except (ImportError, OSError):
             pass

@@ -111,4 +111,4 @@ def test_a_folder_nobody_may_write_to_fails(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_size_of_the_cache_is_told(tmp_path: Path) -> None:
     (tmp_path / "cache" / "images").mkdir(parents=True)
     (tmp_path / "cache" / "images" / "x").write_bytes(bytes(20_000_000))
-    assert "holds 0.02 GB that runs make again if it is deleted" in found("cache").detail
+    assert "holds 0.02 GB that may be deleted while nothing runs" in found("cache").detail

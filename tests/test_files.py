@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from regl_app.files import atomic_path, sha256_file, write_json, write_text
+from regl_app.files import atomic_path, exclusive, sha256_file, write_json, write_text
 
 
 def test_a_write_makes_parents_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -56,3 +58,29 @@ def test_a_failed_folder_keeps_the_old_one(tmp_path: Path) -> None:
 def test_the_checksum_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_file(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_where_no_lock_can_be_had_the_work_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of the lock's folder")
+    with exclusive(tmp_path / "file" / "probe"):
+        done = True
+    assert done
+
+
+def test_the_second_waits_until_the_first_has_made_it(tmp_path: Path) -> None:
+    order: list[str] = []
+    held = threading.Event()
+
+    def first() -> None:
+        with exclusive(tmp_path / "a"):
+            held.set()
+            time.sleep(0.2)
+            order.append("first")
+
+    worker = threading.Thread(target=first)
+    worker.start()
+    held.wait()
+    with exclusive(tmp_path / "a"):
+        order.append("second")
+    worker.join()
+    assert order == ["first", "second"]

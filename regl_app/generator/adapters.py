@@ -65,6 +65,7 @@ def _fits(down: torch.Tensor | None, up: torch.Tensor | None) -> bool:
         and down.ndim == up.ndim
         and down.ndim in (2, 4)
         and down.shape[0] == up.shape[1]
+        and all(side == 1 for side in up.shape[2:])  # B of a convolution is 1 x 1
         and all(part.is_floating_point() and bool(part.isfinite().all()) for part in (down, up))
     )
 

@@ -43,6 +43,7 @@ def test_what_is_not_the_adapter_that_was_named_is_refused(tmp_path: Path) -> No
         {"conv.lora_B.weight": None},
         {"conv.lora_B.weight": torch.ones(2, 3)},
         {"conv.lora_A.weight": torch.full((1, 2), torch.nan)},
+        {name: torch.ones(2, 2, 3, 3) for name in ("conv.lora_A.weight", "conv.lora_B.weight")},
     ],
 )
 def test_an_adapter_that_cannot_be_used_is_refused(
