@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -20,6 +22,12 @@ def test_every_row_is_a_valid_configuration() -> None:
             source = {"data.source": each["source"], "partition.beta": float(each["beta"])}
             needs = {"data.path": "somewhere"} if each["source"] != "digits" else {}
             RunConfig.from_flat({**source, **needs, **each.get("settings", {}), **settings})
+
+
+def test_the_page_of_results_holds_what_was_measured() -> None:
+    page = Path(__file__).parents[1] / "benchmarks" / "page.py"
+    found = subprocess.run([sys.executable, page, "--check"], check=False)
+    assert found.returncode == 0, "run `python benchmarks/page.py`"
 
 
 def test_rows_of_one_name_that_share_run_folders_are_the_same() -> None:

@@ -1,0 +1,53 @@
+"""Put the results into their documentation page: `python benchmarks/page.py [--check]`.
+
+Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in docs/feddpd-results.md go picture and table of
+``results/NAME.md``, so that no figure is copied by hand. ``--check`` only says whether it is so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from regl_app.files import write_text
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "feddpd-results.md"
+_BLOCK = re.compile(r"<!-- ([\w.-]+) -->\n.*?<!-- /\1 -->", flags=re.S)
+
+
+def main() -> int:
+    """Write the page, or return 1 if it is not what the results say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args()
+    held = PAGE.read_text(encoding="utf-8")
+    filled = _BLOCK.sub(lambda found: _block(found[1]), held)
+    if options.check:
+        return int(filled != held)
+    write_text(PAGE, filled)
+    return 0
+
+
+def _block(name: str) -> str:
+    """Return the block of one result: picture, table, what made it and where."""
+    result = HERE / "results" / f"{name}.md"
+    if not result.is_file():
+        raise SystemExit(f"{result.name} is not there: measure it, or take {name} off the page")
+    head, rest = result.read_text(encoding="utf-8").strip().split("\n\n", 1)
+    body, machine = rest.rsplit("\n\n", 1)
+    table, more, _ = body.partition("\n\nMean ± half width")
+    command = re.findall("`(.+?)`", head)[-1]
+    picture = link = ""
+    if more:  # a comparison
+        command = command if "feddpd.py" in command else f"python benchmarks/feddpd.py {name}"
+        picture = f"![{name}](../benchmarks/results/{name}.svg)\n\n"
+        link = f"[all figures and paired differences](../benchmarks/results/{name}.md); "
+        if not result.with_suffix(".svg").is_file():
+            raise SystemExit(f"{name}.svg is not there: run benchmarks/figures.py")
+    return f"<!-- {name} -->\n{picture}{table}\n\n`{command}`; {link}{machine}\n<!-- /{name} -->"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
