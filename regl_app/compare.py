@@ -108,23 +108,23 @@ class Comparison:
         ]
         return ["method", *shown], rows
 
-    def differences(self) -> tuple[list[str], list[list[str]]]:
+    def differences(self, of: str = "accuracy") -> tuple[list[str], list[list[str]]]:
         """Return header and rows: final accuracy of the row's method minus the column's, points.
 
-        Under a long tail it is the accuracy on the test set of the same tail.
+        ``of`` is the outcome that is compared: 'accuracy' or 'tail_accuracy'.
 
         Paired by seed: runs of one seed share the split and the initial model, so the interval of
         the differences is the one to judge by, not whether two methods' intervals overlap.
         """
         rows = []
         for index, method in enumerate(self.methods[1:], start=1):
-            cells = [self._difference(method, other) for other in self.methods[:index]]
+            cells = [self._difference(method, other, of) for other in self.methods[:index]]
             rows.append([method, *cells, *[""] * (len(self.methods) - 1 - index)])
         return ["difference in points", *(f"- {name}" for name in self.methods[:-1])], rows
 
-    def _difference(self, method: str, other: str) -> str:
-        base = {run.seed: _judged(run) for run in self.of(other)}
-        pairs = [_judged(run) - base[run.seed] for run in self.of(method) if run.seed in base]
+    def _difference(self, method: str, other: str, of: str) -> str:
+        base = {run.seed: getattr(run, of) for run in self.of(other)}
+        pairs = [getattr(run, of) - base[run.seed] for run in self.of(method) if run.seed in base]
         return _mean(pairs, 100) if pairs else "-"
 
     def to_markdown(self) -> str:
@@ -138,7 +138,12 @@ class Comparison:
                 f"of final {judged} accuracy, row minus column, are paired by seed:"
             )
         if len(self.methods) > 1:
-            parts.append(markdown_table(*self.differences()))
+            parts.append(
+                markdown_table(*self.differences("tail_accuracy" if tailed else "accuracy"))
+            )
+            if tailed:
+                parts.append("Likewise of final global accuracy, on the balanced test set:")
+                parts.append(markdown_table(*self.differences()))
         parts += [f"Failed: {failure}" for failure in self.failures]
         return "\n\n".join(parts) + "\n"
 
@@ -151,10 +156,6 @@ def _mean(values: Sequence[float], scale: float = 1.0) -> str:
     interval = mean_interval(values)
     mean = f"{interval.mean * scale:.1f}"
     return mean if interval.half is None else f"{mean} ± {interval.half * scale:.1f}"
-
-
-def _judged(run: Outcome) -> float:
-    return run.accuracy if run.tail_accuracy is None else run.tail_accuracy
 
 
 def _percent(runs: Sequence[Outcome], name: str) -> str:

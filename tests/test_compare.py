@@ -115,7 +115,11 @@ def test_what_some_runs_measured_is_a_column_and_the_long_tail_is_judged_by_itse
     assert "own models at clients %" not in header
     assert [row[header.index("JS distance")] for row in rows] == ["-", "0.80 → 0.25"]
     assert rows[1][header.index("long-tail accuracy %")] == "75.0 ± 0.0"
-    assert comparison.differences()[1] == [["regl", "25.0 ± 0.0"]]
+    assert comparison.differences("tail_accuracy")[1] == [["regl", "25.0 ± 0.0"]]
+    (balanced,) = comparison.differences()[1]
+    text = comparison.to_markdown()
+    assert "| regl | 25.0 ± 0.0 |" in text
+    assert f"| {' | '.join(balanced)} |" in text.partition("on the balanced test set")[2]
     assert "Differences of final long-tail accuracy" in comparison.to_markdown()
 
 
