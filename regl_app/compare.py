@@ -82,6 +82,11 @@ class Comparison:
         found = [outcome for outcome in self.outcomes if outcome.method == method]
         return sorted(found, key=lambda outcome: outcome.seed)
 
+    @property
+    def tailed(self) -> bool:
+        """Return whether runs were also judged on the test set of a long tail."""
+        return any(run.tail_accuracy is not None for run in self.outcomes)
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: one row per method, accuracies in percent."""
         columns: dict[str, Callable[[list[Outcome]], str]] = {
@@ -130,7 +135,7 @@ class Comparison:
     def to_markdown(self) -> str:
         """Return both tables, with what the figures mean."""
         parts = [markdown_table(*self.table())]
-        tailed = any(run.tail_accuracy is not None for run in self.outcomes)
+        tailed = self.tailed
         judged = "long-tail" if tailed else "global"
         if len(self.seeds) > 1:
             parts.append(

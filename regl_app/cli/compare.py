@@ -60,7 +60,10 @@ def compare(
     )
     print_table(*comparison.table(), title="Mean ± half width of the 95 % interval over seeds")
     if len(comparison.methods) > 1:
-        print_table(*comparison.differences(), title="Row minus column, paired by seed")
+        print_table(*comparison.differences(), title="Global accuracy, row minus column")
+        if comparison.tailed:
+            title = "Long-tail accuracy, row minus column"
+            print_table(*comparison.differences("tail_accuracy"), title=title)
     print_path("table", out / "comparison.md")
     folders = [Path(outcome.folder) for outcome in comparison.outcomes]
     if folders:
