@@ -33,8 +33,8 @@ class DataConfig(Section):
     ] = Field("digits", description="data set; 'digits' is embedded and needs no download")
     path: str = Field(
         "",
-        description="torchvision root, hub id or local parquet folder (source 'hub'), "
-        "or image folder with one subfolder per class (source 'folder')",
+        description="torchvision root (CIFAR also as parquet below it), hub id or local parquet "
+        "folder (source 'hub'), or image folder with one subfolder per class (source 'folder')",
     )
     download: bool = Field(False, description="allow downloading what is absent from data.path")
     image_size: int = Field(

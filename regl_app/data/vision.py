@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from regl_app.config_sections import DataConfig
 from regl_app.data.concepts import concept
+from regl_app.data.hub import load_hub
 from regl_app.data.idx import find_idx, read_idx
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
@@ -99,13 +100,22 @@ def load_mnist_family(config: DataConfig) -> Source:
 
 
 def load_cifar(config: DataConfig) -> Source:
-    """Return CIFAR-10 or CIFAR-100, ``(N, 3, size, size)``."""
+    """Return CIFAR-10 or CIFAR-100, ``(N, 3, size, size)``.
+
+    From ``<data.path>/<source>/*.parquet`` as the hub publishes them, else as torchvision does.
+    """
+    parquet = _root(config) / config.source
+    if parquet.is_dir():
+        source = load_hub(config.model_copy(update={"path": str(parquet)}))
+        concepts = tuple(concept(name, article=True) for name in source.class_names)
+        return replace(source, name=config.source, concepts=concepts)
     cls = config.source.upper()
     folder = _root(config) / (
         "cifar-10-batches-py" if config.source == "cifar10" else "cifar-100-python"
     )
     if not config.download and not folder.is_dir():
-        raise _absent(config, folder, "the unpacked 'python version' of the data set")
+        expected = f"the unpacked 'python version' of the data set, and {parquet} its parquet files"
+        raise _absent(config, folder, expected)
     # torchvision compares the files with the published checksums before it unpickles them.
     train = _torchvision(config, cls)
     test = _torchvision(config, cls, train=False)

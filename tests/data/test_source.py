@@ -224,6 +224,17 @@ def test_local_parquet_is_read_with_names_and_caps(parquet: Path) -> None:
     assert (source.train.images[source.train.labels == 1][:, 0] == 110).all()
 
 
+def test_cifar_is_read_from_the_parquet_files_of_the_hub(parquet: Path) -> None:
+    hub = load_source(DataConfig(source="hub", path=str(parquet), image_size=8, max_train=6))
+    parquet.rename(parquet.parent / "cifar10")
+    source = load_source(
+        DataConfig(source="cifar10", path=str(parquet.parent), image_size=8, max_train=6)
+    )
+    assert source.name == "cifar10" and source.concepts == ("a cat", "a polar bear")
+    assert torch.equal(source.train.images, hub.train.images)
+    assert torch.equal(source.test.labels, hub.test.labels)
+
+
 def test_parquet_without_test_split_is_split(parquet: Path) -> None:
     (parquet / "test-00000.parquet").unlink()
     source = load_source(DataConfig(source="hub", path=str(parquet), test_fraction=0.5))
