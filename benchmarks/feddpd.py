@@ -1,14 +1,18 @@
 """Tables of docs/feddpd-results.md by name: `python benchmarks/feddpd.py [NAME...] [--data ROOT]`.
 
-What each compares is in feddpd.toml; without a name, all of the page's. Finished runs are not
-repeated. Without --data only those of the digits are made.
+What each compares is in feddpd.toml; without a name, all of the page's. A name may be a pattern:
+``'grid-digits-*'``. Finished runs are not repeated. Without --data only those of the digits are
+made.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import table
 
@@ -17,16 +21,18 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> int:
     """Make the named tables one after the other; return 1 if a run failed."""
-    tables = tomllib.loads((HERE / "feddpd.toml").read_text(encoding="utf-8"))
+    tables = read_tables()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(tables))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="; without: the page's")
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
     parser.add_argument("--data", help="root of the torchvision data sets")
     options = parser.parse_args()
-    if unknown := [name for name in options.names if name not in tables]:
+    wanted = options.names or [key for key, each in tables.items() if "on-demand" not in each]
+    chosen = [name for name in tables if any(fnmatchcase(name, each) for each in wanted)]
+    if unknown := [each for each in wanted if not any(fnmatchcase(n, each) for n in chosen)]:
         parser.error(f"no table {', '.join(unknown)}; there are {', '.join(tables)}")
     failed = 0
-    for name in options.names or [key for key, each in tables.items() if "on-demand" not in each]:
+    for name in chosen:
         each = tables[name]
         if each["source"] != "digits" and not options.data:
             print(f"{name}: passed over, it needs --data with {each['source']}")
@@ -43,6 +49,24 @@ def main() -> int:
             command=f"python benchmarks/feddpd.py {name}{' --data <root>' if data else ''}",
         )
     return failed
+
+
+def read_tables() -> dict[str, dict[str, Any]]:
+    """Return the tables of feddpd.toml by name, the grid spread out."""
+    tables: dict[str, dict[str, Any]] = tomllib.loads(
+        (HERE / "feddpd.toml").read_text(encoding="utf-8")
+    )
+    grid = tables.pop("grid")
+    for source, beta, factor in itertools.product(grid["source"], grid["beta"], grid["factor"]):
+        tail = f"-tail{factor:g}" if factor > 1 else ""
+        tables[f"grid-{source}-beta{beta:g}{tail}"] = {
+            "on-demand": True,
+            "source": source,
+            "beta": beta,
+            "settings": {"long-tail.factor": factor},
+            "rows": grid["rows"],
+        }
+    return tables
 
 
 if __name__ == "__main__":

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from regl_app.cli.settings import parse_variants
 from regl_app.config import RunConfig
 
-TABLES = tomllib.loads(
-    (Path(__file__).parents[1] / "benchmarks" / "feddpd.toml").read_text(encoding="utf-8")
-)
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def test_every_row_is_a_valid_configuration() -> None:
-    assert TABLES
-    for each in TABLES.values():
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    read: dict[str, dict[str, Any]] = importlib.import_module("feddpd").read_tables()
+    return read
+
+
+def test_every_row_is_a_valid_configuration(tables: dict[str, dict[str, Any]]) -> None:
+    assert len([name for name in tables if name.startswith("grid-")]) == 27
+    for each in tables.values():
         for settings in parse_variants(each["rows"]).values():
             source = {"data.source": each["source"], "partition.beta": float(each["beta"])}
             needs = {"data.path": "somewhere"} if each["source"] != "digits" else {}
@@ -25,14 +33,16 @@ def test_every_row_is_a_valid_configuration() -> None:
 
 
 def test_the_page_of_results_holds_what_was_measured() -> None:
-    page = Path(__file__).parents[1] / "benchmarks" / "page.py"
+    page = BENCHMARKS / "page.py"
     found = subprocess.run([sys.executable, page, "--check"], check=False)
     assert found.returncode == 0, "run `python benchmarks/page.py`"
 
 
-def test_rows_of_one_name_that_share_run_folders_are_the_same() -> None:
+def test_rows_of_one_name_that_share_run_folders_are_the_same(
+    tables: dict[str, dict[str, Any]],
+) -> None:
     seen: dict[tuple[str, str], object] = {}
-    for name, each in TABLES.items():
+    for name, each in tables.items():
         for row, settings in parse_variants(each["rows"]).items():
             key = (each.get("runs", name), row)
             full = (each["source"], each["beta"], each.get("settings", {}), settings)
