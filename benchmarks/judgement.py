@@ -3,8 +3,9 @@
 Digits, Dirichlet 0.01. After some rounds of federated averaging over a frozen generator's
 supplement, global and local models judge the shared pool as FedDPD does. A judge trained on all
 real images, which no client has, then tells how many of the images are what they are labelled as:
-of the whole pool, of those that pass FedDPD's filter, of those selected, of preference
-optimization's winners and losers, and of the images that the preference-tuned generator makes.
+of the whole pool, of those that pass FedDPD's filter, of those selected, of as many selected by the
+consensus of all local models, of preference optimization's winners and losers, and of the images
+that the preference-tuned generator makes.
 """
 
 from __future__ import annotations
@@ -30,17 +31,22 @@ from regl_app import (
     train_local,
 )
 from regl_app.compare import markdown_table
+from regl_app.evaluation.predict import predict_log_probs
 from regl_app.files import write_json, write_text
 from regl_app.models.classifier import Classifier
 from regl_app.report.statistics import mean_interval
 from regl_app.seeding import derive_seed
 from regl_app.supplement.adaptation import Adaptation
+from regl_app.supplement.consensus import consensus
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.pairs import rank_pairs
-from regl_app.supplement.selection import is_discrepant, reward, select
+from regl_app.supplement.selection import best, is_discrepant, reward, select
 
 RESULT = Path(__file__).resolve().parent / "results" / "judgement.md"
-OF = ("pool", "filter passed", "selected", "winners", "losers", "made after DPO")
+OF = (
+    *("pool", "filter passed", "selected", "by consensus"),
+    *("winners", "losers", "made after DPO"),
+)
 Shares = dict[str, float]
 
 
@@ -125,12 +131,23 @@ def _shares(
     pool = synthesizer.pool(Adaptation.frozen("pool")).images
     right, labels = read_as_meant(judge, pool).numpy(), pool.labels.numpy()
     flags: dict[str, list[np.ndarray]] = {name: [] for name in OF}
+    real = {k: federation.client(k).train.counts(federation.num_classes) for k in locals_}
+    scores = consensus(
+        [
+            predict_log_probs(copy.deepcopy(local), pool.images, CPU).numpy()
+            for local in locals_.values()
+        ],
+        labels,
+        [
+            int(real[k].sum() + client_quotas(config, real[k], number).sum())  # FedAvg's weights
+            for k in locals_
+        ],
+    )
     for client, local in locals_.items():
         judges = Judges(copy.deepcopy(model), copy.deepcopy(local), CPU)
         opinions = judges.opinions(pool)
         disagreement = config.supplement.disagreement
-        counts = federation.client(client).train.counts(federation.num_classes)
-        quotas = client_quotas(config, counts, number + 1)
+        quotas = client_quotas(config, real[client], number + 1)
         chosen = select(opinions, quotas, disagreement=disagreement, filtered=True)
         pairs = rank_pairs(reward(opinions, disagreement), labels, config.dpo.quantile)
         adapted = synthesizer.prefer(Adaptation.frozen(f"client {client}"), judges)
@@ -139,6 +156,7 @@ def _shares(
         flags["pool"].append(right)
         flags["filter passed"].append(right[is_discrepant(opinions)])
         flags["selected"].append(right[chosen.indices])
+        flags["by consensus"].append(right[best(scores, labels, quotas)])
         flags["winners"].append(right[pairs.winners])
         flags["losers"].append(right[pairs.losers])
         flags["made after DPO"].append(read_as_meant(judge, made).numpy())

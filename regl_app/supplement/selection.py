@@ -125,6 +125,19 @@ def select(opinions: Opinions, quotas: Counts, *, disagreement: float, filtered:
     return Selection(indices, int(passed[indices].sum()))
 
 
+def best(scores: Floats, labels: Labels, quotas: Counts) -> Labels:
+    """Return the places ``(M,)`` of the ``quotas[c]`` best images of every class c, by class.
+
+    Args:
+        scores: the larger, the better, ``(N,)``; ties go to the earlier image.
+        labels: the images' classes, ``(N,)``.
+        quotas: images per class, ``(C,)``.
+    """
+    order = np.argsort(-scores, kind="stable")
+    places = [order[labels[order] == c][:quota] for c, quota in enumerate(quotas)]
+    return np.concatenate([np.empty(0, dtype=np.int64), *places])
+
+
 def first(labels: Labels, quotas: Counts) -> Labels:
     """Return the places ``(M,)`` of the first ``quotas[c]`` images of every class c, by class."""
     places = [np.flatnonzero(labels == c)[:quota] for c, quota in enumerate(quotas)]

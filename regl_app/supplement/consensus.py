@@ -1,0 +1,37 @@
+"""Which synthetic images show what they are meant to, by all uploaded models together.
+
+FedDPD's reward prefers images on which a client is at a loss, which often are odd ones, and the
+averaged model does not tell them apart: benchmarks/judgement.py. The models it was averaged from
+do, as each has seen other real images. Ours; ensembles of uploads as teachers are known (FedDF,
+Lin et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from regl_app.supplement.discrepancy import Floats
+from regl_app.supplement.selection import Labels
+
+_FLOOR = -5.0
+"""Least log-probability of a single model: one that never saw a class must not outvote the rest."""
+
+
+def consensus(log_p: Sequence[Floats], labels: Labels, weights: Sequence[float]) -> Floats:
+    """Return how surely all models together read each image as its label, ``(N,)``, <= 0.
+
+    The weighted mean of their log-probabilities, each at least -5 nats::
+
+        s(x, y) = sum_k w_k max(log p_k(y|x), -5) / sum_k w_k
+
+    Args:
+        log_p: each model's log-probabilities, K times ``(N, C)``.
+        labels: what the images are meant to show, ``(N,)``.
+        weights: w, K numbers: FedAvg's, the images a model was trained on.
+    """
+    rows = np.arange(len(labels))
+    answers = np.stack([np.maximum(each[rows, labels], _FLOOR) for each in log_p])
+    result: Floats = np.average(answers, axis=0, weights=weights)
+    return result
