@@ -37,10 +37,10 @@ from regl_app.models.classifier import Classifier
 from regl_app.report.statistics import mean_interval
 from regl_app.seeding import derive_seed
 from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.consensus import consensus
+from regl_app.supplement.consensus import consensus, upper_half
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.pairs import rank_pairs
-from regl_app.supplement.selection import best, is_discrepant, reward, select
+from regl_app.supplement.selection import is_discrepant, reward, select
 
 RESULT = Path(__file__).resolve().parent / "results" / "judgement.md"
 OF = (
@@ -153,10 +153,17 @@ def _shares(
         adapted = synthesizer.prefer(Adaptation.frozen(f"client {client}"), judges)
         few = np.full(federation.num_classes, 10)
         made = synthesizer.generate(few, adapted, ImageSet.empty(pool.shape)).images
+        agreed = select(
+            opinions,
+            quotas,
+            disagreement=disagreement,
+            filtered=True,
+            legible=upper_half(scores, labels),
+        )
         flags["pool"].append(right)
         flags["filter passed"].append(right[is_discrepant(opinions)])
         flags["selected"].append(right[chosen.indices])
-        flags["by consensus"].append(right[best(scores, labels, quotas)])
+        flags["by consensus"].append(right[agreed.indices])
         flags["winners"].append(right[pairs.winners])
         flags["losers"].append(right[pairs.losers])
         flags["made after DPO"].append(read_as_meant(judge, made).numpy())

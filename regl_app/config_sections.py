@@ -133,8 +133,8 @@ class SupplementConfig(Section):
     selection: Literal["auto", "none", "discrepancy", "consensus"] = Field(
         "auto",
         description="what picks images from a pool: 'discrepancy' those on which the client lags "
-        "most behind the global model; 'consensus' those that all uploaded models together read "
-        "as their class; 'none' takes the first ones; 'auto' = as the method says",
+        "most behind the global model; 'consensus' likewise, of those that all uploaded models "
+        "together read best; 'none' takes the first ones; 'auto' = as the method says",
     )
     site: Literal["auto", "client", "download", "server"] = Field(
         "auto",

@@ -26,7 +26,7 @@ from regl_app.progress import LOGGER, log_progress
 from regl_app.protocol import TrainReply, Weights
 from regl_app.seeding import derive_seed
 from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.consensus import consensus
+from regl_app.supplement.consensus import consensus, upper_half
 from regl_app.supplement.discrepancy import Floats, class_discrepancy
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.plan import uploaded_quotas
@@ -130,7 +130,7 @@ class Supplier:
         probe = self._synthesizer.probe()
         (whole,) = self._score(probe, [global_weights])
         on_pool: dict[int, Opinions] = {}
-        agreed = None
+        legible = None
         if self._uses_pool:
             pool = self._synthesizer.pool(Adaptation.frozen("pool")).images
             first, *others = self._score(pool, [global_weights, *uploads.values()])
@@ -140,7 +140,7 @@ class Supplier:
             }
             if self._config.supplement.selection == "consensus":
                 images = [replies[key].num_examples for key in uploads]
-                agreed = consensus(others, labels, images)
+                legible = upper_half(consensus(others, labels, images), labels)
         self.seconds["score"] = time.perf_counter() - started + self._screened
         given = {}
         judge = self._with(global_weights)
@@ -160,7 +160,7 @@ class Supplier:
                 judges,
                 preferred=self._preferred.get(key, ""),
                 tuning=self._tuned[key] < self._config.dpo.rounds,
-                consensus=agreed,
+                legible=legible,
             )
             self._tuned[key] += supplied.tuned
             self._held[key], self._preferred[key] = quotas, supplied.preferred

@@ -1,9 +1,9 @@
 """Which synthetic images show what they are meant to, by all uploaded models together.
 
-FedDPD's reward prefers images on which a client is at a loss, which often are odd ones, and the
-averaged model does not tell them apart: benchmarks/judgement.py. The models it was averaged from
-do, as each has seen other real images. Ours; ensembles of uploads as teachers are known (FedDF,
-Lin et al. 2020).
+FedDPD's reward prefers images on which a client is at a loss, which often are odd ones, and its
+filter asks the averaged model, which does not tell them apart: benchmarks/judgement.py. The models
+it was averaged from do, as each has seen other real images. Ours; ensembles of uploads as teachers
+are known (FedDF, Lin et al. 2020).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from regl_app.supplement.discrepancy import Floats
-from regl_app.supplement.selection import Labels
+from regl_app.supplement.selection import Flags, Labels
 
 _FLOOR = -5.0
 """Least log-probability of a single model: one that never saw a class must not outvote the rest."""
@@ -35,3 +35,17 @@ def consensus(log_p: Sequence[Floats], labels: Labels, weights: Sequence[float])
     answers = np.stack([np.maximum(each[rows, labels], _FLOOR) for each in log_p])
     result: Floats = np.average(answers, axis=0, weights=weights)
     return result
+
+
+def upper_half(scores: Floats, labels: Labels) -> Flags:
+    """Return whether each image scores at least its class's median, ``(N,)``.
+
+    Args:
+        scores: the larger, the better, ``(N,)``.
+        labels: the images' classes, ``(N,)``.
+    """
+    passed = np.zeros(len(labels), dtype=np.bool_)
+    for label in np.unique(labels):
+        members = labels == label
+        passed[members] = scores[members] >= np.median(scores[members])
+    return passed

@@ -102,7 +102,14 @@ class Selection:
     discrepant: int
 
 
-def select(opinions: Opinions, quotas: Counts, *, disagreement: float, filtered: bool) -> Selection:
+def select(
+    opinions: Opinions,
+    quotas: Counts,
+    *,
+    disagreement: float,
+    filtered: bool,
+    legible: Flags | None = None,
+) -> Selection:
     """Return the ``quotas[c]`` best images of every class c.
 
     Images that pass the filter come first, by reward; where they do not suffice, those that the
@@ -114,28 +121,19 @@ def select(opinions: Opinions, quotas: Counts, *, disagreement: float, filtered:
         quotas: images per class, ``(C,)``.
         disagreement: lambda of the reward.
         filtered: False orders by reward alone (the ablation without filter).
+        legible: whether an image shows its class, ``(N,)``, if that is known otherwise: such
+            images come first, by reward, and FedDPD's filter is not asked.
     """
     if quotas.shape != (opinions.num_classes,):
         raise ProtocolError(f"quotas must be ({opinions.num_classes},), got {quotas.shape}")
     passed = is_discrepant(opinions)
-    rank = passed.astype(np.int64) + is_confident(opinions) if filtered else np.zeros_like(passed)
-    order = np.lexsort((-reward(opinions, disagreement), -rank.astype(np.int64)))
+    rank = np.zeros(len(passed), dtype=np.int64)
+    if filtered:
+        rank += passed.astype(np.int64) + is_confident(opinions) if legible is None else legible
+    order = np.lexsort((-reward(opinions, disagreement), -rank))
     chosen = [order[opinions.labels[order] == c][:quota] for c, quota in enumerate(quotas)]
     indices = np.concatenate([np.empty(0, dtype=np.int64), *chosen])
     return Selection(indices, int(passed[indices].sum()))
-
-
-def best(scores: Floats, labels: Labels, quotas: Counts) -> Labels:
-    """Return the places ``(M,)`` of the ``quotas[c]`` best images of every class c, by class.
-
-    Args:
-        scores: the larger, the better, ``(N,)``; ties go to the earlier image.
-        labels: the images' classes, ``(N,)``.
-        quotas: images per class, ``(C,)``.
-    """
-    order = np.argsort(-scores, kind="stable")
-    places = [order[labels[order] == c][:quota] for c, quota in enumerate(quotas)]
-    return np.concatenate([np.empty(0, dtype=np.int64), *places])
 
 
 def first(labels: Labels, quotas: Counts) -> Labels:

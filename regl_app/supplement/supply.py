@@ -12,9 +12,8 @@ from regl_app.data.images import Counts, ImageSet
 from regl_app.generator.adapters import WEIGHTS
 from regl_app.record_fields import Fact
 from regl_app.supplement.adaptation import Adaptation, Generated
-from regl_app.supplement.discrepancy import Floats
 from regl_app.supplement.judges import Judges
-from regl_app.supplement.selection import Labels, best, first, reward, select
+from regl_app.supplement.selection import Flags, Labels, first, reward, select
 from regl_app.supplement.synthesizer import Synthesizer
 from regl_app.supplement.transport import Parcel, Reference
 
@@ -48,7 +47,7 @@ def supply(
     *,
     preferred: str = "",
     tuning: bool = False,
-    consensus: Floats | None = None,
+    legible: Flags | None = None,
 ) -> Supply:
     """Return the images of ``quotas`` (C,) that client ``client_name`` is to be given.
 
@@ -61,8 +60,7 @@ def supply(
             they come.
         preferred: the adapter that an earlier round preferred, '' if none.
         tuning: whether preferences are tuned, if they can be: there are models to compare.
-        consensus: how surely all models read each image of the shared pool, ``(N,)``, where that
-            is what selects.
+        legible: which images of the shared pool show their class, ``(N,)``, where that is known.
     """
     config, tuned = synthesizer.config, False
     started = time.perf_counter()
@@ -87,7 +85,7 @@ def supply(
     if places is None and made.sequence is not None:
         places = np.arange(len(images))
     if selecting:
-        chosen, found = _choose(synthesizer, made, quotas, judges, consensus)
+        chosen, found = _choose(synthesizer, made, quotas, judges, legible)
         images = images.subset(chosen)
         places = None if places is None else places[chosen]
         seconds["select"] = time.perf_counter() - started
@@ -123,28 +121,31 @@ def _choose(
     made: Generated,
     quotas: Counts,
     judges: Judges | None,
-    consensus: Floats | None,
+    legible: Flags | None,
 ) -> tuple[Labels, dict[str, Fact]]:
     """Return where the quotas' images are among the candidates, and how the choice went."""
     keys = synthesizer.config.supplement
     facts: dict[str, Fact] = {"candidates": len(made.images)}
     if judges is None or len(made.images) == 0:
         return first(made.images.labels.numpy(), quotas), facts
-    if consensus is not None and made.places is not None:
-        scores = consensus[made.places]
-        indices = best(scores, made.images.labels.numpy(), quotas)
-        if len(indices):
-            facts["consensus"] = float(scores[indices].mean())
-            facts["consensus_of_candidates"] = float(scores.mean())
-        return indices, facts
     opinions = (
         judges.opinions(made.images)
         if made.places is None
         else judges.of_pool(made.images, made.places)
     )
-    chosen = select(opinions, quotas, disagreement=keys.disagreement, filtered=keys.filter)
+    if legible is not None and made.places is not None:
+        legible = legible[made.places]
+    chosen = select(
+        opinions,
+        quotas,
+        disagreement=keys.disagreement,
+        filtered=keys.filter,
+        legible=legible,
+    )
     facts["discrepant"] = chosen.discrepant
     rewards = reward(opinions, keys.disagreement)
+    if len(chosen.indices) and legible is not None:
+        facts["legible"] = int(legible[chosen.indices].sum())
     if len(chosen.indices):
         facts["reward"] = float(rewards[chosen.indices].mean())
         facts["reward_of_candidates"] = float(rewards.mean())

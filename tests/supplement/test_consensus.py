@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from regl_app.supplement.consensus import consensus
+from regl_app.supplement.consensus import consensus, upper_half
 
 LABELS = np.array([0, 1])
 
@@ -24,3 +24,9 @@ def test_one_model_that_never_saw_a_class_does_not_outvote_the_rest() -> None:
     scores = consensus([sure, blind], LABELS, [1, 1]), consensus([doubtful, blind], LABELS, [1, 1])
     assert scores[0][1] == pytest.approx((np.log(0.9) - 5) / 2)
     assert scores[1][1] < scores[0][1]
+
+
+def test_the_upper_half_is_that_of_every_class() -> None:
+    scores = np.array([-1.0, -2.0, -3.0, -9.0, -8.0, -4.0])
+    labels = np.array([0, 0, 0, 1, 1, 0])
+    assert upper_half(scores, labels).tolist() == [True, True, False, False, True, False]

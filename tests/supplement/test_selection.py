@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regl_app.errors import ProtocolError
-from regl_app.supplement.selection import Opinions, best, is_discrepant, precision, reward, select
+from regl_app.supplement.selection import Opinions, is_discrepant, precision, reward, select
 
 
 def opinions(p_global, p_local, labels) -> Opinions:
@@ -21,11 +21,6 @@ def opinions(p_global, p_local, labels) -> Opinions:
 # The global model has learned both classes; the local one calls everything class 0.
 TAUGHT, SKEWED = [0.9, 0.1], [0.95, 0.05]
 PAIR = opinions([TAUGHT, TAUGHT[::-1]], [SKEWED, SKEWED], [0, 1])
-
-
-def test_the_best_of_every_class_come_first_and_ties_go_to_the_earlier():
-    scores, labels = np.array([0.1, 0.9, 0.9, 0.5, 0.7]), np.array([0, 0, 0, 1, 0])
-    assert best(scores, labels, np.array([3, 2])).tolist() == [1, 2, 4, 3]
 
 
 def test_the_rewards_sign():
