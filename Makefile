@@ -15,7 +15,7 @@ RUN ?=
 SEEDS ?= 3
 PYTEST ?= -n 2 --dist loadfile
 DATA ?=
-GENERATORS := $(if $(DATA),runs/generators/garments)
+GENERATORS := $(if $(DATA),runs/generators/garments runs/generators/objects)
 
 .PHONY: help demo install test lint format docs constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
 
@@ -61,6 +61,7 @@ bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of docs/feddpd-results.
 	@$(BIN)/python benchmarks/scoring.py
 	@$(BIN)/python benchmarks/judgement.py --seeds $(SEEDS)
 	@$(BIN)/python benchmarks/feddpd.py --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
+	@$(BIN)/python benchmarks/margins.py --seeds $(SEEDS)
 	@$(BIN)/python benchmarks/page.py
 
 bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
