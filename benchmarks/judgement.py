@@ -3,8 +3,8 @@
 Digits, Dirichlet 0.01. After some rounds of federated averaging over a frozen generator's
 supplement, global and local models judge the shared pool as FedDPD does. A judge trained on all
 real images, which no client has, then tells how many of the images are what they are labelled as:
-of the whole pool, of those that pass FedDPD's filter, of those selected, of as many selected by the
-consensus of all local models, of preference optimization's winners and losers, and of the images
+of the whole pool, of those that pass FedDPD's filter, of those selected, of as many that all local
+models together (the mean of their log-probabilities, weighted as in FedAvg) read best, of preference optimization's winners and losers, and of the images
 that the preference-tuned generator makes.
 """
 
@@ -37,7 +37,6 @@ from regl_app.models.classifier import Classifier
 from regl_app.report.statistics import mean_interval
 from regl_app.seeding import derive_seed
 from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.consensus import consensus, upper_half
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.pairs import rank_pairs
 from regl_app.supplement.selection import is_discrepant, reward, select
@@ -47,6 +46,7 @@ OF = (
     *("pool", "filter passed", "selected", "by consensus"),
     *("winners", "losers", "made after DPO"),
 )
+_FLOOR = -5.0  # nats
 Shares = dict[str, float]
 
 
@@ -132,17 +132,15 @@ def _shares(
     right, labels = read_as_meant(judge, pool).numpy(), pool.labels.numpy()
     flags: dict[str, list[np.ndarray]] = {name: [] for name in OF}
     real = {k: federation.client(k).train.counts(federation.num_classes) for k in locals_}
-    scores = consensus(
-        [
-            predict_log_probs(copy.deepcopy(local), pool.images, CPU).numpy()
-            for local in locals_.values()
-        ],
-        labels,
-        [
-            int(real[k].sum() + client_quotas(config, real[k], number).sum())  # FedAvg's weights
-            for k in locals_
-        ],
-    )
+    classes = range(federation.num_classes)
+    rows = np.arange(len(labels))
+    answers = [
+        predict_log_probs(copy.deepcopy(local), pool.images, CPU).numpy()[rows, labels]
+        for local in locals_.values()
+    ]
+    images = [real[k].sum() + client_quotas(config, real[k], number).sum() for k in locals_]
+    # A floor: one model that never saw a class must not outvote the rest.
+    scores = np.average(np.maximum(answers, _FLOOR), axis=0, weights=images)
     for client, local in locals_.items():
         judges = Judges(copy.deepcopy(model), copy.deepcopy(local), CPU)
         opinions = judges.opinions(pool)
@@ -153,17 +151,13 @@ def _shares(
         adapted = synthesizer.prefer(Adaptation.frozen(f"client {client}"), judges)
         few = np.full(federation.num_classes, 10)
         made = synthesizer.generate(few, adapted, ImageSet.empty(pool.shape)).images
-        agreed = select(
-            opinions,
-            quotas,
-            disagreement=disagreement,
-            filtered=True,
-            legible=upper_half(scores, labels),
-        )
+        agreed = [np.flatnonzero(labels == c)[np.argsort(-scores[labels == c])] for c in classes]
         flags["pool"].append(right)
         flags["filter passed"].append(right[is_discrepant(opinions)])
         flags["selected"].append(right[chosen.indices])
-        flags["by consensus"].append(right[agreed.indices])
+        flags["by consensus"].append(
+            right[np.concatenate([a[:q] for a, q in zip(agreed, quotas, strict=True)])]
+        )
         flags["winners"].append(right[pairs.winners])
         flags["losers"].append(right[pairs.losers])
         flags["made after DPO"].append(read_as_meant(judge, made).numpy())

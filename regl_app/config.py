@@ -152,16 +152,6 @@ class RunConfig(Section):
                 f"supplement.cap={self.supplement.cap} images per class from (raise it; twice the "
                 "cap leaves a choice)"
             )
-        if self.supplement.selection == "consensus" and self.supplement.adapter != "frozen":
-            raise ValueError(
-                "supplement.selection='consensus' judges the shared pool, which is the frozen "
-                f"generator's, got supplement.adapter={self.supplement.adapter!r} (use 'frozen')"
-            )
-        if self.supplement.selection == "consensus" and self.supplement.site == "client":
-            raise ValueError(
-                "supplement.selection='consensus' needs the uploaded models, which only the server "
-                "has, got supplement.site='client' (use 'download' or 'server')"
-            )
         if self.method == "central" and self.supplement.policy != "none":
             raise ValueError(
                 "method='central' is the upper bound on real data and takes no supplement, got "

@@ -130,11 +130,10 @@ class SupplementConfig(Section):
         "what it lacks ('dpo'), in the sampler without tuning ('guidance'); 'auto' = as the method "
         "says",
     )
-    selection: Literal["auto", "none", "discrepancy", "consensus"] = Field(
+    selection: Literal["auto", "none", "discrepancy"] = Field(
         "auto",
-        description="what picks images from a pool: 'discrepancy' those on which the client lags "
-        "most behind the global model; 'consensus' likewise, of those that all uploaded models "
-        "together read best; 'none' takes the first ones; 'auto' = as the method says",
+        description="'discrepancy' picks the images on which the client lags most behind the "
+        "global model from a pool; 'none' takes the first ones; 'auto' = as the method says",
     )
     site: Literal["auto", "client", "download", "server"] = Field(
         "auto",

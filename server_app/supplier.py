@@ -26,7 +26,6 @@ from regl_app.progress import LOGGER, log_progress
 from regl_app.protocol import TrainReply, Weights
 from regl_app.seeding import derive_seed
 from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.consensus import consensus, upper_half
 from regl_app.supplement.discrepancy import Floats, class_discrepancy
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.plan import uploaded_quotas
@@ -130,7 +129,6 @@ class Supplier:
         probe = self._synthesizer.probe()
         (whole,) = self._score(probe, [global_weights])
         on_pool: dict[int, Opinions] = {}
-        legible = None
         if self._uses_pool:
             pool = self._synthesizer.pool(Adaptation.frozen("pool")).images
             first, *others = self._score(pool, [global_weights, *uploads.values()])
@@ -138,9 +136,6 @@ class Supplier:
             on_pool = {
                 key: Opinions(first, own, labels) for key, own in zip(uploads, others, strict=True)
             }
-            if self._config.supplement.selection == "consensus":
-                images = [replies[key].num_examples for key in uploads]
-                legible = upper_half(consensus(others, labels, images), labels)
         self.seconds["score"] = time.perf_counter() - started + self._screened
         given = {}
         judge = self._with(global_weights)
@@ -160,7 +155,6 @@ class Supplier:
                 judges,
                 preferred=self._preferred.get(key, ""),
                 tuning=self._tuned[key] < self._config.dpo.rounds,
-                legible=legible,
             )
             self._tuned[key] += supplied.tuned
             self._held[key], self._preferred[key] = quotas, supplied.preferred

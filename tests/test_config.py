@@ -71,14 +71,6 @@ def test_it_is_frozen() -> None:
         ({"train.epochs": 1}, ["exactly one of train.steps and train.epochs", "set the other"]),
         ({"supplement.policy": "none", "supplement.adapter": "lora"}, ["contradicts", "frozen"]),
         (
-            {"method": "feddpd", "supplement.selection": "consensus"},
-            ["supplement.selection='consensus'", "supplement.adapter='dpo'", "'frozen'"],
-        ),
-        (
-            {"supplement.selection": "consensus", "supplement.adapter": "frozen"},
-            ["supplement.site='client'", "'download'"],
-        ),
-        (
             {"method": "fedavg", "supplement.selection": "discrepancy"},
             ["supplement.selection='discrepancy'", "no synthetic images"],
         ),

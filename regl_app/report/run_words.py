@@ -178,8 +178,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         if config.supplement.adapter == "guidance":
             settings.append(("Discrepancy guidance", f"{config.steering.strength:g}"))
         if config.supplement.selection != "none":
-            how = f"by {config.supplement.selection} from {config.pool.per_class} per class"
-            settings.append(("Selection", how))
+            settings.append(("Selection", f"from {config.pool.per_class} per class"))
     return settings
 
 

@@ -102,14 +102,7 @@ class Selection:
     discrepant: int
 
 
-def select(
-    opinions: Opinions,
-    quotas: Counts,
-    *,
-    disagreement: float,
-    filtered: bool,
-    legible: Flags | None = None,
-) -> Selection:
+def select(opinions: Opinions, quotas: Counts, *, disagreement: float, filtered: bool) -> Selection:
     """Return the ``quotas[c]`` best images of every class c.
 
     Images that pass the filter come first, by reward; where they do not suffice, those that the
@@ -121,16 +114,12 @@ def select(
         quotas: images per class, ``(C,)``.
         disagreement: lambda of the reward.
         filtered: False orders by reward alone (the ablation without filter).
-        legible: whether an image shows its class, ``(N,)``, if that is known otherwise: such
-            images come first, by reward, and FedDPD's filter is not asked.
     """
     if quotas.shape != (opinions.num_classes,):
         raise ProtocolError(f"quotas must be ({opinions.num_classes},), got {quotas.shape}")
     passed = is_discrepant(opinions)
-    rank = np.zeros(len(passed), dtype=np.int64)
-    if filtered:
-        rank += passed.astype(np.int64) + is_confident(opinions) if legible is None else legible
-    order = np.lexsort((-reward(opinions, disagreement), -rank))
+    rank = passed.astype(np.int64) + is_confident(opinions) if filtered else np.zeros_like(passed)
+    order = np.lexsort((-reward(opinions, disagreement), -rank.astype(np.int64)))
     chosen = [order[opinions.labels[order] == c][:quota] for c, quota in enumerate(quotas)]
     indices = np.concatenate([np.empty(0, dtype=np.int64), *chosen])
     return Selection(indices, int(passed[indices].sum()))

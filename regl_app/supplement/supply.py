@@ -13,7 +13,7 @@ from regl_app.generator.adapters import WEIGHTS
 from regl_app.record_fields import Fact
 from regl_app.supplement.adaptation import Adaptation, Generated
 from regl_app.supplement.judges import Judges
-from regl_app.supplement.selection import Flags, Labels, first, reward, select
+from regl_app.supplement.selection import Labels, first, reward, select
 from regl_app.supplement.synthesizer import Synthesizer
 from regl_app.supplement.transport import Parcel, Reference
 
@@ -47,7 +47,6 @@ def supply(
     *,
     preferred: str = "",
     tuning: bool = False,
-    legible: Flags | None = None,
 ) -> Supply:
     """Return the images of ``quotas`` (C,) that client ``client_name`` is to be given.
 
@@ -60,7 +59,6 @@ def supply(
             they come.
         preferred: the adapter that an earlier round preferred, '' if none.
         tuning: whether preferences are tuned, if they can be: there are models to compare.
-        legible: which images of the shared pool show their class, ``(N,)``, where that is known.
     """
     config, tuned = synthesizer.config, False
     started = time.perf_counter()
@@ -85,7 +83,7 @@ def supply(
     if places is None and made.sequence is not None:
         places = np.arange(len(images))
     if selecting:
-        chosen, found = _choose(synthesizer, made, quotas, judges, legible)
+        chosen, found = _choose(synthesizer, made, quotas, judges)
         images = images.subset(chosen)
         places = None if places is None else places[chosen]
         seconds["select"] = time.perf_counter() - started
@@ -117,11 +115,7 @@ def pack(supplied: Supply, pool: str, held: str) -> Parcel:
 
 
 def _choose(
-    synthesizer: Synthesizer,
-    made: Generated,
-    quotas: Counts,
-    judges: Judges | None,
-    legible: Flags | None,
+    synthesizer: Synthesizer, made: Generated, quotas: Counts, judges: Judges | None
 ) -> tuple[Labels, dict[str, Fact]]:
     """Return where the quotas' images are among the candidates, and how the choice went."""
     keys = synthesizer.config.supplement
@@ -133,19 +127,9 @@ def _choose(
         if made.places is None
         else judges.of_pool(made.images, made.places)
     )
-    if legible is not None and made.places is not None:
-        legible = legible[made.places]
-    chosen = select(
-        opinions,
-        quotas,
-        disagreement=keys.disagreement,
-        filtered=keys.filter,
-        legible=legible,
-    )
+    chosen = select(opinions, quotas, disagreement=keys.disagreement, filtered=keys.filter)
     facts["discrepant"] = chosen.discrepant
     rewards = reward(opinions, keys.disagreement)
-    if len(chosen.indices) and legible is not None:
-        facts["legible"] = int(legible[chosen.indices].sum())
     if len(chosen.indices):
         facts["reward"] = float(rewards[chosen.indices].mean())
         facts["reward_of_candidates"] = float(rewards.mean())

@@ -15,8 +15,6 @@ from regl_app.evaluation.predict import predict_log_probs
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
 from regl_app.protocol import TrainReply, Weights
-from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.consensus import consensus, upper_half
 from regl_app.supplement.discrepancy import class_discrepancy
 from server_app.supplier import Supplier, mean_weights
 
@@ -38,30 +36,6 @@ def config(second_pipeline: Path) -> RunConfig:
             "model.width": 4,
         }
     )
-
-
-@pytest.mark.parametrize("site", ["download", "server"])
-def test_by_consensus_images_are_chosen_that_all_uploads_read_as_meant(
-    config: RunConfig, tmp_path: Path, site: str
-) -> None:
-    config = config.updated({"supplement.selection": "consensus", "supplement.site": site})
-    supplier = make(config, tmp_path)
-    replies = {key: reply(config, key, examples=6 + 6 * key) for key in (0, 3)}
-    supplier.screen(replies)
-    given = supplier.supply(1, model(config, 0).state_dict(), replies)
-    pool = supplier._synthesizer.pool(Adaptation.frozen("pool")).images
-    labels = pool.labels.numpy()
-    answers = [
-        predict_log_probs(model(config, key + 1), pool.images, CPU).numpy() for key in replies
-    ]
-    scores = consensus(answers, labels, [reply.num_examples for reply in replies.values()])
-    legible = upper_half(scores, labels)
-    for each in given.values():
-        for label, quota in enumerate(each.quotas):
-            chosen = each.supply.places[labels[each.supply.places] == label]
-            assert len(chosen) == quota
-            assert legible[chosen].sum() == min(quota, legible[labels == label].sum())
-        assert each.supply.facts["legible"] == legible[each.supply.places].sum()
 
 
 def model(config: RunConfig, seed: int) -> Classifier:
