@@ -4,8 +4,9 @@ Digits, Dirichlet 0.01. After some rounds of federated averaging over a frozen g
 supplement, global and local models judge the shared pool as FedDPD does. A judge trained on all
 real images, which no client has, then tells how many of the images are what they are labelled as:
 of the whole pool, of those that pass FedDPD's filter, of those selected, of as many that all local
-models together (the mean of their log-probabilities, weighted as in FedAvg) read best, of preference optimization's winners and losers, and of the images
-that the preference-tuned generator makes.
+models together (the mean of their log-probabilities, weighted as in FedAvg) read best, of
+preference optimization's winners and losers, and of the images that the preference-tuned generator
+makes.
 """
 
 from __future__ import annotations
