@@ -23,7 +23,9 @@ def main() -> int:
     """Make the named tables one after the other; return 1 if a run failed."""
     tables = read_tables()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="; without: the page's")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="see feddpd.toml; without: all of the page"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
     parser.add_argument("--data", help="root of the torchvision data sets")
     options = parser.parse_args()
@@ -36,6 +38,10 @@ def main() -> int:
         each = tables[name]
         if each["source"] != "digits" and not options.data:
             print(f"{name}: passed over, it needs --data with {each['source']}")
+            continue
+        generator = table.SOURCES[each["source"]].get("generator.path", "")
+        if generator and not Path(str(generator)).is_dir():
+            print(f"{name}: passed over, it needs {generator} (make {generator} DATA=<root>)")
             continue
         # The digits need no data: their runs are the same with and without.
         data = ["--data", options.data] if options.data and each["source"] != "digits" else []

@@ -20,6 +20,7 @@ from regl_app.files import write_json, write_text
 from regl_app.report.statistics import mean_interval
 from regl_app.rundir import RunFolder
 
+KINDS = ("reward", "implicit")
 TABLE = "preferences-digits-beta0.01"
 RESULT = Path(__file__).resolve().parent / "results" / "margins.md"
 
@@ -31,7 +32,8 @@ def main() -> None:
     parser.add_argument("--runs", default="runs/benchmarks", help="folder of the run folders")
     options = parser.parse_args()
     facts, table = machine_facts(), read_tables()[TABLE]
-    rows = []
+    rows: list[list[str]] = []
+    first: list[float] = []
     for name, settings in parse_variants(table["rows"]).items():
         if settings.get("supplement.adapter") != "dpo":
             continue
@@ -40,21 +42,31 @@ def main() -> None:
             folder = RunFolder.open(Path(options.runs) / table["runs"] / f"{name}-s{seed}")
             found.append(_tunings(folder))
         every = [tuning for run in found for tuning in run]
+        implicit = [_average(margin for _, margin in run) for run in found]
+        first = first or implicit
+        less = [own - other for own, other in zip(implicit, first, strict=True)]
         rows.append(
             [
                 name,
                 _mean([_average(reward for reward, _ in run) for run in found]),
-                _mean([_average(implicit for _, implicit in run) for run in found]),
-                f"{sum(implicit > 0 for _, implicit in every)} of {len(every)}",
+                _mean(implicit),
+                _mean(less) if rows else "",
+                f"{sum(margin > 0 for _, margin in every)} of {len(every)}",
             ]
         )
-    header = ["preferences", "margin in reward", "implicit margin after tuning", "margin has grown"]
+    header = [
+        "preferences",
+        "margin in reward",
+        "implicit margin",
+        "paired, less the first",
+        "grown in",
+    ]
     text = f"""{TABLE}, {options.seeds} seeds; `python benchmarks/margins.py`
 
 {markdown_table(header, rows)}
 
 Of every client's tuning in every round that tuned, averaged per run. The reward is in nats; the
-implicit margin starts at 0.
+implicit margin is that of the last step, and starts at 0.
 
 {machine_line(facts)}
 """
@@ -68,11 +80,9 @@ def _tunings(folder: RunFolder) -> list[tuple[float, float]]:
     found: dict[int, list[tuple[float, float]]] = {}
     for record in folder.read_history():
         for client, facts in record.clients.items():
-            if "adapter_implicit_margin" in facts:
-                margins = [
-                    float(facts[f"adapter_{kind}_margin"] or 0) for kind in ("reward", "implicit")
-                ]
-                found.setdefault(client, []).append((margins[0], margins[1]))
+            reward, implicit = (facts.get(f"adapter_{kind}_margin") for kind in KINDS)
+            if isinstance(reward, float) and isinstance(implicit, float):
+                found.setdefault(client, []).append((reward, implicit))
     # Later rounds tell again of the adapter that they go on with.
     rounds = folder.read_config().dpo.rounds
     return [tuning for tunings in found.values() for tuning in tunings[:rounds]]

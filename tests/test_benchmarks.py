@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,14 @@ def test_every_row_is_a_valid_configuration(tables: dict[str, dict[str, Any]]) -
             source = {"data.source": each["source"], "partition.beta": float(each["beta"])}
             needs = {"data.path": "somewhere"} if each["source"] != "digits" else {}
             RunConfig.from_flat({**source, **needs, **each.get("settings", {}), **settings})
+
+
+def test_results_are_of_the_rows_that_the_tables_name(tables: dict[str, dict[str, Any]]) -> None:
+    for name, each in tables.items():
+        result = BENCHMARKS / "results" / f"{name}.json"
+        if result.is_file():
+            rows = list(parse_variants(each["rows"]))
+            assert json.loads(result.read_text(encoding="utf-8"))["methods"] == rows, name
 
 
 def test_the_page_of_results_holds_what_was_measured() -> None:

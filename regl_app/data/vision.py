@@ -105,10 +105,17 @@ def load_cifar(config: DataConfig) -> Source:
     From ``<data.path>/<source>/*.parquet`` as the hub publishes them, else as torchvision does.
     """
     parquet = _root(config) / config.source
-    if parquet.is_dir():
+    if any(parquet.glob("**/train*.parquet")):
         source = load_hub(config.model_copy(update={"path": str(parquet)}))
-        concepts = tuple(concept(name, article=True) for name in source.class_names)
-        return replace(source, name=config.source, concepts=concepts)
+        if all(name.isdigit() for name in source.class_names):
+            raise DataError(
+                f"{parquet}: the label column has no class names (ClassLabel metadata), which the "
+                "prompts need; fetch the files as the hub publishes them"
+            )
+        # The hub's CIFAR-100 calls a crab so.
+        names = tuple("crab" if name == "cra" else name for name in source.class_names)
+        concepts = tuple(concept(name, article=True) for name in names)
+        return replace(source, name=config.source, class_names=names, concepts=concepts)
     cls = config.source.upper()
     folder = _root(config) / (
         "cifar-10-batches-py" if config.source == "cifar10" else "cifar-100-python"

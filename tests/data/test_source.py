@@ -235,6 +235,12 @@ def test_cifar_is_read_from_the_parquet_files_of_the_hub(parquet: Path) -> None:
     assert torch.equal(source.test.labels, hub.test.labels)
 
 
+def test_a_folder_without_parquet_files_does_not_hide_the_other_form(tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    with pytest.raises(DataError, match=r"cifar-10-batches-py lacks"):
+        load_source(DataConfig(source="cifar10", path=str(tmp_path)))
+
+
 def test_parquet_without_test_split_is_split(parquet: Path) -> None:
     (parquet / "test-00000.parquet").unlink()
     source = load_source(DataConfig(source="hub", path=str(parquet), test_fraction=0.5))
