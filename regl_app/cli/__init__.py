@@ -8,6 +8,7 @@ from regl_app.cli.compare import compare as compare_command
 from regl_app.cli.console import ReglGroup
 from regl_app.cli.doctor import doctor as doctor_command
 from regl_app.cli.generate import generate as generate_command
+from regl_app.cli.keys import keys as keys_command
 from regl_app.cli.partition import partition as partition_command
 from regl_app.cli.pretrain import pretrain as pretrain_command
 from regl_app.cli.report import report as report_command
@@ -31,6 +32,7 @@ for _command in (
     generate_command,
     report_command,
     pretrain_command,
+    keys_command,
     doctor_command,
 ):
     app.command()(_command)

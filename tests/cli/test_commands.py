@@ -55,7 +55,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "compare", "partition", "generate", "report", "pretrain", "doctor"]
+    "command", ["run", "compare", "partition", "generate", "report", "pretrain", "keys", "doctor"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert command in regl("--help").output

@@ -1,0 +1,84 @@
+"""SuperLink and SuperNodes as on real machines: TLS, registered keys, one process per message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from regl_app.rundir import RunFolder
+
+Deploy = Callable[..., Any]  # the fixture's Deployment
+
+pytestmark = pytest.mark.timeout(1800)
+
+SMALL = {
+    "rounds": 2,
+    "train.steps": 3,
+    "train.batch-size": 8,
+    "model.width": 4,
+    "data.max-train": 200,
+    "data.max-test": 60,
+    "data.image-size": 16,
+    "partition.beta": 0.5,
+    "generator.steps": 2,
+    "lora.steps": 2,
+    "lora.batch-size": 4,
+    "lora.rank": 2,
+    "supplement.cap": 4,
+    "supplement.ratio": 0.2,
+    "probe.per-class": 2,
+    "tensorboard": False,
+    "server.min-nodes": 3,
+}
+
+
+def test_the_default_method_runs_over_three_nodes_with_tls_and_keys(
+    deploy: Deploy,
+) -> None:
+    deployment = deploy("a", "b", "c")
+    for index, name in enumerate(("a", "b", "c")):
+        deployment.register(name)
+        deployment.start_node(name, partition_id=index, num_partitions=3)
+    log = deployment.run(
+        **SMALL,
+        **{"out-dir": str(deployment.folder / "runs"), "cache-dir": str(deployment.folder / "c")},
+    )
+    run = RunFolder.open(next((deployment.folder / "runs").iterdir()))
+    result = run.read_result()
+    assert result is not None and result.status == "finished", log
+    assert run.report.is_file() and run.load_model()
+    history = run.read_history()
+    assert len(history) == 3 and not any(record.failures for record in history)
+    assert sum(map(sum, filter(None, history[1].synthetic_counts or []))) > 0
+
+
+def refused(deployment: Any, name: str) -> str:
+    """Return the log of a node that ended by itself, and not in order."""
+    process = deployment.processes[name]
+    deadline = time.monotonic() + 180
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert process.poll(), f"not refused: {deployment.log(name)}"
+    return deployment.log(name)
+
+
+def test_a_node_without_a_registered_key_or_without_tls_is_refused(
+    deploy: Deploy,
+) -> None:
+    deployment = deploy("known", "unknown")
+    deployment.register("known")
+    deployment.start_node("unknown", partition_id=0, num_partitions=2)
+    assert "Failed to activate SuperNode" in refused(deployment, "unknown")
+    plain = (
+        "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{deployment.port}",
+        "--max-retries", "1", "--port", str(deployment.free_port()),
+        "--node-config", "partition-id=0 num-partitions=2",
+    )  # fmt: skip
+    key = str(deployment.keys.node_key("known"))
+    deployment.start("plain", *plain, "--auth-supernode-private-key", key)
+    assert "TLS is not enabled" in refused(deployment, "plain")
+    deployment.start("nameless", *plain)
+    assert "Failed to initialize the connection" in refused(deployment, "nameless")
