@@ -28,6 +28,7 @@ from regl_app.records import FederationFacts, RoundRecord, RunResult
 from regl_app.rundir import RunFolder
 from regl_app.simulation import RUN_FOLDER_STATE
 from regl_app.supplement.privacy import epsilon
+from regl_app.watch import round_line, scores
 from regl_app.workdir import cache_dir, with_absolute_paths
 from server_app.closing import keep_features, make_report
 from server_app.history import Round, round_record
@@ -63,7 +64,7 @@ def main(grid: Grid, context: Context) -> None:
     folder.write_result(RunResult(status="finished", seconds=seconds))
     if config.report:
         make_report(folder)
-    _logger.info("finished in %s: %s", format_seconds(seconds), _scores(last))
+    _logger.info("finished in %s: %s", format_seconds(seconds), scores(last))
 
 
 def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
@@ -227,20 +228,3 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
         plan,
         config.rounds,
     )
-
-
-def round_line(record: RoundRecord, config: RunConfig) -> str:
-    """Return what a finished round is reported by: its scores, its length and what is left."""
-    # A round's length, not the mean: the first one also adapts the generators.
-    left = record.seconds.wall * (config.rounds - record.round)
-    about = "likely less than" if config.uses_generator and record.round == 1 else "about"
-    eta = f"; {about} {format_seconds(left)} left" if left else ""
-    refused = f"; {len(record.failures)} failures" if record.failures else ""
-    number = f"round {record.round}/{config.rounds}"
-    return f"{number}: {_scores(record)}, {record.seconds.wall:.1f} s{refused}{eta}"
-
-
-def _scores(record: RoundRecord) -> str:
-    own = f", on clients' own tests {record.personalized.mean:.1%}" if record.personalized else ""
-    tail = f" (long tail {record.tail.accuracy:.1%})" if record.tail else ""
-    return f"global accuracy {record.metrics.accuracy:.1%}{tail}{own}"

@@ -13,6 +13,7 @@ from regl_app.cli.partition import partition as partition_command
 from regl_app.cli.pretrain import pretrain as pretrain_command
 from regl_app.cli.report import report as report_command
 from regl_app.cli.run import run as run_command
+from regl_app.cli.watch import watch as watch_command
 
 app = typer.Typer(
     cls=ReglGroup,
@@ -31,6 +32,7 @@ for _command in (
     partition_command,
     generate_command,
     report_command,
+    watch_command,
     pretrain_command,
     keys_command,
     doctor_command,

@@ -55,7 +55,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "compare", "partition", "generate", "report", "pretrain", "keys", "doctor"]
+    "command",
+    ["run", "compare", "partition", "generate", "report", "pretrain", "keys", "doctor", "watch"],
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert command in regl("--help").output
@@ -219,3 +220,26 @@ def test_pretrain_overwrites_nothing(tmp_path: Path) -> None:
     result = regl("pretrain", "--out", str(tmp_path))
     assert result.exit_code == 2
     assert "exists already" in result.output
+
+
+def test_watch_ends_as_the_run_did() -> None:
+    finished = fake_engine(RunConfig.from_flat({"method": "fedavg", "rounds": 2}), 2)
+    done = regl("watch", str(finished))
+    assert done.exit_code == 0
+    assert done.output.splitlines() == [
+        "round 1/2: global accuracy 87.5%, on clients' own tests 75.0%, 0.0 s",
+        "round 2/2: global accuracy 90.0%, on clients' own tests 75.0%, 0.0 s",
+        "finished after 3 s",
+    ]
+    failed = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}))
+    failed.write_result(RunResult(status="failed", seconds=1.0, error="no replies"))
+    done = regl("watch", str(failed.path))
+    assert done.exit_code == 1 and "failed after 1 s: no replies" in done.output
+
+
+def test_keys_tells_what_it_made(tmp_path: Path) -> None:
+    done = regl("keys", "keys", "--host", "localhost", "--node", "a")
+    assert done.exit_code == 0 and "made: keys/nodes/a.key.pub" in done.output
+    assert "everything is there already" in regl("keys", "keys", "--node", "a").output
+    done = regl("keys", "other", "--node", "a")
+    assert done.exit_code == 2 and "--host is needed" in done.output

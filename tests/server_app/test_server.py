@@ -6,11 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from regl_app.config import RunConfig
 from regl_app.errors import ConfigError, RunError
-from regl_app.records import GlobalMetrics, PhaseSeconds, RoundRecord
 from regl_app.rundir import RunFolder
-from server_app.main import round_line
 
 Federate = Callable[..., RunFolder]
 
@@ -45,26 +42,6 @@ def test_the_history_tells_seconds_and_bytes_of_every_phase(federate: Federate) 
     assert 1.9 < last.bytes.down / last.bytes.up < 2.2
     assert set(last.clients) == {0, 1, 2, 3}
     assert 0 <= float(last.clients[0]["local_accuracy"] or 0) <= 1
-
-
-@pytest.mark.parametrize(
-    ("number", "method", "left"),
-    [
-        (1, "fedavg", "; about 6 s left"),
-        (1, "regl", "; likely less than 6 s left"),  # later rounds find their adapters made
-        (2, "regl", "; about 4 s left"),
-        (4, "regl", ""),
-    ],
-)
-def test_a_round_tells_what_is_left(number: int, method: str, left: str) -> None:
-    record = RoundRecord(
-        round=number,
-        metrics=GlobalMetrics(accuracy=0.5, macro_f1=0.4),
-        seconds=PhaseSeconds(wall=2.0),
-    )
-    config = RunConfig.from_flat({"method": method, "rounds": 4})
-    expected = f"round {number}/4: global accuracy 50.0%, 2.0 s{left}"
-    assert round_line(record, config) == expected
 
 
 def test_labels_stay_private_when_diagnostics_are_off(federate: Federate) -> None:

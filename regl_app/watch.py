@@ -1,0 +1,75 @@
+"""A run followed from outside, by what it writes into its folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from regl_app.config import RunConfig
+from regl_app.progress import format_seconds
+from regl_app.records import RoundRecord
+from regl_app.rundir import RunFolder
+
+_QUIET_ROUNDS = 5.0
+_QUIET_SECONDS = 300.0
+
+
+def watch(
+    folder: RunFolder,
+    *,
+    interval: float = 1.0,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[str]:
+    """Yield a line per round, those that are over first, until the run has ended.
+
+    A run that is silent for five minutes and five times its last round is remarked on, once per
+    silence: one that was killed leaves nothing that says so.
+
+    Args:
+        folder: the run's.
+        interval: seconds between looks.
+        sleep: waits so many seconds.
+        clock: the seconds that silence is measured by.
+
+    Raises:
+        RunError: the folder's files cannot be read.
+    """
+    config, seen, heard, remarked = folder.read_config(), 0, clock(), False
+    last = 0.0
+    while True:
+        result = folder.read_result()  # first: what was written before it is in the history
+        history = folder.read_history()
+        for record in history[seen:]:
+            heard, remarked, last = clock(), False, record.seconds.wall
+            if record.round > 0:
+                yield round_line(record, config)
+                yield from (f"  {failure}" for failure in record.failures)
+        seen = len(history)
+        if result is not None:
+            why = f": {result.error}" if result.error else ""
+            yield f"{result.status} after {format_seconds(result.seconds)}{why}"
+            return
+        silence = clock() - heard
+        if silence > max(_QUIET_SECONDS, _QUIET_ROUNDS * last) and not remarked:
+            remarked = True
+            yield f"nothing new for {format_seconds(silence)}: is it still running? (flwr list)"
+        sleep(interval)
+
+
+def round_line(record: RoundRecord, config: RunConfig) -> str:
+    """Return what a finished round is reported by: its scores, its length and what is left."""
+    # A round's length, not the mean: the first one also adapts the generators.
+    left = record.seconds.wall * (config.rounds - record.round)
+    about = "likely less than" if config.uses_generator and record.round == 1 else "about"
+    eta = f"; {about} {format_seconds(left)} left" if left else ""
+    refused = f"; {len(record.failures)} failures" if record.failures else ""
+    number = f"round {record.round}/{config.rounds}"
+    return f"{number}: {scores(record)}, {record.seconds.wall:.1f} s{refused}{eta}"
+
+
+def scores(record: RoundRecord) -> str:
+    """Return a round's accuracies in words."""
+    own = f", on clients' own tests {record.personalized.mean:.1%}" if record.personalized else ""
+    tail = f" (long tail {record.tail.accuracy:.1%})" if record.tail else ""
+    return f"global accuracy {record.metrics.accuracy:.1%}{tail}{own}"
