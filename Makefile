@@ -15,8 +15,8 @@ RUN ?=
 SEEDS ?= 3
 PYTEST ?= -n 2 --dist loadfile
 DATA ?=
-GENERATORS := $(if $(DATA),runs/generators/garments)
-GENERATORS += $(if $(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-py),runs/generators/objects)
+CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-py))
+GENERATORS := $(if $(DATA),runs/generators/garments) $(if $(CIFAR),runs/generators/objects)
 
 .PHONY: help demo install test lint format docs constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
 
