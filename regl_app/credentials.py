@@ -69,7 +69,8 @@ def make_credentials(
         nodes: names of SuperNodes.
 
     Raises:
-        ConfigError: a name is unfit, or hosts are absent or given for an existing certificate.
+        ConfigError: a name is unfit, half of a pair of files is gone, or hosts are absent or given
+            for an existing certificate.
         ReglError: openssl or ssh-keygen is not installed or fails.
     """
     made, new = Credentials(folder), []
@@ -90,6 +91,10 @@ def make_credentials(
             "--host is needed for the SuperLink's certificate: the names or addresses under which "
             "nodes reach it"
         )
+    for name in nodes:
+        _refuse_half(folder, made.node_key(name), public_half(made.node_key(name)))
+    _refuse_half(folder, made.ca_key, made.ca)
+    _refuse_half(folder, made.server_key, made.server)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / ".gitignore", "*\n")
     if not made.ca.exists():
@@ -100,6 +105,22 @@ def make_credentials(
         if not made.node_key(name).exists():
             new += _make_node(made.node_key(name))
     return made, new
+
+
+def public_half(key: Path) -> Path:
+    """Return where the public half of a node's private ``key`` is."""
+    return key.with_name(f"{key.name}.pub")
+
+
+def _refuse_half(folder: Path, *pair: Path) -> None:
+    """Raise ``ConfigError`` if one of two files that belong together is there without the other."""
+    there = [path.relative_to(folder) for path in pair if path.exists()]
+    if len(there) == 1:
+        absent = next(path.relative_to(folder) for path in pair if not path.exists())
+        raise ConfigError(
+            f"{folder / there[0]} is there, but not {absent}, which belongs to it: bring it back, "
+            "or remove both to have them made anew"
+        )
 
 
 def _alternative_names(hosts: Sequence[str]) -> str:
@@ -153,7 +174,7 @@ def _make_server(made: Credentials, alternative: str) -> list[Path]:
 
 
 def _make_node(key: Path) -> list[Path]:
-    public = key.with_name(f"{key.name}.pub")
+    public = public_half(key)
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "key"
         _call(

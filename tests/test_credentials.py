@@ -73,6 +73,24 @@ def test_other_hosts_need_the_old_certificate_gone(tmp_path: Path) -> None:
         make_credentials(tmp_path, ["other"], [])
 
 
+@pytest.mark.parametrize(
+    ("lost", "left"),
+    [
+        ("ca.crt", "ca.key"),
+        ("superlink.crt", "superlink.key"),
+        ("nodes/a.key", "nodes/a.key.pub"),
+    ],
+)
+def test_half_a_pair_is_not_replaced(tmp_path: Path, lost: str, left: str) -> None:
+    make_credentials(tmp_path, ["localhost"], ["a"])
+    (tmp_path / lost).unlink()
+    before = content(tmp_path)
+    hosts = ["localhost"] if lost == "superlink.crt" else []
+    with pytest.raises(ConfigError, match=f"{left}.* is there, but not {lost}"):
+        make_credentials(tmp_path, hosts, ["a"])
+    assert content(tmp_path) == before
+
+
 def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ReglError, match="'openssl' is not installed"):
