@@ -128,8 +128,11 @@ class Comparison:
         return ["difference in points", *(f"- {name}" for name in self.methods[:-1])], rows
 
     def _difference(self, method: str, other: str, of: str) -> str:
-        base = {run.seed: getattr(run, of) for run in self.of(other)}
-        pairs = [getattr(run, of) - base[run.seed] for run in self.of(method) if run.seed in base]
+        base, own = (
+            {run.seed: value for run in self.of(name) if (value := getattr(run, of)) is not None}
+            for name in (other, method)
+        )
+        pairs = [value - base[seed] for seed, value in own.items() if seed in base]
         return _mean(pairs, 100) if pairs else "-"
 
     def to_markdown(self) -> str:

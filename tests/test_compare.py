@@ -139,6 +139,19 @@ def test_variants_of_one_method_are_rows_of_their_own(tmp_path: Path) -> None:
     assert [outcome.method for outcome in comparison.outcomes] == ["regl", "small"]
 
 
+def test_a_long_tail_in_some_rows_only_is_not_subtracted_from_the_others() -> None:
+    def outcome(method: str, tail: float | None) -> Outcome:
+        return Outcome(method, 0, "", "", 10, 0.9, 0.9, 0.9, None, None, 3, 1.0, tail)
+
+    runs = (outcome("plain", None), outcome("tailed", 0.5), outcome("other", 0.75))
+    comparison = Comparison(("plain", "tailed", "other"), (0,), 4, runs, ())
+    assert comparison.differences("tail_accuracy")[1] == [
+        ["tailed", "-", ""],
+        ["other", "-", "25.0"],
+    ]
+    assert comparison.to_markdown()
+
+
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     header, rows = run(tmp_path, FakeEngine(), [0, 1, 2]).differences()
     assert header == ["difference in points", "- fedavg"]
