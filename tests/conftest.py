@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from regl_app.config import Scalar
+
 torch.set_num_threads(1)
 
 
@@ -95,3 +97,26 @@ def build_second_pipeline(folder: Path) -> Path:
 def second_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a small, untrained, differently shaped Stable Diffusion pipeline."""
     return build_second_pipeline(tmp_path_factory.mktemp("second-pipeline"))
+
+
+@pytest.fixture(scope="session")
+def small_settings() -> dict[str, Scalar]:
+    """Return keys that make a run of two rounds take seconds, whatever runs it."""
+    return {
+        "rounds": 2,
+        "train.steps": 3,
+        "train.batch-size": 8,
+        "model.width": 4,
+        "data.max-train": 200,
+        "data.max-test": 60,
+        "data.image-size": 16,
+        "partition.beta": 0.5,
+        "generator.steps": 2,
+        "lora.steps": 2,
+        "lora.batch-size": 4,
+        "lora.rank": 2,
+        "supplement.cap": 4,
+        "supplement.ratio": 0.2,
+        "probe.per-class": 2,
+        "tensorboard": False,
+    }

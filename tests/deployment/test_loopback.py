@@ -8,43 +8,28 @@ from typing import Any
 
 import pytest
 
+from regl_app.config import Scalar
 from regl_app.rundir import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
 
 pytestmark = pytest.mark.timeout(1800)
 
-SMALL = {
-    "rounds": 2,
-    "train.steps": 3,
-    "train.batch-size": 8,
-    "model.width": 4,
-    "data.max-train": 200,
-    "data.max-test": 60,
-    "data.image-size": 16,
-    "partition.beta": 0.5,
-    "generator.steps": 2,
-    "lora.steps": 2,
-    "lora.batch-size": 4,
-    "lora.rank": 2,
-    "supplement.cap": 4,
-    "supplement.ratio": 0.2,
-    "probe.per-class": 2,
-    "tensorboard": False,
-    "server.min-nodes": 3,
-}
-
 
 def test_the_default_method_runs_over_three_nodes_with_tls_and_keys(
-    deploy: Deploy,
+    deploy: Deploy, small_settings: dict[str, Scalar]
 ) -> None:
     deployment = deploy("a", "b", "c")
     for index, name in enumerate(("a", "b", "c")):
         deployment.register(name)
         deployment.start_node(name, partition_id=index, num_partitions=3)
     log = deployment.run(
-        **SMALL,
-        **{"out-dir": str(deployment.folder / "runs"), "cache-dir": str(deployment.folder / "c")},
+        **small_settings,
+        **{
+            "server.min-nodes": 3,
+            "out-dir": str(deployment.folder / "runs"),
+            "cache-dir": str(deployment.folder / "c"),
+        },
     )
     run = RunFolder.open(next((deployment.folder / "runs").iterdir()))
     result = run.read_result()

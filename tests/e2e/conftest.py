@@ -46,29 +46,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.fixture(scope="session")
-def small(second_pipeline: Path) -> Callable[..., RunConfig]:
+def small(second_pipeline: Path, small_settings: dict[str, Scalar]) -> Callable[..., RunConfig]:
     """Return what makes a small configuration on a tiny untrained generator."""
 
     def make(**changes: Scalar) -> RunConfig:
-        flat: dict[str, Scalar] = {
-            "rounds": 2,
-            "train.steps": 3,
-            "train.batch-size": 8,
-            "model.width": 4,
-            "data.max-train": 200,
-            "data.max-test": 60,
-            "data.image-size": 16,
-            "partition.beta": 0.5,
-            "generator.path": str(second_pipeline),
-            "generator.steps": 2,
-            "lora.steps": 2,
-            "lora.batch-size": 4,
-            "lora.rank": 2,
-            "supplement.cap": 4,
-            "supplement.ratio": 0.2,
-            "probe.per-class": 2,
-            "tensorboard": False,
-        }
-        return RunConfig.from_flat(flat | changes)
+        own = {"generator.path": str(second_pipeline)}
+        return RunConfig.from_flat({**small_settings, **own, **changes})
 
     return make
