@@ -51,8 +51,19 @@ class RunConfig(Section):
     seed: int = Field(0, ge=0, description="seed of models, training, adapters and sampling")
     name: str = Field("", description="run folder's name; '' = method-source-seed, numbered")
     out_dir: str = Field("runs", description="folder that receives the run folder")
+    resume: str = Field(
+        "",
+        description="run folder of an interrupted run to go on with, from its last complete round; "
+        "all keys that results depend on have to be that run's",
+    )
     cache_dir: str = Field(
         "", description="adapters and images shared by runs; '' = <user cache>/regl"
+    )
+    cache_limit: float = Field(
+        10.0,
+        gt=0,
+        description="GB that images, adapters and pools below cache-dir may take, each: the least "
+        "recently used go first, adapters an hour after their last use at the earliest",
     )
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'")
     threads: int = Field(
@@ -65,6 +76,20 @@ class RunConfig(Section):
     )
     tensorboard: bool = Field(True, description="write TensorBoard scalars and images")
     report: bool = Field(True, description="write report.html at the end")
+    log_format: Literal["auto", "plain", "full", "json"] = Field(
+        "auto",
+        description="log lines: 'full' = time, level, node, round and phase first, 'json' = one "
+        "object per line, 'auto' = full in a deployment, else plain",
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="port on which the server shows its metrics over HTTP during the run; 0 = none",
+    )
+    metrics_address: str = Field(
+        "127.0.0.1", description="address that metrics-port listens on; '0.0.0.0' = all"
+    )
 
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig()
@@ -172,6 +197,8 @@ class RunConfig(Section):
             )
         if self.data.source == "folder" and not self.data.path:
             raise ValueError("data.source='folder' needs data.path, the folder of class folders")
+        if self.data.source == "site":
+            self._check_site()
         if self.data.source == "hub" and not self.data.path:
             raise ValueError("data.source='hub' needs data.path, a hub id or a parquet folder")
         if "{concept}" not in self.generator.prompt:
@@ -185,6 +212,28 @@ class RunConfig(Section):
                 f"may start with server.min-nodes={self.server.min_nodes}"
             )
         return self
+
+    def _check_site(self) -> None:
+        names = self.data.class_names
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError(
+                "data.source='site' needs data.classes, the names of at least two different "
+                f"classes, got {self.data.classes!r} (for example 'cat,dog')"
+            )
+        if bad := [name for name in names if not name or name[0] == "." or set(name) & set("/\\")]:
+            raise ValueError(
+                f"data.classes must be names of subfolders, got {bad[0]!r} (no '/', no '.' first)"
+            )
+        for key, seen, needed in (
+            ("method", self.method, self.method != "central"),
+            ("long-tail.factor", self.long_tail.factor, self.long_tail.factor == 1),
+            ("data.public-fraction", self.data.public_fraction, self.data.public_fraction == 0),
+        ):
+            if not needed:
+                raise ValueError(
+                    f"data.source='site' contradicts {key}={seen!r}: nobody has all sites' images "
+                    "(leave it at its default)"
+                )
 
     def _check_server_site(self) -> None:
         site = self.supplement.site

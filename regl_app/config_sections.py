@@ -29,12 +29,25 @@ class DataConfig(Section):
     """Where the images come from."""
 
     source: Literal[
-        "digits", "mnist", "fashion-mnist", "emnist", "cifar10", "cifar100", "hub", "folder"
-    ] = Field("digits", description="data set; 'digits' is embedded and needs no download")
+        "digits", "mnist", "fashion-mnist", "emnist", "cifar10", "cifar100", "hub", "folder", "site"
+    ] = Field(
+        "digits",
+        description="data set, spread over the clients; 'digits' is embedded and needs no "
+        "download; 'site': each node's own image folder, its data-dir",
+    )
     path: str = Field(
         "",
-        description="torchvision root (CIFAR also as parquet below it), hub id or local parquet "
-        "folder (source 'hub'), or image folder with one subfolder per class (source 'folder')",
+        description="torchvision root (CIFAR: binary version or parquet), hub id or local parquet "
+        "folder (source 'hub'), or image folder with one subfolder per class (source 'folder'); "
+        "source 'site': image folder at the server to test on, if it has one",
+    )
+    classes: str = Field(
+        "",
+        description="source 'site': the federation's classes, comma-separated, in the order of "
+        "their labels; a site's subfolders bear these names, and may lack some",
+    )
+    channels: Literal[1, 3] = Field(
+        3, description="source 'site': 3 = colour, 1 = gray; images are converted"
     )
     download: bool = Field(False, description="allow downloading what is absent from data.path")
     image_size: int = Field(
@@ -57,6 +70,11 @@ class DataConfig(Section):
         "for `regl pretrain --source`; the same ones whatever the seeds",
     )
     seed: int = Field(0, ge=0, description="seed of splits and partitions, apart from `seed`")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return ``classes`` one by one."""
+        return tuple(name.strip() for name in self.classes.split(",")) if self.classes else ()
 
 
 class PublicDataConfig(DataConfig):

@@ -23,5 +23,9 @@ class ProtocolError(ReglError):
     """A message from a peer does not have the form, shape or values it must have."""
 
 
+class StorageError(ReglError, OSError):
+    """A file cannot be written as the disk is full."""
+
+
 class RunError(ReglError):
     """A run cannot start, or learned nothing."""
