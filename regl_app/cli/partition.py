@@ -18,6 +18,13 @@ def partition(
     clients: Clients = 10,
     config: ConfigFile = None,
     out: Annotated[Path, typer.Option(help="PNG of the heat map.")] = Path("partition.png"),
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder that gets each client's images, by class: ready-made site folders.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Show who would hold what, without training: statistics and a heat map.
 
@@ -58,6 +65,11 @@ def partition(
     title = f"{federation.source.name}, {_scheme(resolved.partition.scheme, resolved.partition)}"
     save_heatmap(counts, federation.source.class_names, out, title=title)
     print_path("heat map", out)
+    if export is not None:
+        from regl_app.data.export import export_clients
+
+        export_clients(federation, export)
+        print_path("image folders", export)
 
 
 def _scheme(scheme: str, config: object) -> str:

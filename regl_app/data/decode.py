@@ -13,23 +13,33 @@ from regl_app.data.resize import to_square
 from regl_app.errors import DataError
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "F"})
+# Not all that PIL knows: it hands PostScript to another program, whatever the file's ending.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_TOLD = 10
 
 
-def decode_images(files: Iterable[tuple[str, Path | bytes]], size: int) -> torch.Tensor:
+def decode_images(
+    files: Iterable[tuple[str, Path | bytes]], size: int, channels: int | None = None
+) -> torch.Tensor:
     """Return ``(N, C, size, size)`` uint8; C is 1 if every image is gray, else 3.
 
-    ``files`` are (name for messages, path or encoded bytes).
+    Args:
+        files: (name for messages, path or encoded bytes).
+        size: side of the result.
+        channels: 1 or 3, to have that many.
 
     Raises:
-        DataError: names the file that cannot be decoded.
+        DataError: names the files that cannot be decoded, the first ten.
     """
     from PIL import Image, UnidentifiedImageError
 
-    images = []
+    images, problems = [], []
     for name, file in files:
+        stream = BytesIO(file) if isinstance(file, bytes) else file
         try:
-            with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
-                mode = "L" if image.mode in _GRAY_MODES else "RGB"
+            with Image.open(stream, formats=_FORMATS) as image:
+                gray = image.mode in _GRAY_MODES if channels is None else channels == 1
+                mode = "L" if gray else "RGB"
                 # 16-bit and float images are scaled, which PIL's convert would clip.
                 pixels = (
                     _to_8_bit(np.asarray(image))
@@ -40,17 +50,20 @@ def decode_images(files: Iterable[tuple[str, Path | bytes]], size: int) -> torch
             UnidentifiedImageError,
             OSError,
             SyntaxError,
+            ValueError,  # a text in it that is too large
             Image.DecompressionBombError,
         ) as error:
-            raise DataError(
-                f"{name}: not a readable image ({error}); repair the file or remove it"
-            ) from None
+            problems.append(f"{name}: not a readable image ({error}); repair the file or remove it")
+            continue
         tensor = torch.from_numpy(np.array(pixels))
         planes = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
         images.append(to_square(planes[None], size)[0])
+    if problems:
+        more = f"\n{len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
+        raise DataError("\n".join(problems[:_TOLD]) + more)
     if not images:
-        return torch.empty((0, 1, size, size), dtype=torch.uint8)
-    channels = max(image.shape[0] for image in images)
+        return torch.empty((0, channels or 1, size, size), dtype=torch.uint8)
+    channels = channels or max(image.shape[0] for image in images)
     return torch.stack([image.expand(channels, size, size) for image in images])
 
 

@@ -13,7 +13,7 @@ from regl_app.data.images import ImageSet
 from regl_app.data.source import Source, kept_indices, split_off_test
 from regl_app.errors import DataError
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 
 
 def load_folder(config: DataConfig) -> Source:
@@ -32,12 +32,12 @@ def load_folder(config: DataConfig) -> Source:
         )
     split = (root / "train").is_dir() and (root / "test").is_dir()
     train_root = root / "train" if split else root
-    names = _subfolders(train_root)
+    names = subfolders(train_root)
     if not names:
         raise DataError(f"{train_root} has no subfolders; expected one subfolder per class")
     images = _read(train_root, names, config.image_size)
     if split:
-        extra = sorted(set(_subfolders(root / "test")) - set(names))
+        extra = sorted(set(subfolders(root / "test")) - set(names))
         if extra:
             raise DataError(f"{root / 'test'} has classes that train/ lacks: {', '.join(extra)}")
         train, test = images, _read(root / "test", names, config.image_size)
@@ -50,28 +50,34 @@ def load_folder(config: DataConfig) -> Source:
     return Source(root.name, train, test, names, tuple(map(concept, names)))
 
 
-def _subfolders(root: Path) -> tuple[str, ...]:
+def subfolders(root: Path) -> tuple[str, ...]:
+    """Return the names of the folders in ``root``, sorted; hidden ones are left out."""
     return tuple(
         sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     )
 
 
 def _read(root: Path, names: tuple[str, ...], size: int) -> ImageSet:
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(names):
-        folder = root / name
-        found = (
-            sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
-            if folder.is_dir()
-            else []
-        )
-        files += found
-        labels += [label] * len(found)
+    files = image_files(root, names)
+    images = decode_images(((str(file), file) for file, _ in files), size)
+    return ImageSet(images, torch.tensor([label for _, label in files], dtype=torch.int64))
+
+
+def image_files(root: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """Return the image files in the subfolders ``names`` of ``root``, each with its label.
+
+    Raises:
+        DataError: there is none.
+    """
+    files = [
+        (path, label)
+        for label, name in enumerate(names)
+        if (root / name).is_dir()
+        for path in sorted((root / name).rglob("*"))
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    ]
     if not files:
         raise DataError(
-            f"{root} holds no image in its subfolders; known endings: "
-            f"{', '.join(sorted(_SUFFIXES))}"
+            f"{root} holds no image in its subfolders; known endings: {', '.join(sorted(SUFFIXES))}"
         )
-    images = decode_images(((str(file), file) for file in files), size)
-    return ImageSet(images, torch.tensor(labels, dtype=torch.int64))
+    return files

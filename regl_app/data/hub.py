@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def _load_splits(config: DataConfig) -> Any:
                 f"data.path={config.path!r} is no local folder, and fetching it from the hub "
                 "needs data.download=true"
             )
+        # Without an owner it could be a reader of the library itself, one that unpickles say.
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", config.path):
+            raise DataError(
+                f"data.path={config.path!r} is no hub id: it must be owner/name, such as "
+                "'ylecun/mnist'"
+            )
         return datasets.load_dataset(config.path)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
@@ -116,6 +123,19 @@ class _Reader:
     label_column: str
     class_names: tuple[str, ...]
 
+    def _own_file(self, path: str | None, row: int) -> Path:
+        """Return the file that a row without bytes names, if it is one of the data set's own."""
+        import datasets
+
+        found = Path(path or "").resolve()
+        homes = (Path(self.config.path).expanduser(), Path(datasets.config.HF_CACHE_HOME))
+        if path is None or not any(found.is_relative_to(home.resolve()) for home in homes):
+            raise DataError(
+                f"data.path={self.config.path!r}, row {row}: has no image, and names {path!r}, "
+                "which is no file of the data set (repair the row or remove it)"
+            )
+        return found
+
     def read(self, split: Any, cap: Split | None = None) -> ImageSet:
         """Return the rows of ``split``, capped before they are decoded."""
         import datasets
@@ -126,7 +146,7 @@ class _Reader:
             rows = kept_indices(labels, self.config, cap)
             labels, undecoded = labels[rows], undecoded.select(rows)
         files = (
-            (f"{self.config.path}, row {row}", cell["bytes"] or Path(cell["path"]))
+            (f"{self.config.path}, row {row}", cell["bytes"] or self._own_file(cell["path"], row))
             for row, cell in enumerate(undecoded[self.image_column])
         )
         return ImageSet(

@@ -48,7 +48,7 @@ def load_source(config: DataConfig) -> Source:
     source = _loaders()[config.source](config)
     if source.num_classes < 2:
         raise DataError(f"data.source={config.source!r} has {source.num_classes} class, needs 2")
-    if isinstance(config, PublicDataConfig):
+    if isinstance(config, PublicDataConfig) or config.source == "site":
         return source
     if len(source.train) == 0 or len(source.test) == 0:
         raise DataError(
@@ -110,6 +110,7 @@ def _loaders() -> Mapping[str, Callable[[DataConfig], Source]]:
     from regl_app.data.digits import load_digits
     from regl_app.data.folder import load_folder
     from regl_app.data.hub import load_hub
+    from regl_app.data.site import load_server_part
     from regl_app.data.vision import load_cifar, load_mnist_family
 
     return MappingProxyType(
@@ -122,5 +123,6 @@ def _loaders() -> Mapping[str, Callable[[DataConfig], Source]]:
             "cifar100": load_cifar,
             "hub": load_hub,
             "folder": load_folder,
+            "site": load_server_part,
         }
     )

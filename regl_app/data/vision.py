@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import torch
 
 from regl_app.config_sections import DataConfig
+from regl_app.data.cifar import load_binary
 from regl_app.data.concepts import concept
 from regl_app.data.hub import load_hub
 from regl_app.data.idx import find_idx, read_idx
@@ -83,8 +83,7 @@ def load_mnist_family(config: DataConfig) -> Source:
         for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     ]
     if config.download and any(find_idx(folder, name) is None for name in names):
-        arguments = {"split": "letters"} if family.cls == "EMNIST" else {}
-        _torchvision(config, family.cls, **arguments)
+        _download(config, family)
     paths = [find_idx(folder, name) for name in names]
     absent = [name for name, path in zip(names, paths, strict=True) if path is None]
     if absent:
@@ -102,7 +101,7 @@ def load_mnist_family(config: DataConfig) -> Source:
 def load_cifar(config: DataConfig) -> Source:
     """Return CIFAR-10 or CIFAR-100, ``(N, 3, size, size)``.
 
-    From ``<data.path>/<source>/*.parquet`` as the hub publishes them, else as torchvision does.
+    From ``<data.path>/<source>/*.parquet`` as the hub publishes them, else the binary version.
     """
     parquet = _root(config) / config.source
     if any(parquet.glob("**/train*.parquet")):
@@ -116,26 +115,7 @@ def load_cifar(config: DataConfig) -> Source:
         names = tuple("crab" if name == "cra" else name for name in source.class_names)
         concepts = tuple(concept(name, article=True) for name in names)
         return replace(source, name=config.source, class_names=names, concepts=concepts)
-    cls = config.source.upper()
-    folder = _root(config) / (
-        "cifar-10-batches-py" if config.source == "cifar10" else "cifar-100-python"
-    )
-    if not config.download and not folder.is_dir():
-        expected = f"the unpacked 'python version' of the data set, and {parquet} its parquet files"
-        raise _absent(config, folder, expected)
-    # torchvision compares the files with the published checksums before it unpickles them.
-    train = _torchvision(config, cls)
-    test = _torchvision(config, cls, train=False)
-
-    def convert(part: Any, split: Split) -> ImageSet:
-        labels = torch.tensor(part.targets, dtype=torch.int64)
-        kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
-        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)[kept]
-        return ImageSet(to_square(pixels, config.image_size), labels[kept])
-
-    names = tuple(str(name) for name in train.classes)
-    concepts = tuple(concept(name, article=True) for name in names)
-    return Source(config.source, convert(train, "train"), convert(test, "test"), names, concepts)
+    return load_binary(config, _root(config))
 
 
 def _read(
@@ -158,20 +138,20 @@ def _read(
     return ImageSet(to_square(images[kept, None], config.image_size), labels[kept])
 
 
-def _torchvision(config: DataConfig, cls: str, **arguments: Any) -> Any:
+def _download(config: DataConfig, family: _Idx) -> None:
+    """Fetch a member's idx files, compared with their published checksums, by torchvision."""
     from torchvision import datasets
 
+    # Not made by its constructor, which reads the files it finds, old ones by torch.load.
+    kind = getattr(datasets, family.cls)
+    fetcher = kind.__new__(kind)
+    fetcher.root, fetcher.train, fetcher.split = config.path, True, "letters"
     try:
-        return getattr(datasets, cls)(config.path, download=config.download, **arguments)
+        fetcher.download()
     except (RuntimeError, OSError) as error:
-        remedy = (
-            "check the network and that the folder is writable"
-            if config.download
-            else "set data.download=true to fetch it, or correct data.path"
-        )
         raise DataError(
-            f"data.source={config.source!r} cannot be read from data.path={config.path!r}: "
-            f"{error}; {remedy}"
+            f"data.source={config.source!r} cannot be fetched into data.path={config.path!r}: "
+            f"{error}; check the network and that the folder is writable"
         ) from error
 
 

@@ -113,7 +113,7 @@ def test_a_root_is_required(source: str) -> None:
 
 
 def test_absent_cifar_names_folder_and_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cifar-100-python lacks .*data\.download=true"):
+    with pytest.raises(DataError, match=r"cifar-100-binary lacks .*data\.download=true"):
         load_source(DataConfig(source="cifar100", path=str(tmp_path)))
 
 
@@ -123,6 +123,8 @@ def test_absent_cifar_names_folder_and_remedy(tmp_path: Path) -> None:
         (lambda b: b[:-9], "cannot be read"),
         (lambda b: gzip.compress(gzip.decompress(b)[:-5]), "the header promises 31360 values"),
         (lambda b: gzip.compress(b"\0\0\x09\x03" + bytes(20)), "not an idx file"),
+        (lambda b: gzip.compress(gzip.decompress(b) + bytes(10**8)), ".* the file holds more"),
+        (lambda b: gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12), "the header promises 792"),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path: Path, damage: object, message: str) -> None:
@@ -237,7 +239,7 @@ def test_cifar_is_read_from_the_parquet_files_of_the_hub(parquet: Path) -> None:
 
 def test_a_folder_without_parquet_files_does_not_hide_the_other_form(tmp_path: Path) -> None:
     (tmp_path / "cifar10").mkdir()
-    with pytest.raises(DataError, match=r"cifar-10-batches-py lacks"):
+    with pytest.raises(DataError, match=r"cifar-10-batches-bin lacks"):
         load_source(DataConfig(source="cifar10", path=str(tmp_path)))
 
 
@@ -256,3 +258,26 @@ def test_a_parquet_folder_without_train_says_what_it_expects(parquet: Path) -> N
 def test_the_hub_is_not_asked_unless_allowed() -> None:
     with pytest.raises(DataError, match=r"needs data\.download=true"):
         load_source(DataConfig(source="hub", path="some/data-set"))
+
+
+def test_a_hub_id_has_an_owner() -> None:
+    config = DataConfig(source="hub", path="pandas", download=True)
+    with pytest.raises(DataError, match="must be owner/name"):
+        load_source(config)
+
+
+def test_a_row_that_names_a_file_elsewhere_is_refused(tmp_path: Path) -> None:
+    import datasets
+
+    secret = tmp_path / "secret.png"
+    Image.new("L", (8, 8)).save(secret)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = {"image": [{"bytes": None, "path": str(secret)}] * 4, "label": [0, 1, 0, 1]}
+    features = datasets.Features(
+        {"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=["a", "b"])}
+    )
+    table = datasets.Dataset.from_dict(rows, features=features)
+    table.to_parquet(folder / "train.parquet")
+    with pytest.raises(DataError, match="no file of the data set"):
+        load_source(DataConfig(source="hub", path=str(folder), image_size=8, test_fraction=0.5))

@@ -1,0 +1,40 @@
+"""A partition as image folders, such as sites of a deployment have: ``client-00/<class>/``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from regl_app.data.federation import Federation
+from regl_app.data.images import ImageSet
+from regl_app.errors import DataError
+from regl_app.files import atomic_path
+
+
+def export_clients(federation: Federation, folder: Path) -> None:
+    """Write every client's images, its test part included, to ``folder`` as PNG, all or nothing.
+
+    Raises:
+        DataError: there is something at ``folder`` already.
+    """
+    if folder.exists():
+        raise DataError(f"{folder} is there already: name a new folder, or remove it")
+    names = federation.source.class_names
+    with atomic_path(folder) as temporary:
+        for client in range(federation.num_clients):
+            held = federation.client(client)
+            site = temporary / f"client-{client:02d}"
+            site.mkdir(parents=True)
+            _write(ImageSet.concat([held.train, held.test]), names, site)
+
+
+def _write(images: ImageSet, names: tuple[str, ...], site: Path) -> None:
+    from PIL import Image
+
+    written: Counter[int] = Counter()
+    for image, label in zip(images.images, images.labels.tolist(), strict=True):
+        written[label] += 1
+        folder = site / names[label]
+        folder.mkdir(exist_ok=True)
+        pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+        Image.fromarray(pixels.contiguous().numpy()).save(folder / f"{written[label]:05d}.png")

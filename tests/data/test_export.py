@@ -1,0 +1,36 @@
+"""A partition written out as image folders holds what its clients hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regl_app.config import RunConfig
+from regl_app.data.export import export_clients
+from regl_app.data.federation import Federation
+from regl_app.errors import DataError
+
+
+def test_every_client_gets_a_folder_of_its_own_images(tmp_path: Path) -> None:
+    config = RunConfig.from_flat({"data.max-train": 100, "data.image-size": 16})
+    federation = Federation.load(config, 3)
+    export_clients(federation, tmp_path / "sites")
+    for client in range(3):
+        held, site = federation.client(client), tmp_path / "sites" / f"client-{client:02d}"
+        counts = held.train.counts(10) + held.test.counts(10)
+        files = {folder.name: sorted(folder.iterdir()) for folder in site.iterdir()}
+        assert {name: len(found) for name, found in files.items()} == {
+            str(label): count for label, count in enumerate(counts) if count
+        }
+        label = int(held.train.labels[0])
+        first = np.asarray(Image.open(files[str(label)][0]))
+        assert np.array_equal(first, held.train.images[0, 0].numpy())
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    federation = Federation.load(RunConfig.from_flat({"data.max-train": 100}), 2)
+    with pytest.raises(DataError, match="name a new folder"):
+        export_clients(federation, tmp_path)

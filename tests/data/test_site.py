@@ -1,0 +1,157 @@
+"""A site's own folder: read, checked, split, and nothing outside of what the operator allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from regl_app.config import RunConfig, Scalar
+from regl_app.config_sections import DataConfig
+from regl_app.data.site import SiteFolder, load_site
+from regl_app.data.source import load_source
+from regl_app.errors import ConfigError, DataError
+from regl_app.roots import Roots
+
+
+def keys(**changes: Scalar) -> DataConfig:
+    flat: dict[str, Scalar] = {
+        "data.source": "site",
+        "data.classes": "cat, dog,emu",
+        "data.image-size": 8,
+        "method": "fedavg",
+    }
+    return RunConfig.from_flat(flat | changes).data
+
+
+def picture(path: Path, value: int, mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (12, 10), value if mode == "L" else (value, 0, 0)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a site with ten dogs and five emus."""
+    for number in range(10):
+        picture(tmp_path / "site" / "dog" / f"{number}.png", number)
+    for number in range(5):
+        picture(tmp_path / "site" / "emu" / "deep" / f"{number}.jpg", 100 + number)
+    return tmp_path / "site"
+
+
+def load(path: Path, config: DataConfig, roots: Roots | None = None, client: int = 0):  # type: ignore[no-untyped-def]
+    return load_site(SiteFolder(path, roots or Roots()), config, client, 0.2)
+
+
+def test_labels_are_the_federations_and_a_test_part_is_split_off(folder: Path) -> None:
+    held = load(folder, keys())
+    assert held.train.counts(3).tolist() == [0, 8, 4]
+    assert held.test.counts(3).tolist() == [0, 2, 1]
+    assert held.train.shape == (3, 8, 8)
+    again = load(folder, keys())
+    assert torch.equal(again.test.images, held.test.images)
+    assert not torch.equal(load(folder, keys(**{"data.seed": 1})).test.images, held.test.images)
+
+
+def test_images_become_what_the_classifier_sees(folder: Path) -> None:
+    picture(folder / "cat" / "gray.png", 77, "L")
+    colour, gray = load(folder, keys()).train, load(folder, keys(**{"data.channels": 1})).train
+    (cat,) = colour.images[colour.labels == 0]
+    assert cat.shape == (3, 8, 8) and cat.unique().tolist() == [77]
+    assert gray.shape == (1, 8, 8)
+
+
+def test_a_new_image_is_seen_although_folders_are_cached(folder: Path) -> None:
+    assert len(load(folder, keys()).train) == 12
+    picture(folder / "cat" / "new.png", 1)
+    assert load(folder, keys()).train.counts(3).tolist() == [1, 8, 4]
+
+
+def test_an_absent_an_empty_and_a_strange_folder_are_named(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"data-dir='.*absent' is not a folder.*cat,dog,emu"):
+        load(tmp_path / "absent", keys())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is empty: it has no subfolder"):
+        load(tmp_path / "empty", keys())
+    (tmp_path / "empty" / "dog").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        load(tmp_path / "empty", keys())
+    (folder / "dogs").mkdir()
+    with pytest.raises(DataError, match=r"subfolder 'dogs'.*did you mean 'dog'\?"):
+        load(folder, keys())
+
+
+def test_every_unreadable_file_is_named(folder: Path) -> None:
+    good = (folder / "dog" / "0.png").read_bytes()
+    (folder / "dog" / "torn.png").write_bytes(good[: len(good) // 2])
+    (folder / "emu" / "text.png").write_text("no picture")
+    with pytest.raises(DataError) as caught:
+        load(folder, keys())
+    assert "torn.png" in str(caught.value) and "text.png" in str(caught.value)
+
+
+def test_postscript_under_a_pictures_name_reaches_no_interpreter(folder: Path) -> None:
+    text = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
+    (folder / "dog" / "x.png").write_text(text)
+    with pytest.raises(DataError, match=r"x\.png: .*cannot identify image file"):
+        load(folder, keys())
+
+
+def test_neither_the_folder_nor_a_file_in_it_leads_out_of_the_roots(
+    tmp_path: Path, folder: Path
+) -> None:
+    allowed = Roots.parse(str(folder))
+    assert len(load(folder, keys(), allowed).train) == 12
+    secret = picture(tmp_path / "elsewhere" / "dog" / "secret.png", 9)
+    for path in (secret.parents[1], folder / ".." / "elsewhere"):
+        with pytest.raises(DataError, match=r"data-dir must lie in .*data-root="):
+            load(path, keys(), allowed)
+    (folder / "dog" / "link.png").symlink_to(secret)
+    with pytest.raises(DataError, match=r"a file of data-dir .*link.png.*which is .*secret.png"):
+        load(folder, keys(), allowed)
+
+
+def test_roots_are_absolute_folders(tmp_path: Path) -> None:
+    both = Roots.parse(f"{tmp_path}:{tmp_path.parent}")
+    assert both.folders == (tmp_path.resolve(), tmp_path.parent.resolve())
+    assert not both.holds(Path("/"))
+    for wrong in ("images", str(tmp_path / "absent")):
+        with pytest.raises(ConfigError, match="data-root must be absolute paths of folders"):
+            Roots.parse(wrong)
+
+
+def test_the_server_has_the_classes_and_maybe_a_test_folder(folder: Path) -> None:
+    bare = load_source(keys())
+    assert bare.class_names == ("cat", "dog", "emu") and bare.test.shape == (3, 8, 8)
+    assert len(bare.train) == len(bare.test) == 0
+    tested = load_source(keys(**{"data.path": str(folder)}))
+    assert tested.test.counts(3).tolist() == [0, 10, 5] and len(tested.train) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data.classes": ""}, "needs data.classes"),
+        ({"data.classes": "cat,cat"}, "at least two different"),
+        ({"data.classes": "cat,../dog"}, "must be names of subfolders, got '../dog'"),
+        ({"data.classes": "cat,,dog"}, "must be names of subfolders, got ''"),
+        ({"data.channels": 2}, "data.channels must be one of 1 or 3"),
+        ({"method": "central"}, "contradicts method='central'"),
+        ({"long-tail.factor": 10.0}, "contradicts long-tail.factor=10.0"),
+    ],
+)
+def test_contradictory_keys_are_refused(changes: dict[str, Scalar], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        keys(**changes)
+
+
+def test_sixteen_bit_gray_becomes_colour(folder: Path) -> None:
+    deep = np.full((9, 9), 65535, dtype=np.uint16)
+    (folder / "cat").mkdir()
+    Image.fromarray(deep).save(folder / "cat" / "deep.png")
+    train = load(folder, keys()).train
+    assert train.images[train.labels == 0].unique().tolist() == [255]
