@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from regl_app.errors import StorageError
+
 
 @contextmanager
 def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[Path]:
@@ -21,11 +24,13 @@ def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[
     temporary file is removed and ``path`` stays as it was. ``keep`` says whether a folder that is
     at ``path`` by then, another process's, stays instead: a reader may be in the midst of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as numpy and PIL choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
-        yield temporary
+        with storing(path):
+            yield temporary
         if temporary.is_dir() and path.is_dir():
             if keep is not None and keep():
                 return
@@ -40,6 +45,30 @@ def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+_FULL, _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT}), os.strerror(errno.ENOSPC)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Name what is being written when there is no room for it, and what to do.
+
+    Raises:
+        StorageError: the disk is full, or the quota on it.
+    """
+    try:
+        yield
+    except Exception as error:
+        # safetensors has an error of its own, with the system's words in it.
+        if getattr(error, "errno", None) not in _FULL and os.strerror(errno.ENOSPC) not in str(
+            error
+        ):
+            raise
+        raise StorageError(
+            f"{path}: cannot be written, its disk is full (free some space there; what was "
+            "complete before is kept)"
+        ) from error
 
 
 @contextmanager

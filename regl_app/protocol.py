@@ -22,9 +22,13 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts
 from regl_app.errors import ProtocolError
+from regl_app.parcel_fields import get_parcel, put_parcel
+from regl_app.record_arrays import MOST_HEADER, decode
 from regl_app.record_fields import (
+    MOST_ID,
     Fact,
     at_least,
+    check_fields,
     fact_of,
     get,
     get_counts,
@@ -32,14 +36,17 @@ from regl_app.record_fields import (
     number,
     put_counts,
     seconds_of,
+    shown,
     table,
-    whole_numbers,
 )
-from regl_app.supplement.transport import Parcel, Reference
+from regl_app.resumable import result_keys
+from regl_app.supplement.transport import Parcel, ParcelLimits
 
 VERSION = 3
 ARRAYS, METRICS, OURS = "arrays", "metrics", "regl"
 NUM_EXAMPLES = "num-examples"
+MOST_PARTITIONS = 100_000
+_RECORDS_BYTES = 2**20
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -67,12 +74,15 @@ class Envelope:
         ):
             seen = get(record, key, str)
             if seen != mine:
-                raise ProtocolError(f"{key} must be {mine!r}, got {seen!r} ({remedy})")
+                raise ProtocolError(f"{key} must be {mine!r}, got {shown(seen)} ({remedy})")
 
 
 def config_digest(config: RunConfig) -> str:
-    """Return a short hex digest of all keys of ``config``."""
-    text = json.dumps(config.to_flat(), sort_keys=True)
+    """Return a short hex digest of the keys of ``config`` that results depend on.
+
+    A run that goes on with others is the same one to its clients: they find what they kept.
+    """
+    text = json.dumps(result_keys(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -109,7 +119,7 @@ class Hello:
             ProtocolError: names the key, what was expected and what came.
         """
         record = _ours(content)
-        total = at_least(record, "num-partitions", 1)
+        total = at_least(record, "num-partitions", 1, MOST_PARTITIONS)
         partition_id = at_least(record, "partition-id", 0)
         if partition_id >= total:
             raise ProtocolError(
@@ -117,7 +127,10 @@ class Hello:
             )
         real_counts = get_counts(record, "real-counts", num_classes)
         return cls(
-            partition_id, total, real_counts, get(record, "pool", str) if "pool" in record else ""
+            partition_id,
+            total,
+            real_counts,
+            get(record, "pool", str, most=MOST_ID) if "pool" in record else "",
         )
 
 
@@ -141,26 +154,35 @@ class TrainInstruction:
         envelope._write(record)
         put_counts(record, "quotas", self.quotas)
         if self.parcel is not None:
-            _put_parcel(record, self.parcel)
+            put_parcel(record, self.parcel)
         return record
 
     @classmethod
-    def read(cls, content: RecordDict, expected: Envelope, num_classes: int) -> TrainInstruction:
+    def read(
+        cls,
+        content: RecordDict,
+        expected: Envelope,
+        num_classes: int,
+        limits: ParcelLimits | None = None,
+    ) -> TrainInstruction:
         """Return the checked order.
 
+        ``limits`` are what a parcel may hold; None where none is expected.
+
         Raises:
-            ProtocolError: other code or configuration, or a field is missing or malformed.
+            ProtocolError: other code or configuration, or a field is missing, malformed or larger
+                than this run can need.
         """
         record = _ours(content)
         expected.check(record)
         quotas = get_counts(record, "quotas", num_classes)
-        parcel = _parcel(record, num_classes)
+        parcel = get_parcel(record, num_classes, limits)
         return cls(
             at_least(record, "round", 1),
             get(record, "run-dir", str),
             quotas,
             parcel,
-            get(record, "run", str),
+            get(record, "run", str, most=MOST_ID),
         )
 
 
@@ -234,11 +256,13 @@ class TrainReply:
         metrics = _metrics(content)
         num_examples, loss = number(metrics, NUM_EXAMPLES), number(metrics, "loss")
         if not isinstance(num_examples, int):
-            raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number, got {num_examples!r}")
+            raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number, got {shown(num_examples)}")
         arrays = content.array_records
         _check_numbers(num_examples, loss, not arrays)
         if arrays and set(arrays) != {ARRAYS}:
-            raise ProtocolError(f"the only ArrayRecord must be {ARRAYS!r}, got {sorted(arrays)}")
+            raise ProtocolError(
+                f"the only ArrayRecord must be {ARRAYS!r}, got {shown(sorted(arrays))}"
+            )
         if (seen := at_least(record, "round", 1)) != server_round:
             raise ProtocolError(f"round must be {server_round}, got {seen} (a late reply)")
         return cls(
@@ -260,7 +284,11 @@ class TrainReply:
 
 @dataclass(frozen=True)
 class EvaluateReply:
-    """The global model on a client's own test set; all zero where that is empty."""
+    """The global model on a client's own test set; all zero where that is empty.
+
+    ``confusion`` (C, C) counts the classes that were taken for one another; absent where labels
+    are private, or the server has test images of its own.
+    """
 
     partition_id: int
     round: int
@@ -268,19 +296,22 @@ class EvaluateReply:
     accuracy: float = 0.0
     macro_f1: float = 0.0
     loss: float = 0.0
+    confusion: Counts | None = None
 
     def to_content(self) -> RecordDict:
         """Return the reply's content."""
         values = {"accuracy": self.accuracy, "macro-f1": self.macro_f1, "loss": self.loss}
+        record = ConfigRecord({"partition-id": self.partition_id, "round": self.round})
+        put_counts(record, "confusion", None if self.confusion is None else self.confusion.ravel())
         return RecordDict(
             {
-                OURS: ConfigRecord({"partition-id": self.partition_id, "round": self.round}),
+                OURS: record,
                 METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples, **values}),
             }
         )
 
     @classmethod
-    def read(cls, content: RecordDict, *, server_round: int) -> EvaluateReply:
+    def read(cls, content: RecordDict, *, server_round: int, num_classes: int) -> EvaluateReply:
         """Return the checked reply.
 
         Raises:
@@ -295,9 +326,19 @@ class EvaluateReply:
                 raise ProtocolError(f"{key} must be between 0 and 1, got {values[key]}")
         examples = number(metrics, NUM_EXAMPLES)
         if not isinstance(examples, int) or examples < 0:
-            raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number >= 0, got {examples!r}")
+            raise ProtocolError(
+                f"{NUM_EXAMPLES} must be a whole number >= 0, got {shown(examples)}"
+            )
         partition_id = at_least(record, "partition-id", 0)
-        return cls(partition_id, server_round, examples, *map(float, values.values()))
+        confusion = get_counts(record, "confusion", num_classes**2)
+        if confusion is not None:
+            if confusion.sum() != examples:
+                raise ProtocolError(
+                    f"confusion must count {NUM_EXAMPLES}={examples} images, got {confusion.sum()}"
+                )
+            confusion = confusion.reshape(num_classes, num_classes)
+        accuracy, macro_f1, loss = map(float, values.values())
+        return cls(partition_id, server_round, examples, accuracy, macro_f1, loss, confusion)
 
 
 def order_record(server_round: int, envelope: Envelope) -> ConfigRecord:
@@ -331,20 +372,20 @@ def weights_from_record(record: ArrayRecord, template: Weights) -> dict[str, tor
     """
     if set(record) != set(template):
         odd = sorted(set(record) ^ set(template))
-        raise ProtocolError(f"{ARRAYS} must hold the model's {len(template)} arrays; differ: {odd}")
-    weights = {}
-    for key, wanted in template.items():
-        try:
-            array = record[key].numpy()
-        except (ValueError, TypeError, EOFError, OSError) as error:
-            raise ProtocolError(f"{ARRAYS}[{key!r}] cannot be decoded: {error}") from error
-        expected = (tuple(wanted.shape), str(wanted.dtype).removeprefix("torch."))
-        if (array.shape, str(array.dtype)) != expected:
-            raise ProtocolError(
-                f"{ARRAYS}[{key!r}] must be {expected[1]} {expected[0]}, "
-                f"got {array.dtype} {array.shape}"
+        raise ProtocolError(
+            f"{ARRAYS} must hold the model's {len(template)} arrays; differ: {shown(odd)}"
+        )
+    weights = {
+        key: torch.from_numpy(
+            decode(
+                f"{ARRAYS}[{key!r}]",
+                record[key],
+                str(wanted.dtype).removeprefix("torch."),
+                tuple(wanted.shape),
             )
-        weights[key] = torch.from_numpy(array)
+        )
+        for key, wanted in template.items()
+    }
     _check_finite(weights)
     return weights
 
@@ -357,7 +398,7 @@ def arrays_of(content: RecordDict) -> ArrayRecord:
     """
     arrays = content.array_records.get(ARRAYS)
     if arrays is None:
-        raise ProtocolError(f"an ArrayRecord {ARRAYS!r} is missing, got {sorted(content)}")
+        raise ProtocolError(f"an ArrayRecord {ARRAYS!r} is missing, got {shown(sorted(content))}")
     return arrays
 
 
@@ -378,56 +419,49 @@ def count_bytes(content: RecordDict) -> int:
         raise ProtocolError(f"content holds an empty text or list ({error})") from error
 
 
+def most_bytes(num_classes: int, template: Weights | None = None) -> int:
+    """Return the most bytes that a reply may have: a model's, if there is one, and its records.
+
+    The largest field is the confusion of ``num_classes`` classes for one another.
+    """
+    arrays = (template or {}).items()
+    return (
+        _RECORDS_BYTES
+        + 8 * num_classes * (num_classes + 8)
+        + sum(
+            value.numel() * value.element_size() + MOST_HEADER + len(key) for key, value in arrays
+        )
+    )
+
+
+def check_size(content: RecordDict, most: int) -> int:
+    """Return the size of ``content`` in bytes, looked at before anything is decoded.
+
+    Raises:
+        ProtocolError: it is larger than ``most``, or holds what Flower cannot count.
+    """
+    size = count_bytes(content)
+    if size > most:
+        raise ProtocolError(f"a reply must have at most {most} bytes, got {size}")
+    return size
+
+
 def _ours(content: RecordDict) -> ConfigRecord:
     record = content.config_records.get(OURS)
     if record is None:
-        raise ProtocolError(f"a ConfigRecord {OURS!r} is missing, got {sorted(content)}")
+        raise ProtocolError(f"a ConfigRecord {OURS!r} is missing, got {shown(sorted(content))}")
+    check_fields(OURS, record)
     return record
 
 
 def _metrics(content: RecordDict) -> MetricRecord:
     if set(content.metric_records) != {METRICS}:
         raise ProtocolError(
-            f"the only MetricRecord must be {METRICS!r}, got {sorted(content.metric_records)}"
+            f"the only MetricRecord must be {METRICS!r}, got "
+            f"{shown(sorted(content.metric_records))}"
         )
+    check_fields(METRICS, content.metric_records[METRICS])
     return content.metric_records[METRICS]
-
-
-def _put_parcel(record: ConfigRecord, parcel: Parcel) -> None:
-    record["parcel-labels"] = [int(value) for value in parcel.labels]
-    reference = parcel.reference
-    if reference is None:
-        record["parcel-pixels"] = parcel.pixels  # never empty, even of no images
-        return
-    record["parcel-pool"] = reference.pool
-    record["parcel-places"] = [int(value) for value in reference.places]
-    put_counts(record, "parcel-sequence", reference.sequence)
-    if reference.adapter:
-        record["parcel-adapter"] = reference.adapter
-    if parcel.adapter_file:
-        record["parcel-adapter-file"] = parcel.adapter_file
-
-
-def _parcel(record: ConfigRecord, num_classes: int) -> Parcel | None:
-    if "parcel-labels" not in record:
-        return None
-    labels = whole_numbers(record, "parcel-labels", num_classes)
-    if "parcel-places" not in record:
-        return Parcel(labels, pixels=get(record, "parcel-pixels", bytes))
-    if "parcel-pixels" in record:
-        raise ProtocolError("a parcel must have parcel-places or parcel-pixels, got both")
-    reference = Reference(
-        get(record, "parcel-pool", str),
-        whole_numbers(record, "parcel-places", 2**31),
-        get_digest(record, "parcel-adapter"),
-        get_counts(record, "parcel-sequence", num_classes),
-    )
-    if reference.adapter and reference.sequence is None:
-        raise ProtocolError("parcel-adapter needs a parcel-sequence, got none")
-    file = get(record, "parcel-adapter-file", bytes) if "parcel-adapter-file" in record else b""
-    if file and not reference.adapter:
-        raise ProtocolError("parcel-adapter-file needs a parcel-adapter, got none")
-    return Parcel(labels, reference, adapter_file=file)
 
 
 def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float64] | None:
@@ -439,7 +473,9 @@ def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float
         or len(values) != num_classes
         or any(type(value) is not float or not -1 <= value <= 1 for value in values)
     ):
-        raise ProtocolError(f"discrepancy must be {num_classes} numbers in [-1, 1], got {values!r}")
+        raise ProtocolError(
+            f"discrepancy must be {num_classes} numbers in [-1, 1], got {shown(values)}"
+        )
     return np.array(values, dtype=np.float64)
 
 

@@ -1,4 +1,8 @@
-"""Checked fields of Flower records: what a peer wrote is read once, here, or refused by name."""
+"""Checked fields of Flower records: what a peer wrote is read once, here, or refused by name.
+
+Sizes are looked at before anything else, and what is refused is quoted in brief: a message of any
+size leaves a line in the log, no more.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +17,74 @@ from flwr.app import ConfigRecord, MetricRecord
 from regl_app.data.images import Counts
 from regl_app.errors import ProtocolError
 
+MOST_FIELDS = 256
+"""Fields of a record."""
+MOST_NAME = 64
+"""Characters of a field's name."""
+MOST_TEXT = 4096
+"""Characters of a text: a path."""
+MOST_ID = 64
+"""Characters of a digest or a run's name."""
+MOST_FACTS = 64
+"""Facts, and likewise durations, that a reply may tell."""
+MOST_FACT = 200
+"""Characters of a fact."""
+_SHOWN = 120
+
 Fact = bool | int | float | str
 _T = TypeVar("_T", bool, int, float, str, bytes)
 
 
-def get(record: ConfigRecord, key: str, kind: type[_T]) -> _T:
-    """Return the field ``key``, which must be a ``kind``. All here raise ``ProtocolError``."""
+def shown(value: object) -> str:
+    """Return ``value`` as messages quote it: whole if it is short, else its kind and length."""
+    if isinstance(value, str | bytes | list | tuple) and len(value) > _SHOWN:
+        return f"a {type(value).__name__} of length {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def one_line(text: str, most: int) -> str:
+    """Return ``text`` without control characters, cut after ``most``: fit for a log."""
+    plain = "".join(each if each.isprintable() else " " for each in text[: most + 1])
+    return plain if len(plain) <= most else f"{plain[:most]}..."
+
+
+def check_fields(name: str, record: ConfigRecord | MetricRecord) -> None:
+    """Refuse a record with more fields, longer names or other lists than any of ours has."""
+    if len(record) > MOST_FIELDS:
+        raise ProtocolError(f"{name} must have at most {MOST_FIELDS} fields, got {len(record)}")
+    for key, value in record.items():
+        if len(key) > MOST_NAME or not key.isprintable():
+            raise ProtocolError(
+                f"{name}: a field's name must be at most {MOST_NAME} printable characters, got "
+                f"{shown(key)}"
+            )
+        # Flower counts the bytes of a list by its first item only.
+        if isinstance(value, list) and value and not isinstance(value[0], int | float):
+            raise ProtocolError(f"{key} must hold no list of {type(value[0]).__name__}")
+
+
+def get(record: ConfigRecord, key: str, kind: type[_T], *, most: int = MOST_TEXT) -> _T:
+    """Return the field ``key``, which must be a ``kind``. All here raise ``ProtocolError``.
+
+    ``most`` is the greatest length of a text or of bytes.
+    """
     value = record.get(key)
     if type(value) is not kind:
-        raise ProtocolError(f"{key} must be a {kind.__name__}, got {value!r}")
+        raise ProtocolError(f"{key} must be a {kind.__name__}, got {shown(value)}")
+    if isinstance(value, str | bytes) and len(value) > most:
+        unit = "characters" if isinstance(value, str) else "bytes"
+        raise ProtocolError(f"{key} must have at most {most} {unit}, got {len(value)}")
     return value
 
 
-def at_least(record: ConfigRecord, key: str, least: int) -> int:
-    """Return a whole number of at least ``least``."""
+def at_least(record: ConfigRecord, key: str, least: int, most: int | None = None) -> int:
+    """Return a whole number of at least ``least`` and, if that is set, at most ``most``."""
     value = get(record, key, int)
     if value < least:
         raise ProtocolError(f"{key} must be >= {least}, got {value}")
+    if most is not None and value > most:
+        raise ProtocolError(f"{key} must be <= {most}, got {value}")
     return value
 
 
@@ -37,7 +92,7 @@ def number(metrics: MetricRecord, key: str) -> int | float:
     """Return a finite number."""
     value = metrics.get(key)
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ProtocolError(f"{key} must be a finite number, got {value!r}")
+        raise ProtocolError(f"{key} must be a finite number, got {shown(value)}")
     return value
 
 
@@ -45,7 +100,7 @@ def get_digest(record: ConfigRecord, key: str) -> str:
     """Return a SHA-256 in hexadecimal, '' if absent."""
     value = record.get(key, "")
     if not isinstance(value, str) or not re.fullmatch("(?:[0-9a-f]{64})?", value):
-        raise ProtocolError(f"{key} must be 64 hexadecimal digits, got {value!r}")
+        raise ProtocolError(f"{key} must be 64 hexadecimal digits, got {shown(value)}")
     return value
 
 
@@ -65,29 +120,38 @@ def get_counts(record: ConfigRecord, key: str, num_classes: int) -> Counts | Non
         or len(values) != num_classes
         or any(type(value) is not int or value < 0 for value in values)
     ):
-        raise ProtocolError(f"{key} must be {num_classes} whole numbers >= 0, got {values!r}")
+        raise ProtocolError(f"{key} must be {num_classes} whole numbers >= 0, got {shown(values)}")
     return np.array(values, dtype=np.int64)
 
 
-def whole_numbers(record: ConfigRecord, key: str, below: int) -> npt.NDArray[np.int64]:
-    """Return whole numbers in ``[0, below)``, ``(M,)``."""
+def whole_numbers(record: ConfigRecord, key: str, below: int, most: int) -> npt.NDArray[np.int64]:
+    """Return at most ``most`` whole numbers in ``[0, below)``, ``(M,)``."""
     values = record.get(key)
+    if isinstance(values, list) and len(values) > most:
+        raise ProtocolError(f"{key} must be at most {most} whole numbers, got {len(values)}")
     if not isinstance(values, list) or any(
         type(value) is not int or not 0 <= value < below for value in values
     ):
-        raise ProtocolError(f"{key} must be whole numbers from 0 to {below - 1}, got {values!r}")
+        raise ProtocolError(
+            f"{key} must be whole numbers from 0 to {below - 1}, got {shown(values)}"
+        )
     return np.array(values, dtype=np.int64)
 
 
 def table(record: ConfigRecord, prefix: str) -> dict[str, object]:
     """Return the fields whose key begins with ``prefix``, without it."""
-    return {key[len(prefix) :]: value for key, value in record.items() if key.startswith(prefix)}
+    found: dict[str, object] = {
+        key[len(prefix) :]: value for key, value in record.items() if key.startswith(prefix)
+    }
+    if len(found) > MOST_FACTS:
+        raise ProtocolError(f"{prefix}* must be at most {MOST_FACTS} fields, got {len(found)}")
+    return found
 
 
 def seconds_of(key: str, value: object) -> float:
     """Return a duration."""
     if not isinstance(value, float) or not (math.isfinite(value) and value >= 0):
-        raise ProtocolError(f"seconds.{key} must be a finite number >= 0, got {value!r}")
+        raise ProtocolError(f"seconds.{key} must be a finite number >= 0, got {shown(value)}")
     return value
 
 
@@ -96,5 +160,9 @@ def fact_of(key: str, value: object) -> Fact:
     if not isinstance(value, bool | int | float | str) or (
         isinstance(value, float) and not math.isfinite(value)
     ):
-        raise ProtocolError(f"facts.{key} must be a text or a finite number, got {value!r}")
+        raise ProtocolError(f"facts.{key} must be a text or a finite number, got {shown(value)}")
+    if isinstance(value, str) and (len(value) > MOST_FACT or not value.isprintable()):
+        raise ProtocolError(
+            f"facts.{key} must be at most {MOST_FACT} printable characters, got {shown(value)}"
+        )
     return value

@@ -149,8 +149,8 @@ class FederationFacts(Record):
 
 
 class RunResult(Record):
-    """How a run ended. ``error`` says why a failed run failed."""
+    """How a run ended. ``error`` says why a failed run failed, or that it was stopped."""
 
-    status: Literal["finished", "failed"]
+    status: Literal["finished", "failed", "stopped"]
     seconds: Seconds
     error: str | None = None

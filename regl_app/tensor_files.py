@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,11 +29,7 @@ def save_tensors(path: Path, tensors: Tensors, *, note: str = "") -> None:
         tensors: by name; none may be called 'sha256'.
         note: a text for human readers, kept in the file's metadata.
     """
-    # clone: safetensors refuses tensors that share memory; contiguous: channels_last ones too.
-    plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
+    plain = _plain(tensors)
     with atomic_path(path) as temporary:
         save_file(plain | {_CHECKSUM: _checksum(plain)}, temporary, metadata={"note": note})
 
@@ -51,6 +48,38 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor] | None:
     if checksum is None or checksum.tolist() != _checksum(tensors).tolist():
         return None
     return tensors
+
+
+def save_weights(path: Path, weights: Tensors) -> None:
+    """Write a model's state atomically, nothing added: the checksum is in the metadata."""
+    plain = _plain(weights)
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, metadata={_CHECKSUM: bytes(_checksum(plain).tolist()).hex()})
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor] | None:
+    """Return what ``save_weights`` wrote, or None if a bit of it is damaged.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    content = path.read_bytes()
+    try:
+        tensors = load(content)
+        # Eight bytes of length, then the header.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        checksum = header["__metadata__"][_CHECKSUM]
+    except (SafetensorError, ValueError, KeyError):
+        return None
+    return tensors if checksum == bytes(_checksum(tensors).tolist()).hex() else None
+
+
+def _plain(tensors: Tensors) -> dict[str, torch.Tensor]:
+    # clone: safetensors refuses tensors that share memory; contiguous: channels_last ones too.
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
 
 
 def _checksum(tensors: Tensors) -> torch.Tensor:

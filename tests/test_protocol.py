@@ -24,19 +24,22 @@ from regl_app.protocol import (
     Hello,
     TrainInstruction,
     TrainReply,
+    check_size,
     config_digest,
     count_bytes,
+    most_bytes,
     order_record,
     read_order,
     weights_from_record,
     weights_to_record,
     without_ours,
 )
-from regl_app.supplement.transport import Parcel, Reference
+from regl_app.supplement.transport import Parcel, ParcelLimits, Reference
 
 CLASSES = 3
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(1)}
 ENVELOPE = Envelope("code", "config")
+LIMITS = ParcelLimits(images=6, image_bytes=4, adapter=lambda: 10)
 
 
 def _reply() -> TrainReply:
@@ -117,6 +120,25 @@ BAD: list[tuple[Change, str]] = [
     ),
     (_set_array("a", np.zeros((2, 3))), r"must be float32 \(2, 3\), got float64"),
     (_set_array("c", np.zeros(1, np.float32)), r"must hold the model's 2 arrays; differ: \['c'\]"),
+    (_set("facts.note", "x" * 201), "facts.note must be at most 200 printable characters"),
+    (_set("facts.note", "a\nb"), "facts.note must be at most 200 printable characters"),
+    (_set("facts." + "k" * 59, 1), "a field's name must be at most 64 printable characters"),
+    (_set("facts.\x1b[2J", 1), "a field's name must be at most 64 printable characters"),
+    (_set("texts", ["x", "y" * 10**6]), "texts must hold no list of str"),
+    (_set("adapter", "a" * 10**7), "adapter must be 64 hexadecimal digits, got a str of length"),
+    (_set("held", [0] * 10**6), "held must be 3 whole numbers >= 0, got a list of length 1000000"),
+    (
+        lambda content: content.config_records[OURS].update({f"facts.{i}": i for i in range(65)}),
+        r"facts\.\* must be at most 64 fields, got 69",
+    ),
+    (
+        lambda content: content.config_records[OURS].update({f"x{i}": i for i in range(300)}),
+        "regl must have at most 256 fields, got 3",
+    ),
+    (
+        lambda content: content.metric_records[METRICS].update({f"x{i}": i for i in range(300)}),
+        "metrics must have at most 256 fields, got 302",
+    ),
     (lambda content: content.pop(OURS), "a ConfigRecord 'regl' is missing"),
     (lambda content: content.pop(METRICS), "the only MetricRecord must be 'metrics'"),
     (lambda content: content.pop(ARRAYS), "num-examples=7 contradicts a reply without arrays"),
@@ -145,11 +167,32 @@ def test_a_bad_train_reply_is_refused_by_name(change: Change, message: str) -> N
         _read(content)
 
 
-def test_an_array_that_holds_no_numpy_is_refused() -> None:
+def test_what_is_refused_is_quoted_in_brief() -> None:
+    for key in ("partition-id", "adapter", "held", "discrepancy", "seconds.x", "facts.y", "facts"):
+        for value in ("x" * 10**6, b"x" * 10**6, [0.5] * 10**6, "\n" * 10**6):
+            content = _reply().to_content()
+            content.config_records[OURS][key] = value
+            try:
+                _read(content)
+            except ProtocolError as error:
+                assert len(str(error)) < 500
+                assert "\n" not in str(error)
+
+
+def test_the_size_of_a_reply_is_known_before_it_is_decoded() -> None:
     content = _reply().to_content()
-    content.array_records[ARRAYS]["b"] = Array("float32", (1,), "numpy.ndarray", b"no numpy")
-    with pytest.raises(ProtocolError, match=r"arrays\['b'\] cannot be decoded"):
-        _read(content)
+    most = most_bytes(CLASSES, WEIGHTS)
+    assert check_size(content, most) == count_bytes(content) < most
+    content.config_records[OURS]["note"] = "x" * most
+    with pytest.raises(ProtocolError, match=f"a reply must have at most {most} bytes, got"):
+        check_size(content, most)
+
+
+def test_a_claim_of_countless_partitions_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="num-partitions must be <= 100000, got 1000000000"):
+        Hello.read(Hello(0, 10**9).to_content(), CLASSES)
+    with pytest.raises(ProtocolError, match="pool must have at most 64 characters, got 65"):
+        Hello.read(Hello(0, 1, pool="x" * 65).to_content(), CLASSES)
 
 
 def test_a_diverged_client_does_not_send_its_model() -> None:
@@ -206,9 +249,11 @@ def test_hello_comes_back_and_its_range_is_checked() -> None:
 
 def test_evaluate_reply_comes_back_and_is_checked() -> None:
     reply = EvaluateReply(3, 2, 10, 0.5, 0.25, 1.5)
-    assert EvaluateReply.read(reply.to_content(), server_round=2) == reply
+    assert EvaluateReply.read(reply.to_content(), server_round=2, num_classes=10) == reply
     with pytest.raises(ProtocolError, match=r"accuracy must be between 0 and 1, got 2\.0"):
-        EvaluateReply.read(EvaluateReply(3, 2, 10, 2.0).to_content(), server_round=2)
+        EvaluateReply.read(
+            EvaluateReply(3, 2, 10, 2.0).to_content(), server_round=2, num_classes=10
+        )
 
 
 def test_weights_of_another_model_name_the_difference() -> None:
@@ -240,7 +285,7 @@ def test_a_parcel_comes_back_as_it_was() -> None:
     )
     for parcel in (pixels, pooled, adapted):
         order = TrainInstruction(3, "/x", parcel=parcel)
-        got = TrainInstruction.read(_order(order), ENVELOPE, CLASSES).parcel
+        got = TrainInstruction.read(_order(order), ENVELOPE, CLASSES, LIMITS).parcel
         assert got is not None
         np.testing.assert_array_equal(got.labels, parcel.labels)
         assert (got.pixels, got.adapter_file) == (parcel.pixels, parcel.adapter_file)
@@ -274,6 +319,9 @@ def test_the_adapter_that_a_client_keeps_comes_back_as_it_was() -> None:
         ("parcel-pixels", b"x", "parcel-places or parcel-pixels, got both"),
         ("parcel-sequence", [1, 2], "parcel-sequence must be 3 whole numbers"),
         ("parcel-adapter-file", "text", "parcel-adapter-file must be a bytes"),
+        ("parcel-labels", [0] * 7, "parcel-labels must be at most 6 whole numbers, got 7"),
+        ("parcel-places", [0] * 3, "parcel-places must be at most 2 whole numbers, got 3"),
+        ("parcel-pool", "x" * 65, "parcel-pool must have at most 64 characters, got 65"),
     ],
 )
 def test_a_malformed_parcel_is_refused(key: str, value: object, why: str) -> None:
@@ -281,6 +329,30 @@ def test_a_malformed_parcel_is_refused(key: str, value: object, why: str) -> Non
     content = _order(TrainInstruction(3, "/x", parcel=parcel))
     content.config_records[OURS][key] = value  # type: ignore[assignment]
     with pytest.raises(ProtocolError, match=why):
+        TrainInstruction.read(content, ENVELOPE, CLASSES, LIMITS)
+
+
+def test_a_parcels_bytes_are_bounded_by_what_the_run_can_need() -> None:
+    pixels = TrainInstruction(3, parcel=Parcel(np.array([0, 1]), pixels=bytes(2000)))
+    with pytest.raises(ProtocolError, match="parcel-pixels must have at most 1032 bytes, got 2000"):
+        TrainInstruction.read(_order(pixels), ENVELOPE, CLASSES, LIMITS)
+    reference = Reference("abc", np.array([0]), "d" * 64, np.array([1, 0, 0]))
+    adapter = TrainInstruction(3, parcel=Parcel(np.array([0]), reference, adapter_file=bytes(11)))
+    with pytest.raises(ProtocolError, match="parcel-adapter-file must have at most 10 bytes"):
+        TrainInstruction.read(_order(adapter), ENVELOPE, CLASSES, LIMITS)
+
+
+def test_a_client_that_generates_takes_no_images_from_the_server() -> None:
+    order = TrainInstruction(3, parcel=Parcel(np.array([0]), pixels=b"x"))
+    with pytest.raises(ProtocolError, match="must hold no parcel-labels"):
+        TrainInstruction.read(_order(order), ENVELOPE, CLASSES)
+
+
+@pytest.mark.parametrize(("key", "most"), [("run-dir", 4096), ("run", 64)])
+def test_an_orders_texts_are_bounded(key: str, most: int) -> None:
+    content = _order(TrainInstruction(3, "/x", run="a"))
+    content.config_records[OURS][key] = "x" * (most + 1)
+    with pytest.raises(ProtocolError, match=f"{key} must have at most {most} characters, got"):
         TrainInstruction.read(content, ENVELOPE, CLASSES)
 
 

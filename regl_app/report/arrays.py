@@ -13,6 +13,9 @@ import numpy.typing as npt
 from regl_app.errors import RunError
 from regl_app.files import atomic_path
 
+MOST_BYTES = 2**30
+"""What the arrays of a file may have in all, unpacked: a run's have a few megabytes."""
+
 Array = npt.NDArray[Any]
 
 
@@ -29,9 +32,16 @@ def read_arrays(path: Path) -> dict[str, Array]:
         RunError: the file is absent, damaged or holds pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise RunError(f"{path}: cannot be read as arrays: it is no npz archive")
+        with opened as content:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > MOST_BYTES:
+                raise RunError(f"{path}: its arrays must have at most {MOST_BYTES} bytes, {size}")
             return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         raise RunError(f"{path}: cannot be read as arrays: {error}") from error
 
 
