@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regl_app.errors import ProtocolError
+from regl_app.eviction import GIGABYTE, evict, touch
 from regl_app.files import atomic_path, sha256_file, write_json
 from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
 from regl_app.generator.lora import TunedAdapter
 
 METADATA = "adapter.json"
+IN_USE_SECONDS = 3600.0
+"""From finding an adapter to merging it no more time passes; merged, its file is not needed."""
 Key = Mapping[str, object]
+_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,14 @@ class CachedAdapter:
 
 @dataclass(frozen=True)
 class AdapterCache:
-    """A folder of adapters, each with its key and checksum in ``adapter.json``."""
+    """A folder of adapters, each with its key and checksum in ``adapter.json``.
+
+    They take at most ``max_bytes``, but what was asked for within the last hour is in use and
+    stays; of the others, the least recently used go first.
+    """
 
     root: Path
+    max_bytes: int = 2 * GIGABYTE
 
     def get(self, key: Key) -> CachedAdapter | None:
         """Return the adapter tuned from ``key``; None if absent or damaged."""
@@ -42,7 +51,7 @@ class AdapterCache:
 
     def find(self, name: str) -> CachedAdapter | None:
         """Return the adapter whose folder is called ``name``; None if absent or damaged."""
-        return self._load(self.root / name) if re.fullmatch("[0-9a-f]{40}", name) else None
+        return self._load(self.root / name) if _is_name(name) else None
 
     def _load(self, path: Path) -> CachedAdapter | None:
         try:
@@ -51,6 +60,7 @@ class AdapterCache:
             # The folder's name is the key's digest: what was moved or edited is not believed.
             if metadata["sha256"] != digest or self._path(metadata["key"]) != path:
                 return None
+            touch(path)
             return CachedAdapter(
                 path,
                 digest,
@@ -70,6 +80,7 @@ class AdapterCache:
             digest = sha256_file(temporary / WEIGHTS)
             held = CachedAdapter(path, digest, tuned.steps, tuned.loss, tuned.seconds, tuned.facts)
             _describe(temporary, key, held)
+        self._evict(path)
         return self._load(path) or held
 
     def received(self, digest: str) -> CachedAdapter | None:
@@ -94,11 +105,20 @@ class AdapterCache:
             load_adapter(temporary)
             held = CachedAdapter(path, digest, steps=0, loss=None, seconds=0.0)
             _describe(temporary, key, held)
+        self._evict(path)
         return self._load(path) or held
+
+    def _evict(self, keep: Path) -> None:
+        pattern = "[0-9a-f]" * _NAME
+        evict(self.root, pattern, self.max_bytes, keep=keep, spare=IN_USE_SECONDS)
 
     def _path(self, key: Key) -> Path:
         text = json.dumps(key, sort_keys=True)
-        return self.root / hashlib.sha256(text.encode()).hexdigest()[:40]
+        return self.root / hashlib.sha256(text.encode()).hexdigest()[:_NAME]
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(f"[0-9a-f]{{{_NAME}}}", name) is not None
 
 
 def _describe(folder: Path, key: Key, held: CachedAdapter) -> None:

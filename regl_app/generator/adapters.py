@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from regl_app.errors import GeneratorError
@@ -55,6 +56,34 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
                 f"lora_B of one rank, got shapes {shapes}"
             )
     return state
+
+
+def most_adapter_bytes(generator: Path, rank: int) -> int:
+    """Return the most bytes that an adapter of ``rank`` for a generator's UNet can have.
+
+    Every matrix and every kernel counts as adapted, whatever ``lora.layers`` says, in float32 and
+    with a quarter on top for names.
+
+    Args:
+        generator: a diffusers pipeline's folder.
+        rank: of the update.
+
+    Raises:
+        GeneratorError: its UNet has no readable safetensors.
+    """
+    files = sorted((generator / "unet").glob("*.safetensors"))
+    shapes: list[list[int]] = []
+    try:
+        for file in files:
+            with safe_open(file, "pt") as content:
+                names = content.keys()
+                shapes += [content.get_slice(name).get_shape() for name in names]
+    except (OSError, SafetensorError) as error:
+        raise GeneratorError(f"the UNet of {str(generator)!r} cannot be read: {error}") from error
+    if not files:
+        raise GeneratorError(f"the UNet of {str(generator)!r} has no safetensors")
+    sides = sum(shape[0] + math.prod(shape[1:]) for shape in shapes if len(shape) in (2, 4))
+    return 5 * rank * sides + 2**20
 
 
 def _fits(down: torch.Tensor | None, up: torch.Tensor | None) -> bool:

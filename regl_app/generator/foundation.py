@@ -6,7 +6,10 @@ clients of a worker; they differ by the adapter merged for the length of their t
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from regl_app.config_sections import GeneratorConfig
 from regl_app.errors import GeneratorError
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.precision import Precision, autocast, resolve_precision
 from regl_app.generator.source import check_concepts, generator_digest, resolve_generator
+from regl_app.progress import LOGGER
+
+_logger = logging.getLogger(LOGGER)
 
 _TEXT_BATCH = 64
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -189,7 +196,14 @@ def shared_foundation(
     key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device))
     if getattr(_local, "key", None) != key:
         _local.key, _local.foundation = None, None  # free the old one before the new one loads
+        started = time.perf_counter()
         _local.foundation = Foundation.load(config, concepts, device)
+        _logger.info(
+            "generator loaded to %s in %.1f s by process %d",
+            device,
+            time.perf_counter() - started,
+            os.getpid(),
+        )
         _local.key = key
     foundation: Foundation = _local.foundation
     return foundation
@@ -203,7 +217,7 @@ def _load_pipeline(folder: Path) -> Any:
             return AutoPipelineForText2Image.from_pretrained(
                 folder, use_safetensors=True, safety_checker=None
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise GeneratorError(
             f"the generator in {str(folder)!r} cannot be loaded: {error} (it must be a "
             "text-to-image pipeline with safetensors weights)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,12 +11,16 @@ import torch
 
 from regl_app.config_sections import GeneratorConfig
 from regl_app.data.images import Counts, ImageSet, to_uint8
+from regl_app.errors import StorageError
+from regl_app.eviction import touch
 from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import Progress, sample_latents
 from regl_app.tensor_files import load_tensors, save_tensors
 
 _LATENTS, _IMAGES = "latents", "images"
+
+_logger = logging.getLogger("regl")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def sample_pool(
         per_class: latents per class.
         stream: seed of the sequences.
         path: file to write, whose name must identify all of the above; ``load_pool`` reads it.
+            Without room on the disk it is not written, with a warning.
         progress: called with (samples done, all).
     """
     labels = torch.arange(foundation.num_classes).repeat_interleave(per_class)
@@ -63,7 +69,10 @@ def sample_pool(
     parts = torch.split(latents, config.batch_size)
     with torch.no_grad():
         images = torch.cat([fit(to_uint8(foundation.decode(part)).cpu(), shape) for part in parts])
-    save_tensors(path, {_LATENTS: latents, _IMAGES: images})
+    try:
+        save_tensors(path, {_LATENTS: latents, _IMAGES: images})
+    except StorageError as error:
+        _logger.warning("the pool is not stored, so it is made again each time: %s", error)
     return Pool(latents.cpu(), ImageSet(images, labels))
 
 
@@ -78,4 +87,5 @@ def load_pool(path: Path, num_classes: int, per_class: int) -> Pool | None:
         (_LATENTS, _IMAGES), len(labels)
     ):
         return None
+    touch(path)  # the least recently used are evicted first
     return Pool(held[_LATENTS], ImageSet(held[_IMAGES], labels))

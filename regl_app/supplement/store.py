@@ -7,20 +7,23 @@ store: files appear whole, and two writers of the same entry write the same imag
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from regl_app.errors import StorageError
+from regl_app.eviction import GIGABYTE, entries, evict, touch
 from regl_app.tensor_files import load_tensors, save_tensors
 
 Key = Mapping[str, str | int | float | bool | None]
-_IMAGES = "images"
+_IMAGES, _ENTRIES = "images", "??/*.safetensors"
+
+_logger = logging.getLogger("regl")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class SupplementStore:
     """A folder of image sequences of at most ``max_bytes``; the least recently used go first."""
 
     root: Path
-    max_bytes: int = 2 * 1024**3
+    max_bytes: int = 2 * GIGABYTE
 
     def get(self, key: Key, count: int) -> torch.Tensor | None:
         """Return the first ``min(count, stored)`` images, uint8 ``(n, C, H, W)``, or None.
@@ -43,12 +46,14 @@ class SupplementStore:
         if images is None:
             path.unlink(missing_ok=True)
             return None
-        with contextlib.suppress(FileNotFoundError):  # evicted after it was read
-            os.utime(path)  # least recently *used*
+        touch(path)  # least recently *used*
         return images[:count].clone()
 
     def put(self, key: Key, images: torch.Tensor) -> None:
-        """Store a sequence's first images, uint8 ``(n, C, H, W)``, replacing a shorter entry."""
+        """Store a sequence's first images, uint8 ``(n, C, H, W)``, replacing a shorter entry.
+
+        Without room on the disk they are not stored, with a warning: they can be made again.
+        """
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise ValueError(
                 f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
@@ -56,12 +61,16 @@ class SupplementStore:
         path = self._path(key)
         if len(images) <= self._length(path):
             return
-        save_tensors(path, {_IMAGES: images}, note=_text(key))
-        self._evict(keep=path)
+        try:
+            save_tensors(path, {_IMAGES: images}, note=_text(key))
+        except StorageError as error:
+            _logger.warning("images are not stored, so a later run makes them again: %s", error)
+            return
+        evict(self.root, _ENTRIES, self.max_bytes, keep=path)
 
     def size(self) -> int:
         """Return the bytes the store occupies."""
-        return sum(state.st_size for _, state in self._entries())
+        return sum(entry.size for entry in entries(self.root, _ENTRIES))
 
     def _path(self, key: Key) -> Path:
         name = hashlib.sha256(_text(key).encode()).hexdigest()
@@ -74,25 +83,6 @@ class SupplementStore:
         except OSError:
             return 0
         return 0 if images is None else len(images)
-
-    def _entries(self) -> list[tuple[Path, os.stat_result]]:
-        found = []
-        for path in self.root.glob("??/*.safetensors"):
-            try:
-                found.append((path, path.stat()))
-            except FileNotFoundError:
-                continue  # evicted by another process
-        return found
-
-    def _evict(self, keep: Path) -> None:
-        entries = sorted(self._entries(), key=lambda entry: entry[1].st_mtime_ns)
-        excess = sum(state.st_size for _, state in entries) - self.max_bytes
-        for path, state in entries:
-            if excess <= 0:
-                return
-            if path != keep:
-                path.unlink(missing_ok=True)
-                excess -= state.st_size
 
 
 def _text(key: Key) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from regl_app.activity import phase
 from regl_app.data.images import Counts, ImageSet
 from regl_app.generator.adapters import WEIGHTS
 from regl_app.record_fields import Fact
@@ -62,6 +63,7 @@ def supply(
     """
     config, tuned = synthesizer.config, False
     started = time.perf_counter()
+    phase("adapt")
     adaptation = synthesizer.adapt(client_name, real)
     kind = config.supplement.adapter
     if judges is not None and kind == "guidance":
@@ -75,6 +77,7 @@ def supply(
     seconds = {"adapt": time.perf_counter() - started}
     selecting = config.supplement.selection != "none"
     make = synthesizer.candidates if selecting else synthesizer.generate
+    phase("generate")
     made = make(quotas, adaptation, real)
     seconds["generate"] = made.seconds
     started = time.perf_counter()
@@ -83,6 +86,7 @@ def supply(
     if places is None and made.sequence is not None:
         places = np.arange(len(images))
     if selecting:
+        phase("select")
         chosen, found = _choose(synthesizer, made, quotas, judges)
         images = images.subset(chosen)
         places = None if places is None else places[chosen]

@@ -18,6 +18,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts, ImageSet
+from regl_app.eviction import GIGABYTE, evict
 from regl_app.files import exclusive
 from regl_app.generator.adapter_cache import AdapterCache
 from regl_app.generator.adapters import load_adapter, stack_adapters
@@ -39,6 +40,7 @@ from regl_app.supplement.store import SupplementStore
 
 Report = Callable[[str, int, int], None]
 
+_STORED_BATCHES = 2
 _PRIOR_STREAM, _PRIOR_PER_CLASS = derive_seed(0, "prior"), 16
 
 
@@ -80,8 +82,9 @@ class Synthesizer:
         self.shape = shape
         self.seed = seed
         self.device = torch.device(device)
-        self.store = SupplementStore(cache_dir / "images")
-        self.adapters = AdapterCache(cache_dir / "adapters")
+        self._most = int(config.cache_limit * GIGABYTE)
+        self.store = SupplementStore(cache_dir / "images", self._most)
+        self.adapters = AdapterCache(cache_dir / "adapters", self._most)
         self.keys = CacheKeys(config, self.concepts, shape, self.device)
         self._pools = cache_dir / "pools"
         self._progress = progress
@@ -126,6 +129,7 @@ class Synthesizer:
             pool, config = self.pool(start), self.config
             shared = start.path is None
             opinions = judges.of_pool(pool.images) if shared else judges.opinions(pool.images)
+            base = load_adapter(start.path) if start.path else {}
             rewards = reward(opinions, config.supplement.disagreement)
             pairs = rank_pairs(rewards, pool.labels.numpy(), config.dpo.quantile)
             with self.foundation.adapter(start.path):
@@ -139,9 +143,7 @@ class Synthesizer:
                     seed=seed,
                     progress=self._reporter("preference steps"),
                 )
-            state = (
-                stack_adapters(load_adapter(start.path), tuned.state) if start.path else tuned.state
-            )
+            state = stack_adapters(base, tuned.state) if base else tuned.state
             facts = {
                 "pairs": float(len(pairs.winners)),
                 "reward_margin": pairs.margin,
@@ -259,10 +261,15 @@ class Synthesizer:
             if len(held[label]) < quotas[label]:
                 missing.append(_Missing(label, len(held[label]), int(quotas[label])))
         reused = sum(len(images) for images in held.values())
-        if missing:
-            for label, images in self._make(missing, adaptation, pictures, stream).items():
+        # What is stored as it comes is not lost with the process.
+        done, total = 0, sum(part.last - part.first for part in missing)
+        for portion in _portions(missing, _STORED_BATCHES * self.config.generator.batch_size):
+            report = _within(self._reporter("images"), done, total)
+            made = self._make(portion, adaptation, pictures, stream, report)
+            for label, images in made.items():
                 held[label] = torch.cat([held[label], images])
                 self.store.put(keys[label], held[label])
+                done += len(images)
         labels = [torch.full((len(images),), label) for label, images in held.items()]
         result = (
             ImageSet(torch.cat(list(held.values())), torch.cat(labels).long())
@@ -277,6 +284,7 @@ class Synthesizer:
         adaptation: Adaptation,
         pictures: dict[int, torch.Tensor],
         stream: int,
+        report: Progress | None,
     ) -> dict[int, torch.Tensor]:
         """Sample what is missing: first what starts from noise, then what starts from pictures."""
         foundation, config = self.foundation, self.config.generator
@@ -290,7 +298,6 @@ class Synthesizer:
         chosen = set(from_picture)
         from_noise = [place for place in wanted if place not in chosen]
         made: dict[tuple[int, int], torch.Tensor] = {}
-        report = self._reporter("images")
         steering = self._steering(adaptation.judges)
         with foundation.adapter(adaptation.path):
             for places in (from_noise, from_picture):
@@ -307,7 +314,6 @@ class Synthesizer:
                             ]
                         ),
                     )
-                done = len(made)
                 images = sample(
                     foundation,
                     [label for label, _ in places],
@@ -316,7 +322,7 @@ class Synthesizer:
                     stream=stream,
                     starts=starts,
                     steering=steering,
-                    progress=None if report is None else _shifted(report, done, len(wanted)),
+                    progress=_within(report, len(made), len(wanted)),
                 )
                 made |= dict(zip(places, fit(images, self.shape), strict=True))
         return {
@@ -369,7 +375,9 @@ class Synthesizer:
             return held
         with exclusive(path), self.foundation.adapter(adaptation.path):
             held = load_pool(path, len(self.concepts), per_class)
-            return held or sample_pool(
+            if held is not None:
+                return held
+            pool = sample_pool(
                 self.foundation,
                 self.config.generator,
                 self.shape,
@@ -378,6 +386,8 @@ class Synthesizer:
                 path=path,
                 progress=self._reporter("pool images"),
             )
+        evict(self._pools, "*.safetensors", self._most, keep=path)
+        return pool
 
     def _reporter(self, what: str) -> Progress | None:
         progress = self._progress
@@ -386,6 +396,23 @@ class Synthesizer:
         return lambda done, total: progress(what, done, total)
 
 
-def _shifted(report: Progress, before: int, total: int) -> Progress:
+def _portions(missing: list[_Missing], size: int) -> list[list[_Missing]]:
+    """Return ``missing`` in order, in lists of at most ``size`` images; a class may be cut."""
+    portions: list[list[_Missing]] = []
+    free = 0
+    for part in missing:
+        first = part.first
+        while first < part.last:
+            if free <= 0:
+                portions.append([])
+                free = size
+            last = min(part.last, first + free)
+            portions[-1].append(_Missing(part.label, first, last))
+            free -= last - first
+            first = last
+    return portions
+
+
+def _within(report: Progress | None, before: int, total: int) -> Progress | None:
     """Return a progress callback for a part that begins after ``before`` of ``total``."""
-    return lambda done, _: report(before + done, total)
+    return None if report is None else lambda done, _: report(before + done, total)

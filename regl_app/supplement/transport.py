@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,6 +52,24 @@ class Parcel:
         """Return the parcel for a client that keeps ``adapter``: its file need not travel."""
         known = self.reference is not None and self.reference.adapter == adapter
         return replace(self, adapter_file=b"") if known else self
+
+
+@dataclass(frozen=True)
+class ParcelLimits:
+    """What a parcel may hold at most, given the run's configuration.
+
+    ``images`` in all, of ``image_bytes`` each; ``adapter`` returns the bytes of an adapter's file,
+    for which the generator has to be looked at.
+    """
+
+    images: int
+    image_bytes: int
+    adapter: Callable[[], int]
+
+    def pixels(self, count: int) -> int:
+        """Return the most bytes of ``count`` compressed images: zlib adds little to noise."""
+        size = count * self.image_bytes
+        return size + size // 1000 + 1024
 
 
 def unpack(parcel: Parcel, shape: tuple[int, int, int], made: ImageSet | None) -> ImageSet:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from regl_app.errors import GeneratorError, ProtocolError
-from regl_app.generator.adapter_cache import AdapterCache
+from regl_app.generator.adapter_cache import IN_USE_SECONDS, AdapterCache
 from regl_app.generator.adapters import WEIGHTS, save_adapter
 from regl_app.generator.lora import TunedAdapter
 
@@ -62,3 +64,26 @@ def test_what_another_process_has_put_there_meanwhile_stays(tmp_path: Path) -> N
     written = (first.path / WEIGHTS).stat().st_ino
     cache.put({"seed": 1}, tuned())
     assert (first.path / WEIGHTS).stat().st_ino == written
+
+
+def test_adapters_of_the_past_go_and_those_in_use_stay(tmp_path: Path) -> None:
+    cache = AdapterCache(tmp_path, max_bytes=1)
+    old, used, new = (cache.put({"seed": seed}, tuned()) for seed in range(3))
+    assert all(each.path.exists() for each in (old, used, new))  # all of this hour
+    long_ago = time.time() - 2 * IN_USE_SECONDS
+    for each in (old, used):
+        os.utime(each.path, (long_ago, long_ago))
+    assert cache.find(used.path.name) == used
+    cache.put({"seed": 3}, tuned())
+    assert not old.path.exists()
+    assert used.path.exists() and new.path.exists()
+    assert cache.get({"seed": 0}) is None
+
+
+def test_an_adapter_that_was_removed_while_it_was_read_is_absent(tmp_path: Path) -> None:
+    cache = AdapterCache(tmp_path)
+    put = cache.put({"seed": 1}, tuned())
+    (put.path / WEIGHTS).unlink()
+    assert cache.get({"seed": 1}) is None
+    again = cache.put({"seed": 1}, tuned())
+    assert cache.get({"seed": 1}) == again

@@ -11,7 +11,12 @@ from regl_app.config_sections import GeneratorConfig, LoraConfig
 from regl_app.data.images import ImageSet
 from regl_app.errors import GeneratorError
 from regl_app.generator.adapter_cache import METADATA, AdapterCache
-from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
+from regl_app.generator.adapters import (
+    WEIGHTS,
+    load_adapter,
+    most_adapter_bytes,
+    save_adapter,
+)
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.lora import TunedAdapter, tune_lora
 from regl_app.generator.noising import Noising
@@ -258,3 +263,13 @@ def test_cache_returns_what_it_stored_and_drops_what_is_damaged(
     assert cache.get(key) is not None
     (stored.path / METADATA).write_text(json.dumps({"sha256": "none"}))
     assert cache.get(key) is None
+
+
+def test_the_size_limit_is_above_any_adapter_of_that_rank_and_of_its_order(
+    tuned: TunedAdapter, second_pipeline: Path, tmp_path: Path
+) -> None:
+    save_adapter(tmp_path / "adapter", tuned.state)
+    size = (tmp_path / "adapter" / WEIGHTS).stat().st_size
+    assert size < most_adapter_bytes(second_pipeline, CONFIG.rank) < 2 * size + 2**21
+    with pytest.raises(GeneratorError, match="has no safetensors"):
+        most_adapter_bytes(tmp_path, CONFIG.rank)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,9 @@ def test_a_stored_pool_is_read_whole_or_not_at_all(foundation: Foundation, tmp_p
     assert torch.equal(held.images.images, pool.images.images)
     assert torch.equal(held.labels, pool.labels)
     assert load_pool(path, 3, 3) is None
+    os.utime(path, (1, 1))
+    load_pool(path, 3, 2)
+    assert path.stat().st_mtime > 1  # used: others are evicted before it
     content = path.read_bytes()
     for damaged in (content[:50], content[:-3] + bytes([content[-3] ^ 1]) + content[-2:], b""):
         path.write_bytes(damaged)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from regl_app.config import RunConfig, Scalar
 from regl_app.config_sections import ModelConfig
 from regl_app.data.images import ImageSet
 from regl_app.generator.adapters import load_adapter
+from regl_app.generator.sampling import sample
 from regl_app.models.build import build_model
 from regl_app.supplement.adaptation import Adaptation
 from regl_app.supplement.judges import Judges
@@ -100,6 +103,28 @@ def test_a_warm_cache_needs_no_model(
     assert (reused.generated, reused.reused) == (0, 4)
     assert torch.equal(reused.images.images, made.images.images)
     assert torch.equal(warm.probe().images, probe.images)
+
+
+def test_what_was_made_before_a_crash_is_not_made_again(
+    config: RunConfig, real: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = config.updated({"generator.batch-size": 2})
+    wanted, client = quotas(3, 5, 4), Adaptation.frozen("a")
+    whole = make(small, tmp_path / "whole").generate(wanted, client, real).images
+    calls = itertools.count(1)
+
+    def dies(*arguments: Any, **options: Any) -> torch.Tensor:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return sample(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("regl_app.supplement.synthesizer.sample", dies)
+        with pytest.raises(KeyboardInterrupt):
+            make(small, tmp_path / "torn").generate(wanted, client, real)
+    rest = make(small, tmp_path / "torn").generate(wanted, client, real)
+    assert (rest.generated, rest.reused) == (4, 8)
+    assert same_picture(rest.images.images, whole.images)
 
 
 def test_same_seed_same_images_in_a_fresh_cache(
