@@ -1,160 +1,28 @@
-"""One client's part in a round, in the order of the paper: supplement, train, probe, reply."""
+"""The ClientApp that Flower calls; it imports nothing heavy, as it may run once per message."""
 
 from __future__ import annotations
 
-import secrets
-import time
-
-import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client_app.node import Node
-from client_app.supplement import Supplement, make_supplement, own_pool, remember
-from regl_app.data.images import ImageSet
-from regl_app.evaluation.metrics import evaluate as evaluate_model
-from regl_app.evaluation.metrics import predict_log_probs
-from regl_app.generator.source import resolve_generator
-from regl_app.generator.suitability import check_public_part
-from regl_app.methods.registry import make_objective
-from regl_app.models.classifier import Classifier
-from regl_app.protocol import (
-    EvaluateReply,
-    Hello,
-    TrainInstruction,
-    TrainReply,
-    arrays_of,
-    read_order,
-    weights_from_record,
-)
-from regl_app.supplement.discrepancy import Floats, class_discrepancy
-from regl_app.supplement.privacy import is_released, privatize
-from regl_app.training.loop import train_local
+from client_app.dispatch import perform
 
 app = ClientApp()
 
 
 @app.query()
 def hello(message: Message, context: Context) -> Message:
-    """Introduce this client; refuse to take part in another code's or configuration's run."""
-    node = Node.of(context)
-    read_order(message.content, node.envelope)
-    if node.config.generates_at_client:
-        # What is absent or unfit fails now, not after data.
-        check_public_part(resolve_generator(node.config.generator.path), node.config.data)
-    shared = node.real_counts if node.config.share_diagnostics else None
-    reply = Hello(node.partition_id, node.num_partitions, shared, own_pool(node))
-    return Message(reply.to_content(), reply_to=message)
+    """Introduce this client."""
+    return Message(perform("query", message.content, context), reply_to=message)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Do one round: supplement the local data, train on it, measure what is still lacking."""
-    node = Node.of(context)
-    order = TrainInstruction.read(message.content, node.envelope, node.num_classes)
-    weights = weights_from_record(arrays_of(message.content), node.model().state_dict())
-    if len(node.data.train) == 0:
-        return Message(_nothing_to_train_on(node, order).to_content(), reply_to=message)
-
-    # 1. Supplement: the planned synthetic images of the classes this client lacks.
-    supplement = make_supplement(node, order, weights)
-
-    # 2. Train the local model L_t from the global model G_{t-1} on real and synthetic images.
-    local = node.model(weights)
-    trained = train_local(
-        local,
-        ImageSet.concat([node.data.train, supplement.images]),
-        node.config,
-        objective=make_objective(node.config),
-        seed=node.seed("train", order.round),
-        device=node.device,
-    )
-
-    # 3. Probe: where is the global model surer than the local one?
-    started = time.perf_counter()
-    discrepancy = _discrepancy(node, supplement, node.model(weights), local)
-    own_test = evaluate_model(local, node.data.test, node.num_classes, node.device)
-
-    remember(node, order, local.state_dict(), supplement, discrepancy)
-    config = node.config
-    planned_by_server = config.supplement.policy == "discrepancy" and config.generates_at_client
-    tells_plan = planned_by_server and not config.plans_at_client and config.privacy.noise == 0
-    diagnostics = config.share_diagnostics
-    reply = TrainReply(
-        partition_id=node.partition_id,
-        round=order.round,
-        num_examples=len(node.data.train) + len(supplement.images),
-        real_images=len(node.data.train),
-        loss=trained.loss,
-        weights=local.state_dict(),
-        discrepancy=_shared(node, order, discrepancy),
-        held=supplement.quotas if tells_plan else None,
-        real_counts=node.real_counts if diagnostics else None,
-        synthetic_counts=supplement.images.counts(node.num_classes) if diagnostics else None,
-        adapter=supplement.adapter,
-        seconds={
-            **supplement.seconds,
-            "train": trained.seconds,
-            "probe": time.perf_counter() - started,
-        },
-        facts={
-            # How many candidates there were tells how many classes were wanted.
-            **({} if config.hides_discrepancy else supplement.facts),
-            "loss": trained.loss,
-            **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
-        },
-    )
-    return Message(reply.to_content(), reply_to=message)
+    """Do one round's training."""
+    return Message(perform("train", message.content, context), reply_to=message)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Measure the global model on this client's own test set: personalization."""
-    node = Node.of(context)
-    server_round = read_order(message.content, node.envelope)
-    weights = weights_from_record(arrays_of(message.content), node.model().state_dict())
-    found = evaluate_model(node.model(weights), node.data.test, node.num_classes, node.device)
-    reply = EvaluateReply(
-        node.partition_id, server_round, found.images, found.accuracy, found.macro_f1, found.loss
-    )
-    return Message(reply.to_content(), reply_to=message)
-
-
-def _discrepancy(
-    node: Node, supplement: Supplement, global_model: Classifier, local: Classifier
-) -> Floats | None:
-    """Return d_k, ``(C,)``: FedDPD's comparison of both models on the shared probe set."""
-    if supplement.probe is None:
-        return None
-    return class_discrepancy(
-        predict_log_probs(global_model, supplement.probe.images, node.device).numpy(),
-        predict_log_probs(local, supplement.probe.images, node.device).numpy(),
-        supplement.probe.labels.numpy(),
-        node.num_classes,
-    )
-
-
-def _shared(node: Node, order: TrainInstruction, discrepancy: Floats | None) -> Floats | None:
-    """Return what the server learns of the discrepancy."""
-    if discrepancy is None or not is_released(node.config, order.round):
-        return None
-    config = node.config.privacy
-    # The run's seed is no secret: noise drawn from it hides nothing.
-    random = np.random.default_rng(
-        node.seed("privacy", order.round) if config.reproducible else secrets.randbits(128)
-    )
-    return privatize(discrepancy, config, random)
-
-
-def _nothing_to_train_on(node: Node, order: TrainInstruction) -> TrainReply:
-    shared = node.real_counts if node.config.share_diagnostics else None
-    return TrainReply(
-        partition_id=node.partition_id,
-        round=order.round,
-        num_examples=0,
-        real_images=0,
-        loss=0.0,
-        weights=None,
-        real_counts=shared,
-        synthetic_counts=shared,
-    )
+    """Measure the global model."""
+    return Message(perform("evaluate", message.content, context), reply_to=message)

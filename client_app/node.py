@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from flwr.app import Context
 
+from client_app.settings import NodeSettings
 from regl_app.codehash import own_code_hash
 from regl_app.config import RunConfig
 from regl_app.data.federation import ClientData, Federation
 from regl_app.data.images import Counts
+from regl_app.data.site import SiteFolder, load_site
+from regl_app.data.source import Source
 from regl_app.devices import resolve_device
 from regl_app.errors import ConfigError
+from regl_app.generator.adapters import most_adapter_bytes
+from regl_app.generator.source import resolve_generator
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
 from regl_app.progress import log_progress, setup_logging
 from regl_app.protocol import Envelope, Weights, config_digest
 from regl_app.seeding import derive_seed
 from regl_app.supplement.synthesizer import Synthesizer
+from regl_app.supplement.transport import ParcelLimits
 from regl_app.workdir import cache_dir, with_absolute_paths
 
 
@@ -29,8 +37,7 @@ class Node:
 
     config: RunConfig
     envelope: Envelope
-    partition_id: int
-    num_partitions: int
+    settings: NodeSettings
 
     @classmethod
     def of(cls, context: Context) -> Node:
@@ -38,34 +45,57 @@ class Node:
 
         Raises:
             ConfigError: run or node configuration is invalid.
+            DataError: a path of the run leads out of what the operator allows.
         """
-        setup_logging()
         config = RunConfig.from_flat(context.run_config)
+        setup_logging(config.log_format)
         torch.set_num_threads(config.threads)
         envelope = Envelope(own_code_hash(), config_digest(config))
-        partition_id = _whole(context, "partition-id")
-        num_partitions = _whole(context, "num-partitions")
-        if not 0 <= partition_id < num_partitions:
-            raise ConfigError(
-                f"partition-id must be between 0 and num-partitions - 1 = {num_partitions - 1}, "
-                f"got {partition_id} (set both in --node-config)"
-            )
-        return cls(with_absolute_paths(config), envelope, partition_id, num_partitions)
+        settings = NodeSettings.read(context.node_config)
+        return cls(_confined(with_absolute_paths(config), settings), envelope, settings)
 
     @property
     def name(self) -> str:
-        """Return the client's name in logs and random streams."""
+        """Return the client's name in random streams: wherever it runs, it is the same client."""
         return f"client {self.partition_id}"
 
+    @property
+    def partition_id(self) -> int:
+        """Return which client this is, from 0."""
+        return self.settings.partition_id
+
+    @property
+    def num_partitions(self) -> int:
+        """Return K, the number of clients."""
+        return self.settings.num_partitions
+
     @cached_property
-    def federation(self) -> Federation:
-        """Return the data of which this client sees its part."""
+    def _federation(self) -> Federation:
         return Federation.load(self.config, self.num_partitions)
+
+    @property
+    def source(self) -> Source:
+        """Return the data set of which this client has a part: classes, concepts, image shape."""
+        return self._federation.source
 
     @cached_property
     def data(self) -> ClientData:
-        """Return this client's images."""
-        return self.federation.client(self.partition_id)
+        """Return this client's images: its part of the source, or its own folder's.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        if self.config.data.source != "site":
+            return self._federation.client(self.partition_id)
+        if self.settings.data_dir is None:
+            raise ConfigError(
+                "data.source='site' needs data-dir, this node's image "
+                "folder, in its configuration (flower-supernode --node-config "
+                "'data-dir=\"/srv/images\"'); a simulation has no sites (use another data.source)"
+            )
+        folder = SiteFolder(self.settings.data_dir, self.settings.roots)
+        fraction = self.config.partition.test_fraction
+        return load_site(folder, self.config.data, self.partition_id, fraction)
 
     @cached_property
     def real_counts(self) -> Counts:
@@ -75,7 +105,7 @@ class Node:
     @property
     def num_classes(self) -> int:
         """Return C."""
-        return self.federation.num_classes
+        return self.source.num_classes
 
     @cached_property
     def device(self) -> torch.device:
@@ -88,30 +118,55 @@ class Node:
 
     def model(self, weights: Weights | None = None) -> Classifier:
         """Return the run's classifier, with ``weights`` if given."""
-        channels, side, _ = self.federation.source.train.shape
+        channels, side, _ = self.source.train.shape
         model = build_model(self.config.model, self.num_classes, channels, side, self.config.seed)
         if weights is not None:
             model.load_state_dict(dict(weights))
         return model.to(self.device)
 
+    @property
+    def parcel_limits(self) -> ParcelLimits | None:
+        """Return what the server may send at most; None where this client generates itself."""
+        config = self.config
+        if not config.uses_generator or config.supplement.site != "download":
+            return None
+        rank = config.lora.rank
+        return ParcelLimits(
+            self.num_classes * config.supplement.cap,
+            math.prod(self.source.train.shape),
+            lambda: most_adapter_bytes(resolve_generator(config.generator.path), rank),
+        )
+
     def synthesizer(self) -> Synthesizer:
         """Return the door to this worker's generator."""
         return Synthesizer(
             self.config,
-            self.federation.source.concepts,
-            self.federation.source.train.shape,
+            self.source.concepts,
+            self.source.train.shape,
             seed=self.config.seed,
             device=self.device,
-            cache_dir=cache_dir(self.config),
-            progress=log_progress(self.name),
+            cache_dir=self.state_dir,
+            progress=log_progress(self.settings.name),
         )
 
+    @property
+    def state_dir(self) -> Path:
+        """Return where adapters, images and what outlives a message are kept."""
+        return self.settings.state_dir or cache_dir(self.config)
 
-def _whole(context: Context, key: str) -> int:
-    value = context.node_config.get(key)
-    if type(value) is not int:
-        raise ConfigError(
-            f"{key} must be a whole number in the node's configuration, got {value!r} "
-            "(flower-supernode --node-config 'partition-id=0 num-partitions=10')"
-        )
-    return value
+
+def _confined(config: RunConfig, settings: NodeSettings) -> RunConfig:
+    """Return ``config`` with what is the server's taken out, its paths checked by ``settings``.
+
+    Raises:
+        DataError: a path leads out of what the operator allows.
+    """
+    if config.data.source == "site":
+        config = config.updated({"data.path": ""})
+    paths = {"data.path": config.data.path, "generator.path": config.generator.path}
+    if settings.state_dir is None:
+        paths["cache-dir"] = config.cache_dir
+    for key, path in paths.items():
+        if Path(path).is_absolute():  # else empty, 'bundled' or a hub id
+            settings.roots.inside(Path(path), key)
+    return config

@@ -1,4 +1,4 @@
-"""What a client keeps between rounds: its last local model, its adapter, its own plan.
+"""What a client keeps between rounds: its last local models, its adapter, its own plan.
 
 On disk, not in Flower's ``context.state``: that lives in a SuperNode's memory only, and loses
 large models silently.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,12 @@ from regl_app.data.images import Counts
 from regl_app.protocol import Weights
 from regl_app.supplement.discrepancy import Floats
 from regl_app.tensor_files import load_tensors, save_tensors
-from regl_app.workdir import cache_dir
 
 _ROUND, _PREFERRED, _MODEL = "round", "preferred", "model."
 _TUNED, _HELD, _DISCREPANCY = "tuned", "held", "discrepancy"
-_KEPT_SECONDS = 30 * 24 * 3600
+_KEPT_SECONDS, _FINISHED_SECONDS = 30 * 24 * 3600, 24 * 3600
+# One more than the server's checkpoints: the older of these may be what is gone on from.
+KEPT_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -45,37 +47,39 @@ class Memory:
 
 @dataclass(frozen=True)
 class ClientState:
-    """One client's file of one run, below the cache.
+    """One client's files of one run, below the cache: one for each of the last rounds.
 
-    The last round removes it. What a run left that ended otherwise goes after a month, when
-    another one writes.
+    A server that went down goes on from its last complete round, so a client may be asked for a
+    round again, the last one too. What a finished run left goes after a day, what another left
+    after a month, when a new run writes.
     """
 
-    path: Path
+    folder: Path
 
     @classmethod
     def of(cls, node: Node, run: str) -> ClientState:
         """Return the state of ``node`` in the run that the server calls ``run``."""
         identity = [run, node.envelope.code_hash, node.envelope.config_digest]
         folder = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-        name = f"client-{node.partition_id:02d}.safetensors"
-        return cls(cache_dir(node.config) / "state" / folder / name)
+        return cls(node.state_dir / "state" / folder / f"client-{node.partition_id:02d}")
 
     def before(self, round_number: int, template: Weights) -> Memory:
-        """Return what an earlier round than ``round_number`` left; empty if that is nothing.
+        """Return what the last round before ``round_number`` left; empty if that is nothing.
 
-        A damaged file counts as absent, as do a later round's (a run that was begun anew) and
-        another model's than ``template``.
+        A damaged file counts as absent, as does another model's than ``template``.
         """
+        earlier = [(number, path) for number, path in self._files() if number < round_number]
+        if not earlier:
+            return Memory()
+        number, path = earlier[-1]
         try:
-            held = load_tensors(self.path) or {}
+            held = load_tensors(path) or {}
         except OSError:
             return Memory()
-        number = int(held[_ROUND]) if _ROUND in held else round_number
         weights = {k.removeprefix(_MODEL): v for k, v in held.items() if k.startswith(_MODEL)}
         shapes = {name: value.shape for name, value in weights.items()}
         fits = not shapes or shapes == {k: v.shape for k, v in template.items()}
-        if number >= round_number or not fits:
+        if held.get(_ROUND) != number or not fits:
             return Memory()
         return Memory(
             number,
@@ -87,7 +91,7 @@ class ClientState:
         )
 
     def save(self, memory: Memory) -> None:
-        """Replace what is kept."""
+        """Keep what a round left, beside what the ones before it did."""
         preferred = torch.tensor(list(memory.preferred.encode()), dtype=torch.uint8)
         tensors = {
             _ROUND: torch.tensor(memory.round),
@@ -98,18 +102,34 @@ class ClientState:
             if values is not None:
                 tensors[name] = torch.from_numpy(values)
         tensors |= {_MODEL + name: value for name, value in memory.weights.items()}
-        save_tensors(self.path, tensors)
+        save_tensors(self._path(memory.round), tensors)
+        files = self._files()
+        for number, path in files:
+            # Later ones are of rounds that are being repeated.
+            if number > memory.round or (number, path) not in files[-KEPT_ROUNDS:]:
+                path.unlink(missing_ok=True)
         if memory.round == 1:
             self._prune()
 
-    def forget(self) -> None:
-        """Remove the file, and the run's folder after its last client."""
-        _remove(self.path)
+    def finish(self) -> None:
+        """Let go of what is kept, a day from now: the last round is done."""
+        almost = time.time() - _KEPT_SECONDS + _FINISHED_SECONDS
+        for _, path in self._files():
+            os.utime(path, (almost, almost))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"round-{number:04d}.safetensors"
+
+    def _files(self) -> list[tuple[int, Path]]:
+        return sorted(
+            (int(path.stem.removeprefix("round-")), path)
+            for path in self.folder.glob("round-*.safetensors")
+        )
 
     def _prune(self) -> None:
         """Remove what other runs, aborted ones say, left a month ago."""
         oldest = time.time() - _KEPT_SECONDS
-        for path in self.path.parent.parent.glob("*/*.safetensors"):
+        for path in self.folder.parent.parent.glob("*/*/*.safetensors"):
             try:
                 if path.stat().st_mtime < oldest:
                     _remove(path)
@@ -121,5 +141,6 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     try:
         path.parent.rmdir()
-    except OSError:  # absent, or other clients' files are in it
+        path.parent.parent.rmdir()
+    except OSError:  # absent, or other rounds' or clients' files are in it
         return

@@ -100,7 +100,7 @@ def own_pool(node: Node) -> str:
         resolve_generator(node.config.generator.path, fetch=False)
         return node.synthesizer().pool_digest
     except GeneratorError as error:
-        _logger.info("%s: images have to be sent: %s", node.name, error)
+        _logger.info("%s: images have to be sent: %s", node.settings.name, error)
         return ""
 
 
@@ -162,7 +162,7 @@ def remember(
         return
     state = ClientState.of(node, order.run)
     if order.round == node.config.rounds:
-        state.forget()
+        state.finish()
         return
     compared, planned = node.config.compares_models, node.config.plans_at_client
     state.save(
@@ -188,7 +188,7 @@ def _memory(node: Node, order: TrainInstruction, weights: Weights) -> Memory:
     if order.round > 1 and memory.round == 0:
         _logger.warning(
             "%s: nothing of an earlier round is kept here, so round %d goes as a first one",
-            node.name,
+            node.settings.name,
             order.round,
         )
     return memory
@@ -230,7 +230,7 @@ def _report(node: Node, supplied: Supply) -> None:
     real = len(node.data.train)
     _logger.info(
         "%s: %d real image%s, %s, %d synthetic images%s (%s)",
-        node.name,
+        node.settings.name,
         real,
         "" if real == 1 else "s",
         adapter,
@@ -244,7 +244,7 @@ def _leave_samples(
     node: Node, run_dir: Path, synthesizer: Synthesizer, adaptation: Adaptation, probe: ImageSet
 ) -> None:
     """Write a few pictures and the adapter into the run folder, if it is on this machine."""
-    if not (run_dir / "config.json").is_file():
+    if not node.settings.roots.holds(run_dir) or not (run_dir / "config.json").is_file():
         return
     # A prefix of the client's own sequence: later rounds reuse what is made here.
     few = np.full(node.num_classes, PER_CLASS, dtype=np.int64)
@@ -255,7 +255,7 @@ def _leave_samples(
         real=node.data.train,
         frozen=probe,
         adapted=synthesizer.generate(few, adaptation, node.data.train).images if adapted else None,
-        class_names=node.federation.source.class_names,
+        class_names=node.source.class_names,
     )
     if adaptation.path is not None:
         with atomic_path(run_dir / "adapters" / f"client-{node.partition_id:02d}") as temporary:

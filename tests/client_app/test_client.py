@@ -137,7 +137,9 @@ def test_a_client_without_images_says_so_without_a_model() -> None:
 def test_evaluation_measures_the_given_model_on_the_clients_own_test_set() -> None:
     context = _context()
     ours = order_record(3, _envelope(context))
-    reply = EvaluateReply.read(_send(context, MessageType.EVALUATE, ours), server_round=3)
+    reply = EvaluateReply.read(
+        _send(context, MessageType.EVALUATE, ours), server_round=3, num_classes=10
+    )
     assert reply.num_examples == len(Node.of(context).data.test) > 0
     assert 0 <= reply.accuracy <= 1
 

@@ -1,0 +1,62 @@
+"""Where an order is carried out: in this process, or in the node's warm worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from flwr.app import Context, RecordDict
+from flwr.common.constant import PARTITION_ID_KEY
+
+from regl_app.errors import ConfigError, ReglError
+from regl_app.progress import setup_logging
+
+WARM_MINUTES, DEFAULT_MINUTES = "warm-minutes", 30
+
+
+def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
+    """Return the reply's content to an order of ``kind`` query, train or evaluate.
+
+    In a deployment Flower starts a process per message. There the work is done by a process that
+    stays, with torch and the generator loaded; ``warm-minutes=0`` in the node's configuration
+    turns that off.
+
+    Raises:
+        ReglError: the order cannot be carried out; names the node.
+    """
+    try:
+        return _perform(kind, content, context)
+    except ReglError as error:
+        values = context.node_config
+        name = values.get("name") or f"client {values.get(PARTITION_ID_KEY)}"
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
+    minutes = _warm_minutes(context)
+    if minutes and Path(sys.argv[0]).name == "flwr-clientapp":
+        from client_app.warm import WorkerUnavailableError, ask_worker
+
+        try:
+            # Flower's executor at the SuperNode started this process, and ends with it.
+            owner = os.getppid()
+            return ask_worker(kind, content, context, owner=owner, idle_seconds=60 * minutes)
+        except WorkerUnavailableError as error:
+            setup_logging().log(
+                logging.WARNING, "no warm worker (%s): this message is served without", error
+            )
+    from client_app.duties import DUTIES
+
+    return DUTIES[kind](content, context)
+
+
+def _warm_minutes(context: Context) -> int:
+    value = context.node_config.get(WARM_MINUTES, DEFAULT_MINUTES)
+    if type(value) is not int or value < 0:
+        raise ConfigError(
+            f"{WARM_MINUTES} must be a whole number >= 0 in the node's configuration, got "
+            f"{value!r} (0 = no process stays between messages)"
+        )
+    return value

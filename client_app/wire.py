@@ -1,0 +1,112 @@
+"""Frames between a message's process and the warm worker: JSON, and Flower's own protobuf."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import Context, RecordDict
+from flwr.common.serde import (
+    context_from_proto,
+    context_to_proto,
+    recorddict_from_proto,
+    recorddict_to_proto,
+)
+from flwr.proto.message_pb2 import Context as ProtoContext
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+
+from regl_app import errors
+from regl_app.errors import ReglError, RunError
+
+_LENGTH = struct.Struct(">Q")
+
+
+@dataclass(frozen=True)
+class Errand:
+    """An order, and the digest of the code that is to carry it out."""
+
+    kind: str
+    code: str
+    content: RecordDict
+    context: Context
+
+
+def send_errand(connection: socket.socket, errand: Errand) -> None:
+    """Send ``errand`` to a worker."""
+    _send(connection, json.dumps({"kind": errand.kind, "code": errand.code}).encode())
+    _send(connection, recorddict_to_proto(errand.content).SerializeToString())
+    _send(connection, context_to_proto(errand.context).SerializeToString())
+
+
+def receive_errand(connection: socket.socket) -> Errand:
+    """Return what :func:`send_errand` sent.
+
+    Raises:
+        EOFError: the sender is gone.
+    """
+    header = json.loads(_receive(connection))
+    content = recorddict_from_proto(ProtoRecordDict.FromString(_receive(connection)))
+    context = context_from_proto(ProtoContext.FromString(_receive(connection)))
+    return Errand(header["kind"], header["code"], content, context)
+
+
+def send_content(connection: socket.socket, content: RecordDict) -> None:
+    """Send what came of an errand."""
+    _send(connection, json.dumps({"status": "done"}).encode())
+    _send(connection, recorddict_to_proto(content).SerializeToString())
+
+
+def send_other_code(connection: socket.socket) -> None:
+    """Tell that the worker runs other code, and ends."""
+    _send(connection, json.dumps({"status": "other-code"}).encode())
+
+
+def send_error(connection: socket.socket, error: Exception) -> None:
+    """Send why nothing came of an errand."""
+    answer = {"status": "failed", "type": type(error).__name__, "text": str(error)}
+    _send(connection, json.dumps(answer).encode())
+
+
+def receive_answer(connection: socket.socket) -> RecordDict | None:
+    """Return what came of an errand; None if the worker runs other code.
+
+    Raises:
+        ReglError: the worker's own error, as a :class:`RunError` where it is of no kind of ours.
+        EOFError: the worker is gone.
+    """
+    header = json.loads(_receive(connection))
+    if header["status"] == "other-code":
+        return None
+    if header["status"] == "failed":
+        raise _error(header)
+    return recorddict_from_proto(ProtoRecordDict.FromString(_receive(connection)))
+
+
+def _error(header: dict[str, Any]) -> ReglError:
+    kind = getattr(errors, header["type"], None)
+    if isinstance(kind, type) and issubclass(kind, ReglError):
+        return kind(header["text"])
+    return RunError(f"{header['type']}: {header['text']}")
+
+
+def _send(connection: socket.socket, payload: bytes) -> None:
+    connection.sendall(_LENGTH.pack(len(payload)))
+    connection.sendall(payload)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        part = connection.recv(min(length - len(received), 1 << 20))
+        if not part:
+            raise EOFError("the other end is gone")
+        received += part
+    return bytes(received)
