@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from regl_app.config import RunConfig
 from regl_app.environment import describe_environment
 from regl_app.errors import ConfigError, RunError
-from regl_app.files import atomic_path, write_json
+from regl_app.files import storing, write_json
 from regl_app.generator.source import generator_identity
 from regl_app.records import (
     FederationFacts,
@@ -34,9 +34,11 @@ from regl_app.records import (
     RunResult,
     Traffic,
 )
+from regl_app.tensor_files import Tensors, load_tensors, load_weights, save_tensors, save_weights
 from regl_app.workdir import with_absolute_paths
 
 __all__ = [
+    "Checkpoint",
     "FederationFacts",
     "GlobalMetrics",
     "Personalized",
@@ -48,9 +50,19 @@ __all__ = [
 ]
 
 KEPT_CHECKPOINTS = 2
+_MODEL, _STATE = "model.", "state."
 
 _logger = logging.getLogger("regl")
 _RecordT = TypeVar("_RecordT", bound=Record)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The global model after ``round``, and what else the server needs to go on from there."""
+
+    round: int
+    weights: Tensors
+    state: Tensors
 
 
 @dataclass(frozen=True)
@@ -150,7 +162,7 @@ class RunFolder:
         """Append ``record`` to history.jsonl and flush it to the disk."""
         path = self.path / "history.jsonl"
         line = record.model_dump_json().encode() + b"\n"
-        with path.open("ab+") as stream:
+        with storing(path), path.open("ab+") as stream:
             _cut_torn_line(stream.fileno(), path)
             stream.write(line)
             stream.flush()
@@ -196,26 +208,41 @@ class RunFolder:
         """Write result.json: how the run ended."""
         write_json(self.path / "result.json", result.model_dump(mode="json"))
 
+    def forget_result(self) -> None:
+        """Remove result.json: the run goes on."""
+        (self.path / "result.json").unlink(missing_ok=True)
+
     def read_result(self) -> RunResult | None:
         """Return result.json, None where the run has not ended."""
         return self._read_record("result.json", RunResult)
 
     def save_model(self, weights: Mapping[str, torch.Tensor]) -> Path:
-        """Write the final global model to model.safetensors."""
-        return _save_weights(self.path / "model.safetensors", weights)
+        """Write the final global model to model.safetensors, its checksum in the metadata."""
+        path = self.path / "model.safetensors"
+        save_weights(path, weights)
+        return path
 
     def load_model(self) -> dict[str, torch.Tensor]:
         """Return the final global model's weights.
 
         Raises:
-            RunError: there is no readable model.safetensors.
+            RunError: there is no model.safetensors, or it is damaged.
         """
-        return _load_weights(self.path / "model.safetensors")
+        path = self.path / "model.safetensors"
+        try:
+            weights = load_weights(path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read as a model: {error}") from error
+        if weights is None:
+            raise RunError(f"{path}: is damaged (its checksum is wrong): restore it from a backup")
+        return weights
 
-    def checkpoint(self, server_round: int, weights: Mapping[str, torch.Tensor]) -> Path:
-        """Write the global model after ``server_round``; only the last two are kept."""
-        path = self.checkpoints / f"round-{server_round:04d}.safetensors"
-        _save_weights(path, weights)
+    def checkpoint(self, checkpoint: Checkpoint) -> Path:
+        """Write ``checkpoint`` as one file with a checksum; only the last two are kept."""
+        path = self.checkpoints / f"round-{checkpoint.round:04d}.safetensors"
+        tensors = {_MODEL + name: value for name, value in checkpoint.weights.items()}
+        tensors |= {_STATE + name: value for name, value in checkpoint.state.items()}
+        save_tensors(path, tensors, note=f"round {checkpoint.round}")
         for _, old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
         return path
@@ -224,6 +251,29 @@ class RunFolder:
         """Return ``(round, path)`` of the newest checkpoint, None without one."""
         found = self._checkpoints()
         return found[-1] if found else None
+
+    def read_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole; None if the run has left none.
+
+        Raises:
+            RunError: all that are there are damaged.
+        """
+        found = self._checkpoints()
+        for number, path in reversed(found):
+            tensors = load_tensors(path)
+            if tensors is not None:
+                weights, state = (
+                    {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+                    for part in (_MODEL, _STATE)
+                )
+                return Checkpoint(number, weights, state)
+            _logger.warning("%s: damaged (its checksum is wrong), the one before is taken", path)
+        if found:
+            raise RunError(
+                f"{self.checkpoints}: {len(found)} checkpoints, all damaged: the run cannot go on "
+                "(restore one of them from a backup, or start a new run)"
+            )
+        return None
 
     def _checkpoints(self) -> list[tuple[int, Path]]:
         return sorted(
@@ -268,26 +318,3 @@ def _cut_torn_line(descriptor: int, path: Path) -> None:
     kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
     _logger.warning("%s: dropping a torn last line of %d bytes", path, size - kept)
     os.ftruncate(descriptor, kept)
-
-
-def _save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> Path:
-    from safetensors.torch import save_file
-
-    # clone: safetensors refuses tensors that share memory; contiguous: channels_last ones too
-    plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in weights.items()
-    }
-    with atomic_path(path) as temporary:
-        save_file(plain, temporary)
-    return path
-
-
-def _load_weights(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path}: cannot be read as a model: {error}") from error

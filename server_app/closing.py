@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from regl_app.data.images import ImageSet
-from regl_app.errors import ReglError
+from regl_app.errors import ReglError, StorageError
 from regl_app.evaluation.features import features
 from regl_app.evaluation.metrics import predict_log_probs
 from regl_app.models.classifier import Classifier
@@ -50,13 +50,16 @@ def keep_features(
         model.load_state_dict(dict(trained[partition_id].weights or {}))
         local[partition_id] = _view(model, some, device)
     model.load_state_dict(state)
-    save_features(
-        folder.path,
-        features=view[0],
-        labels=some.labels.numpy(),
-        predictions=view[1],
-        local=local,
-    )
+    try:
+        save_features(
+            folder.path,
+            features=view[0],
+            labels=some.labels.numpy(),
+            predictions=view[1],
+            local=local,
+        )
+    except StorageError as error:  # the model is safe already
+        _logger.error("no picture of the features: %s", error)
 
 
 def make_report(folder: RunFolder) -> None:
@@ -65,7 +68,7 @@ def make_report(folder: RunFolder) -> None:
 
     try:
         build_report([folder.path], folder.report)
-    except ReglError as error:
+    except (ReglError, OSError) as error:
         _logger.error("no report: %s", error)
 
 

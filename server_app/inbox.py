@@ -12,7 +12,10 @@ from flwr.app import Message, RecordDict
 
 from regl_app.errors import ProtocolError
 from regl_app.progress import LOGGER
-from regl_app.protocol import METRICS, count_bytes
+from regl_app.protocol import METRICS, check_size, count_bytes
+from regl_app.record_fields import one_line, shown
+
+_MOST_REASON = 500
 
 _logger = logging.getLogger(LOGGER)
 
@@ -47,6 +50,7 @@ def open_replies(
     read: Callable[[RecordDict], ReplyT],
     partitions: dict[int, int],
     phase: str,
+    most: int,
 ) -> Inbox[ReplyT]:
     """Check every reply; refuse and log those that are errors, malformed or not the sender's.
 
@@ -58,6 +62,7 @@ def open_replies(
         read: parses and checks one reply's content, raising ``ProtocolError``.
         partitions: node id -> partition as far as known; senders not in it are added.
         phase: for log lines, e.g. ``train``.
+        most: bytes that a reply may have.
     """
     sent = {order.metadata.message_id: order for order in orders}
     used: dict[int, ReplyT] = {}
@@ -79,10 +84,13 @@ def open_replies(
         node_id = order.metadata.dst_node_id
         answered.add(order.metadata.message_id)
         if message.has_error():
-            refuse(node_id, f"failed: {_last_line(message.error.reason)}")
+            reason = _last_line(message.error.reason).removeprefix(
+                f"{_name(node_id, partitions)}: "
+            )
+            refuse(node_id, f"failed: {reason}")
             continue
         try:
-            bytes_up[node_id] += count_bytes(message.content)
+            bytes_up[node_id] += check_size(message.content, most)
             reply = read(message.content)
         except ProtocolError as error:
             refuse(node_id, f"refused: {error}")
@@ -135,7 +143,7 @@ def _odd_metrics(messages: Mapping[int, Message]) -> list[tuple[int, str]]:
         return []
     usual = max(Counter(keys.values()).items(), key=lambda item: (item[1], item[0]))[0]
     return [
-        (partition_id, f"metrics must be {list(usual)}, got {list(seen)}")
+        (partition_id, f"metrics must be {list(usual)}, got {shown(list(seen))}")
         for partition_id, seen in keys.items()
         if seen != usual
     ]
@@ -155,4 +163,4 @@ def _name(node_id: int, partitions: Mapping[int, int]) -> str:
 
 def _last_line(reason: str | None) -> str:
     lines = [line.strip() for line in (reason or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+    return one_line(lines[-1], _MOST_REASON) if lines else "no reason given"

@@ -14,11 +14,12 @@ from flwr.serverapp import Grid
 from regl_app.config_sections import ServerConfig
 from regl_app.data.images import Counts
 from regl_app.errors import RunError
-from regl_app.progress import LOGGER
-from regl_app.protocol import OURS, Envelope, Hello, order_record
+from regl_app.progress import LOGGER, format_seconds
+from regl_app.protocol import OURS, Envelope, Hello, most_bytes, order_record
+from server_app.exchange import exchange
 from server_app.inbox import open_replies
 
-_POLL_SECONDS = 0.25
+_POLL_SECONDS, _TELL_SECONDS = 0.25, 30.0
 
 _logger = logging.getLogger(LOGGER)
 
@@ -57,10 +58,15 @@ def introduce(
     nodes = wait_for_nodes(grid, config.min_nodes, config.timeout)
     content = RecordDict({OURS: order_record(0, envelope)})
     orders = [Message(content, node_id, MessageType.QUERY) for node_id in nodes]
-    replies = list(grid.send_and_receive(orders, timeout=config.timeout))
+    replies = exchange(grid, orders, config.timeout)
     partitions: dict[int, int] = {}
     inbox = open_replies(
-        orders, replies, lambda reply: Hello.read(reply, num_classes), partitions, "hello"
+        orders,
+        replies,
+        lambda reply: Hello.read(reply, num_classes),
+        partitions,
+        "hello",
+        most_bytes(num_classes),
     )
     totals = {hello.num_partitions for hello in inbox.replies.values()}
     if len(inbox.replies) < config.min_nodes or not totals:
@@ -82,17 +88,34 @@ def wait_for_nodes(grid: Grid, at_least: int, timeout: float) -> list[int]:
     Raises:
         RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
     """
-    deadline = time.monotonic() + timeout
-    nodes = sorted(grid.get_node_ids())
+    started = time.monotonic()
+    told, nodes = started - _TELL_SECONDS, sorted(grid.get_node_ids())
     while True:
         time.sleep(_POLL_SECONDS)
         before, nodes = nodes, sorted(grid.get_node_ids())
         if len(nodes) >= at_least and nodes == before:
             return nodes
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if waited > timeout:
             raise RunError(
                 f"{len(nodes)} nodes connected within server.timeout={timeout:g} s, the run "
                 f"needs server.min-nodes={at_least}"
             )
-        if len(nodes) != len(before):
-            _logger.info("%d nodes connected, waiting for %d", len(nodes), at_least)
+        if len(nodes) < at_least and time.monotonic() - told >= _TELL_SECONDS:
+            told = time.monotonic()
+            _logger.info(
+                "%d nodes connected, waiting for %d (server.min-nodes); gives up in %s",
+                len(nodes),
+                at_least,
+                format_seconds(timeout - waited),
+            )
+
+
+def require_nodes(grid: Grid, at_least: int, timeout: float) -> None:
+    """Wait until enough nodes are connected, some having gone since the last round.
+
+    Raises:
+        RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
+    """
+    if len(list(grid.get_node_ids())) < at_least:
+        wait_for_nodes(grid, at_least, timeout)

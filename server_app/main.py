@@ -11,6 +11,7 @@ import torch
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
+from regl_app.activity import activity, phase
 from regl_app.codehash import own_code_hash
 from regl_app.config import RunConfig
 from regl_app.data.federation import Federation
@@ -22,17 +23,22 @@ from regl_app.generator.source import check_concepts, resolve_generator
 from regl_app.generator.suitability import check_public_part
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
-from regl_app.progress import RUN_FOLDER_LINE, format_seconds, setup_logging
+from regl_app.progress import RUN_FOLDER_LINE, SERVER, format_seconds, setup_logging
 from regl_app.protocol import Envelope, config_digest, weights_from_record, weights_to_record
-from regl_app.records import FederationFacts, RoundRecord, RunResult
-from regl_app.rundir import RunFolder
+from regl_app.records import FederationFacts, RoundRecord
+from regl_app.rundir import Checkpoint, RunFolder
 from regl_app.simulation import RUN_FOLDER_STATE
 from regl_app.supplement.privacy import epsilon
 from regl_app.watch import round_line, scores
 from regl_app.workdir import cache_dir, with_absolute_paths
 from server_app.closing import keep_features, make_report
+from server_app.ending import recorded_end
+from server_app.exchange import exchange
 from server_app.history import Round, round_record
-from server_app.introductions import introduce
+from server_app.introductions import introduce, require_nodes
+from server_app.metrics import RunMetrics
+from server_app.pooled import pooled_metrics
+from server_app.resuming import last_complete, open_run, record_of
 from server_app.strategies import make_strategy
 from server_app.strategy import SupplementStrategy
 from server_app.supplier import Supplier
@@ -46,28 +52,26 @@ _logger = logging.getLogger("regl")
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the configured federation; raises, so that the run fails, if nothing was learned."""
-    setup_logging()
     started = time.monotonic()
     config = RunConfig.from_flat(context.run_config)
+    setup_logging(config.log_format)
     torch.set_num_threads(config.threads)
-    folder = RunFolder.create(config, Path(with_absolute_paths(config).out_dir))
+    local = with_absolute_paths(config)
+    folder = open_run(config, Path(local.out_dir), Path(local.resume) if local.resume else None)
     context.state[RUN_FOLDER_STATE] = ConfigRecord({"path": str(folder.path)})
-    _logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
-    try:
-        last = federate(grid, config, folder)
-    except BaseException as error:
-        seconds = time.monotonic() - started
-        why = str(error) or type(error).__name__
-        folder.write_result(RunResult(status="failed", seconds=seconds, error=why))
-        raise
-    seconds = time.monotonic() - started
-    folder.write_result(RunResult(status="finished", seconds=seconds))
-    if config.report:
-        make_report(folder)
-    _logger.info("finished in %s: %s", format_seconds(seconds), scores(last))
+    with activity(SERVER, "start"):
+        _logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
+        metrics = RunMetrics(folder, config, lambda: len(list(grid.get_node_ids())))
+        with metrics, recorded_end(folder, metrics.end):
+            last = federate(grid, config, folder, metrics)
+        phase("report")
+        if config.report:
+            make_report(folder)
+        took = format_seconds(time.monotonic() - started)
+        _logger.info("finished in %s: %s", took, scores(last))
 
 
-def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
+def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetrics) -> RoundRecord:
     """Train for ``config.rounds`` rounds and return the last one's record.
 
     Raises:
@@ -81,6 +85,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
     if config.uses_generator:
         check_concepts(config.generator.path, whole.concepts)
         _check_public_part(local)
+    phase("hello")
     clients = introduce(grid, config.server, envelope, num_classes)
     federation = Federation.load(local, clients.num_partitions)
     source = federation.source
@@ -91,7 +96,9 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
         train_counts=clients.counts(),
         test_images=len(source.test),
     )
+    start = last_complete(folder, clients.num_partitions) if config.resume else None
     folder.write_facts(facts)
+    metrics.federation(facts)
     _announce(config, facts)
 
     channels, side, _ = source.test.shape
@@ -109,42 +116,63 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder) -> RoundRecord:
         pools={key: hello.pool for key, hello in clients.clients.items()},
     )
     with Tracker(folder.path, enabled=config.tensorboard) as tracker:
-        metrics, tail = _evaluate(model, federation, device)
-        record = round_record(Round(0, metrics, tail), clients.num_partitions)
-        folder.append_round(record)
-        tracker.add(record)
-        for number in range(1, config.rounds + 1):
+        scored, tail = _evaluate(model, federation, device)
+        if start is not None:
+            model.load_state_dict(dict(start.weights))
+            strategy.restore(start.state)
+            record = record_of(folder, start.round)
+        elif scored is not None:
+            record = round_record(Round(0, scored, tail), clients.num_partitions)
+            folder.append_round(record)
+            tracker.add(record)
+            metrics.add(record)
+        for number in range(start.round + 1 if start else 1, config.rounds + 1):
+            phase("nodes", number)
+            require_nodes(grid, config.server.min_nodes, config.server.timeout)
             watch = Stopwatch()
+            phase("train", number)
             # Every client supplements, trains and probes; the strategy averages and plans.
             arrays = weights_to_record(model.state_dict())
             orders = strategy.configure_train(number, arrays, ConfigRecord(), grid)
-            replies = list(grid.send_and_receive(orders, timeout=config.server.timeout))
+            replies = exchange(grid, orders, config.server.timeout)
             watch.lap("wait_train")
+            phase("aggregate")
             arrays, _ = strategy.aggregate_train(number, replies)
             model.load_state_dict(weights_from_record(arrays, model.state_dict()))
             watch.lap("aggregate")
             watch.move("aggregate", strategy.supplier_seconds)
 
             # The new global model, on the server's test set and on the clients' own.
-            metrics, tail = _evaluate(model, federation, device)
+            phase("evaluate")
+            scored, tail = _evaluate(model, federation, device)
             watch.lap("evaluate")
             evaluated = None
-            if _personalized_due(number, config):
+            if scored is None or _personalized_due(number, config):
+                phase("nodes")  # without any, Flower's strategies would wait for ever
+                require_nodes(grid, config.server.min_nodes, config.server.timeout)
+                phase("personalized")
                 orders = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
-                replies = list(grid.send_and_receive(orders, timeout=config.server.timeout))
+                replies = exchange(grid, orders, config.server.timeout)
                 strategy.aggregate_evaluate(number, replies)
                 evaluated = strategy.evaluated
                 watch.lap("wait_personalized")
+            if scored is None:
+                scored = pooled_metrics(strategy.evaluated, num_classes)
 
-            folder.checkpoint(number, model.state_dict())
+            phase("record")
             laps, total = watch.laps, watch.total()
-            result = Round(number, metrics, tail, strategy.trained, evaluated, laps, total)
+            result = Round(number, scored, tail, strategy.trained, evaluated, laps, total)
             record = round_record(result, clients.num_partitions, clients.overall())
             folder.append_round(record)
+            # After the history: a round is complete when both are there.
+            folder.checkpoint(Checkpoint(number, model.state_dict(), strategy.memory()))
             tracker.add(record)
+            metrics.add(record)
             _logger.info(round_line(record, config))
+    phase("keep")
     folder.save_model(model.state_dict())
-    keep_features(folder, model, source.test, strategy.trained.replies, device)
+    if len(source.test):
+        keep_features(folder, model, source.test, strategy.trained.replies, device)
     return record
 
 
@@ -168,8 +196,10 @@ def _supplier(
 
 def _evaluate(
     model: Classifier, federation: Federation, device: torch.device
-) -> tuple[Metrics, Metrics | None]:
-    """Return the metrics on the test set and, under a long tail, on its part of the same tail."""
+) -> tuple[Metrics | None, Metrics | None]:
+    """Return the metrics on the test set, if the server has one, and on its long tail, if any."""
+    if len(federation.source.test) == 0:
+        return None, None
     classes, tail = federation.num_classes, federation.tail_test
     whole = evaluate(model, federation.source.test, classes, device)
     return whole, None if tail is None else evaluate(model, tail, classes, device)
@@ -218,13 +248,14 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
         )
     known = [sum(row) for row in facts.train_counts or [] if row is not None]
     images = f"{sum(known)} training images, " if known else ""
+    tests = f"{facts.test_images} test images" if facts.test_images else "tested by the clients"
     _logger.info(
-        "%s: %d clients, %d classes, %s%d test images; %s; %d rounds",
+        "%s: %d clients, %d classes, %s%s; %s; %d rounds",
         config.method,
         facts.num_clients,
         len(facts.class_names),
         images,
-        facts.test_images,
+        tests,
         plan,
         config.rounds,
     )

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -25,6 +26,7 @@ from regl_app.protocol import (
     TrainInstruction,
     TrainReply,
     Weights,
+    most_bytes,
     order_record,
     weights_from_record,
     weights_to_record,
@@ -35,7 +37,11 @@ from regl_app.supplement.plan import blind_quotas, measured_quotas
 from regl_app.supplement.supply import pack
 from regl_app.supplement.transport import Parcel
 from server_app.inbox import Inbox, open_replies
+from server_app.inner_state import inner_state, restore_inner_state
+from server_app.memory import ServerMemory
 from server_app.supplier import Given, Supplier, mean_weights
+
+_INNER = "inner."
 
 _logger = logging.getLogger(LOGGER)
 
@@ -93,7 +99,40 @@ class SupplementStrategy(Strategy):
         self._adapters: dict[int, str] = {}
         self._run = uuid.uuid4().hex  # no result depends on it
         self.supplier_seconds = {}
+        self.trained = Inbox({}, {}, (), {}, {})
         self._orders: list[Message] = []
+
+    def memory(self) -> dict[str, torch.Tensor]:
+        """Return what the next rounds need of this one, as tensors."""
+        own = ServerMemory(
+            self._run,
+            self._envelope.code_hash,
+            quotas=self._quotas,
+            parcels=self._parcels,
+            adapters=self._adapters,
+            **({} if self._supplier is None else self._supplier.memory()),
+        )
+        return own.to_tensors() | {
+            _INNER + name: value for name, value in inner_state(self.inner).items()
+        }
+
+    def restore(self, memory: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what :meth:`memory` returned."""
+        own = ServerMemory.from_tensors(memory)
+        self._run = own.run
+        if own.code != self._envelope.code_hash:
+            _logger.warning(
+                "this run was begun by other code (%s, now %s): clients forget what they kept, and "
+                "its end may be another",
+                own.code,
+                self._envelope.code_hash,
+            )
+        self._quotas, self._parcels = dict(own.quotas), dict(own.parcels)
+        self._adapters = dict(own.adapters)
+        if self._supplier is not None:
+            self._supplier.restore(own.held, own.preferred, own.tuned)
+        inner = {k.removeprefix(_INNER): v for k, v in memory.items() if k.startswith(_INNER)}
+        restore_inner_state(self.inner, inner)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -125,6 +164,7 @@ class SupplementStrategy(Strategy):
         self.trained = open_replies(
             self._orders, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
+            most_bytes(self._num_classes, self._template),
         )  # fmt: skip
         for order in self._orders:
             key = self._partitions.get(order.metadata.dst_node_id, -1)
@@ -170,8 +210,10 @@ class SupplementStrategy(Strategy):
         """Return the inner strategy's average of the usable replies' metrics, if there are any."""
         self.evaluated = open_replies(
             self._orders, replies,
-            lambda content: EvaluateReply.read(content, server_round=server_round),
-            self._partitions, "evaluate",
+            lambda content: EvaluateReply.read(
+                content, server_round=server_round, num_classes=self._num_classes
+            ),
+            self._partitions, "evaluate", most_bytes(self._num_classes),
         )  # fmt: skip
         messages = [
             self.evaluated.messages[key]

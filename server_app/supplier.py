@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,6 +99,17 @@ class Supplier:
     def pool_digest(self) -> str:
         """Return what identifies the shared pool."""
         return self._synthesizer.pool_digest
+
+    def memory(self) -> dict[str, Any]:
+        """Return what is kept of each client from round to round."""
+        return {"held": self._held, "preferred": self._preferred, "tuned": self._tuned}
+
+    def restore(
+        self, held: Mapping[int, Counts], preferred: Mapping[int, str], tuned: Mapping[int, int]
+    ) -> None:
+        """Go on from what :meth:`memory` returned."""
+        self._held, self._preferred = dict(held), dict(preferred)
+        self._tuned = Counter(tuned)
 
     def screen(self, replies: Mapping[int, TrainReply]) -> set[int]:
         """Return who uploaded a model whose answers on the probe set are not finite.

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from regl_app.progress import LOGGER
 from regl_app.records import RoundRecord
 from regl_app.report.samples import load_all_samples, sample_grid
 
 FOLDER = "tensorboard"
 
+_logger = logging.getLogger(LOGGER)
+
 
 class Tracker:
-    """Writes to ``<run>/tensorboard`` while it is open; does nothing if not ``enabled``."""
+    """Writes to ``<run>/tensorboard`` while it is open; does nothing if not ``enabled``.
 
-    def __init__(self, run_dir: Path, *, enabled: bool) -> None:
+    What an interrupted run wrote of ``first_round`` and later ones is taken back. Without room on
+    the disk it stops, with a warning: the history has the same numbers.
+    """
+
+    def __init__(self, run_dir: Path, *, enabled: bool, first_round: int = 0) -> None:
         self._run_dir = run_dir
+        self._first_round = first_round
         self._enabled = enabled
         self._writer: Any = None
         self._samples_written: set[int] = set()
@@ -28,7 +38,10 @@ class Tracker:
         if self._enabled:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._run_dir / FOLDER))
+            with self._given_up_without_room():
+                self._writer = SummaryWriter(
+                    str(self._run_dir / FOLDER), purge_step=self._first_round or None
+                )
         return self
 
     def __exit__(
@@ -38,12 +51,24 @@ class Tracker:
         trace: TracebackType | None,
     ) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with self._given_up_without_room():
+                self._writer.close()
+
+    @contextmanager
+    def _given_up_without_room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            _logger.warning("%s: no longer written: %s", self._run_dir / FOLDER, error)
 
     def add(self, record: RoundRecord) -> None:
         """Write one round's numbers, and pictures that have appeared since the last."""
-        if self._writer is None:
-            return
+        if self._writer is not None:
+            with self._given_up_without_room():
+                self._add(record)
+
+    def _add(self, record: RoundRecord) -> None:
         for name, value in _scalars(record).items():
             self._writer.add_scalar(name, value, record.round)
         for samples in load_all_samples(self._run_dir):

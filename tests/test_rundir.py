@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from regl_app.config import RunConfig
 from regl_app.errors import ConfigError, RunError
 from regl_app.rundir import (
+    Checkpoint,
     FederationFacts,
     GlobalMetrics,
     Personalized,
@@ -153,14 +154,50 @@ def test_a_missing_model_is_a_clear_error(tmp_path: Path) -> None:
         RunFolder.create(RunConfig(), tmp_path).load_model()
 
 
+def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig(), tmp_path)
+    path = folder.save_model({"w": torch.arange(50.0)})
+    content = path.read_bytes()
+    for damaged in (content[:-9], content[:-1] + bytes([content[-1] ^ 4]), b""):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"model\.safetensors: is damaged"):
+            folder.load_model()
+
+
 def test_only_the_last_two_checkpoints_stay(tmp_path: Path) -> None:
     folder = RunFolder.create(RunConfig(), tmp_path)
-    assert folder.latest_checkpoint() is None
+    assert folder.read_checkpoint() is None
     for number in (1, 2, 9, 10):
-        folder.checkpoint(number, {"w": torch.zeros(1)})
+        weights, state = {"w": torch.full((2,), float(number))}, {"text": torch.tensor([number])}
+        folder.checkpoint(Checkpoint(number, weights, state))
     kept = sorted(path.name for path in folder.checkpoints.iterdir())
     assert kept == ["round-0009.safetensors", "round-0010.safetensors"]
-    assert folder.latest_checkpoint() == (10, folder.checkpoints / "round-0010.safetensors")
+    found = folder.read_checkpoint()
+    assert found is not None and found.round == 10
+    assert found.weights["w"].tolist() == [10, 10] and found.state["text"].tolist() == [10]
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "emptied"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = RunFolder.create(RunConfig(), tmp_path)
+    for number in (1, 2):
+        folder.checkpoint(Checkpoint(number, {"w": torch.full((99,), float(number))}, {}))
+
+    def damage(path: Path) -> None:
+        content = path.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
+        path.write_bytes({"truncated": content[:-5], "flipped": flipped, "emptied": b""}[how])
+
+    damage(folder.checkpoints / "round-0002.safetensors")
+    found = folder.read_checkpoint()
+    assert found is not None and found.round == 1 and found.weights["w"][0] == 1
+    assert "round-0002.safetensors: damaged" in caplog.text
+    damage(folder.checkpoints / "round-0001.safetensors")
+    with pytest.raises(RunError, match="2 checkpoints, all damaged"):
+        folder.read_checkpoint()
 
 
 def test_facts_and_result_round_trip(tmp_path: Path) -> None:

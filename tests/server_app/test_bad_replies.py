@@ -54,7 +54,26 @@ def _empty_list(reply: Message) -> None:
     reply.content.config_records["regl"]["held"] = []
 
 
+def _zip_archive(reply: Message) -> None:
+    """Numpy's own reader takes this for an archive, which has no shape: it ended the run."""
+    record, key, array = _first_array(reply)
+    record[key] = Array(str(array.dtype), array.shape, "numpy.ndarray", b"PK\3\4")
+
+
+def _oversized(reply: Message) -> None:
+    reply.content.config_records["regl"]["note"] = "x" * 3_000_000
+
+
+def _oversized_array(reply: Message) -> None:
+    record, key, array = _first_array(reply)
+    data = record[key].data + bytes(1000)
+    record[key] = Array(str(array.dtype), array.shape, "numpy.ndarray", data)
+
+
 FAULTS = [
+    (_zip_archive, "cannot be decoded"),
+    (_oversized, "a reply must have at most"),
+    (_oversized_array, "must have at most"),
     (_empty_list, "empty text or list"),
     (_nan, "must be finite"),
     (_wrong_shape, "must be float32"),
@@ -99,6 +118,18 @@ def test_a_client_that_raises_is_a_named_failure(
 
     history = federate(make_client(misbehave, "train")).read_history()
     assert history[-1].failures == ["train: client 3: failed: out of memory"]
+
+
+def test_a_clients_last_words_are_cut_and_made_one_line(
+    federate: Federate, make_client: MakeClient
+) -> None:
+    def misbehave(reply: Message, partition_id: int) -> Message:
+        if partition_id == 3:
+            raise ValueError("\x1b[2J" + "x" * 10**6)
+        return reply
+
+    (failure,) = federate(make_client(misbehave, "train")).read_history()[-1].failures
+    assert len(failure) < 600 and failure.isprintable()
 
 
 def test_without_a_usable_reply_the_run_fails_and_says_why(

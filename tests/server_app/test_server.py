@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 
 from regl_app.errors import ConfigError, RunError
 from regl_app.rundir import RunFolder
+from regl_app.simulation import InProcessGrid
 
 Federate = Callable[..., RunFolder]
 
@@ -86,3 +88,30 @@ def test_any_number_of_clients_works(federate: Federate, clients: int) -> None:
     facts = federate(clients=clients, rounds=1).read_facts()
     assert facts is not None
     assert facts.num_clients == clients
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_round_waits_for_nodes_that_have_gone_and_gives_up_in_time(
+    federate: Federate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    back: bool,
+) -> None:
+    caplog.set_level("INFO")
+    everyone, away = InProcessGrid.get_node_ids, []
+
+    def connected(grid: InProcessGrid) -> list[int]:
+        nodes = list(everyone(grid))
+        if "round 1/2" not in caplog.text:
+            return nodes
+        away.append(time.monotonic())
+        return nodes if back and away[-1] > away[0] + 0.5 else nodes[:1]
+
+    monkeypatch.setattr(InProcessGrid, "get_node_ids", connected)
+    keys = {"server__min_nodes": 3, "server__timeout": 60.0 if back else 1.0}
+    if back:
+        assert len(federate(**keys).read_history()) == 3
+    else:
+        with pytest.raises(RunError, match=r"1 nodes connected within server\.timeout=1 s"):
+            federate(**keys)
+    assert "1 nodes connected, waiting for 3 (server.min-nodes); gives up in" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,9 +144,9 @@ def test_models_are_compared_from_the_second_round_on(
         steps = [record.clients[0]["adapter_steps"] for record in history]
         assert steps == [0, 2, 0, 0]
         assert [record.clients[0]["adapted"] for record in history] == [False, True, True, True]
-    assert not (tmp_path / "one" / "state").exists() or not list(
-        (tmp_path / "one" / "state").iterdir()
-    )
+    # The clients let go of what they kept, a day from now: see client_app.state.
+    kept = list((tmp_path / "one" / "state").rglob("*.safetensors"))
+    assert all(time.time() - path.stat().st_mtime > 28 * 24 * 3600 for path in kept)
     again = run("two").read_history()[1:]
     assert [r.metrics for r in again] == [r.metrics for r in history]
 
@@ -356,7 +357,7 @@ def test_a_client_that_lost_its_adapter_says_so_and_is_sent_it_again(
 def test_a_client_without_the_generator_is_sent_images(
     generate: Federate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client_app.main.own_pool", lambda node: "" if node.partition_id else "x")
+    monkeypatch.setattr("client_app.duties.own_pool", lambda node: "" if node.partition_id else "x")
     history = at_server(generate, "download", supplement__adapter="frozen").read_history()
     assert [history[-1].clients[k]["by_reference"] for k in (0, 1)] == [False, False]
 

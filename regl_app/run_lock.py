@@ -1,0 +1,78 @@
+"""Whether somebody runs a run folder just now, known also of a process that was killed.
+
+The ServerApp holds a lock on ``<run>/.running`` for as long as it lives; the operating system lets
+go of it whatever ends the process. An orderly end removes the file.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from regl_app.errors import RunError
+
+_NAME = ".running"
+_PATIENCE = 1.0
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Hold the run folder until the block ends.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not POSIX: nobody can tell
+        yield
+        return
+    path = folder / _NAME
+    with path.open("a+") as handle:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() < deadline:  # somebody may only be looking
+                    time.sleep(0.05)
+                    continue
+                handle.seek(0)
+                holder = handle.read().strip()
+                raise RunError(f"{folder}: is being run already ({holder})") from error
+            except OSError:  # a file system without locks
+                path.unlink(missing_ok=True)
+                yield
+                return
+        handle.truncate(0)
+        handle.write(f"{socket.gethostname()} process {os.getpid()}\n")
+        handle.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def is_running(folder: Path) -> bool | None:
+    """Return whether a process holds the folder; None if that cannot be known from here.
+
+    False means that one held it and is gone without an end. Unknown is an orderly end, a run on
+    another machine (or in another container), a file system without locks.
+    """
+    try:
+        import fcntl
+
+        with (folder / _NAME).open() as handle:
+            if not handle.read().startswith(f"{socket.gethostname()} "):
+                return None
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return None
+    return False

@@ -1,0 +1,112 @@
+"""What the server remembers from round to round besides the model, as tensors for a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from regl_app.data.images import Counts
+from regl_app.supplement.transport import Parcel, Reference
+
+_TEXTS = "texts"
+
+
+@dataclass(frozen=True)
+class ServerMemory:
+    """A run's name for its clients, its code, and what is known of each client, by partition.
+
+    ``quotas`` and ``held`` (C,) are the next ones and the supplier's last ones; ``parcels`` go out
+    with the next orders; ``adapters`` are the digests of those that clients keep; ``preferred`` and
+    ``tuned`` the supplier's preference-tuned adapters and in how many rounds each was tuned.
+    """
+
+    run: str
+    code: str = ""
+    quotas: Mapping[int, Counts] = field(default_factory=dict)
+    held: Mapping[int, Counts] = field(default_factory=dict)
+    parcels: Mapping[int, Parcel] = field(default_factory=dict)
+    adapters: Mapping[int, str] = field(default_factory=dict)
+    preferred: Mapping[int, str] = field(default_factory=dict)
+    tuned: Mapping[int, int] = field(default_factory=dict)
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        """Return all of it by name."""
+        tensors: dict[str, torch.Tensor] = {}
+        for name, counts in (("quotas", self.quotas), ("held", self.held)):
+            tensors |= {f"{name}.{key}": _tensor(value) for key, value in counts.items()}
+        references: dict[int, Any] = {}
+        for key, parcel in self.parcels.items():
+            tensors[f"labels.{key}"] = _tensor(parcel.labels)
+            tensors[f"pixels.{key}"] = _bytes(parcel.pixels)
+            tensors[f"file.{key}"] = _bytes(parcel.adapter_file)
+            references[key] = None
+            if parcel.reference is not None:
+                references[key] = [parcel.reference.pool, parcel.reference.adapter]
+                tensors[f"places.{key}"] = _tensor(parcel.reference.places)
+                if parcel.reference.sequence is not None:
+                    tensors[f"sequence.{key}"] = _tensor(parcel.reference.sequence)
+        texts = {
+            "run": self.run,
+            "code": self.code,
+            "adapters": self.adapters,
+            "preferred": self.preferred,
+            "tuned": self.tuned,
+            "references": references,
+        }
+        return tensors | {_TEXTS: _bytes(json.dumps(texts).encode())}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> ServerMemory:
+        """Return what :meth:`to_tensors` was called on."""
+        texts = json.loads(_raw(tensors[_TEXTS]))
+
+        def counts(name: str) -> dict[int, Counts]:
+            prefix = f"{name}."
+            return {
+                int(key.removeprefix(prefix)): value.numpy()
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+
+        def by_partition(name: str) -> dict[int, Any]:
+            return {int(key): value for key, value in texts[name].items()}
+
+        places, sequences = counts("places"), counts("sequence")
+        parcels = {
+            key: Parcel(
+                tensors[f"labels.{key}"].numpy(),
+                None
+                if reference is None
+                else Reference(reference[0], places[key], reference[1], sequences.get(key)),
+                _raw(tensors[f"pixels.{key}"]),
+                _raw(tensors[f"file.{key}"]),
+            )
+            for key, reference in by_partition("references").items()
+        }
+        return cls(
+            texts["run"],
+            texts["code"],
+            counts("quotas"),
+            counts("held"),
+            parcels,
+            by_partition("adapters"),
+            by_partition("preferred"),
+            by_partition("tuned"),
+        )
+
+
+def _tensor(values: Counts) -> torch.Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.int64))
+
+
+def _bytes(content: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
+
+
+def _raw(tensor: torch.Tensor) -> bytes:
+    return tensor.numpy().tobytes()

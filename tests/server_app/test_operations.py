@@ -1,0 +1,149 @@
+"""What an operator sees of a run: metrics while it runs and after, log lines, how it ended."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from prometheus_client.parser import text_string_to_metric_families
+
+from regl_app.errors import RunError
+from regl_app.rundir import RunFolder
+
+Federate = Callable[..., RunFolder]
+MakeClient = Callable[..., ClientApp]
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_metrics_are_scraped_during_the_run_and_left_behind(
+    federate: Federate, make_client: MakeClient
+) -> None:
+    port = free_port()
+    scraped: list[str] = []
+
+    def scrape(reply: Message, partition_id: int) -> Message:
+        if partition_id == 0:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                scraped.append(answer.read().decode())
+        return reply
+
+    folder = federate(make_client(scrape, "train"), metrics_port=port)
+    first, second = map(samples, scraped)
+    assert first["regl_run_state", "running"] == 1 and first["regl_round",] == 0
+    assert second["regl_round",] == 1 and second["regl_nodes_connected",] == 4
+
+    history = folder.read_history()
+    left = samples((folder.path / "metrics.prom").read_text())
+    assert left["regl_run_state", "finished"] == 1 and left["regl_run_state", "running"] == 0
+    assert left["regl_accuracy_ratio",] == pytest.approx(history[-1].metrics.accuracy)
+    assert left["regl_round",] == left["regl_rounds_planned",] == 2
+    assert left["regl_usable_replies", "train"] == left["regl_clients",] == 4
+    sent = sum(value for key, value in left.items() if key[0] == "regl_sent_bytes_total")
+    assert sent == sum(record.bytes.down for record in history)
+    assert left["regl_real_images", "2"] == sum((history[-1].real_counts or [])[2] or [])
+    with pytest.raises(urllib.error.URLError):  # the port is given back
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+
+
+def test_private_labels_are_in_no_metric(federate: Federate) -> None:
+    folder = federate(share_diagnostics=False)
+    text = (folder.path / "metrics.prom").read_text()
+    assert "_images" not in text and "discrepancy" not in text
+    assert "regl_accuracy_ratio" in text
+
+
+def test_a_busy_metrics_port_fails_no_run(
+    federate: Federate, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("regl"), "propagate", True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        folder = federate(rounds=1, metrics_port=port)
+    result = folder.read_result()
+    assert result is not None and result.status == "finished"
+    assert f"no metrics over HTTP: metrics-port={port}" in caplog.text
+
+
+def raising(error: BaseException) -> ClientApp:
+    app = ClientApp()
+
+    def fail(message: Message, context: Context) -> Message:
+        raise error
+
+    app.query()(fail)
+    return app
+
+
+def test_a_failed_run_is_failed_in_its_metrics_too(federate: Federate, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="out of memory"):
+        federate(raising(RuntimeError("out of memory")))
+    (path,) = (tmp_path / "runs").iterdir()
+    result = RunFolder.open(path).read_result()
+    assert result is not None and result.status == "failed"
+    assert "out of memory" in (result.error or "")
+    left = samples((path / "metrics.prom").read_text())
+    assert left["regl_run_state", "failed"] == 1
+    assert not (path / ".running").exists()
+
+
+def test_a_stopped_run_says_that_it_was_stopped(
+    federate: Federate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower ends a ServerApp by SystemExit(0), whose text is no reason for anything."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("server_app.main.introduce", leave)
+    with pytest.raises(SystemExit):
+        federate()
+    (path,) = (tmp_path / "runs").iterdir()
+    result = RunFolder.open(path).read_result()
+    assert result is not None and result.status == "stopped"
+    assert "stopped from outside" in (result.error or "")
+    assert samples((path / "metrics.prom").read_text())["regl_run_state", "stopped"] == 1
+
+
+def test_every_line_has_its_node_round_and_phase(
+    federate: Federate,
+    make_client: MakeClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logger = logging.getLogger("regl")
+    monkeypatch.setattr(logger, "propagate", True)
+
+    def speak(reply: Message, partition_id: int) -> Message:
+        if partition_id == 3:
+            raise RuntimeError("the disk is full")
+        return reply
+
+    federate(make_client(speak, "train"), rounds=1)
+    assert all(record.who == "server" for record in caplog.records)  # type: ignore[attr-defined]
+    found = {record.getMessage(): (record.round, record.phase) for record in caplog.records}  # type: ignore[attr-defined]
+    assert found["train: client 3: failed: the disk is full"] == (1, "aggregate")
+    (last,) = [where for text, where in found.items() if text.startswith("round 1/1")]
+    assert last == (1, "record")

@@ -1,0 +1,246 @@
+"""A run that was cut off goes on, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from regl_app.config import RunConfig, Scalar
+from regl_app.errors import ConfigError, RunError
+from regl_app.rundir import RunFolder
+from regl_app.simulation import run_in_process
+from regl_app.watch import watch
+from server_app.exchange import exchange
+
+KEPT = [
+    "metrics",
+    "personalized",
+    "labels",
+    "discrepancy",
+    "quotas",
+    "real_counts",
+    "synthetic_counts",
+    "failures",
+]
+
+
+class Killed(BaseException):
+    """What ends a process ends it anywhere."""
+
+
+@pytest.fixture
+def config(small_settings: dict[str, Scalar], tmp_path: Path) -> Callable[..., RunConfig]:
+    def make(place: str, **changes: Scalar) -> RunConfig:
+        own: dict[str, Scalar] = {
+            "rounds": 3,
+            "report": False,
+            "name": place,
+            "out-dir": str(tmp_path / "runs"),
+            "cache-dir": str(tmp_path / f"{place}-cache"),
+        }
+        return RunConfig.from_flat(small_settings | own | changes)
+
+    return make
+
+
+def run(config: RunConfig) -> RunFolder:
+    return RunFolder.open(run_in_process(config, clients=3, workers=1))
+
+
+def cut(config: RunConfig, monkeypatch: pytest.MonkeyPatch, moment: str) -> RunFolder:
+    """Return the folder of a run that is killed at ``moment``, in its second round or after it."""
+    calls = itertools.count(1)  # train and evaluate of round 1, of round 2, ...
+
+    def killing(grid: Grid, orders: list[Message], timeout: float) -> list[Message]:
+        number = next(calls)
+        if (moment, number) in (("between rounds", 5), ("before any reply", 3)):
+            raise Killed
+        replies = exchange(grid, orders, timeout)
+        if (moment, number) in (
+            ("after the replies", 3),
+            ("before the end", 6),
+            ("in the first round", 1),
+        ):
+            raise Killed
+        return replies
+
+    keep = RunFolder.checkpoint
+
+    def torn(folder: RunFolder, checkpoint: Any) -> Path:
+        if moment == "before the checkpoint" and checkpoint.round == 2:
+            raise Killed
+        return keep(folder, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("server_app.main.exchange", killing)
+        patch.setattr(RunFolder, "checkpoint", torn)
+        with pytest.raises(Killed):
+            run(config)
+    return RunFolder.open(Path(config.out_dir) / config.name)
+
+
+def same(one: RunFolder, other: RunFolder) -> bool:
+    """Whether two runs learned the same, to the bit."""
+    histories = [
+        [{name: getattr(record, name) for name in KEPT} for record in folder.read_history()]
+        for folder in (one, other)
+    ]
+    assert histories[0] == histories[1]
+    weights: list[Mapping[str, torch.Tensor]] = [one.load_model(), other.load_model()]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    return True
+
+
+MOMENTS = [
+    "between rounds",
+    "before any reply",
+    "after the replies",
+    "before the checkpoint",
+    "before the end",
+    "in the first round",
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_default_method_goes_on_from_any_moment(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    whole = run(config("whole"))
+    broken = cut(config("broken"), monkeypatch, moment)
+    assert broken.read_result().status == "stopped"  # type: ignore[union-attr]
+    resumed = run(config("broken").updated({"resume": str(broken.path), "name": "ignored"}))
+    assert resumed.path == broken.path
+    assert same(resumed, whole)
+    assert list(watch(resumed))[-1].startswith("finished")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "feddpd", "dpo.steps": 2, "pool.per-class": 4, "dpo.batch-size": 2},
+        {
+            "method": "feddpd",
+            "supplement.site": "download",
+            "dpo.steps": 2,
+            "pool.per-class": 4,
+            "dpo.batch-size": 2,
+        },
+        {
+            "supplement.site": "download",
+            "supplement.adapter": "frozen",
+            "supplement.transport": "images",
+        },
+        {"privacy.vector": "client", "share-diagnostics": False},
+        {"supplement.adapter": "dpo", "dpo.steps": 2, "pool.per-class": 4, "dpo.batch-size": 2},
+        {"method": "fedavg", "server.strategy": "fedadam"},
+        {"method": "fedavg", "server.strategy": "fedavgm", "server.fraction": 0.67},
+        {"method": "fedavg", "server.strategy": "fedyogi"},
+    ],
+    ids=["server", "download", "pixels", "private", "dpo", "fedadam", "fedavgm", "fedyogi"],
+)
+@pytest.mark.parametrize("moment", ["after the replies", "before the end"])
+def test_what_the_server_and_the_clients_remember_survives(
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Scalar],
+    moment: str,
+) -> None:
+    whole = run(config("whole", **changes))
+    broken = cut(config("broken", **changes), monkeypatch, moment)
+    resumed = run(config("broken", **changes).updated({"resume": str(broken.path)}))
+    assert same(resumed, whole)
+
+
+def test_a_run_with_a_damaged_checkpoint_repeats_one_round_more(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: dict[str, Scalar] = {
+        "supplement.adapter": "dpo",
+        "dpo.steps": 2,
+        "pool.per-class": 4,
+        "dpo.batch-size": 2,
+    }
+    whole = run(config("whole", **keys))
+    broken = cut(config("broken", **keys), monkeypatch, "before the end")
+    newest = sorted(broken.checkpoints.iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    resumed = run(config("broken", **keys).updated({"resume": str(broken.path)}))
+    assert same(resumed, whole)
+
+
+def test_what_no_result_depends_on_may_change(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The clients have to find their own plans, though the run's keys are no longer the same.
+    keys: dict[str, Scalar] = {"privacy.vector": "client", "share-diagnostics": False}
+    whole = run(config("whole", **keys))
+    broken = cut(config("broken", **keys), monkeypatch, "after the replies")
+    changes: dict[str, Scalar] = {
+        "report": True,
+        "log-format": "full",
+        "metrics-address": "0.0.0.0",
+        "server.timeout": 100.0,
+        "server.min-nodes": 2,
+    }
+    resumed = run(config("broken", **keys).updated(changes | {"resume": str(broken.path)}))
+    assert same(resumed, whole)
+    assert resumed.report.is_file()
+
+
+def test_how_many_clients_are_drawn_may_not_change(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = cut(
+        config("broken", **{"method": "fedavg", "server.fraction": 0.3}),
+        monkeypatch,
+        "after the replies",
+    )
+    again = RunFolder.open(broken.path).read_config().updated({"resume": str(broken.path)})
+    with pytest.raises(ConfigError, match=r"got server\.min-nodes=2 \(was 1\)"):
+        run(again.updated({"server.min-nodes": 2}))
+    with pytest.raises(ConfigError, match=r"got server\.fraction=1\.0 \(was 0\.3\)"):
+        run(again.updated({"server.fraction": 1.0}))
+
+
+def test_a_checkpoint_without_its_line_in_the_history_is_refused(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = cut(config("broken", method="fedavg"), monkeypatch, "between rounds")
+    (broken.path / "history.jsonl").unlink()
+    with pytest.raises(RunError, match=r"history\.jsonl: round 2 is missing"):
+        run(config("broken", method="fedavg").updated({"resume": str(broken.path)}))
+
+
+def test_what_cannot_go_on_is_refused(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = cut(config("broken", method="fedavg"), monkeypatch, "between rounds")
+    again = config("broken", method="fedavg").updated({"resume": str(broken.path)})
+    with pytest.raises(ConfigError, match=r"got train\.lr=0\.5 \(was 0\.05\)"):
+        run(again.updated({"train.lr": 0.5}))
+    with pytest.raises(RunError, match="the run had 3 clients, now there are 2"):
+        run_in_process(again, clients=2)
+    with pytest.raises(RunError, match="is not a run folder"):
+        run(again.updated({"resume": str(tmp_path / "absent")}))
+    run(again)
+    with pytest.raises(RunError, match="that run is finished"):
+        run(again)
+
+
+def test_other_code_is_warned_of(
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = cut(config("broken", method="fedavg"), monkeypatch, "between rounds")
+    for module in ("server_app.main", "client_app.node"):
+        monkeypatch.setattr(f"{module}.own_code_hash", lambda: "newer")
+    run(config("broken", method="fedavg").updated({"resume": str(broken.path)}))
+    assert "begun by other code" in caplog.text

@@ -1,0 +1,237 @@
+"""docs/secure.md's table, held against every message of real runs and what they leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client_app.main import app as honest_app
+from client_app.node import Node
+from regl_app.rundir import RunFolder
+
+Federate = Callable[..., RunFolder]
+
+ALWAYS = {"partition-id", "round", "real-images"}
+DIAGNOSTICS = {"real-counts", "synthetic-counts"}
+PRIVATE = {"share_diagnostics": False}
+FACTS = {"facts.loss", "facts.local_accuracy"}
+
+
+@dataclass
+class Wire:
+    """All that went over it: (kind, round of the order, partition, order, reply)."""
+
+    seen: list[tuple[str, int, int, RecordDict, RecordDict]] = field(default_factory=list)
+    pictures: list[bytes] = field(default_factory=list)
+
+    def fields(self, kind: str, *, of_reply: bool = True) -> set[str]:
+        """Return the names of our fields in all messages of a kind, durations left out."""
+        return {
+            key
+            for name, _, _, order, reply in self.seen
+            for key in (reply if of_reply else order).config_records["regl"]
+            if name == kind and not key.startswith("seconds.")
+        }
+
+    def rounds(self, key: str) -> set[int]:
+        """Return the rounds whose train replies had a field."""
+        return {
+            number
+            for kind, number, _, _, reply in self.seen
+            if kind == "train" and key in reply.config_records["regl"]
+        }
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def tapped(wire: Wire) -> ClientApp:
+    """Return the project's ClientApp with a tap on the wire."""
+    app = ClientApp()
+
+    def serve(message: Message, context: Context) -> Message:
+        reply = honest_app(message, context)
+        number = int(message.content.config_records["regl"]["round"])
+        partition = int(context.node_config["partition-id"])
+        kind = message.metadata.message_type
+        wire.seen.append((kind, number, partition, message.content, reply.content))
+        if kind == "query":
+            wire.pictures += [
+                image.numpy().tobytes() for image in Node.of(context).data.train.images
+            ]
+        return reply
+
+    app.query()(serve)
+    app.train()(serve)
+    app.evaluate()(serve)
+    return app
+
+
+@pytest.fixture
+def run(federate: Federate, tapped: ClientApp, second_pipeline: Path) -> Federate:
+    """Return what runs three rounds of three clients with a generator."""
+
+    def start(**changes: object) -> RunFolder:
+        defaults: dict[str, object] = {
+            "method": "regl-dpd",
+            "rounds": 3,
+            "partition__beta": 0.3,
+            "data__image_size": 24,  # pictures long enough to be told from chance
+            "generator__path": str(second_pipeline),
+            "generator__steps": 1,
+            "lora__steps": 1,
+            "lora__rank": 1,
+            "lora__batch_size": 2,
+            "supplement__cap": 2,
+            "pool__per_class": 3,
+            "probe__per_class": 1,
+            "dpo__steps": 1,
+            "dpo__batch_size": 2,
+            "tensorboard": True,
+            "report": True,
+        }
+        return federate(tapped, clients=3, **(defaults | changes))
+
+    return start
+
+
+def _left(folder: RunFolder) -> set[str]:
+    """Return which of what the options are about is in a run's folder."""
+    history, facts = folder.read_history(), folder.read_facts()
+    assert facts is not None
+    return {
+        name
+        for name, there in {
+            "adapters": any(folder.adapters.iterdir()),
+            "samples": any(folder.samples.iterdir()),
+            "histogram": facts.train_counts is not None
+            or any(record.real_counts or record.synthetic_counts for record in history),
+            "discrepancy": any(record.discrepancy for record in history),
+            "quotas": any(record.quotas for record in history),
+        }.items()
+        if there
+    }
+
+
+def _assert_nothing_else(wire: Wire) -> None:
+    """Assert what holds under every option: no picture and no file ever leaves a client."""
+    assert len(wire.pictures) > 30
+    for kind, _, _, _, reply in wire.seen:
+        assert set(reply.array_records) == ({"arrays"} if kind == "train" else set())
+        for record in reply.config_records.values():
+            assert not any(isinstance(value, bytes) for value in record.values())
+        values = [
+            array.data for arrays in reply.array_records.values() for array in arrays.values()
+        ]
+        assert not any(picture in data for picture in wire.pictures for data in values)
+    models = [len(reply.array_records) for kind, *_, reply in wire.seen if kind == "train"]
+    assert models == [1] * 9  # the model is sent whole, whatever else is hidden
+
+
+def test_by_default_the_server_learns_histogram_discrepancy_and_plan(
+    run: Federate, wire: Wire
+) -> None:
+    folder = run()
+    assert wire.fields("query") == {"partition-id", "num-partitions", "real-counts"}
+    train = wire.fields("train")
+    assert {key for key in train if not key.startswith("facts.")} == (
+        ALWAYS | DIAGNOSTICS | {"discrepancy", "held"}
+    )
+    assert train > FACTS | {"facts.adapter_loss", "facts.generated"}
+    assert wire.fields("evaluate") == {"partition-id", "round"}
+    assert _left(folder) == {"adapters", "samples", "histogram", "discrepancy", "quotas"}
+    _assert_nothing_else(wire)
+
+
+def test_without_diagnostics_no_histogram_but_what_it_can_be_guessed_from(
+    run: Federate, wire: Wire
+) -> None:
+    folder = run(**PRIVATE)
+    assert wire.fields("query") == {"partition-id", "num-partitions"}
+    assert {key for key in wire.fields("train") if not key.startswith("facts.")} == (
+        ALWAYS | {"discrepancy", "held"}
+    )
+    assert _left(folder) == {"discrepancy", "quotas"}
+    _assert_nothing_else(wire)
+
+
+def test_a_vector_that_stays_at_the_client_takes_plan_and_facts_with_it(
+    run: Federate, wire: Wire
+) -> None:
+    folder = run(**PRIVATE, privacy__vector="client")
+    assert wire.fields("train") == ALWAYS | FACTS
+    assert _left(folder) == set()
+    _assert_nothing_else(wire)
+
+
+def test_noise_is_on_every_vector_that_is_sent(run: Federate, wire: Wire) -> None:
+    folder = run(**PRIVATE, privacy__noise=1.0)
+    assert wire.fields("train") == ALWAYS | FACTS | {"discrepancy"}
+    assert wire.rounds("discrepancy") == {2}
+    assert _left(folder) == {"discrepancy"}
+    _assert_nothing_else(wire)
+
+
+@pytest.mark.parametrize("policy", ["balance", "equal"])
+def test_other_policies_send_no_vector(run: Federate, wire: Wire, policy: str) -> None:
+    run(**PRIVATE, supplement__policy=policy, supplement__selection="none")
+    assert not wire.fields("train") & {"discrepancy", "held", "real-counts"}
+    _assert_nothing_else(wire)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"supplement__transport": "images"}, {"parcel-labels", "parcel-pixels"}),
+        ({}, {"parcel-labels", "parcel-pool", "parcel-places"}),
+        (
+            {"supplement__adapter": "dpo", "pool__per_class": 12, "supplement__cap": 10},
+            {"parcel-labels", "parcel-pool", "parcel-places"},
+        ),
+    ],
+)
+def test_a_server_that_generates_measures_by_itself_and_sends_images(
+    run: Federate, wire: Wire, changes: dict[str, object], fields: set[str]
+) -> None:
+    keys = {"method": "feddpd", "supplement__site": "download", "supplement__adapter": "frozen"}
+    folder = run(**(PRIVATE | keys | changes))
+    told = {key for key in wire.fields("train") if not key.startswith("facts.")}
+    assert told <= ALWAYS | {"adapter"}
+    assert wire.fields("train", of_reply=False) >= fields
+    assert _left(folder) == {"discrepancy"}
+    _assert_nothing_else(wire)
+    first = [order for kind, number, _, order, _ in wire.seen if (kind, number) == ("train", 1)]
+    assert not any("parcel-labels" in order.config_records["regl"] for order in first)
+
+
+def test_a_server_that_trains_the_models_too_sends_and_gets_nothing_but_models(
+    run: Federate, wire: Wire
+) -> None:
+    folder = run(**PRIVATE, method="feddpd", supplement__adapter="frozen")
+    assert wire.fields("train") == ALWAYS | FACTS
+    assert not {key for key in wire.fields("train", of_reply=False) if key.startswith("parcel")}
+    assert _left(folder) == {"discrepancy", "quotas"}
+    _assert_nothing_else(wire)
+
+
+def test_a_client_gets_nothing_about_another(run: Federate, wire: Wire) -> None:
+    run()
+    orders = wire.fields("train", of_reply=False) | wire.fields("evaluate", of_reply=False)
+    assert orders == {
+        "version", "code-hash", "config-digest", "round", "run", "run-dir", "quotas"
+    }  # fmt: skip
+    for kind, number, _, order, _ in wire.seen:
+        if kind == "train":
+            models = {key: array.data for key, array in order.array_records["arrays"].items()}
+            first = next(
+                other for name, same, _, other, _ in wire.seen if (name, same) == (kind, number)
+            )
+            assert models == {k: a.data for k, a in first.array_records["arrays"].items()}
