@@ -29,6 +29,12 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+def started_at(pid: int) -> str | None:
+    """Return a living process's start time, None if there is none (or no /proc)."""
+    found = _stat(pid)
+    return None if found is None else found[1]
+
+
 def end_processes(processes: dict[int, str], grace: float = 5.0) -> None:
     """Ask ``processes`` (id -> start time) to end; kill what is left after ``grace`` seconds."""
     for how, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):

@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from regl_app.config import RunConfig, Scalar
 from regl_app.devices import resolve_device, usable_processors
-from regl_app.errors import RunError
+from regl_app.errors import ConfigError, RunError
 from regl_app.workdir import with_absolute_paths
 
 SERVER_APP = "server_app.main:app"
@@ -54,6 +55,7 @@ class InProcessGrid(Grid):
         run_config: Flower's run configuration.
         workers: number of threads.
         prepare: called once in each thread before any order, one thread after the other.
+        sites: the nodes' own image folders, as ``data.source='site'`` needs them.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class InProcessGrid(Grid):
         run_config: dict[str, Scalar],
         workers: int,
         prepare: Callable[[], None] | None = None,
+        sites: Sequence[Path] = (),
     ) -> None:
         self._app = client_app
         self._run = Run.create_empty(next(_run_numbers))
@@ -72,7 +75,11 @@ class InProcessGrid(Grid):
             1000 + partition_id: Context(
                 run_id=self._run.run_id,
                 node_id=1000 + partition_id,
-                node_config={PARTITION_ID_KEY: partition_id, NUM_PARTITIONS_KEY: num_nodes},
+                node_config={
+                    PARTITION_ID_KEY: partition_id,
+                    NUM_PARTITIONS_KEY: num_nodes,
+                    **(_site(sites[partition_id]) if sites else {}),
+                },
                 state=RecordDict(),
                 run_config=dict(run_config),
             )
@@ -172,16 +179,23 @@ class InProcessGrid(Grid):
         return reply
 
 
+def _site(folder: Path) -> dict[str, Scalar]:
+    # Whoever calls is every node's operator.
+    return {"data-dir": str(folder.resolve()), "data-root": os.sep}
+
+
 def run_in_process(
     config: RunConfig,
     *,
-    clients: int,
+    clients: int = 0,
+    sites: Sequence[Path] = (),
     server_app: ServerApp | None = None,
     client_app: ClientApp | None = None,
     workers: int | None = None,
 ) -> Path:
     """Run ``config`` with ``clients`` virtual clients on ``workers`` threads; return its folder.
 
+    With ``data.source='site'`` give ``sites`` instead, one image folder per client.
     Without ``server_app`` or ``client_app`` the project's own are loaded. ``workers`` defaults
     to one per processor, since each client uses ``config.threads``. The result does not depend on
     it. One run at a time per process.
@@ -193,8 +207,10 @@ def run_in_process(
     server = server_app or load_app(SERVER_APP, RunError, root)
     client = client_app or load_app(CLIENT_APP, RunError, root)
     workers = workers or max(1, usable_processors() // config.threads)
-    flat = config.to_flat()
-    grid = InProcessGrid(client, clients, flat, min(workers, clients), _preparation(config))
+    flat, clients = config.to_flat(), len(sites) or clients
+    if clients < 1:
+        raise ConfigError(f"clients must be >= 1, got {clients} (or give sites)")
+    grid = InProcessGrid(client, clients, flat, min(workers, clients), _preparation(config), sites)
     TaskIdentity.run_id, TaskIdentity.task_id = grid.run.run_id, 0
     TaskIdentity.node_id = SUPERLINK_NODE_ID
     context = Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(flat))

@@ -7,21 +7,19 @@ stops it.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from regl_app.errors import RunError
+from regl_app.flower_command import FlowerCommand, find_program
 from regl_app.processes import descendants, end_processes, wait_until_gone
 from regl_app.workdir import RAY_SETTINGS
 
@@ -32,8 +30,6 @@ START_TIMEOUT = 90.0
 _DEFAULTS = {
     # Dependencies are those of this environment: no installation at run time.
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
     **RAY_SETTINGS,
     "RAY_COLOR_PREFIX": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,7 +39,7 @@ _DEFAULTS = {
 }
 
 
-class SuperLink:
+class SuperLink(FlowerCommand):
     """A ``flower-superlink --simulation`` child process, alive while the context is open.
 
     Args:
@@ -53,13 +49,8 @@ class SuperLink:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.log = home / "superlink.log"
-        self._environment = {
-            **_DEFAULTS,
-            **os.environ,
-            "FLWR_HOME": str(home),
-            # Flower starts its helpers by name: they must be this environment's.
-            "PATH": os.pathsep.join([_scripts(), os.environ.get("PATH", "")]),
-        }
+        own = {key: value for key, value in _DEFAULTS.items() if key not in os.environ}
+        super().__init__(CONNECTION, own | {"FLWR_HOME": str(home)})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -70,13 +61,13 @@ class SuperLink:
             encoding="utf-8",
         )
         command = [
-            _program("flower-superlink"), "--insecure", "--simulation",
+            find_program("flower-superlink"), "--insecure", "--simulation",
             "--isolation", "subprocess", "--host", "127.0.0.1", "--port", str(port),
             "--log-file", str(self.log),
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -96,55 +87,6 @@ class SuperLink:
         trace: TracebackType | None,
     ) -> None:
         self._stop()
-
-    def command(self, *arguments: str) -> list[str]:
-        """Return the command line of ``flwr`` with ``arguments``."""
-        return [_program("flwr"), *arguments]
-
-    def popen(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start ``flwr`` with ``arguments``, its output to be read line by line."""
-        return subprocess.Popen(
-            self.command(*arguments),
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            bufsize=1,
-            start_new_session=True,
-        )
-
-    def ask(self, *arguments: str, timeout: float = 120.0) -> dict[str, Any]:
-        """Return what ``flwr ... --format json`` answers.
-
-        Raises:
-            RunError: it failed, or did not answer in time or in JSON.
-        """
-        try:
-            done = subprocess.run(
-                self.command(*arguments, "--format", "json"),
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired as error:
-            late = f"flwr {arguments[0]} did not answer in {timeout:g} s{self.log_tail()}"
-            raise RunError(late) from error
-        start = done.stdout.find("{")
-        try:
-            answer = json.loads(done.stdout[start:]) if start >= 0 else None
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict) or not answer.get("success"):
-            text = answer.get("error-message") if isinstance(answer, dict) else None
-            why = text or (done.stderr or done.stdout).strip()[-2000:]
-            raise RunError(f"flwr {arguments[0]} failed: {why or 'no output'}{self.log_tail()}")
-        return answer
 
     def log_tail(self, lines: int = 5) -> str:
         """Return the end of the SuperLink's log, for error messages."""
@@ -190,17 +132,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _scripts() -> str:
-    return str(Path(sys.executable).parent)
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name, path=os.pathsep.join([_scripts(), os.environ.get("PATH", "")]))
-    if found is None:
-        raise RunError(f"the program {name!r} is not installed (pip install 'flwr[simulation]')")
-    return found
 
 
 def simulation_options(values: Sequence[tuple[str, object]]) -> str:

@@ -17,8 +17,13 @@ from regl_app.config import RunConfig, Scalar
 
 START_DIR = "REGL_START_DIR"
 
-# Every client's lines are shown, and GPUs stay visible to clients that reserve none.
-RAY_SETTINGS = {"RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Every client's lines are shown, GPUs stay visible to clients that reserve none, and no history of
+# tasks is kept, which nobody reads: it grew by 3 kB per message, up to 100,000 of them.
+RAY_SETTINGS = {
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_task_events_report_interval_ms": "0",
+}
 
 _lock = threading.Lock()
 
@@ -53,6 +58,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     """Return ``config`` with its local paths absolute; 'bundled' and hub ids stay as they are."""
     base = start_dir()
     changes: dict[str, Scalar] = {"out-dir": str(_absolute(base, config.out_dir))}
+    if config.resume:
+        changes["resume"] = str(_absolute(base, config.resume))
     if config.cache_dir:
         changes["cache-dir"] = str(_absolute(base, config.cache_dir))
     # A hub id looks like a relative path: it is one only if it exists.

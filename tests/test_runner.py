@@ -11,7 +11,9 @@ import pytest
 from regl_app import runner
 from regl_app.config import RunConfig
 from regl_app.errors import ConfigError, RunError
-from regl_app.runner import clean_line, run_flower
+from regl_app.records import RunResult
+from regl_app.rundir import RunFolder
+from regl_app.runner import clean_line, run_deployed, run_flower
 
 
 class FakeSuperLink:
@@ -21,6 +23,7 @@ class FakeSuperLink:
     statuses: tuple[tuple[str, str], ...] = ()
     interrupt = False
     asked: list[tuple[str, ...]]
+    connection = "regl"
 
     def __init__(self, home: Path) -> None:
         assert home.is_dir()
@@ -81,10 +84,20 @@ def test_a_completed_run_gives_its_folder_and_clean_lines(fake: type[FakeSuperLi
     lines: list[str] = []
     path = run_flower(RunConfig.from_flat({}), clients=3, on_line=lines.append)
     assert path == Path("/runs/x")
-    assert lines == ["run folder: /runs/x", "client 1: hi"] * 2
+    assert lines == ["run folder: /runs/x", "client 1: hi"]  # streamed twice, shown once
     submitted = fake.asked[0]
     assert submitted[0] == "run"
     assert "num-supernodes=3 client-resources-num-cpus=1" in submitted[-1]
+
+
+def test_a_share_of_a_gpu_per_client_reaches_ray(
+    fake: type[FakeSuperLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    run_flower(RunConfig.from_flat({}), clients=8, client_gpus=0.25, on_line=lambda _: None)
+    assert fake.asked[0][-1] == (
+        "num-supernodes=8 client-resources-num-cpus=1 client-resources-num-gpus=0.25"
+    )
 
 
 def test_all_settings_reach_flower(
@@ -145,3 +158,126 @@ def test_parts_of_a_cpu_are_refused_before_anything_starts() -> None:
 )
 def test_the_log_shows_what_matters(raw: str, clean: str | None) -> None:
     assert clean_line(raw) == clean
+
+
+def test_a_deployed_run_ends_as_truthfully(
+    fake: type[FakeSuperLink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flower(connection: str) -> FakeSuperLink:
+        assert connection == "site"
+        return fake(tmp_path)
+
+    monkeypatch.setattr(runner, "FlowerCommand", flower)
+    fake.log = "run folder: /srv/runs/a\nround 1\n"
+    fake.statuses = (("finished:completed", ""),)
+    lines: list[str] = []
+    config = RunConfig.from_flat({"out-dir": "there"})
+    assert run_deployed(config, "site", lines.append) == Path("/srv/runs/a")
+    assert lines == ["run folder: /srv/runs/a", "round 1"]
+    submitted = next(arguments for arguments in fake.asked if arguments[0] == "run")
+    assert "--federation-config" not in submitted
+    fake.statuses = (("finished:failed", "no node"),)
+    with pytest.raises(RunError, match="finished:failed: no node"):
+        run_deployed(config, "site", lines.append)
+    fake.interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        run_deployed(config, "site", lines.append)
+    assert any(arguments[0] == "stop" for arguments in fake.asked)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A SuperLink that is there already; ``refuse``: what it does not answer, how often."""
+    refuse: dict[str, int] = {}
+
+    class Site(FakeSuperLink):
+        log = LOG
+        statuses = (("running", ""), ("finished:completed", ""))
+        connection = "site"
+        refuse: dict[str, int]
+
+        def __init__(self, connection: str) -> None:
+            super().__init__(tmp_path)
+
+        def ask(self, *arguments: str, timeout: float = 1.0) -> dict[str, Any]:
+            if refuse.get(arguments[0]):
+                refuse[arguments[0]] -= 1
+                raise RunError(f"flwr {arguments[0]} failed: unreachable")
+            return super().ask(*arguments, timeout=timeout)
+
+    Site.refuse = refuse
+    monkeypatch.setattr(runner, "FlowerCommand", Site)
+    return Site
+
+
+def test_a_superlink_that_is_away_for_a_while_does_not_end_a_deployed_run(site: Any) -> None:
+    site.refuse["list"] = 2
+    assert run_deployed(RunConfig.from_flat({}), "site", lambda _: None) == Path("/runs/x")
+    assert site.refuse["list"] == 0
+
+
+def test_a_superlink_that_stays_away_is_given_up_and_the_run_named(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LOST_SECONDS", 0.0)
+    site.refuse["list"] = 5
+    with pytest.raises(RunError, match=r"run 77 may go on there \(flwr log 77 site\): .*unreach"):
+        run_deployed(RunConfig.from_flat({}), "site", lambda _: None)
+
+
+def test_who_cannot_stop_a_deployed_run_is_told_that_it_may_go_on(
+    site: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.interrupt, site.refuse["stop"] = True, 1
+    with pytest.raises(KeyboardInterrupt):
+        run_deployed(RunConfig.from_flat({}), "site", lambda _: None)
+    told = capsys.readouterr().err
+    assert "run 77 could not be stopped and may go on (flwr stop 77 site)" in told
+
+
+def test_a_superlink_of_ones_own_is_not_waited_for_once_it_is_dead(
+    fake: type[FakeSuperLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = fake.ask
+
+    def ask(self: FakeSuperLink, *arguments: str, timeout: float = 1.0) -> dict[str, Any]:
+        if arguments[0] == "list":
+            raise RunError("flwr list failed: unreachable")
+        return original(self, *arguments, timeout=timeout)
+
+    monkeypatch.setattr(fake, "ask", ask)
+    monkeypatch.setattr(fake, "is_running", lambda self: False)
+    with pytest.raises(RunError, match="the SuperLink died during the run"):
+        run_flower(RunConfig.from_flat({}), clients=2, on_line=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("status", "own", "left"),
+    [
+        ("finished:failed", None, ("failed", "the run ended as finished:failed: killed")),
+        ("finished:failed", "too few replies", ("failed", "too few replies")),
+        ("interrupted", None, ("stopped", "stopped by the user")),
+    ],
+)
+def test_a_server_that_could_not_tell_its_end_has_it_told(
+    status: str,
+    own: str | None,
+    left: tuple[str, str],
+    fake: type[FakeSuperLink],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}), tmp_path)
+    if own:
+        folder.write_result(RunResult(status="failed", seconds=1.0, error=own))
+    monkeypatch.setattr(fake, "log", f"run folder: {folder.path}\n")
+    monkeypatch.setattr(fake, "statuses", ((status, "killed"),))
+
+    def line(_: str) -> None:
+        if status == "interrupted":
+            raise KeyboardInterrupt
+
+    with pytest.raises((RunError, KeyboardInterrupt)):
+        run_flower(RunConfig.from_flat({}), clients=3, on_line=line)
+    result = folder.read_result()
+    assert result is not None and (result.status, result.error) == left
