@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from regl_app.files import atomic_path, write_text
 _CA_DAYS = 3650
 _SERVER_DAYS = 825  # what common TLS clients accept at most
 _SUBJECT = "/CN=regl federation"
+
+_LOCAL = ("localhost", "127.0.0.1")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def make_credentials(
                 f"--node {name!r}: a name is 1 to 64 letters, digits, '.', '_' or '-', and begins "
                 "with a letter or digit"
             )
-    alternative = _alternative_names(hosts)
+    # The SuperLink's own processes for a run connect to it on its machine.
+    alternative = _alternative_names(dict.fromkeys([*hosts, *_LOCAL]))
     if made.server.exists() and hosts:
         raise ConfigError(
             f"{made.server} is there already: remove it and {made.server_key.name} to make one "
@@ -123,7 +126,7 @@ def _refuse_half(folder: Path, *pair: Path) -> None:
         )
 
 
-def _alternative_names(hosts: Sequence[str]) -> str:
+def _alternative_names(hosts: Iterable[str]) -> str:
     names = []
     for host in hosts:
         try:

@@ -39,14 +39,19 @@ class Finding:
 def examine(config: RunConfig) -> list[Finding]:
     """Return what was found for a run of ``config``, in reading order."""
     return [
-        *_python(),
-        *_packages(),
-        *_device(config),
+        *machine(config),
         *_data(config),
         *_generator(config),
         *_folders(config),
         *_flower(),
     ]
+
+
+def machine(config: RunConfig) -> Iterator[Finding]:
+    """Yield what any part of a federation needs: Python, packages, processor, GPU."""
+    yield from _python()
+    yield from _packages()
+    yield from _device(config)
 
 
 def _python() -> Iterator[Finding]:

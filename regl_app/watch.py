@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from regl_app.config import RunConfig
 from regl_app.progress import format_seconds
 from regl_app.records import RoundRecord
+from regl_app.run_lock import is_running
 from regl_app.rundir import RunFolder
 
 _QUIET_ROUNDS = 5.0
@@ -23,8 +24,8 @@ def watch(
 ) -> Iterator[str]:
     """Yield a line per round, those that are over first, until the run has ended.
 
-    A run that is silent for five minutes and five times its last round is remarked on, once per
-    silence: one that was killed leaves nothing that says so.
+    One that was killed left no end: on its own machine that is told at once. From elsewhere it is
+    silent only: a silence of five minutes and five times the last round is remarked on, once.
 
     Args:
         folder: the run's.
@@ -38,7 +39,10 @@ def watch(
     config, seen, heard, remarked = folder.read_config(), 0, clock(), False
     last = 0.0
     while True:
-        result = folder.read_result()  # first: what was written before it is in the history
+        # First: what was written before the end is in the history.
+        alive, result = is_running(folder.path), folder.read_result()
+        if alive:
+            result = None  # an earlier end: the run has been resumed
         history = folder.read_history()
         for record in history[seen:]:
             heard, remarked, last = clock(), False, record.seconds.wall
@@ -49,6 +53,10 @@ def watch(
         if result is not None:
             why = f": {result.error}" if result.error else ""
             yield f"{result.status} after {format_seconds(result.seconds)}{why}"
+            return
+        if alive is False:
+            rounds = f"after round {history[-1].round}" if history else "before the first round"
+            yield f"killed {rounds}: its process is gone and left no end"
             return
         silence = clock() - heard
         if silence > max(_QUIET_SECONDS, _QUIET_ROUNDS * last) and not remarked:

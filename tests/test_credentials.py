@@ -27,6 +27,8 @@ def test_the_certificate_is_valid_for_every_host_and_no_other(tmp_path: Path) ->
         return not subprocess.run([*command, made.server], capture_output=True).returncode
 
     assert verifies("-verify_hostname", "fl.example.org") and verifies("-verify_ip", "10.0.0.5")
+    # Not asked for, yet the SuperLink itself connects there for every run.
+    assert verifies("-verify_ip", "127.0.0.1") and verifies("-verify_hostname", "localhost")
     assert verifies("-verify_ip", "::1") and not verifies("-verify_hostname", "evil.example.org")
     other, _ = make_credentials(tmp_path / "other", ["fl.example.org"], [])
     command = ["openssl", "verify", "-CAfile", other.ca, made.server]

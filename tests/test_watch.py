@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from regl_app.config import RunConfig
 from regl_app.records import GlobalMetrics, PhaseSeconds, RoundRecord, RunResult
+from regl_app.run_lock import running
 from regl_app.rundir import RunFolder
 from regl_app.watch import round_line, watch
 
@@ -47,6 +49,34 @@ def test_every_round_is_told_once_and_then_the_end(folder: RunFolder) -> None:
 def test_a_failed_run_says_why(folder: RunFolder) -> None:
     folder.write_result(RunResult(status="failed", seconds=3.0, error="too few replies"))
     assert list(watch(folder)) == ["failed after 3 s: too few replies"]
+
+
+def test_a_killed_run_is_told_at_once(folder: RunFolder) -> None:
+    with running(folder.path):
+        holder = (folder.path / ".running").read_text()
+    (folder.path / ".running").write_text(holder)  # what a killed process leaves
+    folder.append_round(record(1))
+    *_, last = watch(folder)
+    assert last == "killed after round 1: its process is gone and left no end"
+
+
+def test_an_earlier_end_does_not_end_the_watching_of_a_resumed_run(folder: RunFolder) -> None:
+    folder.append_round(record(1))
+    folder.write_result(RunResult(status="stopped", seconds=9.0, error="stopped"))
+    with ExitStack() as resumed:
+        resumed.enter_context(running(folder.path))
+
+        def sleep(_: float) -> None:
+            folder.append_round(record(2))
+            folder.write_result(RunResult(status="finished", seconds=3.0))
+            resumed.close()
+
+        lines = list(watch(folder, sleep=sleep))
+    assert [line.partition(":")[0] for line in lines] == [
+        "round 1/2",
+        "round 2/2",
+        "finished after 3 s",
+    ]
 
 
 def test_silence_is_remarked_on_once(folder: RunFolder) -> None:

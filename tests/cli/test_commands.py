@@ -243,3 +243,16 @@ def test_keys_tells_what_it_made(tmp_path: Path) -> None:
     assert "everything is there already" in regl("keys", "keys", "--node", "a").output
     done = regl("keys", "other", "--node", "a")
     assert done.exit_code == 2 and "--host is needed" in done.output
+
+
+def test_doctor_looks_at_a_deployment_if_asked(tmp_path: Path) -> None:
+    keys = ("keys", str(tmp_path / "keys"), "--host", "localhost", "--node", "clinic-a")
+    assert regl(*keys).exit_code == 0
+    sound = regl("doctor", "--keys", str(tmp_path / "keys"))
+    assert sound.exit_code == 0, sound.output
+    assert "nodes/clinic-a.key" in sound.output and "run folders" not in sound.output
+    (tmp_path / "keys" / "nodes" / "clinic-a.key").chmod(0o644)
+    open_to_all = regl("doctor", "--keys", str(tmp_path / "keys"))
+    assert open_to_all.exit_code == 1 and "can be read by others" in open_to_all.output
+    alone = regl("doctor", "--insecure")
+    assert alone.exit_code == 2 and "belong to --superlink" in alone.output
