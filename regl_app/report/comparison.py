@@ -184,7 +184,7 @@ def _curves(groups: Sequence[Condition]) -> Section:
                 "Global accuracy",
                 lambda record: record.metrics.accuracy,
                 share=True,
-                says="Global model on the server's test set.",
+                says="Global model on the server's test set, or the clients' together.",
             ),
             overlay(
                 groups,
@@ -200,7 +200,7 @@ def _curves(groups: Sequence[Condition]) -> Section:
                 "Global loss",
                 lambda record: record.metrics.loss,
                 share=False,
-                says="Cross-entropy on the server's test set.",
+                says="Cross-entropy on the same images.",
             ),
             overlay(
                 groups,

@@ -104,6 +104,13 @@ class RunData:
             return [None if row is None else list(row) for row in self.facts.train_counts]
         return latest_rows(self.history, "real_counts")
 
+    @property
+    def tested_on(self) -> str:
+        """Return in words which images the global model was tested on."""
+        if self.facts is not None and self.facts.test_images == 0:
+            return "the test images of all clients together (the server has none)"
+        return "the server's test set"
+
     @cached_property
     def synthetic(self) -> Rows:
         """Return the clients' synthetic images per class at their largest; empty without any."""

@@ -133,7 +133,7 @@ def make_section(
 
 def run_page(run: RunData, prefix: str = "") -> RunPage:
     """Return the page of ``run``; ``prefix`` keeps the ids of several runs apart."""
-    failed = run.result is not None and run.result.status == "failed"
+    failed = run.result is not None and run.result.status != "finished"
     error = (run.result.error or "no reason was recorded") if run.result and failed else None
     sections = [
         make_section(prefix + name, title, lead, [make(run, prefix) for make in makers])

@@ -28,10 +28,14 @@ def headline(run: RunData, failed: bool) -> Markup:
     config = run.config
     if run.summary.accuracy is None:
         end = Markup("<em>failed</em>") if failed else "has no finished round yet"
-        return Markup("{} on {} {}").format(config.method, config.data.source, end)
+        return Markup("{} on {} {}").format(config.method, _data(config), end)
     return Markup("{} reaches <em>{}</em> on {}").format(
-        config.method, percent(run.summary.accuracy), config.data.source
+        config.method, percent(run.summary.accuracy), _data(config)
     )
+
+
+def _data(config: RunConfig) -> str:
+    return "its sites' data" if config.data.source == "site" else config.data.source
 
 
 def lede(run: RunData) -> Markup:
@@ -75,6 +79,8 @@ def _supplement(config: RunConfig) -> str:
 
 
 def _scheme(config: RunConfig) -> str:
+    if config.data.source == "site":
+        return "each with data of its own"
     part = config.partition
     return {
         "iid": "labels spread evenly",

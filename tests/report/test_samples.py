@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,26 @@ def test_pickled_or_torn_files_are_never_loaded(tmp_path: Path) -> None:
         load_samples(path)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(RunError, match="cannot be read"):
+        load_samples(path)
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "client-00.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("real.npy", "w") as member,
+    ):
+        for _ in range(1100):
+            member.write(bytes(2**20))
+    with pytest.raises(RunError, match=r"at most 1073741824 bytes, 115\d+"):
+        load_samples(path)
+
+
+def test_a_single_array_is_no_archive(tmp_path: Path) -> None:
+    path = tmp_path / "client-00.npz"
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    (tmp_path / "a.npy").rename(path)
+    with pytest.raises(RunError, match="it is no npz archive"):
         load_samples(path)
 
 

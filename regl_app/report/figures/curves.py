@@ -59,9 +59,10 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
     )
     chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
     text = caption(
-        "Global model on the server's test set: from {first} in round {a} to <b>{last}</b> in "
+        "Global model on {tests}: from {first} in round {a} to <b>{last}</b> in "
         "round {b}. A smooth climb means clients pull in one direction; jumps mean they undo "
         "each other's work.",
+        tests=run.tested_on,
         first=percent(first.metrics.accuracy),
         last=percent(last.metrics.accuracy),
         a=first.round,
@@ -142,7 +143,8 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
         y_range=(0.0, max(y for one in series for _, y in one.points)),
     )
     text = caption(
-        "Cross-entropy of the global model on the server's test set{also}.",
+        "Cross-entropy of the global model on {tests}{also}.",
+        tests=run.tested_on,
         also=(
             "; in grey what clients reach on their own training images. Local loss far below "
             "global loss is the mark of label skew"
