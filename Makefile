@@ -15,16 +15,19 @@ RUN ?=
 SEEDS ?= 3
 PYTEST ?= -n 2 --dist loadfile
 DATA ?=
-CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-py))
+CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-bin))
 GENERATORS := $(if $(DATA),runs/generators/garments) $(if $(CIFAR),runs/generators/objects)
 
-.PHONY: help demo install test lint format docs constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
+.PHONY: help demo docker-demo install test lint format docs constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: install ## install, run ten clients through Flower, print accuracies and the report's path
 	@$(BIN)/regl run --clients 10 $(RUN)
+
+docker-demo: ## a SuperLink and three clinics in containers; TLS=1 with keys; needs an engine
+	@docker/demo.sh $(RUN)
 
 install: $(VENV)/.installed ## virtual environment with the package and its dependencies
 

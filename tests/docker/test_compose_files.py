@@ -1,0 +1,199 @@
+"""The container files hold together, whether or not an engine is at hand to run them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from regl_app.cli.settings import resolve
+from regl_app.credentials import Credentials
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / "docker"
+OVERLAYS = ("compose.tls.yaml", "compose.gpu.yaml")
+NODES = ("clinic-a", "clinic-b", "clinic-c")
+COMBINATIONS = [
+    ("compose.yaml", *overlays)
+    for size in range(len(OVERLAYS) + 1)
+    for overlays in itertools.combinations(OVERLAYS, size)
+]
+
+
+def load(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((DOCKER / name).read_text(encoding="utf-8"))
+    return content
+
+
+def all_services() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every service where it is defined, as opposed to where an overlay adds to it."""
+    base = load("compose.yaml")["services"]
+    yield from base.items()
+    for overlay in OVERLAYS:
+        for name, service in load(overlay)["services"].items():
+            if name not in base:
+                yield name, service
+
+
+SERVICES = dict(all_services())
+
+
+def has_compose() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    return not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode
+
+
+@pytest.mark.parametrize("files", COMBINATIONS, ids="+".join)
+def test_compose_accepts_every_combination_of_the_files(files: tuple[str, ...]) -> None:
+    if not has_compose():
+        pytest.skip("NOT CHECKED BY COMPOSE ITSELF: 'docker compose' is not installed here")
+    options = [part for name in files for part in ("-f", str(DOCKER / name))]
+    done = subprocess.run(
+        ["docker", "compose", *options, "--profile", "*", "config", "-q"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_bounded_watched_and_without_privileges(name: str) -> None:
+    service = SERVICES[name]
+    limits = service["deploy"]["resources"]["limits"]
+    assert {"cpus", "memory", "pids"} <= limits.keys()
+    assert service["healthcheck"]["test"][:2] == ["CMD", "python"]
+    assert service["user"] == "${REGL_UID:-10001}:${REGL_GID:-10001}"
+    assert service["cap_drop"] == ["ALL"] and service["read_only"] and service["init"]
+    assert not {"privileged", "ports"} & service.keys()
+    assert service["image"] == "${REGL_IMAGE:-regl-app}"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_overlays_change_services_that_exist(overlay: str) -> None:
+    for name, service in load(overlay)["services"].items():
+        assert name in load("compose.yaml")["services"] or "image" in service, name
+        for needed in service.get("depends_on", {}):
+            assert needed in SERVICES, f"{name} waits for {needed}"
+
+
+def test_each_node_has_its_own_data_state_and_number() -> None:
+    services = load("compose.yaml")["services"]
+    data, state, numbers = set(), set(), []
+    for name in NODES:
+        (folder,) = [v for v in services[name]["volumes"] if isinstance(v, dict)]
+        assert folder["read_only"] and folder["target"] == "/data"
+        data.add(folder["source"])
+        state |= {v for v in services[name]["volumes"] if isinstance(v, str)}
+        (values,) = [part for part in services[name]["command"] if "partition-id" in part]
+        assert f'name="{name}"' in values and f"num-partitions={len(NODES)}" in values
+        numbers.append(int(re.findall(r"partition-id=(\d+)", values)[0]))
+    assert len(data) == len(state) == len(NODES)
+    assert numbers == list(range(len(NODES)))
+    assert {v.split(":")[0] for v in state} < load("compose.yaml")["volumes"].keys()
+
+
+def test_tls_leaves_nothing_in_the_open_and_gives_each_its_own_key_alone() -> None:
+    services = load("compose.tls.yaml")["services"]
+    keys = Credentials(Path("${REGL_KEYS:-./keys}"))
+    for name in ("superlink", *NODES):
+        assert "--insecure" not in services[name]["command"]
+        test = " ".join(services[name]["healthcheck"]["test"])
+        assert "https://" in test and "http://superlink" not in test
+    assert "--enable-supernode-auth" in services["superlink"]["command"]
+    own = {"superlink": keys.server_key, **{node: keys.node_key(node) for node in NODES}}
+    for name, service in services.items():
+        sources = {volume.split(":/")[0] for volume in service["volumes"]}
+        private = {source for source in sources if source.endswith(".key")}
+        assert private == ({str(own[name])} if name in own else set()), name
+
+
+def test_each_node_gets_one_gpu() -> None:
+    services = load("compose.gpu.yaml")["services"]
+    assert set(services) == set(NODES)
+    for service in services.values():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["driver"] == "nvidia" and device["capabilities"] == ["gpu"]
+        assert len(device["device_ids"]) == 1
+
+
+def test_what_is_mounted_from_this_folder_is_here() -> None:
+    files = 0
+    for compose in ("compose.yaml", *OVERLAYS):
+        for service in load(compose)["services"].values():
+            for volume in service.get("volumes", []):
+                if isinstance(volume, str) and volume.startswith("./"):
+                    files += 1
+                    assert (DOCKER / volume.split(":")[0]).is_file(), volume
+    assert files
+
+
+def test_the_image_copies_what_is_here_and_let_through() -> None:
+    text = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    allowed = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
+    }
+    sources = set()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", text, flags=re.MULTILINE):
+        sources.update(line.split()[:-1])
+    assert sources == allowed
+    assert all((ROOT / source).exists() for source in sources)
+
+
+def test_the_image_is_small_in_rights_and_pinned() -> None:
+    text = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    stages = re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE)
+    assert len(stages) > 1 and "latest" not in text
+    last = text.rsplit("\nFROM ", 1)[1]
+    assert re.findall(r"^USER (.+)$", last, flags=re.MULTILINE) == ["app"]
+    assert "-c constraints.txt" in text
+    # It would be fetched from a registry before anything is built.
+    assert "syntax=" not in text
+
+
+def test_no_secret_is_in_the_folder() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "docker"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    files = [ROOT / name for name in tracked] or [
+        path for path in DOCKER.rglob("*") if not {"keys", "data"} & set(path.parts)
+    ]
+    for path in filter(Path.is_file, files):
+        assert "PRIVATE KEY" not in path.read_text(encoding="utf-8"), path
+        assert path.suffix not in (".key", ".crt", ".pub")
+    assert {"/data/", "/keys/"} <= set((DOCKER / ".gitignore").read_text().split())
+
+
+def test_the_runs_configuration_is_valid_and_waits_for_all_nodes() -> None:
+    config = resolve([], DOCKER / "run.toml")
+    assert config.data.source == "site"
+    assert config.server.min_nodes == len(NODES)
+    assert config.out_dir == "/runs"
+
+
+@pytest.mark.parametrize("script", ["demo.sh", "register.sh", "with-flower.sh"])
+def test_scripts_can_be_run_and_parsed(script: str) -> None:
+    path = DOCKER / script
+    assert path.stat().st_mode & stat.S_IXUSR
+    shell = re.findall(r"^#!.*?(\w+)$", path.read_text(), flags=re.MULTILINE)[0]
+    assert not subprocess.run([shell, "-n", path], check=False).returncode
+
+
+def test_the_demo_says_so_where_no_engine_answers() -> None:
+    nowhere = {**os.environ, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    done = subprocess.run(
+        ["make", "docker-demo"], cwd=ROOT, env=nowhere, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "no container engine answers" in done.stderr
