@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import datetime
+import ipaddress
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from regl_app.config import Scalar
+from regl_app.credentials import Credentials
 
 torch.set_num_threads(1)
 
@@ -120,3 +127,42 @@ def small_settings() -> dict[str, Scalar]:
         "probe.per-class": 2,
         "tensorboard": False,
     }
+
+
+def _issue(
+    keys: Credentials, *, days: tuple[int, int], hosts: Sequence[str] = ("localhost",)
+) -> x509.Certificate:
+    authority = x509.load_pem_x509_certificate(keys.ca.read_bytes())
+    signer = serialization.load_pem_private_key(keys.ca_key.read_bytes(), None)
+    own = serialization.load_pem_private_key(keys.server_key.read_bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    assert isinstance(own, ec.EllipticCurvePrivateKey)
+    now = datetime.datetime.now(datetime.UTC)
+    names: list[x509.GeneralName] = []
+    for host in hosts:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")]))
+        .issuer_name(authority.subject)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(signer, hashes.SHA384())
+    )
+    keys.server.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return certificate
+
+
+@pytest.fixture
+def issue() -> Callable[..., x509.Certificate]:
+    """Return what replaces a federation's SuperLink certificate by one of other days and hosts.
+
+    Arguments: the credentials, ``days`` = first and last day from now, ``hosts``.
+    """
+    return _issue

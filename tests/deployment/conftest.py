@@ -7,14 +7,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from regl_app.config import Scalar
+from regl_app.config import RunConfig, Scalar
 from regl_app.credentials import Credentials, make_credentials
+from regl_app.data.export import export_clients
+from regl_app.data.federation import Federation
 from regl_app.processes import descendants, end_processes
 
 APP = Path(__file__).parents[2]
@@ -48,6 +50,7 @@ class Deployment:
     port: int = field(default_factory=free_port)
     free_port = staticmethod(free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    orphans: dict[int, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -57,6 +60,7 @@ class Deployment:
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
             "OMP_NUM_THREADS": "1",
             "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         }
@@ -99,7 +103,32 @@ class Deployment:
     def register(self, name: str) -> None:
         self.flwr("supernode", "register", f"{self.keys.node_key(name)}.pub", "site")
 
-    def start_node(self, name: str, **values: Scalar) -> subprocess.Popen[bytes]:
+    def state(self, name: str) -> Path:
+        """Return the folder in which a site keeps adapters, images and its last model."""
+        return self.folder / "state" / name
+
+    def start_site(self, index: int, folders: Sequence[Path], name: str) -> subprocess.Popen[bytes]:
+        """Start the node of one of several sites, each with its own image folder."""
+        return self.start_node(
+            name,
+            partition_id=index,
+            num_partitions=len(folders),
+            name=name,
+            data_dir=str(folders[index]),
+            data_root=str(folders[index]),
+            state_dir=str(self.state(name)),
+        )
+
+    def kill(self, name: str) -> dict[int, str]:
+        """Kill a SuperNode by its pid; return its other processes, which have to end themselves."""
+        process = self.processes.pop(name)
+        orphans = descendants(process.pid)
+        self.orphans |= orphans
+        process.kill()
+        process.wait()
+        return orphans
+
+    def start_node(self, name: str, /, **values: Scalar) -> subprocess.Popen[bytes]:
         return self.start(
             name, "flower-supernode", "--root-certificates", str(self.keys.ca),
             "--auth-supernode-private-key", str(self.keys.node_key(name)),
@@ -124,6 +153,12 @@ class Deployment:
         """Submit the app, follow it to its end and return its log."""
         return self.flwr("run", str(APP), "site", "--stream", "-c", node_config(settings))
 
+    def submit(self, **settings: Scalar) -> subprocess.Popen[bytes]:
+        """Submit the app and return the process that follows it."""
+        return self.start(
+            "run", "flwr", "run", str(APP), "site", "--stream", "-c", node_config(settings)
+        )
+
     def stop(self) -> None:
         for process in reversed(self.processes.values()):
             children = descendants(process.pid)
@@ -134,6 +169,7 @@ class Deployment:
                 process.kill()
                 process.wait()
             end_processes(children)
+        end_processes(self.orphans)
 
 
 @pytest.fixture
@@ -157,3 +193,25 @@ def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
     yield start
     for deployment in started:
         deployment.stop()
+
+
+@pytest.fixture(scope="session")
+def site_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return four sites' image folders: skewed parts of the digits."""
+    out = tmp_path_factory.mktemp("folders") / "sites"
+    config = RunConfig.from_flat(
+        {"data.max-train": 240, "data.image-size": 16, "partition.beta": 0.3}
+    )
+    export_clients(Federation.load(config, 4), out)
+    return sorted(out.iterdir())
+
+
+@pytest.fixture(scope="session")
+def site_settings(small_settings: dict[str, Scalar]) -> dict[str, Scalar]:
+    """Return keys of a short run over these folders."""
+    return {
+        **small_settings,
+        "data.source": "site",
+        "data.classes": "0,1,2,3,4,5,6,7,8,9",
+        "data.channels": 1,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,28 +17,33 @@ Deploy = Callable[..., Any]  # the fixture's Deployment
 pytestmark = pytest.mark.timeout(1800)
 
 
-def test_the_default_method_runs_over_three_nodes_with_tls_and_keys(
-    deploy: Deploy, small_settings: dict[str, Scalar]
+def test_the_default_method_runs_over_three_sites_with_tls_and_keys(
+    deploy: Deploy, site_settings: dict[str, Scalar], site_folders: list[Path]
 ) -> None:
     deployment = deploy("a", "b", "c")
     for index, name in enumerate(("a", "b", "c")):
         deployment.register(name)
-        deployment.start_node(name, partition_id=index, num_partitions=3)
+        deployment.start_site(index, site_folders[:3], name)
     log = deployment.run(
-        **small_settings,
-        **{
-            "server.min-nodes": 3,
-            "out-dir": str(deployment.folder / "runs"),
-            "cache-dir": str(deployment.folder / "c"),
-        },
+        **site_settings,
+        **{"server.min-nodes": 3, "out-dir": str(deployment.folder / "runs")},
     )
     run = RunFolder.open(next((deployment.folder / "runs").iterdir()))
-    result = run.read_result()
+    result, facts = run.read_result(), run.read_facts()
     assert result is not None and result.status == "finished", log
     assert run.report.is_file() and run.load_model()
     history = run.read_history()
-    assert len(history) == 3 and not any(record.failures for record in history)
-    assert sum(map(sum, filter(None, history[1].synthetic_counts or []))) > 0
+    assert len(history) == 2 and not any(record.failures for record in history)
+    assert sum(map(sum, filter(None, history[0].synthetic_counts or []))) > 0
+    # Each node read its own folder, all but a fifth of each to train on.
+    assert facts is not None and facts.train_counts is not None
+    held = [sum(1 for path in folder.rglob("*.png")) for folder in site_folders[:3]]
+    trained = [sum(row) for row in facts.train_counts if row is not None]
+    assert trained == [count - round(0.2 * count) for count in held]
+    for name in ("a", "b", "c"):
+        assert list(deployment.state(name).glob("adapters/*/adapter.json"))
+        images = trained["abc".index(name)]
+        assert f" {name} hello: {images} training and" in deployment.log(name)
 
 
 def refused(deployment: Any, name: str) -> str:

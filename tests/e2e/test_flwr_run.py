@@ -46,6 +46,15 @@ def test_the_default_method_repeats_itself_on_both_engines(elsewhere: Path, smal
     assert _history(run_in_process(config, clients=3)) == _history(folder)
 
 
+def test_a_worker_loads_one_generator_for_all_its_clients(elsewhere: Path, small: Small) -> None:
+    lines: list[str] = []
+    config = small(**{"cache-dir": "cache", "supplement.adapter": "frozen"})
+    run_flower(config, clients=6, on_line=lines.append)
+    loads = [line for line in lines if "generator loaded" in line]
+    processes = {line.rsplit(" ", 1)[1] for line in loads}
+    assert 1 <= len(loads) == len(processes) <= (os.cpu_count() or 1)
+
+
 def test_the_same_seed_gives_the_same_history_on_flwr_run(elsewhere: Path, small: Small) -> None:
     runs = [
         run_flower(small(method="fedavg", name=name), clients=2, on_line=lambda _: None)
@@ -94,4 +103,6 @@ def test_interrupting_stops_the_run_and_everything_under_it(
     process.send_signal(how)
     process.stdout.close()
     assert process.wait(timeout=300) != 0
+    result = RunFolder.open(next((elsewhere / "runs").iterdir())).read_result()
+    assert result is not None and result.status == "stopped"
     # The fixture checks that no process is left.

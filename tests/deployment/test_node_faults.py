@@ -1,0 +1,85 @@
+"""SuperNodes killed amid tuning, generation and training: the others go on, nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regl_app.config import Scalar
+from regl_app.processes import wait_until_gone
+from regl_app.rundir import RunFolder
+
+Deploy = Callable[..., Any]  # the fixture's Deployment
+TIMEOUT = 150.0
+SITES = ("tuning", "generation", "training", "well")
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def is_tuning(log: str, state: Path) -> bool:
+    return "adapter steps" in log and not list(state.glob("adapters/*/adapter.json"))
+
+
+def is_generating(_log: str, state: Path) -> bool:
+    return bool(list(state.glob("images/??/*.safetensors"))) and not is_training(_log, state)
+
+
+def is_training(_log: str, state: Path) -> bool:
+    # The probe set is the last thing that is made before.
+    return (state / "images" / ".probe.lock").exists()
+
+
+def test_killed_nodes_rejoin_and_find_what_they_had_made(
+    deploy: Deploy, site_settings: dict[str, Scalar], site_folders: list[Path]
+) -> None:
+    deployment = deploy(*SITES)
+    for index, name in enumerate(SITES):
+        deployment.register(name)
+        deployment.start_site(index, site_folders, name)
+    settings = site_settings | {
+        "server.min-nodes": 4,
+        "server.timeout": TIMEOUT,
+        "out-dir": str(deployment.folder / "runs"),
+        # Long enough to be caught at, short enough to wait for.
+        "lora.steps": 120,
+        "generator.batch-size": 2,
+        "generator.steps": 10,
+        "train.steps": 1500,
+        "supplement.decay": 0.0,
+    }
+    running = deployment.submit(**settings)
+    moments = {"tuning": is_tuning, "generation": is_generating, "training": is_training}
+    while running.poll() is None:
+        for name, is_moment in list(moments.items()):
+            if is_moment(deployment.log(name), deployment.state(name)):
+                if name == "training":
+                    time.sleep(1)
+                del moments[name]
+                deployment.kill(name)
+                deployment.start_site(SITES.index(name), site_folders, name)
+        for index, name in enumerate(SITES):
+            # As a service manager does: Flower refuses a node that it still believes to be alive.
+            if deployment.processes[name].poll() is not None:
+                deployment.start_site(index, site_folders, name)
+        time.sleep(0.01)
+    assert not moments, f"never seen: {list(moments)}\n{deployment.log('run')}"
+    assert wait_until_gone(deployment.orphans, 10), "something outlived its SuperNode"
+    (folder,) = (deployment.folder / "runs").iterdir()
+    run = RunFolder.open(folder)
+    result, history = run.read_result(), run.read_history()
+    assert result is not None and result.status == "finished", deployment.log("run")
+    first, second = history
+    # The round went on without them, and ended in time.
+    assert list(first.clients) == [SITES.index("well")]
+    assert len(first.failures) == 3, first.failures
+    assert first.seconds.server["wait_train"] < TIMEOUT + 10
+    # They are back, and go on from what they had made.
+    assert list(second.clients) == [0, 1, 2, 3] and not second.failures
+    tuning, generation, training, _ = (second.clients[client] for client in range(4))
+    assert not tuning["adapter_cached"]
+    assert generation["adapter_cached"] and generation["reused"]
+    assert training["adapter_cached"] and training["reused"] and not training["generated"]

@@ -1,0 +1,114 @@
+"""The ServerApp's process, then the SuperLink, killed by pid amid a run that then goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regl_app.config import RunConfig, Scalar
+from regl_app.processes import descendants
+from regl_app.rundir import RunFolder
+from regl_app.simulation import run_in_process
+
+Deploy = Callable[..., Any]  # the fixture's Deployment
+KEPT = ("metrics", "personalized", "discrepancy", "quotas", "real_counts", "synthetic_counts")
+ROUNDS = 3
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def server_process(deployment: Any) -> int | None:
+    """Return the pid of the process that runs the ServerApp."""
+    for pid in descendants(deployment.processes["superlink"].pid):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+        except FileNotFoundError:
+            continue
+        if "flwr-serverapp" in command:
+            return pid
+    return None
+
+
+def wait_for_rounds(deployment: Any, run: RunFolder, rounds: int) -> None:
+    deadline = time.monotonic() + 400
+    while len(run.read_history()) < rounds:
+        assert time.monotonic() < deadline, deployment.log("run")
+        time.sleep(0.05)
+
+
+def the_run(deployment: Any) -> RunFolder:
+    deadline = time.monotonic() + 200
+    while not list(deployment.folder.glob("runs/*/config.json")):
+        assert time.monotonic() < deadline, deployment.log("run")
+        time.sleep(0.1)
+    return RunFolder.open(next(deployment.folder.glob("runs/*/config.json")).parent)
+
+
+def test_a_run_whose_server_was_killed_twice_ends_like_one_that_was_not(
+    deploy: Deploy,
+    site_settings: dict[str, Scalar],
+    site_folders: list[Path],
+    tmp_path: Path,
+) -> None:
+    settings = site_settings | {
+        "rounds": ROUNDS,
+        # With a model to compare at the clients: what they keep between rounds matters.
+        "supplement.adapter": "dpo",
+        "dpo.steps": 2,
+        "dpo.batch-size": 2,
+        "pool.per-class": 4,
+        "server.min-nodes": 2,
+        "server.timeout": 200.0,
+    }
+    sites = site_folders[:2]
+    calm = RunConfig.from_flat(
+        settings | {"out-dir": str(tmp_path / "calm"), "cache-dir": str(tmp_path / "calm-cache")}
+    )
+    whole = RunFolder.open(run_in_process(calm, sites=sites, workers=1))
+
+    deployment = deploy("a", "b")
+    for index, name in enumerate(("a", "b")):
+        deployment.register(name)
+        deployment.start_site(index, sites, name)
+    out = str(deployment.folder / "runs")
+
+    # Between rounds: the ServerApp's process, as soon as the first round is written down.
+    follower = deployment.submit(**settings, **{"out-dir": out})
+    run = the_run(deployment)
+    wait_for_rounds(deployment, run, 1)
+    pid = server_process(deployment)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    follower.wait()
+
+    # Within a round: the SuperLink, while clients are at work on the second one.
+    again = {"out-dir": out, "resume": str(run.path)}
+    follower = deployment.submit(**settings, **again)
+    wait_for_rounds(deployment, run, 2)
+    time.sleep(3)
+    superlink = deployment.processes.pop("superlink")
+    left = descendants(superlink.pid)
+    superlink.kill()
+    superlink.wait()
+    deployment.orphans |= left
+    follower.wait()
+    assert len(run.read_history()) < ROUNDS
+
+    # It comes up again on its database, the nodes by themselves.
+    deployment.start_superlink()
+    log = deployment.run(**settings, **again)
+    result, history = run.read_result(), run.read_history()
+    assert result is not None and result.status == "finished", log
+    assert [path.name for path in Path(out).iterdir()] == [run.name]
+    for mine, theirs in zip(history, whole.read_history(), strict=True):
+        for name in KEPT:
+            assert getattr(mine, name) == getattr(theirs, name), (mine.round, name)
+    expected = whole.load_model()
+    assert all(torch.equal(value, expected[name]) for name, value in run.load_model().items())
