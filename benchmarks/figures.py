@@ -16,7 +16,7 @@ from regl_app.report.svg import Svg, ticks
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # A file of its own has no page to take colours from.
-_STYLE = (
+STYLE = (
     "<style>text{font:13px system-ui,sans-serif;fill:#333}.end{text-anchor:end}.mid{"
     "text-anchor:middle}.grid{stroke:#ddd}.bar{stroke:#2c63c4;stroke-width:3;stroke-linecap:round}"
     ".mean{fill:#2c63c4}.seed{fill:none;stroke:#888}@media(prefers-color-scheme:dark){text{"
@@ -49,7 +49,7 @@ def draw(content: Mapping[str, object], path: Path) -> None:
     # Plain text: Markup would escape what is put in.
     text = str(picture.render(f"{path.stem}: {what}"))
     text = text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    write_text(path, text.replace(">", f">{_STYLE}", 1) + "\n")
+    write_text(path, text.replace(">", f">{STYLE}", 1) + "\n")
 
 
 def _dots(rows: Mapping[str, Sequence[float]], title: str) -> Svg:

@@ -77,7 +77,9 @@ def _naive(
 
     folder = resolve_generator(config.generator.path)
     load, pipeline = _timed(
-        lambda: StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
+        lambda: StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True).to(
+            torch.float32
+        )
     )
     pipeline.set_progress_bar_config(disable=True)
     prompts = class_prompts(config.generator, concepts)
