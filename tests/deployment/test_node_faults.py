@@ -14,7 +14,7 @@ from regl_app.processes import wait_until_gone
 from regl_app.rundir import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
-TIMEOUT = 150.0
+TIMEOUT = 600.0  # seconds; Flower tells of the dead after one minute
 SITES = ("tuning", "generation", "training", "well")
 
 pytestmark = pytest.mark.timeout(1800)
