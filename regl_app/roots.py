@@ -29,7 +29,7 @@ class Roots:
             if not path.is_absolute() or not path.is_dir():
                 raise ConfigError(
                     f"data-root must be absolute paths of folders, joined by {os.pathsep!r}, got "
-                    f"{part!r} (flower-supernode --node-config 'data-root=\"/srv/images\"')"
+                    f"{part!r} (flower-supernode --node-config 'data-root=\"/srv/regl\"')"
                 )
             folders.append(path.resolve())
         return cls(tuple(folders))

@@ -15,8 +15,8 @@ from regl_app.rundir import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
 TIMEOUT = 600.0  # seconds
-# Seconds until a killed node is started again. Flower takes a node for alive until two heartbeats of
-# 30 s are missed: it refuses it until then, and tells the server of it only from then on.
+# Seconds until a killed node is started again. Flower takes a node for alive until two heartbeats
+# of 30 s are missed: it refuses it until then, and tells the server of it only from then on.
 RESTART = 66.0
 SITES = ("tuning", "generation", "training", "well")
 
