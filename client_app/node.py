@@ -18,13 +18,14 @@ from regl_app.data.images import Counts
 from regl_app.data.site import SiteFolder, load_site
 from regl_app.data.source import Source
 from regl_app.devices import resolve_device
+from regl_app.envelope import Envelope, config_digest
 from regl_app.errors import ConfigError
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.source import resolve_generator
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
 from regl_app.progress import log_progress, setup_logging
-from regl_app.protocol import Envelope, Weights, config_digest
+from regl_app.protocol import Weights
 from regl_app.seeding import derive_seed
 from regl_app.supplement.synthesizer import Synthesizer
 from regl_app.supplement.transport import ParcelLimits
@@ -50,8 +51,8 @@ class Node:
         config = RunConfig.from_flat(context.run_config)
         setup_logging(config.log_format)
         torch.set_num_threads(config.threads)
-        envelope = Envelope(own_code_hash(), config_digest(config))
         settings = NodeSettings.read(context.node_config)
+        envelope = Envelope(own_code_hash(), config_digest(config), settings.num_partitions)
         return cls(_confined(with_absolute_paths(config), settings), envelope, settings)
 
     @property

@@ -8,8 +8,6 @@ written and again where it is read: a message that passes can be used.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +17,8 @@ import numpy.typing as npt
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from regl_app.config import RunConfig
 from regl_app.data.images import Counts
+from regl_app.envelope import Envelope
 from regl_app.errors import ProtocolError
 from regl_app.parcel_fields import get_parcel, put_parcel
 from regl_app.record_arrays import MOST_HEADER, decode
@@ -39,51 +37,14 @@ from regl_app.record_fields import (
     shown,
     table,
 )
-from regl_app.resumable import result_keys
 from regl_app.supplement.transport import Parcel, ParcelLimits
 
-VERSION = 3
 ARRAYS, METRICS, OURS = "arrays", "metrics", "regl"
 NUM_EXAMPLES = "num-examples"
 MOST_PARTITIONS = 100_000
 _RECORDS_BYTES = 2**20
 
 Weights = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """What both ends must share: code and configuration, as digests."""
-
-    code_hash: str
-    config_digest: str
-
-    def _write(self, record: ConfigRecord) -> None:
-        record["version"] = VERSION
-        record["code-hash"] = self.code_hash
-        record["config-digest"] = self.config_digest
-
-    def check(self, record: ConfigRecord) -> None:
-        """Raise :class:`ProtocolError` if the sender of ``record`` runs something else."""
-        version = get(record, "version", int)
-        if version != VERSION:
-            raise ProtocolError(f"version must be {VERSION}, got {version} (update this node)")
-        for key, mine, remedy in (
-            ("code-hash", self.code_hash, "install the same version, or restart the SuperLink"),
-            ("config-digest", self.config_digest, "give both the same run configuration"),
-        ):
-            seen = get(record, key, str)
-            if seen != mine:
-                raise ProtocolError(f"{key} must be {mine!r}, got {shown(seen)} ({remedy})")
-
-
-def config_digest(config: RunConfig) -> str:
-    """Return a short hex digest of the keys of ``config`` that results depend on.
-
-    A run that goes on with others is the same one to its clients: they find what they kept.
-    """
-    text = json.dumps(result_keys(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -151,7 +112,7 @@ class TrainInstruction:
     def to_record(self, envelope: Envelope) -> ConfigRecord:
         """Return our record, to stand beside the inner strategy's arrays and config."""
         record = ConfigRecord({"round": self.round, "run-dir": self.run_dir, "run": self.run})
-        envelope._write(record)
+        envelope.write(record)
         put_counts(record, "quotas", self.quotas)
         if self.parcel is not None:
             put_parcel(record, self.parcel)
@@ -344,7 +305,7 @@ class EvaluateReply:
 def order_record(server_round: int, envelope: Envelope) -> ConfigRecord:
     """Return our record of an order that needs no more than a round: hello (0) and evaluate."""
     record = ConfigRecord({"round": server_round})
-    envelope._write(record)
+    envelope.write(record)
     return record
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ from flwr.serverapp import Grid
 
 from regl_app.config_sections import ServerConfig
 from regl_app.data.images import Counts
+from regl_app.envelope import Envelope
 from regl_app.errors import RunError
 from regl_app.progress import LOGGER, format_seconds
-from regl_app.protocol import OURS, Envelope, Hello, most_bytes, order_record
+from regl_app.protocol import OURS, Hello, most_bytes, order_record
 from server_app.exchange import exchange
 from server_app.inbox import open_replies
 
@@ -52,8 +54,10 @@ def introduce(
 ) -> Introductions:
     """Ask every node which partition it holds; refuse those with other code or configuration.
 
+    Where nodes disagree on their number, what most of them say holds, and the others are refused.
+
     Raises:
-        RunError: too few nodes connect in time or can be used, or they disagree on their number.
+        RunError: too few nodes connect in time or can be used, or no number has a majority.
     """
     nodes = wait_for_nodes(grid, config.min_nodes, config.timeout)
     content = RecordDict({OURS: order_record(0, envelope)})
@@ -68,16 +72,37 @@ def introduce(
         "hello",
         most_bytes(num_classes),
     )
-    totals = {hello.num_partitions for hello in inbox.replies.values()}
-    if len(inbox.replies) < config.min_nodes or not totals:
+    usable, failures = dict(inbox.replies), list(inbox.failures)
+    total = _most_say(usable)
+    for partition_id, hello in inbox.replies.items():
+        if hello.num_partitions != total:
+            del usable[partition_id]
+            failure = (
+                f"hello: client {partition_id}: refused: num-partitions must be {total} as in most "
+                f"nodes' configuration, got {hello.num_partitions}"
+            )
+            _logger.warning("%s", failure)
+            failures.append(failure)
+    if len(usable) < config.min_nodes or not usable:
         raise RunError(
-            f"{len(inbox.replies)} of {len(nodes)} nodes can take part, the run needs "
+            f"{len(usable)} of {len(nodes)} nodes can take part, the run needs "
             f"server.min-nodes={config.min_nodes}"
-            + "".join(f"\n  {failure}" for failure in inbox.failures[:20])
+            + "".join(f"\n  {failure}" for failure in failures[:20])
         )
-    if len(totals) > 1:
-        raise RunError(f"all nodes must have the same num-partitions, got {sorted(totals)}")
-    return Introductions(inbox.replies, partitions, totals.pop())
+    known = {node: partition for node, partition in partitions.items() if partition in usable}
+    return Introductions(usable, known, total)
+
+
+def _most_say(replies: Mapping[int, Hello]) -> int:
+    """Return the ``num_partitions`` that most replies name; 0 if there is no reply."""
+    votes = Counter(hello.num_partitions for hello in replies.values()).most_common(2)
+    if len(votes) > 1 and votes[0][1] == votes[1][1]:
+        raise RunError(
+            "all nodes must have the same num-partitions, got "
+            + ", ".join(f"{total} from {count} of them" for total, count in sorted(votes))
+            + " (flower-supernode --node-config)"
+        )
+    return votes[0][0] if votes else 0
 
 
 def wait_for_nodes(grid: Grid, at_least: int, timeout: float) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from regl_app.config import RunConfig
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source, load_source
 from regl_app.devices import resolve_device
+from regl_app.envelope import Envelope, config_digest
 from regl_app.errors import GeneratorError
 from regl_app.evaluation.metrics import Metrics, evaluate
 from regl_app.generator.source import check_concepts, resolve_generator
@@ -24,7 +26,7 @@ from regl_app.generator.suitability import check_public_part
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
 from regl_app.progress import RUN_FOLDER_LINE, SERVER, format_seconds, setup_logging
-from regl_app.protocol import Envelope, config_digest, weights_from_record, weights_to_record
+from regl_app.protocol import weights_from_record, weights_to_record
 from regl_app.records import FederationFacts, RoundRecord
 from regl_app.rundir import Checkpoint, RunFolder
 from regl_app.simulation import RUN_FOLDER_STATE
@@ -108,14 +110,15 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
         config,
         template={key: value.cpu() for key, value in model.state_dict().items()},
         num_classes=num_classes,
-        envelope=envelope,
+        envelope=replace(envelope, num_partitions=clients.num_partitions),
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
         run_dir=str(folder.path.resolve()),
         supplier=_supplier(local, source, model, device),
         pools={key: hello.pool for key, hello in clients.clients.items()},
     )
-    with Tracker(folder.path, enabled=config.tensorboard) as tracker:
+    first = start.round + 1 if start else 0
+    with Tracker(folder.path, enabled=config.tensorboard, first_round=first) as tracker:
         scored, tail = _evaluate(model, federation, device)
         if start is not None:
             model.load_state_dict(dict(start.weights))
@@ -126,7 +129,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
             folder.append_round(record)
             tracker.add(record)
             metrics.add(record)
-        for number in range(start.round + 1 if start else 1, config.rounds + 1):
+        for number in range(max(first, 1), config.rounds + 1):
             phase("nodes", number)
             require_nodes(grid, config.server.min_nodes, config.server.timeout)
             watch = Stopwatch()

@@ -16,12 +16,12 @@ from flwr.serverapp.strategy import Strategy
 
 from regl_app.config import RunConfig
 from regl_app.data.images import Counts
+from regl_app.envelope import Envelope
 from regl_app.errors import ProtocolError, RunError
 from regl_app.progress import LOGGER
 from regl_app.protocol import (
     ARRAYS,
     OURS,
-    Envelope,
     EvaluateReply,
     TrainInstruction,
     TrainReply,

@@ -13,19 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regl_app.config import RunConfig
+from regl_app.envelope import Envelope, config_digest
 from regl_app.errors import ProtocolError
 from regl_app.protocol import (
     ARRAYS,
     METRICS,
     OURS,
-    VERSION,
-    Envelope,
     EvaluateReply,
     Hello,
     TrainInstruction,
     TrainReply,
     check_size,
-    config_digest,
     count_bytes,
     most_bytes,
     order_record,
@@ -213,29 +211,6 @@ def test_an_order_comes_back_as_it_was(quotas: list[int], number: int) -> None:
 def test_an_order_without_quotas_leaves_the_plan_to_the_client() -> None:
     content = RecordDict({OURS: TrainInstruction(1).to_record(ENVELOPE)})
     assert TrainInstruction.read(content, ENVELOPE, CLASSES).quotas is None
-
-
-@pytest.mark.parametrize(
-    ("sender", "message"),
-    [
-        (Envelope("other", "config"), "code-hash must be 'code', got 'other'.*restart"),
-        (Envelope("code", "other"), "config-digest must be 'config', got 'other'"),
-    ],
-)
-def test_other_code_or_configuration_is_refused(sender: Envelope, message: str) -> None:
-    with pytest.raises(ProtocolError, match=message):
-        TrainInstruction.read(
-            RecordDict({OURS: TrainInstruction(1).to_record(sender)}), ENVELOPE, CLASSES
-        )
-    with pytest.raises(ProtocolError, match=message):
-        read_order(RecordDict({OURS: order_record(0, sender)}), ENVELOPE)
-
-
-def test_another_protocol_version_is_refused_before_anything_else() -> None:
-    record = order_record(1, Envelope("other", "other"))
-    record["version"] = 99
-    with pytest.raises(ProtocolError, match=f"version must be {VERSION}, got 99"):
-        read_order(RecordDict({OURS: record}), ENVELOPE)
 
 
 def test_hello_comes_back_and_its_range_is_checked() -> None:

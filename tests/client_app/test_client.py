@@ -14,16 +14,15 @@ from client_app.main import app
 from client_app.node import Node
 from regl_app.codehash import own_code_hash
 from regl_app.config import RunConfig, Scalar
+from regl_app.envelope import Envelope, config_digest
 from regl_app.errors import ConfigError, ProtocolError
 from regl_app.protocol import (
     ARRAYS,
     OURS,
-    Envelope,
     EvaluateReply,
     Hello,
     TrainInstruction,
     TrainReply,
-    config_digest,
     order_record,
     weights_to_record,
 )

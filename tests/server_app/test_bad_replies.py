@@ -182,6 +182,32 @@ def test_two_nodes_cannot_hold_one_partition(federate: Federate, make_client: Ma
     assert str(caught.value).count("two nodes claim to be client 1") == 2
 
 
+def _counting(*wrong: int) -> Callable[[Message, int], Message]:
+    def misbehave(reply: Message, partition_id: int) -> Message:
+        if partition_id in wrong:
+            reply.content.config_records["regl"]["num-partitions"] = 7
+        return reply
+
+    return misbehave
+
+
+def test_a_node_that_counts_other_clients_than_most_is_left_out(
+    federate: Federate, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = federate(make_client(_counting(1), "query"))
+    facts = folder.read_facts()
+    assert facts is not None and facts.num_clients == 4
+    assert facts.train_counts is not None and facts.train_counts[1] is None
+    assert "hello: client 1: refused: num-partitions must be 4" in caplog.text
+
+
+def test_without_a_majority_nobody_knows_how_many_clients_there_are(
+    federate: Federate, make_client: MakeClient
+) -> None:
+    with pytest.raises(RunError, match=r"got 4 from 2 of them, 7 from 2 of them"):
+        federate(make_client(_counting(0, 1), "query"))
+
+
 def test_an_absurd_number_of_images_breaks_no_plan(
     federate: Federate, make_client: MakeClient, second_pipeline: Path
 ) -> None:
