@@ -11,6 +11,7 @@ import pytest
 import torch
 from flwr.app import Message
 from flwr.serverapp import Grid
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from regl_app.config import RunConfig, Scalar
 from regl_app.errors import ConfigError, RunError
@@ -18,6 +19,7 @@ from regl_app.rundir import RunFolder
 from regl_app.simulation import run_in_process
 from regl_app.watch import watch
 from server_app.exchange import exchange
+from server_app.tracking import FOLDER
 
 KEPT = [
     "metrics",
@@ -166,6 +168,7 @@ def test_a_run_with_a_damaged_checkpoint_repeats_one_round_more(
         "dpo.steps": 2,
         "pool.per-class": 4,
         "dpo.batch-size": 2,
+        "tensorboard": True,
     }
     whole = run(config("whole", **keys))
     broken = cut(config("broken", **keys), monkeypatch, "before the end")
@@ -173,6 +176,9 @@ def test_a_run_with_a_damaged_checkpoint_repeats_one_round_more(
     newest.write_bytes(newest.read_bytes()[:-100])
     resumed = run(config("broken", **keys).updated({"resume": str(broken.path)}))
     assert same(resumed, whole)
+    events = EventAccumulator(str(resumed.path / FOLDER))
+    events.Reload()
+    assert [event.step for event in events.Scalars("global/accuracy")] == [0, 1, 2, 3]
 
 
 def test_what_no_result_depends_on_may_change(
