@@ -241,12 +241,12 @@ def report(
     warm = round(WARM_UP * rounds)
     header = ["what", "mean MB", "MB per round", f"change, rounds {warm + 1}-{rounds}", "flat"]
     text = f"""{clients} clients, {rounds} rounds, {workers} worker processes, {loads} generators \
-loaded; `python benchmarks/soak.py`
+loaded; `python benchmarks/soak.py --clients {clients} --rounds {rounds}`
 
 {markdown_table(header, rows)}
 
-{"Flat" if flat else "Not flat"}: a line through rounds {warm + 1} to {rounds} rises by at most \
-{100 * TOLERANCE:g} % of the mean or {TOLERANCE_MB:g} MB. Memory is what processes allocated; \
+Flat is what rises by at most {100 * TOLERANCE:g} % of its mean or {TOLERANCE_MB:g} MB along a \
+line through rounds {warm + 1} to {rounds}. Memory is what processes allocated; \
 resident adds the program files they have mapped, shared ones once for each. \
 {samples[-1].seconds / 60:.0f} minutes, load average \
 {facts["load before"]} before and {facts["load after"]} after.
