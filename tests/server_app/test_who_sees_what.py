@@ -226,7 +226,8 @@ def test_a_client_gets_nothing_about_another(run: Federate, wire: Wire) -> None:
     run()
     orders = wire.fields("train", of_reply=False) | wire.fields("evaluate", of_reply=False)
     assert orders == {
-        "version", "code-hash", "config-digest", "round", "run", "run-dir", "quotas"
+        "version", "code-hash", "config-digest", "num-partitions",
+        "round", "run", "run-dir", "quotas",
     }  # fmt: skip
     for kind, number, _, order, _ in wire.seen:
         if kind == "train":
