@@ -33,8 +33,11 @@ LOST_SECONDS = 120.0
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_PREFIX = re.compile(r"^\((?:ClientAppActor )?pid=\d+\) ")
-# What Flower and Ray say of themselves; warnings and errors pass.
-_NOISE = re.compile(r"^(?:INFO|DEBUG)\s*:|Since flwr 1\.32|^\(raylet\)|^\S* \S*\s*INFO worker\.py")
+# What Flower and Ray say of themselves; warnings and errors pass, but for that of an orderly end.
+_NOISE = re.compile(
+    r"^(?:INFO|DEBUG)\s*:|Since flwr 1\.32|^\(raylet\)|^\S* \S*\s*INFO worker\.py"
+    r"|^WARNING\s*:\s*Manually terminating ClientAppActor"
+)
 
 
 def run_flower(

@@ -151,6 +151,8 @@ def test_parts_of_a_cpu_are_refused_before_anything_starts() -> None:
         ("\x1b[92mINFO \x1b[0m:      configure_train: Sampled 10 nodes\n", None),
         ("\x1b[36m(ClientAppActor pid=123)\x1b[0m client 0: images 3/4\n", "client 0: images 3/4"),
         ("\x1b[91mERROR \x1b[0m:     it broke\n", "ERROR :     it broke"),
+        ("\x1b[93mWARNING \x1b[0m:   Manually terminating ClientAppActor\n", None),
+        ("\x1b[93mWARNING \x1b[0m:   it is slow\n", "WARNING :   it is slow"),
         ("\n", None),
         ("round 1/2: global accuracy 10.0%\n", "round 1/2: global accuracy 10.0%"),
         ("2026-11-22 03:19:20,104\tINFO worker.py:2013 -- Started a local Ray\n", None),
