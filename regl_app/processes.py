@@ -29,6 +29,24 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+def carrying(variable: str, value: str) -> dict[int, str]:
+    """Return this user's processes that have ``variable=value`` in their environment.
+
+    With their start times, and whoever is their parent by now: Ray's outlive the one they had.
+    """
+    wanted = f"{variable}={value}".encode()
+    found: dict[int, str] = {}
+    for entry in _PROC.glob("[0-9]*"):
+        try:
+            values = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        stat = _stat(int(entry.name))
+        if wanted in values and stat is not None:
+            found[int(entry.name)] = stat[1]
+    return found
+
+
 def started_at(pid: int) -> str | None:
     """Return a living process's start time, None if there is none (or no /proc)."""
     found = _stat(pid)

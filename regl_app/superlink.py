@@ -20,7 +20,7 @@ from typing import Self
 
 from regl_app.errors import RunError
 from regl_app.flower_command import FlowerCommand, find_program
-from regl_app.processes import descendants, end_processes, wait_until_gone
+from regl_app.processes import carrying, descendants, end_processes, wait_until_gone
 from regl_app.workdir import RAY_SETTINGS
 
 CONNECTION = "regl"
@@ -121,6 +121,8 @@ class SuperLink(FlowerCommand):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # Whose parent had ended before: all of them were started with a home that is this one's.
+        processes |= carrying("FLWR_HOME", str(self.home))
         # The others watch their parent and end by themselves, mostly.
         if not wait_until_gone(processes, 3.0):
             end_processes(processes)

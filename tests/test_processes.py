@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
-from regl_app.processes import descendants, end_processes, wait_until_gone
+from regl_app.processes import carrying, descendants, end_processes, wait_until_gone
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -37,6 +39,20 @@ def test_a_whole_tree_is_found_and_ended() -> None:
         assert bystander.poll() is None
         bystander.kill()
         bystander.wait()
+
+
+def test_what_has_lost_its_parent_is_found_by_its_environment() -> None:
+    mark = uuid.uuid4().hex
+    with subprocess.Popen([sys.executable, "-c", _TREE], env={**os.environ, "OWN": mark}) as root:
+        deadline = time.monotonic() + 20
+        while not descendants(root.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        root.kill()
+    assert not descendants(root.pid)
+    found = carrying("OWN", mark)
+    assert len(found) == 1 and not carrying("OWN", mark[:-1])
+    end_processes(found, grace=0.1)
+    assert wait_until_gone(found, 5.0) and not carrying("OWN", mark)
 
 
 def test_an_id_given_to_another_process_is_left_alone() -> None:

@@ -39,7 +39,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv(_MARK, mark)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while (left := marked_processes(mark)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left
