@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from regl_app/config.py; with ``--check`` only compare."""
+"""Write docs/configuration.md from regl_app/config/run_config.py; with ``--check`` only compare."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from regl_app.config import RunConfig, flat_fields
-from regl_app.presets import PRESETS
+from regl_app.config.presets import PRESETS
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 
 INTRO = """# Configuration
 
-<!-- Written by `make docs` from regl_app/config.py: change it there. -->
+<!-- Written by `make docs` from regl_app/config/run_config.py: change it there. -->
 
 One run is one set of keys. The same keys work everywhere:
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from regl_app.files import atomic_path, write_text
+from regl_app.core.files import atomic_path, write_text
 from regl_app.generator.bundled import checksums
 
 PACKAGE = Path(__file__).resolve().parents[1] / "regl_app" / "generator"

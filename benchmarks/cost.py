@@ -19,15 +19,16 @@ from pathlib import Path
 from table import machine_facts, machine_line
 
 from regl_app.cli.engines import EngineName, make_engine
-from regl_app.cli.settings import parse_variants
 from regl_app.compare import markdown_table
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.config.parsing import parse_variants
+from regl_app.core.devices import usable_processors
+from regl_app.core.files import write_json, write_text
+from regl_app.core.formats import size
+from regl_app.core.log import setup_logging
+from regl_app.core.types import Scalar
 from regl_app.data.source import load_source
-from regl_app.devices import usable_processors
-from regl_app.files import write_json, write_text
-from regl_app.progress import setup_logging
 from regl_app.records import RoundRecord
-from regl_app.report.svg import size
 from regl_app.rundir import RunFolder
 from regl_app.supplement.adaptation import Adaptation
 from regl_app.supplement.synthesizer import Synthesizer

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from regl_app.files import write_text
+from regl_app.core.files import write_text
 from regl_app.report.statistics import mean_interval
 from regl_app.report.svg import Svg, ticks
 

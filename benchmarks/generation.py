@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.config_sections import GeneratorConfig, LoraConfig
+from regl_app.config.sections import GeneratorConfig, LoraConfig
+from regl_app.core.files import write_json
 from regl_app.data.images import ImageSet, to_float
 from regl_app.data.source import load_source
-from regl_app.files import write_json
 from regl_app.generator.adapters import save_adapter
 from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation, class_prompts

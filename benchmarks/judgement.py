@@ -32,11 +32,11 @@ from regl_app import (
     train_local,
 )
 from regl_app.compare import markdown_table
+from regl_app.core.files import write_json, write_text
+from regl_app.core.seeding import derive_seed
 from regl_app.evaluation.predict import predict_log_probs
-from regl_app.files import write_json, write_text
 from regl_app.models.classifier import Classifier
 from regl_app.report.statistics import mean_interval
-from regl_app.seeding import derive_seed
 from regl_app.supplement.adaptation import Adaptation
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.pairs import rank_pairs

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from regl_app.config_sections import ModelConfig
+from regl_app.config.sections import ModelConfig
 from regl_app.models import build_model
 
 MODES = [

@@ -10,7 +10,7 @@ import argparse
 import re
 from pathlib import Path
 
-from regl_app.files import write_text
+from regl_app.core.files import write_text
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "feddpd-results.md"

@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from regl_app.config_sections import ModelConfig
+from regl_app.config.sections import ModelConfig
 from regl_app.models.build import build_model
 from regl_app.supplement.scoring import score_models
 

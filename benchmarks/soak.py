@@ -23,9 +23,10 @@ from figures import STYLE
 from table import machine_facts, machine_line
 
 from regl_app.compare import markdown_table
-from regl_app.config import RunConfig, Scalar
-from regl_app.files import write_json, write_text
-from regl_app.processes import descendants
+from regl_app.config import RunConfig
+from regl_app.core.files import write_json, write_text
+from regl_app.core.processes import descendants
+from regl_app.core.types import Scalar
 from regl_app.report.svg import Svg, ticks
 from regl_app.runner import run_flower
 

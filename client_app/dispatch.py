@@ -10,8 +10,8 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from flwr.common.constant import PARTITION_ID_KEY
 
-from regl_app.errors import ConfigError, ReglError
-from regl_app.progress import setup_logging
+from regl_app.core.errors import ConfigError, ReglError
+from regl_app.core.log import setup_logging
 
 WARM_MINUTES, DEFAULT_MINUTES = "warm-minutes", 30
 

@@ -14,7 +14,9 @@ from flwr.app import Context, RecordDict
 from client_app.node import Node
 from client_app.reporting import Duty, reported
 from client_app.supplement import Supplement, make_supplement, own_pool, remember
-from regl_app.activity import note, phase
+from regl_app.core.activity import note, phase
+from regl_app.core.log import LOGGER
+from regl_app.core.types import Floats
 from regl_app.data.images import ImageSet
 from regl_app.evaluation.confusion import confusion_counts
 from regl_app.evaluation.metrics import evaluate as evaluate_model
@@ -23,7 +25,6 @@ from regl_app.generator.source import resolve_generator
 from regl_app.generator.suitability import check_public_part
 from regl_app.methods.registry import make_objective
 from regl_app.models.classifier import Classifier
-from regl_app.progress import LOGGER
 from regl_app.protocol import (
     EvaluateReply,
     Hello,
@@ -33,7 +34,7 @@ from regl_app.protocol import (
     read_order,
     weights_from_record,
 )
-from regl_app.supplement.discrepancy import Floats, class_discrepancy
+from regl_app.supplement.discrepancy import class_discrepancy
 from regl_app.supplement.privacy import is_released, privatize
 from regl_app.training.loop import train_local
 

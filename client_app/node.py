@@ -13,23 +13,23 @@ from flwr.app import Context
 from client_app.settings import NodeSettings
 from regl_app.codehash import own_code_hash
 from regl_app.config import RunConfig
+from regl_app.config.paths import cache_dir, with_absolute_paths
+from regl_app.core.devices import resolve_device
+from regl_app.core.errors import ConfigError
+from regl_app.core.log import log_progress, setup_logging
+from regl_app.core.seeding import derive_seed
+from regl_app.core.types import Counts
 from regl_app.data.federation import ClientData, Federation
-from regl_app.data.images import Counts
 from regl_app.data.site import SiteFolder, load_site
 from regl_app.data.source import Source
-from regl_app.devices import resolve_device
 from regl_app.envelope import Envelope, config_digest
-from regl_app.errors import ConfigError
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.source import resolve_generator
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
-from regl_app.progress import log_progress, setup_logging
 from regl_app.protocol import Weights
-from regl_app.seeding import derive_seed
 from regl_app.supplement.synthesizer import Synthesizer
 from regl_app.supplement.transport import ParcelLimits
-from regl_app.workdir import cache_dir, with_absolute_paths
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Node:
     @cached_property
     def device(self) -> torch.device:
         """Return where this client computes."""
-        return resolve_device(self.config)
+        return resolve_device(self.config.device)
 
     def seed(self, *names: str | int) -> int:
         """Return the seed of one of this client's random streams."""

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from flwr.app import Context, RecordDict
 
-from regl_app.activity import Activity, activity
 from regl_app.config import RunConfig
-from regl_app.errors import ReglError
+from regl_app.config.paths import cache_dir
+from regl_app.core.activity import Activity, activity
+from regl_app.core.errors import ReglError
+from regl_app.core.formats import format_seconds
+from regl_app.core.log import FORMATS, LOGGER, is_deployed, setup_logging
 from regl_app.exposition import FILE
 from regl_app.node_metrics import record_message
-from regl_app.progress import FORMATS, LOGGER, format_seconds, is_deployed, setup_logging
 from regl_app.protocol import OURS
-from regl_app.workdir import cache_dir
 
 Duty = Callable[[RecordDict, Context], RecordDict]
 

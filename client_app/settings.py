@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from regl_app.errors import ConfigError
-from regl_app.roots import Roots
+from regl_app.core.allowed_folders import Roots
+from regl_app.core.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 
 from client_app.node import Node
-from regl_app.data.images import Counts
+from regl_app.core.tensor_files import load_tensors, save_tensors
+from regl_app.core.types import Counts, Floats
 from regl_app.protocol import Weights
-from regl_app.supplement.discrepancy import Floats
-from regl_app.tensor_files import load_tensors, save_tensors
 
 _ROUND, _PREFERRED, _MODEL = "round", "preferred", "model."
 _TUNED, _HELD, _DISCREPANCY = "tuned", "held", "discrepancy"

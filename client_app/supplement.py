@@ -13,16 +13,16 @@ import numpy as np
 
 from client_app.node import Node
 from client_app.state import ClientState, Memory
-from regl_app.data.images import Counts, ImageSet
-from regl_app.errors import GeneratorError, ProtocolError
-from regl_app.files import atomic_path
+from regl_app.core.errors import GeneratorError, ProtocolError
+from regl_app.core.files import atomic_path
+from regl_app.core.formats import format_seconds
+from regl_app.core.log import LOGGER
+from regl_app.core.types import Counts, Fact, Floats
+from regl_app.data.images import ImageSet
 from regl_app.generator.source import resolve_generator
-from regl_app.progress import LOGGER, format_seconds
 from regl_app.protocol import TrainInstruction, Weights
-from regl_app.record_fields import Fact
 from regl_app.report.samples import PER_CLASS, save_samples
 from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.discrepancy import Floats
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.plan import client_quotas, measured_quotas
 from regl_app.supplement.supply import Supply, supply

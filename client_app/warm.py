@@ -15,9 +15,10 @@ from flwr.app import Context, RecordDict
 
 from client_app.wire import Errand, receive_answer, send_errand
 from regl_app.codehash import own_code_hash
-from regl_app.errors import RunError
-from regl_app.files import exclusive
-from regl_app.processes import started_at
+from regl_app.core.app_root import APP_ROOT
+from regl_app.core.errors import RunError
+from regl_app.core.files import exclusive
+from regl_app.core.processes import started_at
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
@@ -78,8 +79,7 @@ def _connected(path: Path) -> socket.socket | None:
 
 
 def _start(path: Path, owner: int, idle_seconds: float) -> socket.socket:
-    bundle = str(Path(__file__).resolve().parent.parent)
-    search = os.pathsep.join(filter(None, [bundle, os.environ.get("PYTHONPATH")]))
+    search = os.pathsep.join(filter(None, [str(APP_ROOT), os.environ.get("PYTHONPATH")]))
     # -P: a client_app in the working directory must not come before the bundle's.
     command = [sys.executable, "-P", "-m", "client_app.worker", path, owner, idle_seconds]
     process = subprocess.Popen(

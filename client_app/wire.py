@@ -18,8 +18,8 @@ from flwr.common.serde import (
 from flwr.proto.message_pb2 import Context as ProtoContext
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 
-from regl_app import errors
-from regl_app.errors import ReglError, RunError
+from regl_app.core import errors
+from regl_app.core.errors import ReglError, RunError
 
 _LENGTH = struct.Struct(">Q")
 

@@ -19,8 +19,8 @@ from client_app.wire import (
     send_other_code,
 )
 from regl_app.codehash import own_code_hash
-from regl_app.processes import started_at
-from regl_app.progress import setup_logging
+from regl_app.core.log import setup_logging
+from regl_app.core.processes import started_at
 
 _LOOK_SECONDS = 0.5
 

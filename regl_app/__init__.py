@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from regl_app.core.version import __version__
+
 if TYPE_CHECKING:
     from regl_app.api import generate_images, make_model, make_synthesizer
     from regl_app.config import RunConfig
+    from regl_app.core.errors import ReglError
     from regl_app.data.federation import ClientData, Federation
     from regl_app.data.images import ImageSet
-    from regl_app.errors import ReglError
     from regl_app.evaluation.metrics import evaluate
     from regl_app.generator.foundation import Foundation
     from regl_app.methods.registry import make_objective
@@ -25,14 +27,13 @@ if TYPE_CHECKING:
     from regl_app.supplement.synthesizer import Synthesizer
     from regl_app.training.loop import train_local
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "ClientData": "data.federation",
     "Federation": "data.federation",
     "Foundation": "generator.foundation",
     "ImageSet": "data.images",
-    "ReglError": "errors",
+    "ReglError": "core.errors",
     "RunConfig": "config",
     "RunFolder": "rundir",
     "Synthesizer": "supplement.synthesizer",

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.paths import cache_dir
+from regl_app.core.devices import resolve_device
+from regl_app.core.seeding import derive_seed
 from regl_app.data.federation import Federation
 from regl_app.data.source import load_source
-from regl_app.devices import resolve_device
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
-from regl_app.seeding import derive_seed
 from regl_app.supplement.synthesizer import Synthesizer
-from regl_app.workdir import cache_dir
 
 
 def make_model(config: RunConfig, federation: Federation) -> Classifier:
@@ -35,7 +35,7 @@ def make_synthesizer(
         federation.source.concepts,
         federation.source.train.shape,
         seed=config.seed,
-        device=resolve_device(config),
+        device=resolve_device(config.device),
         cache_dir=cache_dir(config),
         progress=progress,
     )
@@ -59,7 +59,7 @@ def generate_images(
     from regl_app.generator.sampling import sample
 
     concepts = load_source(config.data).concepts
-    foundation = shared_foundation(config.generator, concepts, resolve_device(config))
+    foundation = shared_foundation(config.generator, concepts, resolve_device(config.device))
     labels = [label for label in classes for _ in range(count)]
     indices = [index for _ in classes for index in range(count)]
     stream = derive_seed(config.seed, "grid")

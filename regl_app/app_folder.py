@@ -11,10 +11,12 @@ import shutil
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
-import regl_app
 from regl_app.codehash import PACKAGES
-from regl_app.config import Scalar, default_flat
-from regl_app.errors import RunError
+from regl_app.config import default_flat
+from regl_app.core.app_root import APP_ROOT
+from regl_app.core.errors import RunError
+from regl_app.core.types import Scalar
+from regl_app.core.version import __version__
 
 NAME = "regl-app"
 
@@ -25,12 +27,11 @@ def build_app_folder(target: Path) -> Path:
     Raises:
         RunError: the apps' packages are not installed beside ``regl_app``.
     """
-    root = Path(regl_app.__file__).resolve().parent.parent
     for package in PACKAGES:
-        if not (root / package / "__init__.py").is_file():
-            raise RunError(f"{package} is not installed in {root} (pip install {NAME})")
-        for file in (root / package).rglob("*.py"):
-            copy = target / file.relative_to(root)
+        if not (APP_ROOT / package / "__init__.py").is_file():
+            raise RunError(f"{package} is not installed in {APP_ROOT} (pip install {NAME})")
+        for file in (APP_ROOT / package).rglob("*.py"):
+            copy = target / file.relative_to(APP_ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     (target / "pyproject.toml").write_text(_pyproject(), encoding="utf-8")
@@ -52,7 +53,7 @@ def _pyproject() -> str:
         dependencies = []
     return f"""[project]
 name = "{NAME}"
-version = "{regl_app.__version__}"
+version = "{__version__}"
 description = "ReGL and FedDPD"
 license = "Apache-2.0"
 requires-python = ">=3.11,<3.15"

@@ -1,7 +1,7 @@
 """One number for the code that runs: server and clients must have the same.
 
-Flower can load another app's ``client_app`` (see ``regl_app.workdir``) and a site can have an old
-version installed; either would spoil a run without any error.
+Flower can load another app's ``client_app`` (see ``regl_app.config.paths``) and a site can have an
+old version installed; either would spoil a run without any error.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+
+from regl_app.core.app_root import APP_ROOT
 
 PACKAGES = ("regl_app", "client_app", "server_app")
 
@@ -27,4 +29,4 @@ def hash_code(root: Path) -> str:
 @lru_cache(maxsize=1)
 def own_code_hash() -> str:
     """Return the digest of the app that this module belongs to."""
-    return hash_code(Path(__file__).resolve().parent.parent)
+    return hash_code(APP_ROOT)

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from regl_app.config import RunConfig, Scalar
-from regl_app.errors import ConfigError, ReglError, RunError
-from regl_app.files import write_json, write_text
+from regl_app.config import RunConfig
+from regl_app.config.paths import with_absolute_paths
+from regl_app.core.errors import ConfigError, ReglError, RunError
+from regl_app.core.files import write_json, write_text
+from regl_app.core.types import Scalar
 from regl_app.generator.source import generator_identity
 from regl_app.report.statistics import TARGET_ACCURACY, mean_interval, summarize
-from regl_app.workdir import with_absolute_paths
 
 # Keys that change where and how results are written, not what they are.
 _IRRELEVANT = {"name", "out-dir", "cache-dir", "tensorboard", "report", "share-diagnostics"}

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from regl_app.errors import ConfigError, ReglError
-from regl_app.files import atomic_path, write_text
+from regl_app.core.errors import ConfigError, ReglError
+from regl_app.core.files import atomic_path, write_text
 
 _CA_DAYS = 3650
 _SERVER_DAYS = 825  # what common TLS clients accept at most

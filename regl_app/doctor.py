@@ -17,7 +17,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from regl_app.config import RunConfig
-from regl_app.errors import DataError, ReglError
+from regl_app.core.errors import DataError, ReglError
 
 # Flower's managed local SuperLink listens there unless the variable says otherwise.
 SUPERLINK_PORT = 39091
@@ -88,11 +88,11 @@ def _packages() -> Iterator[Finding]:
 def _device(config: RunConfig) -> Iterator[Finding]:
     import torch
 
-    from regl_app.devices import usable_processors
-    from regl_app.training.precision import fast_bf16
+    from regl_app.core.devices import usable_processors
+    from regl_app.core.precision import trains_fast_in_bf16
 
     cores = usable_processors()
-    bf16 = "fast bf16" if fast_bf16("cpu") else "no fast bf16"
+    bf16 = "fast bf16" if trains_fast_in_bf16("cpu") else "no fast bf16"
     yield Finding(
         "processor", "ok", f"{cores} cores, {bf16}; {config.threads} thread(s) per client"
     )
@@ -148,7 +148,7 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
 
 
 def _folders(config: RunConfig) -> Iterator[Finding]:
-    from regl_app.workdir import cache_dir, with_absolute_paths
+    from regl_app.config.paths import cache_dir, with_absolute_paths
 
     out = Path(with_absolute_paths(config).out_dir)
     for topic, folder in (("run folders", out), ("cache", cache_dir(config))):

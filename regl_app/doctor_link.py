@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cryptography import x509
 
+from regl_app.core.errors import ConfigError
 from regl_app.doctor import Finding
 from regl_app.doctor_keys import names, validity
-from regl_app.errors import ConfigError
 
 TIMEOUT = 10.0
 _PLAIN, _TLS = "plain HTTP", "TLS"

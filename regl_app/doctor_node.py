@@ -83,9 +83,9 @@ def _state(folder: Path) -> Finding:
 
 def _images(folder: Path, config: RunConfig) -> Finding:
     """Read a site's images as a run would that has data.source='site' and data.classes."""
+    from regl_app.core.allowed_folders import Roots
+    from regl_app.core.errors import ReglError
     from regl_app.data.site import SiteFolder, load_site
-    from regl_app.errors import ReglError
-    from regl_app.roots import Roots
 
     topic = "data-dir"
     if config.data.source != "site":

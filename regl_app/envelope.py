@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord
 
 from regl_app.config import RunConfig
-from regl_app.errors import ProtocolError
+from regl_app.config.identity import result_keys
+from regl_app.core.errors import ProtocolError
 from regl_app.record_fields import at_least, get, shown
-from regl_app.resumable import result_keys
 
 VERSION = 4
 

@@ -6,12 +6,12 @@ import datetime
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
-import regl_app
-from regl_app.devices import usable_processors
+from regl_app.core.app_root import APP_ROOT
+from regl_app.core.devices import usable_processors
+from regl_app.core.version import __version__
 
 _PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "diffusers", "peft", "numpy", "ray")
 
@@ -20,7 +20,7 @@ def describe_environment(device: str = "cpu") -> dict[str, str]:
     """Return versions, machine, ``device`` and revision as text, importing nothing heavy."""
     facts = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "regl": regl_app.__version__,
+        "regl": __version__,
         "revision": _revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -43,14 +43,13 @@ def _device_name(device: str) -> str:
 
 
 def _revision() -> str:
-    root = Path(__file__).resolve().parent.parent
     # An app bundle unpacked inside somebody's repository must not report that repository.
-    if not (root / ".git").exists():
+    if not (APP_ROOT / ".git").exists():
         return "unknown"
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--tags"],
-            cwd=root,
+            cwd=APP_ROOT,
             capture_output=True,
             text=True,
             timeout=10,

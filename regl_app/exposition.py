@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from regl_app.files import write_bytes
-from regl_app.progress import LOGGER
+from regl_app.core.files import write_bytes
+from regl_app.core.log import LOGGER
 
 FILE = "metrics.prom"
 

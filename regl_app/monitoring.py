@@ -11,12 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from regl_app.config import RunConfig
+from regl_app.core.version import __version__
 from regl_app.records import RoundRecord
 
 STATES = ("running", "finished", "failed", "stopped")
@@ -95,7 +95,7 @@ def run_families(
         "method": config.method,
         "seed": str(config.seed),
         "data": config.data.source,
-        "version": own_version(),
+        "version": __version__,
     }
     yield labelled("regl_run_info", "What runs.", info, {tuple(info.values()): 1})
     is_in = {(each,): int(each == state) for each in STATES}
@@ -187,14 +187,6 @@ def counted(
     for key, value in sorted(values.items()):
         family.add_metric(key, value)
     return family
-
-
-def own_version() -> str:
-    """Return the version of this package."""
-    try:
-        return version("regl-app")
-    except PackageNotFoundError:
-        return UNKNOWN
 
 
 def _count(counter: Counter[str], by_client: Sequence[int], whole: int) -> None:

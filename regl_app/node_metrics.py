@@ -17,10 +17,11 @@ from pathlib import Path
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from regl_app.activity import Activity
+from regl_app.core.activity import Activity
+from regl_app.core.files import exclusive
+from regl_app.core.version import __version__
 from regl_app.exposition import write_metrics
-from regl_app.files import exclusive
-from regl_app.monitoring import counted, gauge, labelled, own_version
+from regl_app.monitoring import counted, gauge, labelled
 
 _MESSAGES, _SECONDS = "regl_node_messages", "regl_node_phase_seconds"
 _LAST = ("regl_node_round", "regl_node_real_images", "regl_node_synthetic_images")
@@ -62,7 +63,7 @@ def record_message(path: Path, state: Path, done: Activity, *, ok: bool) -> None
 def _families(
     who: str, messages: _Samples, seconds: _Samples, last: dict[str, float], state: Path
 ) -> Iterator[Metric]:
-    yield labelled("regl_node_info", "Who this is.", ["name", "version"], {(who, own_version()): 1})
+    yield labelled("regl_node_info", "Who this is.", ["name", "version"], {(who, __version__): 1})
     yield counted(_MESSAGES, _HELP[_MESSAGES], ["phase", "outcome"], messages)
     yield counted(_SECONDS, _HELP[_SECONDS], ["phase"], seconds)
     for name in _LAST:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.app import ConfigRecord
 
-from regl_app.errors import ProtocolError
+from regl_app.core.errors import ProtocolError
 from regl_app.record_fields import (
     MOST_ID,
     get,

@@ -17,14 +17,13 @@ import numpy.typing as npt
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from regl_app.data.images import Counts
+from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Counts, Fact
 from regl_app.envelope import Envelope
-from regl_app.errors import ProtocolError
 from regl_app.parcel_fields import get_parcel, put_parcel
 from regl_app.record_arrays import MOST_HEADER, decode
 from regl_app.record_fields import (
     MOST_ID,
-    Fact,
     at_least,
     check_fields,
     fact_of,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array
 
-from regl_app.errors import ProtocolError
+from regl_app.core.errors import ProtocolError
 from regl_app.record_fields import one_line, shown
 
 MOST_HEADER = 512

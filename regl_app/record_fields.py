@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ConfigRecord, MetricRecord
 
-from regl_app.data.images import Counts
-from regl_app.errors import ProtocolError
+from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Counts, Fact
 
 MOST_FIELDS = 256
 """Fields of a record."""
@@ -31,7 +31,6 @@ MOST_FACT = 200
 """Characters of a fact."""
 _SHOWN = 120
 
-Fact = bool | int | float | str
 _T = TypeVar("_T", bool, int, float, str, bytes)
 
 

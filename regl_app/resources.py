@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from regl_app.errors import ConfigError
+from regl_app.core.errors import ConfigError
 
 
 def check_resources(client_cpus: float, client_gpus: float, *, gpus: int | None = None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 
 _NAME = ".running"
 _PATIENCE = 1.0

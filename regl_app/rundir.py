@@ -20,9 +20,17 @@ import torch
 from pydantic import ValidationError
 
 from regl_app.config import RunConfig
+from regl_app.config.paths import with_absolute_paths
+from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.files import storing, write_json
+from regl_app.core.tensor_files import (
+    Tensors,
+    load_tensors,
+    load_weights,
+    save_tensors,
+    save_weights,
+)
 from regl_app.environment import describe_environment
-from regl_app.errors import ConfigError, RunError
-from regl_app.files import storing, write_json
 from regl_app.generator.source import generator_identity
 from regl_app.records import (
     FederationFacts,
@@ -34,8 +42,6 @@ from regl_app.records import (
     RunResult,
     Traffic,
 )
-from regl_app.tensor_files import Tensors, load_tensors, load_weights, save_tensors, save_weights
-from regl_app.workdir import with_absolute_paths
 
 __all__ = [
     "Checkpoint",

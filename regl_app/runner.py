@@ -19,13 +19,13 @@ from typing import Literal
 
 from regl_app.app_folder import build_app_folder, toml_table
 from regl_app.config import RunConfig
-from regl_app.errors import ReglError, RunError
+from regl_app.config.paths import with_absolute_paths
+from regl_app.core.errors import ReglError, RunError
+from regl_app.core.log import run_folder_in
 from regl_app.flower_command import FlowerCommand
-from regl_app.progress import run_folder_in
 from regl_app.records import RunResult
 from regl_app.resources import check_resources
 from regl_app.superlink import SuperLink, simulation_options
-from regl_app.workdir import with_absolute_paths
 
 COMPLETED = "finished:completed"
 STOP_TIMEOUT = 30.0

@@ -33,10 +33,12 @@ from flwr.supercore.object_ref import load_app
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from regl_app.config import RunConfig, Scalar
-from regl_app.devices import resolve_device, usable_processors
-from regl_app.errors import ConfigError, RunError
-from regl_app.workdir import with_absolute_paths
+from regl_app.config import RunConfig
+from regl_app.config.paths import with_absolute_paths
+from regl_app.core.app_root import APP_ROOT
+from regl_app.core.devices import resolve_device, usable_processors
+from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.types import Scalar
 
 SERVER_APP = "server_app.main:app"
 CLIENT_APP = "client_app.main:app"
@@ -203,9 +205,8 @@ def run_in_process(
     Raises:
         ReglError: the run failed.
     """
-    root = Path(__file__).resolve().parent.parent
-    server = server_app or load_app(SERVER_APP, RunError, root)
-    client = client_app or load_app(CLIENT_APP, RunError, root)
+    server = server_app or load_app(SERVER_APP, RunError, APP_ROOT)
+    client = client_app or load_app(CLIENT_APP, RunError, APP_ROOT)
     workers = workers or max(1, usable_processors() // config.threads)
     flat, clients = config.to_flat(), len(sites) or clients
     if clients < 1:
@@ -237,6 +238,8 @@ def _preparation(config: RunConfig) -> Callable[[], None] | None:
 
         local = with_absolute_paths(config)
         torch.set_num_threads(config.threads)
-        shared_foundation(local.generator, load_source(local.data).concepts, resolve_device(config))
+        shared_foundation(
+            local.generator, load_source(local.data).concepts, resolve_device(config.device)
+        )
 
     return load

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from regl_app.errors import RunError
+from regl_app.config.paths import RAY_SETTINGS
+from regl_app.core.errors import RunError
+from regl_app.core.processes import carrying, descendants, end_processes, wait_until_gone
 from regl_app.flower_command import FlowerCommand, find_program
-from regl_app.processes import carrying, descendants, end_processes, wait_until_gone
-from regl_app.workdir import RAY_SETTINGS
 
 CONNECTION = "regl"
 START_TIMEOUT = 90.0

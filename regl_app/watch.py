@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from regl_app.config import RunConfig
-from regl_app.progress import format_seconds
+from regl_app.core.formats import format_seconds
 from regl_app.records import RoundRecord
 from regl_app.run_lock import is_running
 from regl_app.rundir import RunFolder

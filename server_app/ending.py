@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regl_app.errors import StorageError
-from regl_app.files import storing
-from regl_app.progress import LOGGER, is_deployed
+from regl_app.core.errors import StorageError
+from regl_app.core.files import storing
+from regl_app.core.log import LOGGER, is_deployed
 from regl_app.records import RunResult
 from regl_app.run_lock import running
 from regl_app.rundir import RunFolder

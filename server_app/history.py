@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from regl_app.data.images import Counts
+from regl_app.core.types import Counts
 from regl_app.evaluation.label_fit import LabelFit, label_fits
 from regl_app.evaluation.metrics import Metrics
 from regl_app.protocol import EvaluateReply, TrainReply

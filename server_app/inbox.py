@@ -10,8 +10,8 @@ from typing import Generic, Protocol, TypeVar
 
 from flwr.app import Message, RecordDict
 
-from regl_app.errors import ProtocolError
-from regl_app.progress import LOGGER
+from regl_app.core.errors import ProtocolError
+from regl_app.core.log import LOGGER
 from regl_app.protocol import METRICS, check_size, count_bytes
 from regl_app.record_fields import one_line, shown
 

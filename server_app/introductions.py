@@ -12,11 +12,12 @@ import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from regl_app.config_sections import ServerConfig
-from regl_app.data.images import Counts
+from regl_app.config.sections import ServerConfig
+from regl_app.core.errors import RunError
+from regl_app.core.formats import format_seconds
+from regl_app.core.log import LOGGER
+from regl_app.core.types import Counts
 from regl_app.envelope import Envelope
-from regl_app.errors import RunError
-from regl_app.progress import LOGGER, format_seconds
 from regl_app.protocol import OURS, Hello, most_bytes, order_record
 from server_app.exchange import exchange
 from server_app.inbox import open_replies

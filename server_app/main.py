@@ -12,27 +12,28 @@ import torch
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from regl_app.activity import activity, phase
 from regl_app.codehash import own_code_hash
 from regl_app.config import RunConfig
+from regl_app.config.paths import cache_dir, with_absolute_paths
+from regl_app.core.activity import activity, phase
+from regl_app.core.devices import resolve_device
+from regl_app.core.errors import GeneratorError
+from regl_app.core.formats import format_seconds
+from regl_app.core.log import RUN_FOLDER_LINE, SERVER, setup_logging
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source, load_source
-from regl_app.devices import resolve_device
 from regl_app.envelope import Envelope, config_digest
-from regl_app.errors import GeneratorError
 from regl_app.evaluation.metrics import Metrics, evaluate
 from regl_app.generator.source import check_concepts, resolve_generator
 from regl_app.generator.suitability import check_public_part
 from regl_app.models.build import build_model
 from regl_app.models.classifier import Classifier
-from regl_app.progress import RUN_FOLDER_LINE, SERVER, format_seconds, setup_logging
 from regl_app.protocol import weights_from_record, weights_to_record
 from regl_app.records import FederationFacts, RoundRecord
 from regl_app.rundir import Checkpoint, RunFolder
 from regl_app.simulation import RUN_FOLDER_STATE
 from regl_app.supplement.privacy import epsilon
 from regl_app.watch import round_line, scores
-from regl_app.workdir import cache_dir, with_absolute_paths
 from server_app.closing import keep_features, make_report
 from server_app.ending import recorded_end
 from server_app.exchange import exchange
@@ -81,7 +82,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     """
     envelope = Envelope(own_code_hash(), config_digest(config))
     local = with_absolute_paths(config)
-    device = resolve_device(config)
+    device = resolve_device(config.device)
     whole = load_source(local.data)
     num_classes = whole.num_classes
     if config.uses_generator:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from regl_app.data.images import Counts
+from regl_app.core.types import Counts
 from regl_app.supplement.transport import Parcel, Reference
 
 _TEXTS = "texts"

@@ -6,10 +6,10 @@ import logging
 from pathlib import Path
 
 from regl_app.config import RunConfig
-from regl_app.errors import ConfigError, RunError
-from regl_app.progress import LOGGER
+from regl_app.config.identity import result_keys
+from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.log import LOGGER
 from regl_app.records import RoundRecord
-from regl_app.resumable import result_keys
 from regl_app.rundir import Checkpoint, RunFolder
 
 _logger = logging.getLogger(LOGGER)

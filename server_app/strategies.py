@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from regl_app.config_sections import ServerConfig
+from regl_app.config.sections import ServerConfig
 
 _STRATEGIES: Mapping[str, Callable[..., Strategy]] = MappingProxyType(
     {

@@ -15,10 +15,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from regl_app.config import RunConfig
-from regl_app.data.images import Counts
+from regl_app.core.errors import ProtocolError, RunError
+from regl_app.core.log import LOGGER
+from regl_app.core.seeding import numpy_generator
+from regl_app.core.types import Counts
 from regl_app.envelope import Envelope
-from regl_app.errors import ProtocolError, RunError
-from regl_app.progress import LOGGER
 from regl_app.protocol import (
     ARRAYS,
     OURS,
@@ -32,7 +33,6 @@ from regl_app.protocol import (
     weights_to_record,
     without_ours,
 )
-from regl_app.seeding import numpy_generator
 from regl_app.supplement.plan import blind_quotas, measured_quotas
 from regl_app.supplement.supply import pack
 from regl_app.supplement.transport import Parcel

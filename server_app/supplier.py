@@ -19,15 +19,16 @@ import numpy as np
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.data.images import Counts, ImageSet
+from regl_app.core.log import LOGGER, log_progress
+from regl_app.core.seeding import derive_seed
+from regl_app.core.types import Counts, Floats
+from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
 from regl_app.methods.registry import make_objective
 from regl_app.models.classifier import Classifier
-from regl_app.progress import LOGGER, log_progress
 from regl_app.protocol import TrainReply, Weights
-from regl_app.seeding import derive_seed
 from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.discrepancy import Floats, class_discrepancy
+from regl_app.supplement.discrepancy import class_discrepancy
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.plan import uploaded_quotas
 from regl_app.supplement.scoring import score_models

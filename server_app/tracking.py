@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from regl_app.progress import LOGGER
+from regl_app.core.log import LOGGER
 from regl_app.records import RoundRecord
 from regl_app.report.samples import load_all_samples, sample_grid
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from regl_app.config import Scalar
+from regl_app.core.types import Scalar
 from regl_app.credentials import Credentials
 
 torch.set_num_threads(1)

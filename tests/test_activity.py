@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from regl_app import activity as module
-from regl_app.activity import activity, current, note, phase
+from regl_app.core import activity as module
+from regl_app.core.activity import activity, current, note, phase
 
 
 def test_time_is_counted_to_the_phase_that_took_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from regl_app.cli.settings import parse_variants
 from regl_app.config import RunConfig
+from regl_app.config.parsing import parse_variants
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

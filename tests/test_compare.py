@@ -18,8 +18,9 @@ from regl_app.compare import (
     finished_runs,
     read_outcome,
 )
-from regl_app.config import RunConfig, Scalar
-from regl_app.errors import ConfigError, RunError
+from regl_app.config import RunConfig
+from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.types import Scalar
 from regl_app.records import (
     FederationFacts,
     GlobalMetrics,

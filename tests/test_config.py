@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from regl_app.config import RunConfig, default_flat, flat_fields
-from regl_app.errors import ConfigError
+from regl_app.core.errors import ConfigError
 
 
 def test_defaults_are_valid_and_name_the_default_method() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from regl_app.config_errors import explain
+from regl_app.config.explain import explain
 
 
 class Oven(BaseModel):

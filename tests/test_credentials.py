@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from regl_app.core.errors import ConfigError, ReglError
 from regl_app.credentials import make_credentials
-from regl_app.errors import ConfigError, ReglError
 
 
 def content(folder: Path) -> dict[Path, bytes]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core.types import Scalar
 from regl_app.doctor import SUPERLINK_PORT_VARIABLE, Finding, examine
 
 

@@ -18,10 +18,10 @@ import pytest
 from cryptography import x509
 
 from regl_app import doctor_link
+from regl_app.core.errors import ConfigError
 from regl_app.credentials import Credentials, make_credentials
 from regl_app.doctor import Finding
 from regl_app.doctor_link import Link, examine_link
-from regl_app.errors import ConfigError
 
 Issue = Callable[..., x509.Certificate]
 

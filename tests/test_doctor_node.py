@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from regl_app import doctor_node
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core.types import Scalar
 from regl_app.doctor import Finding
 from regl_app.doctor_node import Deployment, examine_deployment
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from flwr.app import RecordDict
 
+from regl_app.core.errors import ProtocolError
 from regl_app.envelope import VERSION, Envelope
-from regl_app.errors import ProtocolError
 from regl_app.protocol import OURS, TrainInstruction, order_record, read_order
 
 CLASSES = 3

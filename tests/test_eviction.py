@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.eviction import entries, evict, touch
-from regl_app.files import atomic_path
+from regl_app.core.disk_cache import entries, evict, touch
+from regl_app.core.files import atomic_path
 
 HOUR = 3600
 _Make = Callable[[str, float], Path]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.files import atomic_path, exclusive, sha256_file, write_json, write_text
+from regl_app.core.files import atomic_path, exclusive, sha256_file, write_json, write_text
 
 
 def test_a_write_makes_parents_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from regl_app.activity import Activity
+from regl_app.core.activity import Activity
 from regl_app.node_metrics import record_message
 
 

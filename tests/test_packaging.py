@@ -57,8 +57,10 @@ def test_no_federation_is_shipped() -> None:
 
 
 def test_version_and_command_agree() -> None:
-    assert PYPROJECT["project"]["version"] == regl_app.__version__
-    assert f"## [{regl_app.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert PYPROJECT["project"]["version"] == regl_app.core.version.__version__
+    assert f"## [{regl_app.core.version.__version__}]" in (ROOT / "CHANGELOG.md").read_text(
+        encoding="utf-8"
+    )
     assert PYPROJECT["project"]["scripts"]["regl"] == "regl_app.cli:app"
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.presets import PRESETS
+from regl_app.config.presets import PRESETS
 
 
 def test_every_method_has_a_preset_and_the_reverse() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.processes import carrying, descendants, end_processes, wait_until_gone
+from regl_app.core.processes import carrying, descendants, end_processes, wait_until_gone
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from regl_app import progress
-from regl_app.activity import activity, phase
-from regl_app.errors import ConfigError
-from regl_app.progress import format_seconds, log_progress, setup_logging
+from regl_app.core import log as progress
+from regl_app.core.activity import activity, phase
+from regl_app.core.errors import ConfigError
+from regl_app.core.formats import format_seconds
+from regl_app.core.log import log_progress, setup_logging
 
 
 @pytest.mark.parametrize(

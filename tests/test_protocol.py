@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regl_app.config import RunConfig
+from regl_app.core.errors import ProtocolError
 from regl_app.envelope import Envelope, config_digest
-from regl_app.errors import ProtocolError
 from regl_app.protocol import (
     ARRAYS,
     METRICS,

@@ -13,7 +13,7 @@ from flwr.app import Array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regl_app.errors import ProtocolError
+from regl_app.core.errors import ProtocolError
 from regl_app.record_arrays import MOST_HEADER, decode
 
 SHAPE = (2, 3)

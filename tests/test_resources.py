@@ -7,10 +7,10 @@ import os
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.errors import ConfigError
+from regl_app.config.paths import RAY_SETTINGS
+from regl_app.core.errors import ConfigError
 from regl_app.resources import check_resources
 from regl_app.runner import run_flower
-from regl_app.workdir import RAY_SETTINGS
 
 
 @pytest.mark.parametrize(

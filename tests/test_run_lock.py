@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.run_lock import is_running, running
 
 HOLD = """

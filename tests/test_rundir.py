@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from regl_app.config import RunConfig
-from regl_app.errors import ConfigError, RunError
+from regl_app.core.errors import ConfigError, RunError
 from regl_app.rundir import (
     Checkpoint,
     FederationFacts,

@@ -10,7 +10,7 @@ import pytest
 
 from regl_app import runner
 from regl_app.config import RunConfig
-from regl_app.errors import ConfigError, RunError
+from regl_app.core.errors import ConfigError, RunError
 from regl_app.records import RunResult
 from regl_app.rundir import RunFolder
 from regl_app.runner import clean_line, run_deployed, run_flower

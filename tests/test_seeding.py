@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from regl_app.seeding import derive_seed, numpy_generator, torch_generator
+from regl_app.core.seeding import derive_seed, numpy_generator, torch_generator
 
 
 def test_the_seed_of_a_stream_never_changes() -> None:

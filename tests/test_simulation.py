@@ -11,8 +11,9 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
-from regl_app.config import RunConfig, Scalar
-from regl_app.errors import RunError
+from regl_app.config import RunConfig
+from regl_app.core.errors import RunError
+from regl_app.core.types import Scalar
 from regl_app.rundir import RunFolder
 from regl_app.simulation import InProcessGrid, run_in_process
 

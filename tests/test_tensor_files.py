@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.tensor_files import load_tensors, save_tensors
+from regl_app.core.tensor_files import load_tensors, save_tensors
 
 TENSORS = {
     "weight": torch.arange(12.0).view(1, 3, 2, 2).to(memory_format=torch.channels_last),

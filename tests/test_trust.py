@@ -18,9 +18,9 @@ import torch
 from flwr.app import Array, ArrayRecord
 
 from client_app.state import ClientState, Memory
-from regl_app.config_sections import DataConfig, GeneratorConfig
+from regl_app.config.sections import DataConfig, GeneratorConfig
+from regl_app.core.errors import ReglError
 from regl_app.data.source import load_source
-from regl_app.errors import ReglError
 from regl_app.generator.adapter_cache import METADATA, AdapterCache
 from regl_app.generator.adapters import WEIGHTS, load_adapter
 from regl_app.generator.foundation import Foundation

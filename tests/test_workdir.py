@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.workdir import (
+from regl_app.config.paths import (
     RAY_SETTINGS,
     START_DIR,
     cache_dir,

@@ -9,9 +9,10 @@ import typer
 
 from regl_app.cli.console import EXIT_FAILED, print_path, print_table
 from regl_app.cli.engines import ClientCpus, ClientGpus, EngineName, make_engine
-from regl_app.cli.settings import Clients, Settings, parse_settings, parse_variants
-from regl_app.errors import ConfigError
-from regl_app.progress import setup_logging
+from regl_app.cli.settings import Clients, Settings
+from regl_app.config.parsing import parse_settings, parse_variants
+from regl_app.core.errors import ConfigError
+from regl_app.core.log import setup_logging
 
 DEFAULT_METHODS = "fedavg,regl-free,regl,regl-dpd,central"
 

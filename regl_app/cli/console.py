@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from regl_app.errors import ConfigError, ReglError
+from regl_app.core.errors import ConfigError, ReglError
 
 out = Console()
 err = Console(stderr=True)

@@ -12,7 +12,7 @@ from rich.text import Text
 from regl_app.cli.console import EXIT_FAILED
 from regl_app.cli.console import out as console
 from regl_app.cli.settings import ConfigFile, Settings, resolve
-from regl_app.errors import ConfigError
+from regl_app.core.errors import ConfigError
 
 _STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
 

@@ -36,7 +36,7 @@ def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 
         return run_flower(config, clients=clients, client_cpus=client_cpus, client_gpus=client_gpus)
 
     def in_process(config: RunConfig, clients: int) -> Path:
-        from regl_app.devices import usable_processors
+        from regl_app.core.devices import usable_processors
         from regl_app.simulation import run_in_process
 
         workers = max(1, usable_processors() // max(client_cpus, config.threads))

@@ -10,8 +10,8 @@ import typer
 
 from regl_app.cli.console import print_path
 from regl_app.cli.settings import ConfigFile, Settings, resolve
-from regl_app.errors import ConfigError
-from regl_app.progress import setup_logging
+from regl_app.core.errors import ConfigError
+from regl_app.core.log import setup_logging
 
 
 def generate(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from regl_app.data.images import Counts
-from regl_app.files import atomic_path
+from regl_app.core.files import atomic_path
+from regl_app.core.types import Counts
 
 
 def save_heatmap(counts: Counts, class_names: Sequence[str], path: Path, *, title: str) -> None:

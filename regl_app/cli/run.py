@@ -11,11 +11,12 @@ from click.core import ParameterSource
 
 from regl_app.cli.console import print_path
 from regl_app.cli.engines import ClientCpus, ClientGpus, EngineName, make_engine
-from regl_app.cli.settings import ConfigFile, Settings, parse_settings, resolve
+from regl_app.cli.settings import ConfigFile, Settings, resolve
 from regl_app.cli.summary import print_summary
 from regl_app.config import RunConfig
-from regl_app.errors import ConfigError
-from regl_app.progress import setup_logging
+from regl_app.config.parsing import parse_settings
+from regl_app.core.errors import ConfigError
+from regl_app.core.log import setup_logging
 
 # What says how nodes are simulated; a SuperLink's nodes are there already.
 _OF_SIMULATIONS = ("clients", "engine", "client_cpus", "client_gpus")

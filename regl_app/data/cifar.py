@@ -16,13 +16,13 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from regl_app.config_sections import DataConfig
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import DataError
+from regl_app.core.files import write_bytes
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
 from regl_app.data.source import Source, Split, kept_indices
-from regl_app.errors import DataError
-from regl_app.files import write_bytes
 
 _PIXELS = 3 * 32 * 32
 _MOST_NAMES = 10_000  # bytes

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from regl_app.core.errors import DataError
 from regl_app.data.resize import to_square
-from regl_app.errors import DataError
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "F"})
 # Not all that PIL knows: it hands PostScript to another program, whatever the file's ending.

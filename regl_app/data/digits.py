@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from regl_app.config_sections import DataConfig
+from regl_app.config.sections import DataConfig
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from regl_app.core.errors import DataError
+from regl_app.core.files import atomic_path
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
-from regl_app.errors import DataError
-from regl_app.files import atomic_path
 
 
 def export_clients(federation: Federation, folder: Path) -> None:

@@ -11,14 +11,15 @@ from typing import Self
 import numpy as np
 
 from regl_app.config import RunConfig
-from regl_app.config_sections import DataConfig, LongTailConfig, PartitionConfig
-from regl_app.data.images import Counts, ImageSet
+from regl_app.config.sections import DataConfig, LongTailConfig, PartitionConfig
+from regl_app.core.errors import DataError
+from regl_app.core.seeding import derive_seed, numpy_generator
+from regl_app.core.types import Counts, Indices
+from regl_app.data.images import ImageSet
 from regl_app.data.longtail import long_tail_indices
 from regl_app.data.partition import partition_indices
 from regl_app.data.source import Source, load_source
-from regl_app.data.stratified import Indices, stratified_sample
-from regl_app.errors import DataError
-from regl_app.seeding import derive_seed, numpy_generator
+from regl_app.data.stratified import stratified_sample
 
 
 @dataclass(frozen=True)

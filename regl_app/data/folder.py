@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from regl_app.config_sections import DataConfig
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import DataError
 from regl_app.data.concepts import concept
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source, kept_indices, split_off_test
-from regl_app.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from regl_app.config_sections import DataConfig
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import DataError
+from regl_app.core.types import Labels
 from regl_app.data.concepts import concept
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source, Split, kept_indices, split_off_test
-from regl_app.data.stratified import Labels
-from regl_app.errors import DataError
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label", "class")

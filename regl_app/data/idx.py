@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regl_app.errors import DataError
+from regl_app.core.errors import DataError
 
 _UINT8 = 0x08
 _MOST = 2**32  # EMNIST, the largest of the family, has a tenth of it

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from regl_app.errors import DataError
-
-Counts = npt.NDArray[np.int64]
+from regl_app.core.errors import DataError
+from regl_app.core.types import Counts
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from regl_app.data.images import Counts
-from regl_app.data.stratified import Indices
-from regl_app.errors import DataError
-from regl_app.seeding import numpy_generator
+from regl_app.core.errors import DataError
+from regl_app.core.seeding import numpy_generator
+from regl_app.core.types import Counts, Indices
 
 
 def long_tail_counts(counts: Counts, factor: float) -> Counts:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from regl_app.errors import ConfigError
+from regl_app.core.errors import ConfigError
 
 _BLUR, _SIGMA = 5, 1.0
 _DEGREES = 20.0

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from regl_app.config_sections import PartitionConfig
-from regl_app.data.stratified import Indices, Labels
-from regl_app.errors import DataError
-from regl_app.seeding import derive_seed, numpy_generator
+from regl_app.config.sections import PartitionConfig
+from regl_app.core.errors import DataError
+from regl_app.core.seeding import derive_seed, numpy_generator
+from regl_app.core.types import Indices, Labels
 
 _log = logging.getLogger("regl")
 _FILLER = -1

@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regl_app.config_sections import DataConfig
+from regl_app.config.sections import DataConfig
+from regl_app.core.allowed_folders import Roots
+from regl_app.core.errors import DataError
+from regl_app.core.seeding import numpy_generator
 from regl_app.data.concepts import concept
 from regl_app.data.decode import decode_images
 from regl_app.data.federation import ClientData
@@ -18,9 +21,6 @@ from regl_app.data.folder import image_files, subfolders
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source, kept_indices
 from regl_app.data.stratified import stratified_sample
-from regl_app.errors import DataError
-from regl_app.roots import Roots
-from regl_app.seeding import numpy_generator
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from regl_app.config_sections import DataConfig, PublicDataConfig
+from regl_app.config.sections import DataConfig, PublicDataConfig
+from regl_app.core.errors import DataError
+from regl_app.core.seeding import numpy_generator
+from regl_app.core.types import Indices, Labels
 from regl_app.data.images import ImageSet
-from regl_app.data.stratified import Indices, Labels, stratified_sample
-from regl_app.errors import DataError
-from regl_app.seeding import numpy_generator
+from regl_app.data.stratified import stratified_sample
 
 Split = Literal["train", "test"]
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from regl_app.data.images import Counts
-
-Indices = npt.NDArray[np.int64]
-Labels = npt.NDArray[np.int64]
+from regl_app.core.types import Counts, Indices, Labels
 
 
 def stratified_counts(

@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import torch
 
-from regl_app.config_sections import DataConfig
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import DataError
 from regl_app.data.cifar import load_binary
 from regl_app.data.concepts import concept
 from regl_app.data.hub import load_hub
@@ -18,7 +19,6 @@ from regl_app.data.idx import find_idx, read_idx
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
 from regl_app.data.source import Source, Split, kept_indices
-from regl_app.errors import DataError
 
 
 @dataclass(frozen=True)

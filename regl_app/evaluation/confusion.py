@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from regl_app.data.images import Counts
+from regl_app.core.types import Counts
 from regl_app.evaluation.metrics import Metrics
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from regl_app.core.seeding import derive_seed
 from regl_app.data.images import ImageSet
 from regl_app.evaluation.predict import apply_in_batches
 from regl_app.models.classifier import Classifier
-from regl_app.seeding import derive_seed
 
 Floats = npt.NDArray[np.float32]
 

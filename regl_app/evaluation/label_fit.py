@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regl_app.data.images import Counts
+from regl_app.core.types import Counts
 from regl_app.supplement.selection import precision
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from regl_app.core.errors import DataError
 from regl_app.data.images import ImageSet
-from regl_app.errors import DataError
 from regl_app.evaluation.predict import predict_log_probs
 
 __all__ = ["Metrics", "evaluate", "predict_log_probs", "score"]

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regl_app.errors import ProtocolError
-from regl_app.eviction import GIGABYTE, evict, touch
-from regl_app.files import atomic_path, sha256_file, write_json
+from regl_app.core.disk_cache import GIGABYTE, evict, touch
+from regl_app.core.errors import ProtocolError
+from regl_app.core.files import atomic_path, sha256_file, write_json
 from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
 from regl_app.generator.lora import TunedAdapter
 

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from regl_app.errors import GeneratorError
-from regl_app.files import atomic_path
+from regl_app.core.errors import GeneratorError
+from regl_app.core.files import atomic_path
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 _PREFIX = "unet."

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from regl_app.errors import GeneratorError
-from regl_app.files import sha256_file
+from regl_app.core.errors import GeneratorError
+from regl_app.core.files import sha256_file
 from regl_app.generator.checksums import CHECKSUMS
 from regl_app.generator.source import ENVIRONMENT
 

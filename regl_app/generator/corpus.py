@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from regl_app.config_sections import DataConfig, PublicDataConfig
+from regl_app.config.sections import DataConfig, PublicDataConfig
+from regl_app.core.errors import ConfigError
+from regl_app.core.seeding import numpy_generator, torch_generator
 from regl_app.data.images import ImageSet
 from regl_app.data.look import apply_look
 from regl_app.data.source import load_source
 from regl_app.data.stratified import stratified_sample
-from regl_app.errors import ConfigError
 from regl_app.generator.conditioning import fit
 from regl_app.generator.fonts import TYPEFACES, find_fonts
 from regl_app.generator.glyphs import CONCEPTS, GlyphBank
 from regl_app.generator.suitability import data_place
-from regl_app.seeding import numpy_generator, torch_generator
 
 _SIZE = 32
 _EXAMPLES, _HELD_OUT = 12_000, 2_000

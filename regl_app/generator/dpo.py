@@ -15,12 +15,12 @@ from typing import Self
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
-from regl_app.config_sections import DpoConfig, LoraConfig
-from regl_app.errors import GeneratorError
+from regl_app.config.sections import DpoConfig, LoraConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.core.seeding import torch_generator
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.lora_layers import lora_layers, lora_state, warm_cosine, without_lora
 from regl_app.generator.noising import Noising
-from regl_app.seeding import torch_generator
 
 
 def dpo_loss(

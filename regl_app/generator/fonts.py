@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from regl_app.errors import GeneratorError
+from regl_app.core.errors import GeneratorError
 
 DEFAULT_FOLDERS = (Path("/usr/share/fonts"),)
 

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from regl_app.config_sections import GeneratorConfig
-from regl_app.errors import GeneratorError
+from regl_app.config.sections import GeneratorConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.core.log import LOGGER
+from regl_app.core.precision import Precision, autocast, resolve_precision
 from regl_app.generator.adapters import AdapterSlot
-from regl_app.generator.precision import Precision, autocast, resolve_precision
 from regl_app.generator.source import check_concepts, generator_digest, resolve_generator
-from regl_app.progress import LOGGER
 
 _logger = logging.getLogger(LOGGER)
 

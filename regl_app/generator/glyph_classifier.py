@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.config_sections import GeneratorConfig, ModelConfig
+from regl_app.config.sections import GeneratorConfig, ModelConfig
+from regl_app.core.seeding import derive_seed
 from regl_app.data.images import ImageSet
 from regl_app.generator.corpus import Corpus
 from regl_app.generator.model_card import Quality
-from regl_app.seeding import derive_seed
 
 
 def train_classifier(corpus: Corpus, seed: int, steps: int) -> torch.nn.Module:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from regl_app.config_sections import LoraConfig
+from regl_app.config.sections import LoraConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
-from regl_app.errors import GeneratorError
 from regl_app.generator.conditioning import encode_latents
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.lora_layers import lora_layers, lora_state, warm_cosine
 from regl_app.generator.noising import Noising
 from regl_app.generator.pool import Pool
-from regl_app.seeding import torch_generator
 
 
 @dataclass(frozen=True)

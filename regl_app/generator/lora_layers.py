@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from regl_app.config_sections import LoraConfig
-from regl_app.seeding import torch_generator
+from regl_app.config.sections import LoraConfig
+from regl_app.core.seeding import torch_generator
 
 _NAME = "client"
 

@@ -9,14 +9,15 @@ from typing import Self
 
 import torch
 
-from regl_app.config_sections import GeneratorConfig
-from regl_app.data.images import Counts, ImageSet, to_uint8
-from regl_app.errors import StorageError
-from regl_app.eviction import touch
+from regl_app.config.sections import GeneratorConfig
+from regl_app.core.disk_cache import touch
+from regl_app.core.errors import StorageError
+from regl_app.core.tensor_files import load_tensors, save_tensors
+from regl_app.core.types import Counts
+from regl_app.data.images import ImageSet, to_uint8
 from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import Progress, sample_latents
-from regl_app.tensor_files import load_tensors, save_tensors
 
 _LATENTS, _IMAGES = "latents", "images"
 

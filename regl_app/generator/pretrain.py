@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from regl_app.files import atomic_path, write_json
+from regl_app.core.files import atomic_path, write_json
+from regl_app.core.seeding import derive_seed, torch_generator
 from regl_app.generator.corpus import Corpus
 from regl_app.generator.glyph_classifier import measure_quality
 from regl_app.generator.model_card import model_card
@@ -23,7 +24,6 @@ from regl_app.generator.pretrain_denoiser import NOISE, train_denoiser
 from regl_app.generator.pretrain_steps import StepProgress
 from regl_app.generator.suitability import ORIGIN
 from regl_app.generator.tokenizer import build_tokenizer
-from regl_app.seeding import derive_seed, torch_generator
 
 logger = logging.getLogger("regl")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from regl_app.config_sections import GeneratorConfig
+from regl_app.config.sections import GeneratorConfig
+from regl_app.core.seeding import torch_generator
 from regl_app.data.images import to_uint8
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.steering import Steering
-from regl_app.seeding import torch_generator
 
 Progress = Callable[[int, int], None]
 

@@ -8,9 +8,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from regl_app.core.errors import GeneratorError
+from regl_app.core.files import sha256_file
 from regl_app.data.concepts import DIGIT_WORDS
-from regl_app.errors import GeneratorError
-from regl_app.files import sha256_file
 
 BUNDLED = "bundled"
 ENVIRONMENT = "REGL_GENERATOR"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from regl_app.config_sections import DataConfig
-from regl_app.errors import GeneratorError
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import GeneratorError
 
 ORIGIN = "public.json"
 """In the generator's folder: which public part of which data set it was trained on."""

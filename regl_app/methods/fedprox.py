@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.methods.fedavg import FedAvg
 
 

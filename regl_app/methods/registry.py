@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from regl_app.config import RunConfig
-from regl_app.config_sections import TrainConfig
+from regl_app.config.sections import TrainConfig
 from regl_app.methods.fedavg import FedAvg
 from regl_app.methods.fedprox import FedProx
 from regl_app.methods.objective import Objective

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from regl_app.config_sections import ModelConfig
+from regl_app.config.sections import ModelConfig
+from regl_app.core.seeding import torch_generator
 from regl_app.models.classifier import Classifier
 from regl_app.models.cnn import SmallCnn
-from regl_app.seeding import torch_generator
 
 
 def build_model(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-import regl_app
-from regl_app.errors import RunError
-from regl_app.files import write_text
+from regl_app.core.errors import RunError
+from regl_app.core.files import write_text
+from regl_app.core.version import __version__
 from regl_app.report.comparison import Comparison, compare
 from regl_app.report.page.script import SCRIPT
 from regl_app.report.page.style import STYLE
@@ -57,5 +57,5 @@ def _render(pages: Sequence[RunPage], comparison: Comparison | None) -> str:
         comparison=comparison,
         style=Markup(STYLE),
         script=Markup(SCRIPT),
-        footer=f"Made by regl {regl_app.__version__}. This file is complete: it loads nothing.",
+        footer=f"Made by regl {__version__}. This file is complete: it loads nothing.",
     )

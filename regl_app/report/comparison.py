@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from regl_app.core.formats import NONE, duration, percent
 from regl_app.report.figures.base import run_colour
 from regl_app.report.figures.curves import overlay
 from regl_app.report.run_data import Condition, RunData, conditions
 from regl_app.report.run_page import Section, make_section
 from regl_app.report.statistics import Summary, mean_interval
-from regl_app.report.svg import NONE, duration, percent
 
 MAX_DETAILED = 8
 

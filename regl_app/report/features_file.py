@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from regl_app.errors import RunError
-from regl_app.report.arrays import Array, read_arrays, require, write_arrays
+from regl_app.core.array_files import Array, read_arrays, require, write_arrays
+from regl_app.core.errors import RunError
 
 FILE_NAME = "features.npz"
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from regl_app.config import RunConfig, Scalar, default_flat
-from regl_app.errors import RunError
-from regl_app.presets import PRESET_KEYS
+from regl_app.config import RunConfig, default_flat
+from regl_app.config.presets import PRESET_KEYS
+from regl_app.core.errors import RunError
+from regl_app.core.types import Scalar
 from regl_app.records import FederationFacts, RoundRecord, RunResult
 from regl_app.report.features_file import FeaturesFile, load_features
 from regl_app.report.samples import ClientSamples, load_all_samples

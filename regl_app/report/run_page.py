@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from regl_app.core.formats import percent
 from regl_app.report.figures import (
     curves,
     discrepancy,
@@ -28,7 +29,6 @@ from regl_app.report.run_words import (
     rows,
     tiles,
 )
-from regl_app.report.svg import percent
 
 Maker = Callable[[RunData, str], Figure | Absent]
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from regl_app.config import RunConfig, Scalar, default_flat
+from regl_app.config import RunConfig, default_flat
+from regl_app.core.formats import NONE, duration, percent, size
+from regl_app.core.types import Scalar
 from regl_app.report.run_data import RunData
 from regl_app.report.statistics import TARGET_ACCURACY, latest_rows
-from regl_app.report.svg import NONE, duration, percent, size
 from regl_app.supplement.privacy import epsilon
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from regl_app.core.array_files import Array, read_arrays, require, write_arrays
+from regl_app.core.errors import RunError
+from regl_app.core.files import atomic_path
 from regl_app.data.images import ImageSet
-from regl_app.errors import RunError
-from regl_app.files import atomic_path
-from regl_app.report.arrays import Array, read_arrays, require, write_arrays
 
 KINDS = ("real", "frozen", "adapted")
 PER_CLASS = 3

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regl_app.data.images import Counts, ImageSet
+from regl_app.core.types import Counts
+from regl_app.data.images import ImageSet
 from regl_app.generator.adapter_cache import CachedAdapter
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.selection import Labels

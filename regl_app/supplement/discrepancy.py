@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from regl_app.errors import ProtocolError
-
-Floats = npt.NDArray[np.float64]
+from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Floats
 
 
 def class_discrepancy(

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.core.precision import resolve_precision
 from regl_app.data.images import ImageSet
 from regl_app.generator.foundation import class_prompts
-from regl_app.generator.precision import resolve_precision
 from regl_app.generator.source import generator_digest, resolve_generator
 
 Key = dict[str, Any]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regl_app.supplement.discrepancy import Floats
+from regl_app.core.types import Floats
 from regl_app.supplement.selection import Labels
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from regl_app.config import RunConfig
-from regl_app.data.images import Counts
-from regl_app.supplement.discrepancy import Floats
+from regl_app.core.types import Counts, Floats
 from regl_app.supplement.policy import (
     allocate,
     balance_quotas,

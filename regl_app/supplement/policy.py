@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from regl_app.data.images import Counts
+from regl_app.core.types import Counts
 
 
 def allocate(weights: npt.ArrayLike, total: int, room: Counts) -> Counts:

@@ -13,8 +13,8 @@ import math
 import numpy as np
 
 from regl_app.config import RunConfig
-from regl_app.config_sections import PrivacyConfig
-from regl_app.supplement.discrepancy import Floats
+from regl_app.config.sections import PrivacyConfig
+from regl_app.core.types import Floats
 
 
 def is_released(config: RunConfig, round_number: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from regl_app.data.images import Counts
+from regl_app.core.types import Counts
 from regl_app.supplement.policy import allocate
 
 _ENDLESS = 1e12  # num_images is what a client says: no number of it may overflow

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from regl_app.data.images import Counts
-from regl_app.errors import ProtocolError
-from regl_app.supplement.discrepancy import Floats
+from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Counts, Floats
 
 Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]

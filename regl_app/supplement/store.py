@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from regl_app.errors import StorageError
-from regl_app.eviction import GIGABYTE, entries, evict, touch
-from regl_app.tensor_files import load_tensors, save_tensors
+from regl_app.core.disk_cache import GIGABYTE, entries, evict, touch
+from regl_app.core.errors import StorageError
+from regl_app.core.tensor_files import load_tensors, save_tensors
 
 Key = Mapping[str, str | int | float | bool | None]
 _IMAGES, _ENTRIES = "images", "??/*.safetensors"

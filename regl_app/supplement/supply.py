@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from regl_app.activity import phase
-from regl_app.data.images import Counts, ImageSet
+from regl_app.core.activity import phase
+from regl_app.core.types import Counts, Fact
+from regl_app.data.images import ImageSet
 from regl_app.generator.adapters import WEIGHTS
-from regl_app.record_fields import Fact
 from regl_app.supplement.adaptation import Adaptation, Generated
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.selection import Labels, first, reward, select

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.data.images import Counts, ImageSet
-from regl_app.eviction import GIGABYTE, evict
-from regl_app.files import exclusive
+from regl_app.core.disk_cache import GIGABYTE, evict
+from regl_app.core.files import exclusive
+from regl_app.core.seeding import derive_seed
+from regl_app.core.types import Counts
+from regl_app.data.images import ImageSet
 from regl_app.generator.adapter_cache import AdapterCache
 from regl_app.generator.adapters import load_adapter, stack_adapters
 from regl_app.generator.conditioning import encode_latents, fit, start_position, takes_image
@@ -30,7 +32,6 @@ from regl_app.generator.noising import Noising
 from regl_app.generator.pool import Pool, load_pool, sample_pool
 from regl_app.generator.sampling import Progress, sample
 from regl_app.generator.steering import Steering
-from regl_app.seeding import derive_seed
 from regl_app.supplement.adaptation import Adaptation, Generated
 from regl_app.supplement.judges import Judges
 from regl_app.supplement.keys import CacheKeys

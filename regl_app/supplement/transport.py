@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from regl_app.data.images import Counts, ImageSet
-from regl_app.errors import ProtocolError
+from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Counts
+from regl_app.data.images import ImageSet
 from regl_app.supplement.selection import Labels
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from regl_app.config_sections import TrainConfig
+from regl_app.config.sections import TrainConfig
 
 
 def num_steps(images: int, config: TrainConfig) -> int:

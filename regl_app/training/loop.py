@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from regl_app.config import RunConfig
-from regl_app.config_sections import TrainConfig
+from regl_app.config.sections import TrainConfig
+from regl_app.core.precision import memory_format, trains_fast_in_bf16
+from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet, to_float
 from regl_app.methods.objective import Objective
-from regl_app.seeding import torch_generator
 from regl_app.training.augment import random_shift
 from regl_app.training.batches import batches, num_steps
-from regl_app.training.precision import fast_bf16, memory_format
 
 Progress = Callable[[int, int], None]
 
@@ -65,7 +65,7 @@ def train_local(
     optimizer = make_optimizer(model, config.train)
     shifts = torch_generator(seed, "augment")
     most = max(1, data.shape[-1] // 8)
-    bf16 = fast_bf16(device)
+    bf16 = trains_fast_in_bf16(device)
     total = torch.zeros((), device=device)
     model.train()
     for step, chosen in enumerate(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from regl_app.cli import app
 from regl_app.compare import Engine
 from regl_app.config import RunConfig
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.generator.pretrain import PretrainOptions
 from regl_app.records import FederationFacts, GlobalMetrics, Personalized, RoundRecord, RunResult
 from regl_app.rundir import RunFolder

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.cli.settings import parse_settings, parse_variants, resolve
-from regl_app.errors import ConfigError
+from regl_app.cli.settings import resolve
+from regl_app.config.parsing import parse_settings, parse_variants
+from regl_app.core.errors import ConfigError
 
 
 def test_values_take_their_keys_types() -> None:

@@ -13,9 +13,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from client_app.main import app
 from client_app.node import Node
 from regl_app.codehash import own_code_hash
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core.errors import ConfigError, ProtocolError
+from regl_app.core.types import Scalar
 from regl_app.envelope import Envelope, config_digest
-from regl_app.errors import ConfigError, ProtocolError
 from regl_app.protocol import (
     ARRAYS,
     OURS,

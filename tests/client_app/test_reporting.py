@@ -9,7 +9,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, RecordDict
 
 from client_app.reporting import node_name, reported
-from regl_app.activity import current, note, phase
+from regl_app.core.activity import current, note, phase
 
 NodeValue = int | float | str | bytes | bool
 

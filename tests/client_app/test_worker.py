@@ -20,10 +20,11 @@ from client_app import dispatch
 from client_app.duties import DUTIES
 from client_app.warm import WorkerUnavailableError, ask_worker
 from regl_app.codehash import own_code_hash
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core.errors import ConfigError, ProtocolError, RunError
+from regl_app.core.processes import descendants, end_processes, started_at
+from regl_app.core.types import Scalar
 from regl_app.envelope import Envelope, config_digest
-from regl_app.errors import ConfigError, ProtocolError, RunError
-from regl_app.processes import descendants, end_processes, started_at
 from regl_app.protocol import ARRAYS, OURS, TrainInstruction, order_record
 
 

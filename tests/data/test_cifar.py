@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config_sections import DataConfig
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import DataError
 from regl_app.data import cifar
 from regl_app.data.source import load_source
-from regl_app.errors import DataError
 
 NAMES = {
     "cifar10": [

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from regl_app.config import RunConfig
+from regl_app.core.errors import DataError
 from regl_app.data.export import export_clients
 from regl_app.data.federation import Federation
-from regl_app.errors import DataError
 
 
 def test_every_client_gets_a_folder_of_its_own_images(tmp_path: Path) -> None:

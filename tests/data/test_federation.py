@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core.errors import DataError
+from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.source import load_source
-from regl_app.errors import DataError
 
 
 def _config(**changes: Scalar) -> RunConfig:

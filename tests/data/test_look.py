@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from regl_app.core.errors import ConfigError
 from regl_app.data.look import LOOKS, apply_look
-from regl_app.errors import ConfigError
 
 
 def picture() -> torch.Tensor:

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regl_app.config_sections import PartitionConfig
+from regl_app.config.sections import PartitionConfig
+from regl_app.core.errors import DataError
 from regl_app.data.partition import partition_indices
-from regl_app.errors import DataError
 
 Scheme = Literal["iid", "dirichlet", "pathological", "shard"]
 SCHEMES: list[Scheme] = ["iid", "dirichlet", "pathological", "shard"]

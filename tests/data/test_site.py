@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from regl_app.config import RunConfig, Scalar
-from regl_app.config_sections import DataConfig
+from regl_app.config import RunConfig
+from regl_app.config.sections import DataConfig
+from regl_app.core.allowed_folders import Roots
+from regl_app.core.errors import ConfigError, DataError
+from regl_app.core.types import Scalar
 from regl_app.data.site import SiteFolder, load_site
 from regl_app.data.source import load_source
-from regl_app.errors import ConfigError, DataError
-from regl_app.roots import Roots
 
 
 def keys(**changes: Scalar) -> DataConfig:

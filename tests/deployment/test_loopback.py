@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from regl_app.config import Scalar
+from regl_app.core.types import Scalar
 from regl_app.rundir import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment

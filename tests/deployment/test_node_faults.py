@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from regl_app.config import Scalar
-from regl_app.processes import wait_until_gone
+from regl_app.core.processes import wait_until_gone
+from regl_app.core.types import Scalar
 from regl_app.rundir import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment

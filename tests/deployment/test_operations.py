@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from regl_app.config import Scalar
-from regl_app.processes import descendants
+from regl_app.core.processes import descendants
+from regl_app.core.types import Scalar
 from regl_app.rundir import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment

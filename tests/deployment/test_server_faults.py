@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from regl_app.config import RunConfig, Scalar
-from regl_app.processes import descendants
+from regl_app.config import RunConfig
+from regl_app.core.processes import descendants
+from regl_app.core.types import Scalar
 from regl_app.rundir import RunFolder
 from regl_app.simulation import run_in_process
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core.types import Scalar
 
 _MARK = "REGL_TEST_MARK"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.rundir import RunFolder
 from regl_app.runner import run_flower
 from regl_app.simulation import run_in_process

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from regl_app.config_sections import ModelConfig
+from regl_app.config.sections import ModelConfig
+from regl_app.core.errors import DataError
 from regl_app.data.images import ImageSet, to_float
-from regl_app.errors import DataError
 from regl_app.evaluation.features import features, tsne
 from regl_app.evaluation.metrics import Metrics, evaluate, predict_log_probs, score
 from regl_app.models import build_model

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.rundir import RunFolder
 from regl_app.simulation import InProcessGrid
 

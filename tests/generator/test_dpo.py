@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config_sections import DpoConfig, GeneratorConfig, LoraConfig
-from regl_app.errors import GeneratorError
+from regl_app.config.sections import DpoConfig, GeneratorConfig, LoraConfig
+from regl_app.core.errors import GeneratorError
 from regl_app.generator.adapters import lora_update, save_adapter, stack_adapters
 from regl_app.generator.dpo import PreferenceTuned, dpo_loss, tune_dpo
 from regl_app.generator.foundation import Foundation

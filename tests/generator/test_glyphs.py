@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 import torch
 
-from regl_app.errors import GeneratorError
+from regl_app.core.errors import GeneratorError
 from regl_app.generator.fonts import TYPEFACES, Typeface, find_fonts
 from regl_app.generator.glyphs import GlyphBank
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config_sections import GeneratorConfig, LoraConfig
+from regl_app.config.sections import GeneratorConfig, LoraConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
-from regl_app.errors import GeneratorError
 from regl_app.generator.adapter_cache import METADATA, AdapterCache
 from regl_app.generator.adapters import (
     WEIGHTS,
@@ -22,7 +23,6 @@ from regl_app.generator.lora import TunedAdapter, tune_lora
 from regl_app.generator.noising import Noising
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.sampling import sample, sample_latents
-from regl_app.seeding import torch_generator
 
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")
 CONFIG = LoraConfig(layers="all", rank=4, alpha=8.0, steps=12, batch_size=4, lr=5e-3)

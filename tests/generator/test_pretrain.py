@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config_sections import DataConfig
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import GeneratorError
 from regl_app.data.source import load_source
-from regl_app.errors import GeneratorError
 from regl_app.generator.bundled import checksums
 from regl_app.generator.corpus import Corpus, glyph_corpus, public_corpus
 from regl_app.generator.fonts import Typeface, find_fonts

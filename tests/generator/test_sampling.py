@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config_sections import GeneratorConfig
+from regl_app.config.sections import GeneratorConfig
+from regl_app.core.seeding import torch_generator
 from regl_app.generator.conditioning import encode_latents
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import sample
-from regl_app.seeding import torch_generator
 
 CONCEPTS = ("the digit zero", "the digit one")
 LABELS, INDICES = [0, 1, 1, 0, 1], [0, 0, 1, 1, 2]

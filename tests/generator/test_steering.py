@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from regl_app.config_sections import GeneratorConfig
+from regl_app.config.sections import GeneratorConfig
 from regl_app.data.images import to_float
 from regl_app.generator.conditioning import fit
 from regl_app.generator.foundation import Foundation

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from regl_app.config import RunConfig
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.methods import OBJECTIVES, make_objective
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from regl_app.config_sections import ModelConfig
+from regl_app.config.sections import ModelConfig
 from regl_app.models import build_model
 
 

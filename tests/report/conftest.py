@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.evaluation.label_fit import label_fits
 from regl_app.records import LabelFits

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.report.build import build_report
 from regl_app.report.run_data import RunData, conditions
 from regl_app.rundir import FederationFacts, GlobalMetrics, RoundRecord, RunFolder, RunResult

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from regl_app.core.errors import RunError
 from regl_app.data.images import ImageSet
-from regl_app.errors import RunError
 from regl_app.report.features_file import load_features, save_features
 from regl_app.report.samples import load_all_samples, load_samples, save_samples
 

@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Array, ConfigRecord, Message
 from flwr.clientapp import ClientApp
 
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.rundir import RunFolder
 
 MakeClient = Callable[..., ClientApp]

@@ -14,7 +14,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from prometheus_client.parser import text_string_to_metric_families
 
-from regl_app.errors import RunError
+from regl_app.core.errors import RunError
 from regl_app.rundir import RunFolder
 
 Federate = Callable[..., RunFolder]

@@ -13,8 +13,9 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from regl_app.config import RunConfig, Scalar
-from regl_app.errors import ConfigError, RunError
+from regl_app.config import RunConfig
+from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.types import Scalar
 from regl_app.rundir import RunFolder
 from regl_app.simulation import run_in_process
 from regl_app.watch import watch

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from regl_app.errors import ConfigError, RunError
+from regl_app.core.errors import ConfigError, RunError
 from regl_app.rundir import RunFolder
 from regl_app.simulation import InProcessGrid
 

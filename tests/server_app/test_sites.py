@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core.allowed_folders import Roots
+from regl_app.core.errors import RunError
+from regl_app.core.types import Scalar
 from regl_app.data.export import export_clients
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.site import SiteFolder, load_site
-from regl_app.errors import RunError
 from regl_app.evaluation.metrics import evaluate
 from regl_app.models.build import build_model
-from regl_app.roots import Roots
 from regl_app.rundir import RunFolder
 from regl_app.simulation import run_in_process
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 import torch
 
-from regl_app.config_sections import ServerConfig
+from regl_app.config.sections import ServerConfig
 from regl_app.rundir import RunFolder
 
 NAMES = get_args(ServerConfig.model_fields["strategy"].annotation)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from client_app.state import ClientState
+from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
-from regl_app.errors import GeneratorError
 from regl_app.generator.adapter_cache import AdapterCache, CachedAdapter
 from regl_app.records import RoundRecord
 from regl_app.report.samples import load_all_samples

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from regl_app.errors import ProtocolError
+from regl_app.core.errors import ProtocolError
 from regl_app.supplement.discrepancy import class_discrepancy
 
 # Two probe images of class 0, one of class 1, none of class 2.

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import torch
 
-from regl_app.config_sections import ModelConfig
+from regl_app.config.sections import ModelConfig
 from regl_app.data.images import ImageSet, to_float
 from regl_app.models.build import build_model
 from regl_app.supplement.judges import Judges

@@ -7,8 +7,9 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from regl_app.config import RunConfig, Scalar
-from regl_app.config_sections import PrivacyConfig
+from regl_app.config import RunConfig
+from regl_app.config.sections import PrivacyConfig
+from regl_app.core.types import Scalar
 from regl_app.supplement.privacy import epsilon, is_released, privatize
 
 D = np.array([0.6, -0.2, 0.0, 0.8])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from regl_app.config_sections import ModelConfig
+from regl_app.config.sections import ModelConfig
 from regl_app.evaluation.predict import predict_log_probs
 from regl_app.models.build import build_model
 from regl_app.supplement.scoring import score_models

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regl_app.errors import ProtocolError
+from regl_app.core.errors import ProtocolError
 from regl_app.supplement.selection import Opinions, is_discrepant, precision, reward, select
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.files import write_bytes
+from regl_app.core.files import write_bytes
 from regl_app.supplement.store import SupplementStore
 
 KEY = {"generator": "g", "label": 3, "guidance": 2.0}

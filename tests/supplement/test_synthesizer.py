@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config import RunConfig, Scalar
-from regl_app.config_sections import ModelConfig
+from regl_app.config import RunConfig
+from regl_app.config.sections import ModelConfig
+from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.generator.adapters import load_adapter
 from regl_app.generator.sampling import sample

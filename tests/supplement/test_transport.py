@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from regl_app.core.errors import ProtocolError
 from regl_app.data.images import ImageSet
-from regl_app.errors import ProtocolError
 from regl_app.supplement.selection import Labels
 from regl_app.supplement.transport import Parcel, Reference, unpack
 

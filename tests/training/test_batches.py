@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regl_app.config_sections import TrainConfig
+from regl_app.config.sections import TrainConfig
 from regl_app.training.batches import batches, num_steps
 
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config import RunConfig
+from regl_app.core import precision
+from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.evaluation.metrics import evaluate
 from regl_app.methods import make_objective
 from regl_app.models import Classifier, build_model
-from regl_app.training import loop, precision
+from regl_app.training import loop
 from regl_app.training.loop import TrainResult, train_local
 
 
@@ -132,7 +134,7 @@ def test_a_stronger_proximal_term_keeps_nearer_to_the_global_model() -> None:
 
 def test_weights_keep_the_layout_safetensors_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     for fast in (False, True):
-        monkeypatch.setattr(precision, "fast_bf16", lambda device, fast=fast: fast)
+        monkeypatch.setattr(precision, "trains_fast_in_bf16", lambda device, fast=fast: fast)
         model, _ = _train(_config(train__steps=1), _toy())
         assert all(value.is_contiguous() for value in model.state_dict().values())
 
@@ -141,7 +143,7 @@ def test_bf16_arithmetic_learns_as_well(monkeypatch: pytest.MonkeyPatch) -> None
     config = _config(train__steps=30)
     weights = {}
     for fast in (False, True):
-        monkeypatch.setattr(loop, "fast_bf16", lambda device, fast=fast: fast)
+        monkeypatch.setattr(loop, "trains_fast_in_bf16", lambda device, fast=fast: fast)
         model, _ = _train(config, _toy())
         assert evaluate(model, _toy(), 10, "cpu").accuracy > 0.95
         weights[fast] = copy.deepcopy(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from regl_app.core.formats import NONE, percent
 from regl_app.records import RoundRecord
 from regl_app.report.figures.base import (
     Absent,
@@ -18,7 +19,6 @@ from regl_app.report.figures.base import (
 )
 from regl_app.report.run_data import Condition, RunData
 from regl_app.report.statistics import TARGET_ACCURACY, mean_interval
-from regl_app.report.svg import NONE, percent
 
 _NOTHING = "no round was completed"
 Reading = Callable[[RoundRecord], float | None]

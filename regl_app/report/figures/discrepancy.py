@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
+from regl_app.core.formats import short
 from regl_app.records import RoundRecord
 from regl_app.report.figures.base import Absent, Figure, caption, heat_map, legend, scroll
 from regl_app.report.run_data import RunData
-from regl_app.report.svg import short
 
 
 def matrices(run: RunData, prefix: str) -> Figure | Absent:

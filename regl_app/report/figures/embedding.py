@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from regl_app.report.arrays import Array
+from regl_app.core.array_files import Array
+from regl_app.core.formats import percent
 from regl_app.report.features_file import ModelFeatures
 from regl_app.report.figures.base import WIDTH, Absent, Figure, caption, legend
 from regl_app.report.run_data import RunData
-from regl_app.report.svg import Svg, percent
+from regl_app.report.svg import Svg
 
 _HEIGHT = 400.0
 _FEWEST = 12

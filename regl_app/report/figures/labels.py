@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from regl_app.core.formats import short
 from regl_app.report.figures.base import (
     Absent,
     Figure,
@@ -16,7 +17,7 @@ from regl_app.report.figures.base import (
     scroll,
 )
 from regl_app.report.run_data import RunData
-from regl_app.report.svg import Svg, short, ticks
+from regl_app.report.svg import Svg, ticks
 
 PRIVATE = "label counts were kept private (share-diagnostics = false)"
 _MAX_SMALL = 24

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from regl_app.report.arrays import Array
+from regl_app.core.array_files import Array
 from regl_app.report.figures.base import Absent, Figure, caption, legend, scroll
 from regl_app.report.run_data import RunData
 from regl_app.report.samples import ClientSamples

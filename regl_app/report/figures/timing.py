@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
+from regl_app.core.formats import duration, size
 from regl_app.report.figures.base import WIDTH, Absent, Figure, caption, legend
 from regl_app.report.run_data import RunData
-from regl_app.report.svg import Svg, duration, size, ticks
+from regl_app.report.svg import Svg, ticks
 
 _PHASES = {
     "adapt": "var(--c4)",

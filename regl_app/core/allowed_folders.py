@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from regl_app.errors import ConfigError, DataError
+from regl_app.core.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config.run_config import RunConfig
+from regl_app.core.types import Scalar
 
 _FREE_KEYS = frozenset(
     {"resume", "name", "out-dir", "report", "tensorboard", "log-format", "cache-limit"}

@@ -13,7 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
-from regl_app.config import RunConfig, Scalar
+from regl_app.config.run_config import RunConfig
+from regl_app.core.types import Scalar
 
 START_DIR = "REGL_START_DIR"
 

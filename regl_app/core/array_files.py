@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regl_app.errors import RunError
-from regl_app.files import atomic_path
+from regl_app.core.errors import RunError
+from regl_app.core.files import atomic_path
 
 MOST_BYTES = 2**30
 """What the arrays of a file may have in all, unpacked: a run's have a few megabytes."""

@@ -19,7 +19,7 @@ from pathlib import Path
 GIGABYTE = 10**9
 _DAY = 24 * 3600.0
 _SWEPT = "swept"
-# What regl_app.files leaves when a process is killed, and what is left of a removal.
+# What regl_app.core.files leaves when a process is killed, and what is left of a removal.
 _LEFTOVER = re.compile(r"\..*\.\d+-[0-9a-f]{8}(?:\..*)?|\..*\.lock")
 
 

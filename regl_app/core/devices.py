@@ -6,24 +6,23 @@ import os
 
 import torch
 
-from regl_app.config import RunConfig
-from regl_app.errors import ConfigError
+from regl_app.core.errors import ConfigError
 
 
-def resolve_device(config: RunConfig) -> torch.device:
-    """Return the device of ``config``; 'auto' is the GPU where there is one.
+def resolve_device(wanted: str) -> torch.device:
+    """Return the device that the key ``device`` means; 'auto' is the GPU where there is one.
 
     Raises:
         ConfigError: a GPU is asked for that is not there.
     """
     found = torch.cuda.device_count()
-    if config.device == "auto":
+    if wanted == "auto":
         return torch.device("cuda" if found else "cpu")
-    device = torch.device(config.device)
+    device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= found:
         raise ConfigError(
             f"device must be one of this machine's {found} CUDA devices or 'cpu', "
-            f"got {config.device!r} (try 'auto')"
+            f"got {wanted!r} (try 'auto')"
         )
     return device
 

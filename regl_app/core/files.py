@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from regl_app.errors import StorageError
+from regl_app.core.errors import StorageError
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from regl_app.activity import current
-from regl_app.errors import ConfigError
+from regl_app.core.activity import current
+from regl_app.core.errors import ConfigError
+from regl_app.core.formats import format_seconds
 
 LOGGER = "regl"
 SERVER = "server"
@@ -132,16 +133,6 @@ def run_folder_in(line: str) -> Path | None:
         line = str(entry.get("message", "")) if isinstance(entry, dict) else ""
     before, found, path = line.partition(RUN_FOLDER_LINE)
     return Path(path) if found and (not before or before.endswith(f" {SERVER} start: ")) else None
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration for people: ``8 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    whole = round(max(seconds, 0.0))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def log_progress(who: str, every: float = 5.0) -> Progress:

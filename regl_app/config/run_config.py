@@ -13,8 +13,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from regl_app.config_errors import explain
-from regl_app.config_sections import (
+from regl_app.config.explain import explain
+from regl_app.config.presets import PRESET_KEYS, PRESETS
+from regl_app.config.sections import (
     DataConfig,
     DpoConfig,
     GeneratorConfig,
@@ -32,10 +33,8 @@ from regl_app.config_sections import (
     TrainConfig,
     hyphenated,
 )
-from regl_app.errors import ConfigError
-from regl_app.presets import PRESET_KEYS, PRESETS
-
-Scalar = str | int | float | bool
+from regl_app.core.errors import ConfigError
+from regl_app.core.types import Scalar
 
 
 class RunConfig(Section):

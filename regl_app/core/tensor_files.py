@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from regl_app.files import atomic_path
+from regl_app.core.files import atomic_path
 
 _CHECKSUM = "sha256"
 
