@@ -27,10 +27,10 @@ from regl_app.core.files import write_json, write_text
 from regl_app.core.formats import size
 from regl_app.core.log import setup_logging
 from regl_app.core.types import Scalar
-from regl_app.data.source import load_source
+from regl_app.data.sources.registry import load_source
 from regl_app.records import RoundRecord
 from regl_app.rundir import RunFolder
-from regl_app.supplement.adaptation import Adaptation
+from regl_app.supplement.client_generator import Adaptation
 from regl_app.supplement.synthesizer import Synthesizer
 
 RESULTS = Path(__file__).resolve().parent / "results"

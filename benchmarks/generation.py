@@ -25,15 +25,16 @@ from regl_app.config import RunConfig
 from regl_app.config.sections import GeneratorConfig, LoraConfig
 from regl_app.core.files import write_json
 from regl_app.data.images import ImageSet, to_float
-from regl_app.data.source import load_source
+from regl_app.data.resize import fit
+from regl_app.data.sources.registry import load_source
+from regl_app.generator.adaptation.layers import adapted_layers
+from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adapters import save_adapter
-from regl_app.generator.conditioning import fit
-from regl_app.generator.foundation import Foundation, class_prompts
-from regl_app.generator.lora import tune_lora
-from regl_app.generator.lora_layers import adapted_layers
+from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.foundation import Foundation
 from regl_app.generator.pool import sample_pool
+from regl_app.generator.prompts import class_prompts
 from regl_app.generator.sampling import sample
-from regl_app.generator.source import resolve_generator
 
 NAIVE_STEPS = 50
 

@@ -34,12 +34,12 @@ from regl_app import (
 from regl_app.compare import markdown_table
 from regl_app.core.files import write_json, write_text
 from regl_app.core.seeding import derive_seed
-from regl_app.evaluation.predict import predict_log_probs
-from regl_app.models.classifier import Classifier
+from regl_app.learning.evaluation.predict import predict_log_probs
+from regl_app.learning.models.classifier import Classifier
 from regl_app.report.statistics import mean_interval
-from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.judges import Judges
-from regl_app.supplement.pairs import rank_pairs
+from regl_app.supplement.client_generator import Adaptation
+from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.preference_pairs import rank_pairs
 from regl_app.supplement.selection import is_discrepant, reward, select
 
 RESULT = Path(__file__).resolve().parent / "results" / "judgement.md"

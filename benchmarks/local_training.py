@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from regl_app.config.sections import ModelConfig
-from regl_app.models import build_model
+from regl_app.learning.models import build_model
 
 MODES = [
     (bf16, layout)

@@ -14,8 +14,8 @@ import time
 import torch
 
 from regl_app.config.sections import ModelConfig
-from regl_app.models.build import build_model
-from regl_app.supplement.scoring import score_models
+from regl_app.learning.models.build import build_model
+from regl_app.supplement.batched_scoring import score_models
 
 
 def main() -> None:

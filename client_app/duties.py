@@ -18,13 +18,14 @@ from regl_app.core.activity import note, phase
 from regl_app.core.log import LOGGER
 from regl_app.core.types import Floats
 from regl_app.data.images import ImageSet
-from regl_app.evaluation.confusion import confusion_counts
-from regl_app.evaluation.metrics import evaluate as evaluate_model
-from regl_app.evaluation.metrics import predict_log_probs, score
-from regl_app.generator.source import resolve_generator
-from regl_app.generator.suitability import check_public_part
-from regl_app.methods.registry import make_objective
-from regl_app.models.classifier import Classifier
+from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.compatibility import check_public_part
+from regl_app.learning.evaluation.confusion import confusion_counts
+from regl_app.learning.evaluation.metrics import evaluate as evaluate_model
+from regl_app.learning.evaluation.metrics import predict_log_probs, score
+from regl_app.learning.methods.registry import make_objective
+from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.training.loop import train_local
 from regl_app.protocol import (
     EvaluateReply,
     Hello,
@@ -36,7 +37,6 @@ from regl_app.protocol import (
 )
 from regl_app.supplement.discrepancy import class_discrepancy
 from regl_app.supplement.privacy import is_released, privatize
-from regl_app.training.loop import train_local
 
 _logger = logging.getLogger(LOGGER)
 

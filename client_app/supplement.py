@@ -19,15 +19,15 @@ from regl_app.core.formats import format_seconds
 from regl_app.core.log import LOGGER
 from regl_app.core.types import Counts, Fact, Floats
 from regl_app.data.images import ImageSet
-from regl_app.generator.source import resolve_generator
+from regl_app.generator.checkpoint import resolve_generator
 from regl_app.protocol import TrainInstruction, Weights
 from regl_app.report.samples import PER_CLASS, save_samples
-from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.judges import Judges
+from regl_app.supplement.client_generator import Adaptation
+from regl_app.supplement.make_supplement import Supply, supply
+from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.payload import Parcel, Reference, unpack
 from regl_app.supplement.plan import client_quotas, measured_quotas
-from regl_app.supplement.supply import Supply, supply
 from regl_app.supplement.synthesizer import Synthesizer
-from regl_app.supplement.transport import Parcel, Reference, unpack
 
 _logger = logging.getLogger(LOGGER)
 

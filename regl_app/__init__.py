@@ -12,24 +12,26 @@ from typing import TYPE_CHECKING
 from regl_app.core.version import __version__
 
 if TYPE_CHECKING:
-    from regl_app.api import generate_images, make_model, make_synthesizer
     from regl_app.config import RunConfig
     from regl_app.core.errors import ReglError
-    from regl_app.data.federation import ClientData, Federation
+    from regl_app.data.client import ClientData
+    from regl_app.data.federation import Federation
     from regl_app.data.images import ImageSet
-    from regl_app.evaluation.metrics import evaluate
     from regl_app.generator.foundation import Foundation
-    from regl_app.methods.registry import make_objective
+    from regl_app.generator.pictures import generate_images
+    from regl_app.learning.evaluation.metrics import evaluate
+    from regl_app.learning.methods.registry import make_objective
+    from regl_app.learning.models.build import make_model
+    from regl_app.learning.training.loop import train_local
     from regl_app.report.build import build_report
     from regl_app.rundir import RunFolder
     from regl_app.simulation import run_in_process
     from regl_app.supplement.plan import client_quotas
-    from regl_app.supplement.synthesizer import Synthesizer
-    from regl_app.training.loop import train_local
+    from regl_app.supplement.synthesizer import Synthesizer, make_synthesizer
 
 
 _HOMES = {
-    "ClientData": "data.federation",
+    "ClientData": "data.client",
     "Federation": "data.federation",
     "Foundation": "generator.foundation",
     "ImageSet": "data.images",
@@ -39,13 +41,13 @@ _HOMES = {
     "Synthesizer": "supplement.synthesizer",
     "build_report": "report.build",
     "client_quotas": "supplement.plan",
-    "evaluate": "evaluation.metrics",
-    "generate_images": "api",
-    "make_model": "api",
-    "make_objective": "methods.registry",
-    "make_synthesizer": "api",
+    "evaluate": "learning.evaluation.metrics",
+    "generate_images": "generator.pictures",
+    "make_model": "learning.models.build",
+    "make_objective": "learning.methods.registry",
+    "make_synthesizer": "supplement.synthesizer",
     "run_in_process": "simulation",
-    "train_local": "training.loop",
+    "train_local": "learning.training.loop",
 }
 
 __all__ = [

@@ -19,7 +19,7 @@ from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, ReglError, RunError
 from regl_app.core.files import write_json, write_text
 from regl_app.core.types import Scalar
-from regl_app.generator.source import generator_identity
+from regl_app.generator.checkpoint import generator_identity
 from regl_app.report.statistics import TARGET_ACCURACY, mean_interval, summarize
 
 # Keys that change where and how results are written, not what they are.

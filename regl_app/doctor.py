@@ -107,7 +107,7 @@ def _device(config: RunConfig) -> Iterator[Finding]:
 
 
 def _data(config: RunConfig) -> Iterator[Finding]:
-    from regl_app.data.source import load_source
+    from regl_app.data.sources.registry import load_source
 
     try:
         source = load_source(config.data)
@@ -124,8 +124,9 @@ def _data(config: RunConfig) -> Iterator[Finding]:
 
 
 def _generator(config: RunConfig) -> Iterator[Finding]:
-    from regl_app.data.source import load_source
-    from regl_app.generator.source import check_concepts, resolve_generator
+    from regl_app.data.sources.registry import load_source
+    from regl_app.generator.checkpoint import resolve_generator
+    from regl_app.generator.compatibility import check_concepts
 
     path = config.generator.path
     if not config.uses_generator:

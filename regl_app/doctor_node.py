@@ -85,7 +85,7 @@ def _images(folder: Path, config: RunConfig) -> Finding:
     """Read a site's images as a run would that has data.source='site' and data.classes."""
     from regl_app.core.allowed_folders import Roots
     from regl_app.core.errors import ReglError
-    from regl_app.data.site import SiteFolder, load_site
+    from regl_app.data.sources.site import SiteFolder, load_site
 
     topic = "data-dir"
     if config.data.source != "site":

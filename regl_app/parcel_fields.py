@@ -13,7 +13,7 @@ from regl_app.record_fields import (
     put_counts,
     whole_numbers,
 )
-from regl_app.supplement.transport import Parcel, ParcelLimits, Reference
+from regl_app.supplement.payload import Parcel, ParcelLimits, Reference
 
 
 def put_parcel(record: ConfigRecord, parcel: Parcel) -> None:

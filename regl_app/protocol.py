@@ -36,7 +36,7 @@ from regl_app.record_fields import (
     shown,
     table,
 )
-from regl_app.supplement.transport import Parcel, ParcelLimits
+from regl_app.supplement.payload import Parcel, ParcelLimits
 
 ARRAYS, METRICS, OURS = "arrays", "metrics", "regl"
 NUM_EXAMPLES = "num-examples"

@@ -31,7 +31,7 @@ from regl_app.core.tensor_files import (
     save_weights,
 )
 from regl_app.environment import describe_environment
-from regl_app.generator.source import generator_identity
+from regl_app.generator.checkpoint import generator_identity
 from regl_app.records import (
     FederationFacts,
     GlobalMetrics,

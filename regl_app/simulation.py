@@ -233,7 +233,7 @@ def _preparation(config: RunConfig) -> Callable[[], None] | None:
         return None
 
     def load() -> None:
-        from regl_app.data.source import load_source
+        from regl_app.data.sources.registry import load_source
         from regl_app.generator.foundation import shared_foundation
 
         local = with_absolute_paths(config)

@@ -12,9 +12,9 @@ from regl_app.core.array_files import Array
 from regl_app.core.errors import ReglError, StorageError
 from regl_app.core.log import LOGGER
 from regl_app.data.images import ImageSet
-from regl_app.evaluation.features import features
-from regl_app.evaluation.metrics import predict_log_probs
-from regl_app.models.classifier import Classifier
+from regl_app.learning.evaluation.features import features
+from regl_app.learning.evaluation.metrics import predict_log_probs
+from regl_app.learning.models.classifier import Classifier
 from regl_app.protocol import TrainReply
 from regl_app.report.features_file import save_features
 from regl_app.rundir import RunFolder

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from regl_app.core.types import Counts
-from regl_app.evaluation.label_fit import LabelFit, label_fits
-from regl_app.evaluation.metrics import Metrics
+from regl_app.learning.evaluation.label_fit import LabelFit, label_fits
+from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.protocol import EvaluateReply, TrainReply
 from regl_app.records import (
     GlobalMetrics,

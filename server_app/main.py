@@ -21,13 +21,14 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import RUN_FOLDER_LINE, SERVER, setup_logging
 from regl_app.data.federation import Federation
-from regl_app.data.source import Source, load_source
+from regl_app.data.source import Source
+from regl_app.data.sources.registry import load_source
 from regl_app.envelope import Envelope, config_digest
-from regl_app.evaluation.metrics import Metrics, evaluate
-from regl_app.generator.source import check_concepts, resolve_generator
-from regl_app.generator.suitability import check_public_part
-from regl_app.models.build import build_model
-from regl_app.models.classifier import Classifier
+from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.compatibility import check_concepts, check_public_part
+from regl_app.learning.evaluation.metrics import Metrics, evaluate
+from regl_app.learning.models.build import build_model
+from regl_app.learning.models.classifier import Classifier
 from regl_app.protocol import weights_from_record, weights_to_record
 from regl_app.records import FederationFacts, RoundRecord
 from regl_app.rundir import Checkpoint, RunFolder

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from regl_app.core.types import Counts
-from regl_app.supplement.transport import Parcel, Reference
+from regl_app.supplement.payload import Parcel, Reference
 
 _TEXTS = "texts"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from regl_app.core.errors import RunError
-from regl_app.evaluation.confusion import metrics_of
-from regl_app.evaluation.metrics import Metrics
+from regl_app.learning.evaluation.confusion import metrics_of
+from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.protocol import EvaluateReply
 from server_app.inbox import Inbox
 

@@ -33,9 +33,8 @@ from regl_app.protocol import (
     weights_to_record,
     without_ours,
 )
+from regl_app.supplement.payload import Parcel, pack
 from regl_app.supplement.plan import blind_quotas, measured_quotas
-from regl_app.supplement.supply import pack
-from regl_app.supplement.transport import Parcel
 from server_app.inbox import Inbox, open_replies
 from server_app.inner_state import inner_state, restore_inner_state
 from server_app.memory import ServerMemory

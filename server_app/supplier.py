@@ -24,18 +24,18 @@ from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts, Floats
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
-from regl_app.methods.registry import make_objective
-from regl_app.models.classifier import Classifier
+from regl_app.learning.methods.registry import make_objective
+from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.training.loop import train_local
 from regl_app.protocol import TrainReply, Weights
-from regl_app.supplement.adaptation import Adaptation
+from regl_app.supplement.batched_scoring import score_models
+from regl_app.supplement.client_generator import Adaptation
 from regl_app.supplement.discrepancy import class_discrepancy
-from regl_app.supplement.judges import Judges
+from regl_app.supplement.make_supplement import Supply, supply
+from regl_app.supplement.model_pair import Judges
 from regl_app.supplement.plan import uploaded_quotas
-from regl_app.supplement.scoring import score_models
 from regl_app.supplement.selection import Opinions
-from regl_app.supplement.supply import Supply, supply
 from regl_app.supplement.synthesizer import Synthesizer
-from regl_app.training.loop import train_local
 
 Scores = Floats
 

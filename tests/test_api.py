@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import regl_app
-from regl_app.api import generate_images, make_model
 from regl_app.config import RunConfig
 from regl_app.data.federation import Federation
+from regl_app.generator.pictures import generate_images
+from regl_app.learning.models.build import make_model
 
 ROOT = Path(__file__).resolve().parents[1]
 

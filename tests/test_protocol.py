@@ -32,7 +32,7 @@ from regl_app.protocol import (
     weights_to_record,
     without_ours,
 )
-from regl_app.supplement.transport import Parcel, ParcelLimits, Reference
+from regl_app.supplement.payload import Parcel, ParcelLimits, Reference
 
 CLASSES = 3
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(1)}

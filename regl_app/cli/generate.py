@@ -32,9 +32,9 @@ def generate(
     """
     resolved = resolve(settings, config)
     setup_logging()
-    from regl_app.api import generate_images
     from regl_app.cli.pictures import save_grid
-    from regl_app.data.source import load_source
+    from regl_app.data.sources.registry import load_source
+    from regl_app.generator.pictures import generate_images
 
     names = load_source(resolved.data).class_names
     chosen = pick(classes, names)

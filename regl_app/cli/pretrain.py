@@ -55,10 +55,10 @@ def pretrain(
     setup_logging()
     import torch
 
-    from regl_app.generator.corpus import glyph_corpus, public_corpus
-    from regl_app.generator.fonts import DEFAULT_FOLDERS
-    from regl_app.generator.pretrain import PretrainOptions
-    from regl_app.generator.pretrain import pretrain as run_pretraining
+    from regl_app.generator.pretraining.corpus import glyph_corpus, public_corpus
+    from regl_app.generator.pretraining.fonts import DEFAULT_FOLDERS
+    from regl_app.generator.pretraining.options import PretrainOptions
+    from regl_app.generator.pretraining.pretrain import pretrain as run_pretraining
 
     given = {"autoencoder_steps": autoencoder_steps, "denoiser_steps": denoiser_steps}
     options = replace(

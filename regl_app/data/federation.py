@@ -15,21 +15,13 @@ from regl_app.config.sections import DataConfig, LongTailConfig, PartitionConfig
 from regl_app.core.errors import DataError
 from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.core.types import Counts, Indices
+from regl_app.data.client import ClientData
 from regl_app.data.images import ImageSet
-from regl_app.data.longtail import long_tail_indices
+from regl_app.data.long_tail import long_tail_indices
 from regl_app.data.partition import partition_indices
-from regl_app.data.source import Source, load_source
+from regl_app.data.source import Source
+from regl_app.data.sources.registry import load_source
 from regl_app.data.stratified import stratified_sample
-
-
-@dataclass(frozen=True)
-class ClientData:
-    """One client's images; either set may be empty."""
-
-    partition_id: int
-    train: ImageSet
-    test: ImageSet
-    """Drawn like the client's own data: the personalized test set."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from urllib.parse import unquote, urlsplit
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.generator.checksums import CHECKSUMS
-from regl_app.generator.source import ENVIRONMENT
 
 _DISTRIBUTION = "regl-app"
 _FOLDER = Path("regl_app") / "generator" / "weights"
@@ -82,3 +81,9 @@ def _installed() -> Iterator[Path]:
         url = urlsplit(json.loads(pointer).get("url", "")) if pointer else None
         if url is not None and url.scheme == "file":
             yield Path(unquote(url.path)) / _FOLDER
+
+
+BUNDLED = "bundled"
+
+
+ENVIRONMENT = "REGL_GENERATOR"

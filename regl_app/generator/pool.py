@@ -15,7 +15,7 @@ from regl_app.core.errors import StorageError
 from regl_app.core.tensor_files import load_tensors, save_tensors
 from regl_app.core.types import Counts
 from regl_app.data.images import ImageSet, to_uint8
-from regl_app.generator.conditioning import fit
+from regl_app.data.resize import fit
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import Progress, sample_latents
 

@@ -16,8 +16,8 @@ import torch
 from regl_app.config.sections import GeneratorConfig
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import to_uint8
+from regl_app.generator.discrepancy_guidance import Steering
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.steering import Steering
 
 Progress = Callable[[int, int], None]
 

@@ -128,20 +128,3 @@ def first(labels: Labels, quotas: Counts) -> Labels:
     """Return the places ``(M,)`` of the first ``quotas[c]`` images of every class c, by class."""
     places = [np.flatnonzero(labels == c)[:quota] for c, quota in enumerate(quotas)]
     return np.concatenate([np.empty(0, dtype=np.int64), *places])
-
-
-def precision(chosen: Counts, held: Counts, overall: Counts) -> float | None:
-    """Return how often a chosen image is of a class that its client truly lacks, in [0, 1].
-
-    A client lacks a class that makes up less of its images than of all clients'. Only a simulation
-    knows; None if nothing was chosen.
-
-    Args:
-        chosen: synthetic images per class, ``(C,)``.
-        held: the client's real images per class, ``(C,)``.
-        overall: all clients' real images per class, ``(C,)``.
-    """
-    if chosen.sum() == 0:
-        return None
-    lacks = held * max(1, int(overall.sum())) < overall * max(1, int(held.sum()))
-    return float(chosen[lacks].sum() / chosen.sum())

@@ -17,27 +17,32 @@ import numpy as np
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.paths import cache_dir
+from regl_app.core.devices import resolve_device
 from regl_app.core.disk_cache import GIGABYTE, evict
 from regl_app.core.files import exclusive
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts
+from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
-from regl_app.generator.adapter_cache import AdapterCache
+from regl_app.data.resize import fit
+from regl_app.generator.adaptation.cache import AdapterCache
+from regl_app.generator.adaptation.dpo import tune_dpo
+from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
 from regl_app.generator.adapters import load_adapter, stack_adapters
-from regl_app.generator.conditioning import encode_latents, fit, start_position, takes_image
-from regl_app.generator.dpo import tune_dpo
+from regl_app.generator.discrepancy_guidance import Steering
 from regl_app.generator.foundation import Foundation, shared_foundation
-from regl_app.generator.lora import TunedAdapter, tune_lora
-from regl_app.generator.noising import Noising
+from regl_app.generator.image_conditioning import encode_latents, start_position, takes_image
+from regl_app.generator.noise_schedule import Noising
 from regl_app.generator.pool import Pool, load_pool, sample_pool
 from regl_app.generator.sampling import Progress, sample
-from regl_app.generator.steering import Steering
-from regl_app.supplement.adaptation import Adaptation, Generated
-from regl_app.supplement.judges import Judges
-from regl_app.supplement.keys import CacheKeys
-from regl_app.supplement.pairs import rank_pairs
+from regl_app.supplement.cache_keys import CacheKeys
+from regl_app.supplement.client_generator import Adaptation
+from regl_app.supplement.generated import Generated
+from regl_app.supplement.image_store import SupplementStore
+from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.preference_pairs import rank_pairs
 from regl_app.supplement.selection import reward
-from regl_app.supplement.store import SupplementStore
 
 Report = Callable[[str, int, int], None]
 
@@ -417,3 +422,20 @@ def _portions(missing: list[_Missing], size: int) -> list[list[_Missing]]:
 def _within(report: Progress | None, before: int, total: int) -> Progress | None:
     """Return a progress callback for a part that begins after ``before`` of ``total``."""
     return None if report is None else lambda done, _: report(before + done, total)
+
+
+def make_synthesizer(
+    config: RunConfig,
+    federation: Federation,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Synthesizer:
+    """Return what adapts the generator to a client and generates what the client lacks."""
+    return Synthesizer(
+        config,
+        federation.source.concepts,
+        federation.source.train.shape,
+        seed=config.seed,
+        device=resolve_device(config.device),
+        cache_dir=cache_dir(config),
+        progress=progress,
+    )

@@ -14,7 +14,7 @@ from regl_app.cli import app
 from regl_app.compare import Engine
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
-from regl_app.generator.pretrain import PretrainOptions
+from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.records import FederationFacts, GlobalMetrics, Personalized, RoundRecord, RunResult
 from regl_app.rundir import RunFolder
 
@@ -182,8 +182,8 @@ def test_pretrain_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path
         called.update(out=out, corpus=corpus, options=options, threads=torch.get_num_threads())
         return out
 
-    monkeypatch.setattr("regl_app.generator.pretrain.pretrain", fake)
-    monkeypatch.setattr("regl_app.generator.corpus.glyph_corpus", glyphs)
+    monkeypatch.setattr("regl_app.generator.pretraining.pretrain.pretrain", fake)
+    monkeypatch.setattr("regl_app.generator.pretraining.corpus.glyph_corpus", glyphs)
     result = regl("pretrain", "--out", "new", "--denoiser-steps", "7", "--fonts", str(tmp_path))
     assert result.exit_code == 0, result.output
     assert (called["out"], called["corpus"]) == (Path("new"), "glyphs")
@@ -201,7 +201,7 @@ def test_pretrain_learns_from_the_public_part_of_a_data_set(
         called.append(corpus)
         return out
 
-    monkeypatch.setattr("regl_app.generator.pretrain.pretrain", fake)
+    monkeypatch.setattr("regl_app.generator.pretraining.pretrain.pretrain", fake)
     result = regl("pretrain", "--source", "digits", "--out", "new", "data.public-fraction=0.2")
     assert result.exit_code == 0, result.output
     assert called[0].origin["look"] == "inverted+blurred"

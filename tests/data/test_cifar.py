@@ -18,8 +18,8 @@ import torch
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
-from regl_app.data import cifar
-from regl_app.data.source import load_source
+from regl_app.data.sources import cifar
+from regl_app.data.sources.registry import load_source
 
 NAMES = {
     "cifar10": [

@@ -11,7 +11,7 @@ from regl_app.core.errors import DataError
 from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
-from regl_app.data.source import load_source
+from regl_app.data.sources.registry import load_source
 
 
 def _config(**changes: Scalar) -> RunConfig:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regl_app.core.errors import DataError
-from regl_app.data.longtail import long_tail_counts, long_tail_indices
+from regl_app.data.long_tail import long_tail_counts, long_tail_indices
 
 
 def test_golden_counts() -> None:

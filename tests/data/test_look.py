@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regl_app.core.errors import ConfigError
-from regl_app.data.look import LOOKS, apply_look
+from regl_app.generator.pretraining.disguise import LOOKS, apply_look
 
 
 def picture() -> torch.Tensor:

@@ -14,8 +14,8 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.allowed_folders import Roots
 from regl_app.core.errors import ConfigError, DataError
 from regl_app.core.types import Scalar
-from regl_app.data.site import SiteFolder, load_site
-from regl_app.data.source import load_source
+from regl_app.data.sources.registry import load_source
+from regl_app.data.sources.site import SiteFolder, load_site
 
 
 def keys(**changes: Scalar) -> DataConfig:

@@ -15,7 +15,7 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.concepts import concept
 from regl_app.data.resize import to_square
-from regl_app.data.source import load_source
+from regl_app.data.sources.registry import load_source
 
 
 def test_digits_are_white_on_black_and_split_by_fraction_and_seed() -> None:

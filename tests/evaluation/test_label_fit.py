@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regl_app.evaluation.label_fit import jensen_shannon, label_fits, total_variation
+from regl_app.learning.evaluation.label_fit import jensen_shannon, label_fits, total_variation
 
 HISTOGRAM = st.lists(st.integers(0, 50), min_size=4, max_size=4).filter(any).map(np.array)
 

@@ -12,9 +12,9 @@ from torch import nn
 from regl_app.config.sections import ModelConfig
 from regl_app.core.errors import DataError
 from regl_app.data.images import ImageSet, to_float
-from regl_app.evaluation.features import features, tsne
-from regl_app.evaluation.metrics import Metrics, evaluate, predict_log_probs, score
-from regl_app.models import build_model
+from regl_app.learning.evaluation.features import features, tsne
+from regl_app.learning.evaluation.metrics import Metrics, evaluate, predict_log_probs, score
+from regl_app.learning.models import build_model
 
 
 def _log_probs(*predicted: int, classes: int = 4, confidence: float = 0.7) -> torch.Tensor:

@@ -13,12 +13,12 @@ from client_app.state import ClientState, Memory
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.core.tensor_files import save_tensors
-from regl_app.generator.adapter_cache import METADATA, AdapterCache
+from regl_app.generator.adaptation.cache import METADATA, AdapterCache
+from regl_app.generator.adaptation.lora import TunedAdapter
 from regl_app.generator.adapters import WEIGHTS
-from regl_app.generator.lora import TunedAdapter
 from regl_app.generator.pool import load_pool
 from regl_app.rundir import Checkpoint, RunFolder
-from regl_app.supplement.store import SupplementStore
+from regl_app.supplement.image_store import SupplementStore
 
 ONE = {"w": torch.tensor([1.0, -2.0])}
 TUNED = TunedAdapter(

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from regl_app.core.errors import GeneratorError, ProtocolError
-from regl_app.generator.adapter_cache import IN_USE_SECONDS, AdapterCache
+from regl_app.generator.adaptation.cache import IN_USE_SECONDS, AdapterCache
+from regl_app.generator.adaptation.lora import TunedAdapter
 from regl_app.generator.adapters import WEIGHTS, save_adapter
-from regl_app.generator.lora import TunedAdapter
 
 
 def tuned() -> TunedAdapter:

@@ -11,7 +11,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.generator import bundled
 from regl_app.generator.bundled import bundled_path, checksums, verify
 from regl_app.generator.checksums import CHECKSUMS
-from regl_app.generator.fonts import DEFAULT_FOLDERS
+from regl_app.generator.pretraining.fonts import DEFAULT_FOLDERS
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_plain_diffusers_loads_and_samples_it():
 
 
 def test_samples_are_what_was_asked_for():
-    from regl_app.generator.corpus import glyph_corpus
-    from regl_app.generator.glyph_classifier import measure_quality
+    from regl_app.generator.pretraining.corpus import glyph_corpus
+    from regl_app.generator.pretraining.quality import measure_quality
 
     try:
         corpus = glyph_corpus(1, 7, DEFAULT_FOLDERS)

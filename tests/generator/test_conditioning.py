@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regl_app.generator.conditioning import fit, start_position, takes_image
+from regl_app.data.resize import fit
+from regl_app.generator.image_conditioning import start_position, takes_image
 
 
 def test_fit_averages_what_it_shrinks() -> None:

@@ -9,11 +9,11 @@ import torch
 
 from regl_app.config.sections import DpoConfig, GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
+from regl_app.generator.adaptation.dpo import PreferenceTuned, dpo_loss, tune_dpo
 from regl_app.generator.adapters import lora_update, save_adapter, stack_adapters
-from regl_app.generator.dpo import PreferenceTuned, dpo_loss, tune_dpo
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import sample_latents
-from regl_app.supplement.pairs import rank_pairs
+from regl_app.supplement.preference_pairs import rank_pairs
 
 LABELS = torch.arange(3).repeat_interleave(4)
 PAIRS = torch.tensor([[0, 4, 8], [1, 5, 9]])

@@ -9,8 +9,9 @@ import torch
 from regl_app.config.sections import GeneratorConfig
 from regl_app.core.errors import ConfigError, GeneratorError
 from regl_app.core.precision import resolve_precision
+from regl_app.generator.checkpoint import generator_digest, resolve_generator
+from regl_app.generator.compatibility import check_concepts
 from regl_app.generator.foundation import Foundation, shared_foundation
-from regl_app.generator.source import check_concepts, generator_digest, resolve_generator
 
 CONCEPTS = ("the digit zero", "the digit one")
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.fonts import TYPEFACES, Typeface, find_fonts
-from regl_app.generator.glyphs import GlyphBank
+from regl_app.generator.pretraining.fonts import TYPEFACES, Typeface, find_fonts
+from regl_app.generator.pretraining.glyphs import GlyphBank
 
 
 def any_fonts():

@@ -11,7 +11,8 @@ from regl_app.config.sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
-from regl_app.generator.adapter_cache import METADATA, AdapterCache
+from regl_app.generator.adaptation.cache import METADATA, AdapterCache
+from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
 from regl_app.generator.adapters import (
     WEIGHTS,
     load_adapter,
@@ -19,8 +20,7 @@ from regl_app.generator.adapters import (
     save_adapter,
 )
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.lora import TunedAdapter, tune_lora
-from regl_app.generator.noising import Noising
+from regl_app.generator.noise_schedule import Noising
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.sampling import sample, sample_latents
 

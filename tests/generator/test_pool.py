@@ -9,7 +9,7 @@ import torch
 
 from regl_app.config.sections import GeneratorConfig
 from regl_app.data.images import to_uint8
-from regl_app.generator.conditioning import fit
+from regl_app.data.resize import fit
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pool import Pool, load_pool, sample_pool
 

@@ -8,13 +8,14 @@ import torch
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import GeneratorError
-from regl_app.data.source import load_source
+from regl_app.data.sources.registry import load_source
 from regl_app.generator.bundled import checksums
-from regl_app.generator.corpus import Corpus, glyph_corpus, public_corpus
-from regl_app.generator.fonts import Typeface, find_fonts
-from regl_app.generator.pretrain import PretrainOptions, pretrain
-from regl_app.generator.suitability import ORIGIN, check_public_part
-from regl_app.generator.tokenizer import build_tokenizer
+from regl_app.generator.compatibility import ORIGIN, check_public_part
+from regl_app.generator.pretraining.corpus import Corpus, glyph_corpus, public_corpus
+from regl_app.generator.pretraining.fonts import Typeface, find_fonts
+from regl_app.generator.pretraining.options import PretrainOptions
+from regl_app.generator.pretraining.pretrain import pretrain
+from regl_app.generator.pretraining.tokenizer import build_tokenizer
 
 TINY = PretrainOptions(
     autoencoder_steps=4,
@@ -30,7 +31,7 @@ def glyphs(monkeypatch) -> Corpus:
     face = Typeface("DejaVu", "fonts-dejavu-core", "Bitstream-Vera", ("DejaVuSans.ttf",))
     folder = Path(matplotlib.get_data_path())
     monkeypatch.setattr(
-        "regl_app.generator.corpus.find_fonts", lambda _: find_fonts([folder], [face])
+        "regl_app.generator.pretraining.corpus.find_fonts", lambda _: find_fonts([folder], [face])
     )
     return glyph_corpus(200, 0, [])
 

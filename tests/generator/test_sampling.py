@@ -7,8 +7,8 @@ import torch
 
 from regl_app.config.sections import GeneratorConfig
 from regl_app.core.seeding import torch_generator
-from regl_app.generator.conditioning import encode_latents
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.image_conditioning import encode_latents
 from regl_app.generator.sampling import sample
 
 CONCEPTS = ("the digit zero", "the digit one")

@@ -9,11 +9,11 @@ from torch import nn
 
 from regl_app.config.sections import GeneratorConfig
 from regl_app.data.images import to_float
-from regl_app.generator.conditioning import fit
+from regl_app.data.resize import fit
+from regl_app.generator.discrepancy_guidance import Steering, log_gap, resized
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.noising import Noising
+from regl_app.generator.noise_schedule import Noising
 from regl_app.generator.sampling import sample
-from regl_app.generator.steering import Steering, log_gap, resized
 
 SHAPE = (1, 16, 16)
 LABELS, PLACES = [0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 1, 1]

@@ -12,7 +12,7 @@ from torch import nn
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
-from regl_app.methods import OBJECTIVES, make_objective
+from regl_app.learning.methods import OBJECTIVES, make_objective
 
 
 def _linear() -> nn.Module:

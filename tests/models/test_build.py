@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from regl_app.config.sections import ModelConfig
-from regl_app.models import build_model
+from regl_app.learning.models import build_model
 
 
 @pytest.mark.parametrize(

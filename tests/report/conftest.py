@@ -13,7 +13,7 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
-from regl_app.evaluation.label_fit import label_fits
+from regl_app.learning.evaluation.label_fit import label_fits
 from regl_app.records import LabelFits
 from regl_app.report.features_file import save_features
 from regl_app.report.samples import save_samples

@@ -11,9 +11,9 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
-from regl_app.evaluation.predict import predict_log_probs
-from regl_app.models.build import build_model
-from regl_app.models.classifier import Classifier
+from regl_app.learning.evaluation.predict import predict_log_probs
+from regl_app.learning.models.build import build_model
+from regl_app.learning.models.classifier import Classifier
 from regl_app.protocol import TrainReply, Weights
 from regl_app.supplement.discrepancy import class_discrepancy
 from server_app.supplier import Supplier, mean_weights

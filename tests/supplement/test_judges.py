@@ -7,8 +7,8 @@ import torch
 
 from regl_app.config.sections import ModelConfig
 from regl_app.data.images import ImageSet, to_float
-from regl_app.models.build import build_model
-from regl_app.supplement.judges import Judges
+from regl_app.learning.models.build import build_model
+from regl_app.supplement.model_pair import Judges
 
 CPU = torch.device("cpu")
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regl_app.supplement.pairs import rank_pairs
+from regl_app.supplement.preference_pairs import rank_pairs
 
 REWARDS = np.array([5.0, 1.0, 3.0, 2.0, 4.0, 0.0, 9.0, 7.0])
 LABELS = np.array([0, 0, 0, 0, 0, 0, 1, 1])

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from regl_app.config.sections import ModelConfig
-from regl_app.evaluation.predict import predict_log_probs
-from regl_app.models.build import build_model
-from regl_app.supplement.scoring import score_models
+from regl_app.learning.evaluation.predict import predict_log_probs
+from regl_app.learning.models.build import build_model
+from regl_app.supplement.batched_scoring import score_models
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet18"])

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regl_app.core.errors import ProtocolError
-from regl_app.supplement.selection import Opinions, is_discrepant, precision, reward, select
+from regl_app.learning.evaluation.label_fit import precision
+from regl_app.supplement.selection import Opinions, is_discrepant, reward, select
 
 
 def opinions(p_global, p_local, labels) -> Opinions:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from regl_app.core.files import write_bytes
-from regl_app.supplement.store import SupplementStore
+from regl_app.supplement.image_store import SupplementStore
 
 KEY = {"generator": "g", "label": 3, "guidance": 2.0}
 

@@ -18,9 +18,9 @@ from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.generator.adapters import load_adapter
 from regl_app.generator.sampling import sample
-from regl_app.models.build import build_model
-from regl_app.supplement.adaptation import Adaptation
-from regl_app.supplement.judges import Judges
+from regl_app.learning.models.build import build_model
+from regl_app.supplement.client_generator import Adaptation
+from regl_app.supplement.model_pair import Judges
 from regl_app.supplement.synthesizer import Synthesizer
 
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")

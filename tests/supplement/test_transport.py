@@ -8,8 +8,8 @@ import torch
 
 from regl_app.core.errors import ProtocolError
 from regl_app.data.images import ImageSet
+from regl_app.supplement.payload import Parcel, Reference, unpack
 from regl_app.supplement.selection import Labels
-from regl_app.supplement.transport import Parcel, Reference, unpack
 
 SHAPE = (1, 8, 8)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from regl_app.training.augment import random_shift
+from regl_app.learning.training.augment import random_shift
 
 
 def _images() -> torch.Tensor:

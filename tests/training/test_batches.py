@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regl_app.config.sections import TrainConfig
-from regl_app.training.batches import batches, num_steps
+from regl_app.learning.training.batches import batches, num_steps
 
 
 def _batches(images: int, config: TrainConfig, seed: int = 0) -> list[torch.Tensor]:

@@ -13,11 +13,11 @@ from regl_app.core import precision
 from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
-from regl_app.evaluation.metrics import evaluate
-from regl_app.methods import make_objective
-from regl_app.models import Classifier, build_model
-from regl_app.training import loop
-from regl_app.training.loop import TrainResult, train_local
+from regl_app.learning.evaluation.metrics import evaluate
+from regl_app.learning.methods import make_objective
+from regl_app.learning.models import Classifier, build_model
+from regl_app.learning.training import loop
+from regl_app.learning.training.loop import TrainResult, train_local
 
 
 def _config(**changes: Scalar) -> RunConfig:

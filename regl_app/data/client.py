@@ -1,0 +1,17 @@
+"""One client's images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regl_app.data.images import ImageSet
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """One client's images; either set may be empty."""
+
+    partition_id: int
+    train: ImageSet
+    test: ImageSet
+    """Drawn like the client's own data: the personalized test set."""

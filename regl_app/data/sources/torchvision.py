@@ -1,0 +1,172 @@
+"""torchvision's data sets from a data root, laid out below it as torchvision does."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import DataError
+from regl_app.data.concepts import concept
+from regl_app.data.images import ImageSet
+from regl_app.data.resize import to_square
+from regl_app.data.source import Source
+from regl_app.data.sources.cifar import load_binary
+from regl_app.data.sources.hub import load_hub
+from regl_app.data.sources.idx import find_idx, read_idx
+from regl_app.data.subsets import Split, kept_indices
+
+
+@dataclass(frozen=True)
+class _Idx:
+    """One member of the MNIST family: its torchvision class, file prefixes and classes."""
+
+    cls: str
+    train: str
+    test: str
+    class_names: tuple[str, ...]
+    concepts: tuple[str, ...]
+    first_label: int = 0
+    transposed: bool = False
+
+
+_DIGITS = tuple(string.digits)
+_CLOTHES = {
+    "t-shirt": "a t-shirt",
+    "trousers": "a pair of trousers",
+    "pullover": "a pullover",
+    "dress": "a dress",
+    "coat": "a coat",
+    "sandal": "a sandal",
+    "shirt": "a shirt",
+    "sneaker": "a sneaker",
+    "bag": "a bag",
+    "ankle boot": "an ankle boot",
+}
+_LETTERS = tuple(string.ascii_lowercase)
+
+_FAMILY: Mapping[str, _Idx] = MappingProxyType(
+    {
+        "mnist": _Idx("MNIST", "train", "t10k", _DIGITS, tuple(map(concept, _DIGITS))),
+        "fashion-mnist": _Idx(
+            "FashionMNIST", "train", "t10k", tuple(_CLOTHES), tuple(_CLOTHES.values())
+        ),
+        # The split 'letters': 26 classes, cases merged. 'balanced' would repeat MNIST's digits.
+        # Its files number classes from 1 and hold each image transposed.
+        "emnist": _Idx(
+            "EMNIST",
+            "emnist-letters-train",
+            "emnist-letters-test",
+            _LETTERS,
+            tuple(map(concept, _LETTERS)),
+            first_label=1,
+            transposed=True,
+        ),
+    }
+)
+
+
+def load_mnist_family(config: DataConfig) -> Source:
+    """Return MNIST, Fashion-MNIST or EMNIST letters, ``(N, 1, size, size)``.
+
+    Reads ``<data.path>/<name>/raw`` in place, gzipped or not, so a read-only root works.
+    """
+    family = _FAMILY[config.source]
+    folder = _root(config) / family.cls / "raw"
+    names = [
+        f"{prefix}-{kind}"
+        for prefix in (family.train, family.test)
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    ]
+    if config.download and any(find_idx(folder, name) is None for name in names):
+        _download(config, family)
+    paths = [find_idx(folder, name) for name in names]
+    absent = [name for name, path in zip(names, paths, strict=True) if path is None]
+    if absent:
+        raise _absent(config, folder, f"{', '.join(absent)} (plain or .gz)")
+    train_images, train_labels, test_images, test_labels = (path for path in paths if path)
+    return Source(
+        config.source,
+        _read(family, train_images, train_labels, config, "train"),
+        _read(family, test_images, test_labels, config, "test"),
+        family.class_names,
+        family.concepts,
+    )
+
+
+def load_cifar(config: DataConfig) -> Source:
+    """Return CIFAR-10 or CIFAR-100, ``(N, 3, size, size)``.
+
+    From ``<data.path>/<source>/*.parquet`` as the hub publishes them, else the binary version.
+    """
+    parquet = _root(config) / config.source
+    if any(parquet.glob("**/train*.parquet")):
+        source = load_hub(config.model_copy(update={"path": str(parquet)}))
+        if all(name.isdigit() for name in source.class_names):
+            raise DataError(
+                f"{parquet}: the label column has no class names (ClassLabel metadata), which the "
+                "prompts need; fetch the files as the hub publishes them"
+            )
+        # The hub's CIFAR-100 calls a crab so.
+        names = tuple("crab" if name == "cra" else name for name in source.class_names)
+        concepts = tuple(concept(name, article=True) for name in names)
+        return replace(source, name=config.source, class_names=names, concepts=concepts)
+    return load_binary(config, _root(config))
+
+
+def _read(
+    family: _Idx, image_path: Path, label_path: Path, config: DataConfig, split: Split
+) -> ImageSet:
+    images, labels = read_idx(image_path, 3), read_idx(label_path, 1).long() - family.first_label
+    if len(images) != len(labels):
+        raise DataError(
+            f"{image_path} holds {len(images)} images, but {label_path.name} {len(labels)} "
+            "labels; fetch both files again"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(family.class_names):
+        raise DataError(
+            f"{label_path}: labels must lie in 0..{len(family.class_names) - 1}, got "
+            f"{int(labels.min())}..{int(labels.max())}; fetch the file again"
+        )
+    if family.transposed:
+        images = images.transpose(1, 2)
+    kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
+    return ImageSet(to_square(images[kept, None], config.image_size), labels[kept])
+
+
+def _download(config: DataConfig, family: _Idx) -> None:
+    """Fetch a member's idx files, compared with their published checksums, by torchvision."""
+    from torchvision import datasets
+
+    # Not made by its constructor, which reads the files it finds, old ones by torch.load.
+    kind = getattr(datasets, family.cls)
+    fetcher = kind.__new__(kind)
+    fetcher.root, fetcher.train, fetcher.split = config.path, True, "letters"
+    try:
+        fetcher.download()
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"data.source={config.source!r} cannot be fetched into data.path={config.path!r}: "
+            f"{error}; check the network and that the folder is writable"
+        ) from error
+
+
+def _root(config: DataConfig) -> Path:
+    if not config.path:
+        raise DataError(
+            f"data.source={config.source!r} needs data.path, the folder that holds or receives "
+            "the data set, got ''"
+        )
+    return Path(config.path).expanduser()
+
+
+def _absent(config: DataConfig, folder: Path, expected: str) -> DataError:
+    return DataError(
+        f"data.source={config.source!r}: {folder} lacks {expected} (data.path={config.path!r}); "
+        "set data.download=true to fetch it, or point data.path to the folder above it"
+    )

@@ -1,0 +1,153 @@
+"""Preference optimization of a client's adapter (FedDPD, after Diffusion-DPO, Wallace et al. 2023).
+
+The reference model is the same UNet with the new layers switched off: whatever was merged before,
+the client's LoRA or nothing, is where preference tuning starts from and is pulled back to.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the community's name for it
+
+from regl_app.config.sections import DpoConfig, LoraConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.core.seeding import torch_generator
+from regl_app.generator.adaptation.layers import lora_layers, lora_state, warm_cosine, without_lora
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.noise_schedule import Noising
+
+
+def dpo_loss(
+    errors: torch.Tensor, reference_errors: torch.Tensor, beta: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the Diffusion-DPO loss and the implicit reward margin, each ``(N,)``.
+
+    With l the mean squared error of the prediction (Wallace et al. 2023, eq. 14)::
+
+        margin = -0.5 * beta * [(l_w - l_l)_theta - (l_w - l_l)_ref];  loss = -log sigmoid(margin)
+
+    Args:
+        errors: of the tuned model: winners' and losers' l, ``(2, N)``.
+        reference_errors: of the reference model, ``(2, N)``.
+        beta: strength of the pull back to the reference.
+    """
+    gained = (errors - reference_errors)[0] - (errors - reference_errors)[1]
+    margin = -0.5 * beta * gained
+    return -F.logsigmoid(margin), margin
+
+
+@dataclass(frozen=True)
+class PreferenceTuned:
+    """LoRA weights on top of what was merged, and how the tuning went.
+
+    ``margins`` is the implicit reward margin of every step, averaged over its batch; it starts at
+    zero and grows as the model comes to prefer the winners.
+    """
+
+    state: dict[str, torch.Tensor]
+    steps: int
+    loss: float
+    margins: tuple[float, ...]
+    seconds: float
+
+
+def tune_dpo(
+    foundation: Foundation,
+    latents: torch.Tensor,
+    rows: torch.Tensor,
+    pairs: torch.Tensor,
+    config: DpoConfig,
+    lora: LoraConfig,
+    *,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreferenceTuned:
+    """Tune new LoRA layers to make winners likelier than losers, and return them.
+
+    Winner and loser of a pair get the same timestep and the same noise, and go through the model
+    in one batch; the pool's latents are those kept from sampling, so nothing is encoded again.
+
+    Args:
+        foundation: the model, with the adapter to start from merged, if any.
+        latents: the pool's scaled latents, ``(N, c, h, w)``.
+        rows: the pool's classes, ``(N,)``.
+        pairs: places of winners and losers in the pool, ``(2, M)``.
+        config: strength, steps, learning rate.
+        lora: rank, scale and layers of the update.
+        seed: of initial weights, batches, timesteps and noise.
+        progress: called with (steps done, steps).
+
+    Raises:
+        GeneratorError: there is no pair, or the loss is not finite.
+    """
+    if pairs.shape[1] == 0:
+        raise GeneratorError("preference tuning needs at least one pair, got none")
+    began = time.perf_counter()
+    noising = Noising.of(foundation, 0.0)
+    random = torch_generator(seed, "dpo")
+    margins: list[torch.Tensor] = []
+    with lora_layers(foundation.unet, lora, seed) as parameters:
+        optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(config.steps))
+        for step in range(config.steps):
+            chosen = torch.randint(pairs.shape[1], (config.batch_size,), generator=random)
+            batch = _Batch.draw(latents, rows, pairs[:, chosen], noising, random, foundation.device)
+            with torch.no_grad(), without_lora(foundation.unet):
+                reference = batch.errors(foundation)
+            losses, margin = dpo_loss(batch.errors(foundation), reference, config.beta)
+            loss = losses.mean()
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            margins.append(margin.detach().mean().cpu())
+            if progress is not None and ((step + 1) % 10 == 0 or step + 1 == config.steps):
+                progress(step + 1, config.steps)
+        last = float(loss.detach())
+        if not math.isfinite(last):
+            raise GeneratorError(
+                f"preference tuning diverged: the loss is {last} after {config.steps} steps "
+                f"(lower dpo.lr, now {config.lr})"
+            )
+        state = lora_state(foundation.unet, lora)
+    seconds = time.perf_counter() - began
+    return PreferenceTuned(state, config.steps, last, tuple(map(float, margins)), seconds)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Winners, then losers: noisy latents ``(2 B, c, h, w)`` and what the UNet should predict."""
+
+    noisy: torch.Tensor
+    timesteps: torch.Tensor
+    rows: torch.Tensor
+    target: torch.Tensor
+
+    @classmethod
+    def draw(
+        cls,
+        latents: torch.Tensor,
+        rows: torch.Tensor,
+        pairs: torch.Tensor,
+        noising: Noising,
+        random: torch.Generator,
+        device: torch.device,
+    ) -> Self:
+        places, count = pairs.flatten(), pairs.shape[1]
+        clean = latents[places].to(device)
+        timesteps = noising.timesteps(count, random).to(device).repeat(2)
+        noise = torch.randn(clean[:count].shape, generator=random).to(device).repeat(2, 1, 1, 1)
+        noisy, target = noising.apply(clean, timesteps, noise)
+        return cls(noisy, timesteps, rows[places].to(device), target)
+
+    def errors(self, foundation: Foundation) -> torch.Tensor:
+        """Return the mean squared error of each prediction, ``(2, B)``."""
+        predicted = foundation.predict(self.noisy, self.timesteps, self.rows)
+        return (predicted - self.target).square().mean((1, 2, 3)).view(2, -1)

@@ -1,0 +1,134 @@
+"""The client's adapter: LoRA on the UNet, fine-tuned on the client's own images (ReGL, stage 2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from regl_app.config.sections import LoraConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.core.seeding import torch_generator
+from regl_app.data.images import ImageSet
+from regl_app.generator.adaptation.layers import lora_layers, lora_state, warm_cosine
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.image_conditioning import encode_latents
+from regl_app.generator.noise_schedule import Noising
+from regl_app.generator.pool import Pool
+
+
+@dataclass(frozen=True)
+class TunedAdapter:
+    """LoRA weights in PEFT's naming, scale included, and how the tuning went."""
+
+    state: dict[str, torch.Tensor]
+    steps: int
+    loss: float
+    seconds: float
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+def tune_lora(
+    foundation: Foundation,
+    real: ImageSet,
+    config: LoraConfig,
+    *,
+    seed: int,
+    prior: Pool | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TunedAdapter:
+    """Fine-tune an adapter on ``real`` and return it; the foundation stays bit for bit the same.
+
+    The loss is the min-SNR weighted denoising error on the client's latents (encoded once) plus,
+    for classes the client lacks, ``prior_weight`` times the same error on the frozen model's own
+    images (prior preservation), so that their prompts keep their meaning.
+
+    Args:
+        foundation: the frozen model; no adapter may be merged.
+        real: the client's images, at least one, any size, grey or RGB.
+        config: rank, steps, learning rate, weights.
+        seed: of initial weights, batches, timesteps and noise.
+        prior: the frozen model's latents of all classes; None: no preservation.
+        progress: called with (steps done, steps).
+
+    Raises:
+        GeneratorError: no images, or the loss became infinite.
+    """
+    if len(real) == 0:
+        raise GeneratorError("an adapter needs at least one real image, got none")
+    began = time.perf_counter()
+    batches = _Batches(foundation, real, config, prior, seed)
+    noising = Noising.of(foundation, config.min_snr)
+    noise = torch_generator(seed, "lora", "noise")
+    with lora_layers(foundation.unet, config, seed) as parameters:
+        optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(config.steps))
+        total = torch.zeros(())
+        for step in range(config.steps):
+            latents, rows, weights = batches.draw()
+            noisy, timesteps, target, snr_weight = noising.draw(latents, noise)
+            error = foundation.predict(noisy, timesteps, rows).sub(target).square().mean((1, 2, 3))
+            loss = (error * snr_weight * weights).mean()
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            if step >= config.steps // 2:
+                total += loss.detach().cpu()
+            if progress is not None and ((step + 1) % 10 == 0 or step + 1 == config.steps):
+                progress(step + 1, config.steps)
+        mean = float(total / (config.steps - config.steps // 2))
+        if not torch.isfinite(torch.tensor(mean)):
+            raise GeneratorError(
+                f"tuning diverged: the loss is {mean} after {config.steps} steps "
+                f"(lower lora.lr, now {config.lr})"
+            )
+        state = lora_state(foundation.unet, config)
+    return TunedAdapter(state, config.steps, mean, time.perf_counter() - began)
+
+
+class _Batches:
+    """Real latents in reshuffled epochs, joined by prior latents of the lacking classes."""
+
+    def __init__(
+        self,
+        foundation: Foundation,
+        real: ImageSet,
+        config: LoraConfig,
+        prior: Pool | None,
+        seed: int,
+    ) -> None:
+        self.latents = encode_latents(foundation, real.images)
+        self.rows = real.labels.to(foundation.device)
+        self.generator = torch_generator(seed, "lora", "batches")
+        self.size = min(config.batch_size, max(len(real), 1) * 4)
+        self.config = config
+        self.order: Iterator[int] = iter(())
+        lacking = None if prior is None else prior.lacking(real.counts(foundation.num_classes))
+        self.prior = (
+            lacking if config.prior_weight > 0 and lacking and len(lacking.labels) else None
+        )
+
+    def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return latents ``(B, c, h, w)``, prompt rows ``(B,)`` and loss weights ``(B,)``."""
+        chosen = torch.tensor([self._next() for _ in range(self.size)])
+        latents, rows = self.latents[chosen], self.rows[chosen]
+        weights = torch.ones(len(rows))
+        if self.prior is not None:
+            count = max(self.size // 2, 1)
+            picked = torch.randint(len(self.prior.labels), (count,), generator=self.generator)
+            latents = torch.cat([latents, self.prior.latents[picked].to(latents)])
+            rows = torch.cat([rows, self.prior.labels[picked].to(rows)])
+            weights = torch.cat([weights, torch.full((count,), self.config.prior_weight)])
+        return latents, rows, weights.to(latents)
+
+    def _next(self) -> int:
+        index = next(self.order, None)
+        if index is None:
+            order = torch.randperm(len(self.latents), generator=self.generator)
+            self.order = iter(order.tolist())
+            index = next(self.order)
+        return index

@@ -1,0 +1,40 @@
+"""Pictures of a generator, for a notebook or a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.core.devices import resolve_device
+from regl_app.core.seeding import derive_seed
+from regl_app.data.sources.registry import load_source
+
+
+def generate_images(
+    config: RunConfig, classes: Sequence[int], count: int, *, adapter: Path | None = None
+) -> torch.Tensor:
+    """Return ``count`` generated images of each class, uint8 ``(len(classes), count, 3, H, W)``.
+
+    Args:
+        config: generator and data (whose classes are meant); the seed picks the images.
+        classes: indices of the classes.
+        count: images per class, >= 1.
+        adapter: folder of LoRA weights, such as a run's ``adapters/client-03``; None: as shipped.
+
+    Raises:
+        GeneratorError: generator or adapter cannot be used.
+    """
+    from regl_app.generator.foundation import shared_foundation
+    from regl_app.generator.sampling import sample
+
+    concepts = load_source(config.data).concepts
+    foundation = shared_foundation(config.generator, concepts, resolve_device(config.device))
+    labels = [label for label in classes for _ in range(count)]
+    indices = [index for _ in classes for index in range(count)]
+    stream = derive_seed(config.seed, "grid")
+    with foundation.adapter(adapter):
+        images = sample(foundation, labels, indices, config.generator, stream=stream)
+    return images.view(len(classes), count, *images.shape[1:])

@@ -1,0 +1,1 @@
+"""What is federated: models, methods (one file each), local training, evaluation."""

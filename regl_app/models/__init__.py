@@ -1,6 +1,0 @@
-"""Classifiers that are federated."""
-
-from regl_app.models.build import build_model
-from regl_app.models.classifier import Classifier
-
-__all__ = ["Classifier", "build_model"]

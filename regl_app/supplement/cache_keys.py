@@ -1,0 +1,141 @@
+"""What identifies a cached adapter, image sequence or pool: all that its content depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.core.precision import resolve_precision
+from regl_app.data.images import ImageSet
+from regl_app.generator.checkpoint import generator_digest, resolve_generator
+from regl_app.generator.prompts import class_prompts
+
+Key = dict[str, Any]
+
+
+class CacheKeys:
+    """Keys of one generator's products for one classifier.
+
+    Args:
+        config: the run.
+        concepts: what each class shows, ``(C,)``.
+        shape: ``(C, H, W)`` of the classifier's images.
+        device: where the generator runs.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        concepts: tuple[str, ...],
+        shape: tuple[int, int, int],
+        device: torch.device,
+    ) -> None:
+        self._config = config
+        self._shape = "x".join(map(str, shape))
+        self._device = device
+        self.prompts = list(class_prompts(config.generator, concepts))
+
+    @cached_property
+    def generator(self) -> str:
+        """Return the digest of the generator's files."""
+        return generator_digest(resolve_generator(self._config.generator.path))
+
+    def lora(self, real: ImageSet, seed: int) -> Key:
+        """Return the key of an adapter tuned on ``real``."""
+        # Prior preservation also learns from the sampler's images.
+        preserving = self._config.lora.prior_weight > 0
+        return {
+            **(self._sampler() if preserving else self._common()),
+            "image_size": self._config.generator.image_size,
+            "lora": self._config.lora.model_dump(),
+            "data": _digest_of(real),
+            "prompts": self.prompts,
+            "seed": seed,
+        }
+
+    def preference(self, pool: Key, judges: str, seed: int) -> Key:
+        """Return the key of an adapter tuned on ``pool`` by the opinions of ``judges``."""
+        layers = ("rank", "alpha", "layers")
+        return {
+            "pool": pool,
+            "judges": judges,
+            "disagreement": self._config.supplement.disagreement,
+            "dpo": self._config.dpo.model_dump(exclude={"rounds"}),
+            "lora": {name: getattr(self._config.lora, name) for name in layers},
+            "seed": seed,
+        }
+
+    def pool(self, adapter: str, stream: int, per_class: int) -> Key:
+        """Return the key of ``per_class`` images of every class, sampled from noise."""
+        return {
+            **self._sampler(),
+            **self._adapted(adapter),
+            "prompts": self.prompts,
+            "shape": self._shape,
+            "stream": stream,
+            "per_class": per_class,
+            "batch_size": self._config.generator.batch_size,  # it decides how pixels are rounded
+        }
+
+    def images(
+        self, label: int, adapter: str, pictures: torch.Tensor, stream: int, judges: str | None
+    ) -> Key:
+        """Return the key of one class's image sequence.
+
+        Args:
+            label: the class.
+            adapter: digest of the adapter, or 'frozen'.
+            pictures: real images that the sequence starts from, ``(N, C, H, W)``, N >= 0.
+            stream: seed of the sequence.
+            judges: digest of the models that steer the sampler, if any do.
+        """
+        generator = self._config.generator
+        key = {
+            **self._sampler(),
+            **self._adapted(adapter),
+            "label": label,
+            "prompt": self.prompts[label],
+            "shape": self._shape,
+            "stream": stream,
+            "pictures": "",
+        }
+        if len(pictures) and generator.image_share > 0:
+            digest = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()
+            key["pictures"] = f"{digest}/{generator.image_strength}/{generator.image_share}"
+        if judges is not None:
+            steering = self._config.steering
+            key["steering"] = f"{judges}/{steering.strength}/{steering.limit}"
+        return key
+
+    def _common(self) -> Key:
+        # Arithmetic depends on threads and device, so results under one name never mix.
+        return {
+            "generator": self.generator,
+            "precision": str(resolve_precision(self._config.generator.precision, self._device)),
+            "threads": self._config.threads,
+            "device": self._device.type,
+        }
+
+    def _sampler(self) -> Key:
+        config = self._config.generator
+        return self._common() | {
+            "steps": config.steps,
+            "guidance": config.guidance,
+            "guidance_stop": config.guidance_stop,
+            "image_size": config.image_size,
+        }
+
+    def _adapted(self, adapter: str) -> Key:
+        guide = "frozen" if adapter == "frozen" else self._config.generator.guide
+        return {"adapter": adapter, "guide": guide}
+
+
+def _digest_of(real: ImageSet) -> str:
+    digest = hashlib.sha256(str(real.shape).encode())
+    digest.update(real.labels.numpy().tobytes())
+    digest.update(real.images.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,43 @@
+"""A client's generator and what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from regl_app.generator.adaptation.cache import CachedAdapter
+from regl_app.supplement.model_pair import Judges
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """One client's generator: the adapter's folder, or None for the frozen one.
+
+    ``judges`` steer the sampler (discrepancy guidance); ``facts`` are how the tuning went.
+    """
+
+    client: str
+    path: Path | None
+    digest: str
+    seconds: float = 0.0
+    cached: bool = False
+    steps: int = 0
+    loss: float | None = None
+    judges: Judges | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def frozen(cls, client: str, judges: Judges | None = None) -> Adaptation:
+        """Return the training-free generator as client ``client`` uses it."""
+        return cls(client, None, "frozen", judges=judges)
+
+    @classmethod
+    def held(
+        cls, client: str, held: CachedAdapter, *, seconds: float = 0.0, cached: bool = True
+    ) -> Adaptation:
+        """Return the generator with an adapter from the cache, or one just put there."""
+        steps = 0 if cached else held.steps
+        return cls(
+            client, held.path, held.digest, seconds, cached, steps, held.loss, facts=held.facts
+        )

@@ -1,0 +1,66 @@
+"""The two models whose disagreement says what a client lacks (FedDPD)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from regl_app.data.images import ImageSet
+from regl_app.generator.discrepancy_guidance import Gap, log_gap
+from regl_app.learning.evaluation.predict import predict_log_probs
+from regl_app.learning.models.classifier import Classifier
+from regl_app.supplement.selection import Labels, Opinions
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The global model and a client's last local one; both are frozen and only evaluated.
+
+    ``on_pool``: their opinions on the whole shared pool, where these are known already.
+    """
+
+    global_model: Classifier
+    local_model: Classifier
+    device: torch.device
+    on_pool: Opinions | None = None
+
+    def __post_init__(self) -> None:
+        for model in (self.global_model, self.local_model):
+            model.to(self.device).eval().requires_grad_(False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return what identifies both models' weights."""
+        digest = hashlib.sha256()
+        for model in (self.global_model, self.local_model):
+            for name, value in model.state_dict().items():
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+                digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def opinions(self, images: ImageSet) -> Opinions:
+        """Return both models' log-probabilities of ``images``."""
+        found = [
+            predict_log_probs(model, images.images, self.device).numpy().astype(np.float64)
+            for model in (self.global_model, self.local_model)
+        ]
+        return Opinions(found[0], found[1], images.labels.numpy())
+
+    def of_pool(self, images: ImageSet, places: Labels | None = None) -> Opinions:
+        """Return both models' opinions on ``images`` of the shared pool.
+
+        Args:
+            images: those at ``places``.
+            places: where they are in the pool, ``(N,)``; None: all of it.
+        """
+        if self.on_pool is None:
+            return self.opinions(images)
+        return self.on_pool if places is None else self.on_pool.at(places)
+
+    def gap(self) -> Gap:
+        """Return ``log p_G(y|x) - log p_L(y|x)``, differentiable in x."""
+        return log_gap(self.global_model, self.local_model)
