@@ -13,11 +13,11 @@ from pathlib import Path
 from cost import client_seconds, run_rounds
 from table import machine_facts, machine_line
 
-from regl_app.compare import markdown_table
 from regl_app.core.files import write_json, write_text
 from regl_app.core.log import setup_logging
 from regl_app.core.types import Scalar
-from regl_app.report.statistics import mean_interval
+from regl_app.runs.comparison.tables import markdown_table
+from regl_app.runs.statistics import mean_interval
 
 RESULT = Path(__file__).resolve().parent / "results" / "client_seconds.md"
 SITES: dict[str, dict[str, Scalar]] = {

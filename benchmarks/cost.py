@@ -18,8 +18,6 @@ from pathlib import Path
 
 from table import machine_facts, machine_line
 
-from regl_app.cli.engines import EngineName, make_engine
-from regl_app.compare import markdown_table
 from regl_app.config import RunConfig
 from regl_app.config.parsing import parse_variants
 from regl_app.core.devices import usable_processors
@@ -28,8 +26,10 @@ from regl_app.core.formats import size
 from regl_app.core.log import setup_logging
 from regl_app.core.types import Scalar
 from regl_app.data.sources.registry import load_source
-from regl_app.records import RoundRecord
-from regl_app.rundir import RunFolder
+from regl_app.flower.engines.engine import EngineName, make_engine
+from regl_app.runs.comparison.tables import markdown_table
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.records import RoundRecord
 from regl_app.supplement.client_generator import Adaptation
 from regl_app.supplement.synthesizer import Synthesizer
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from regl_app.core.files import write_text
-from regl_app.report.statistics import mean_interval
-from regl_app.report.svg import Svg, ticks
+from regl_app.runs.report.svg import Svg, ticks
+from regl_app.runs.statistics import mean_interval
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # A file of its own has no page to take colours from.

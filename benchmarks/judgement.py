@@ -31,12 +31,12 @@ from regl_app import (
     make_synthesizer,
     train_local,
 )
-from regl_app.compare import markdown_table
 from regl_app.core.files import write_json, write_text
 from regl_app.core.seeding import derive_seed
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.classifier import Classifier
-from regl_app.report.statistics import mean_interval
+from regl_app.runs.comparison.tables import markdown_table
+from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import Adaptation
 from regl_app.supplement.model_pair import Judges
 from regl_app.supplement.preference_pairs import rank_pairs

@@ -37,9 +37,9 @@ from regl_app import (
 )
 from regl_app.core.files import write_json, write_text
 from regl_app.core.seeding import derive_seed, numpy_generator
-from regl_app.environment import describe_environment
 from regl_app.learning.evaluation.metrics import predict_log_probs
-from regl_app.report.statistics import mean_interval
+from regl_app.runs.environment import describe_environment
+from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import Adaptation
 
 RESULT = Path(__file__).resolve().parent / "results" / "limits-digits-beta0.01.md"

@@ -14,11 +14,11 @@ from pathlib import Path
 from feddpd import read_tables
 from table import machine_facts, machine_line
 
-from regl_app.compare import markdown_table
 from regl_app.config.parsing import parse_variants
 from regl_app.core.files import write_json, write_text
-from regl_app.report.statistics import mean_interval
-from regl_app.rundir import RunFolder
+from regl_app.runs.comparison.tables import markdown_table
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.statistics import mean_interval
 
 KINDS = ("reward", "implicit")
 TABLE = "preferences-digits-beta0.01"

@@ -22,13 +22,13 @@ from pathlib import Path
 from figures import STYLE
 from table import machine_facts, machine_line
 
-from regl_app.compare import markdown_table
 from regl_app.config import RunConfig
 from regl_app.core.files import write_json, write_text
 from regl_app.core.processes import descendants
 from regl_app.core.types import Scalar
-from regl_app.report.svg import Svg, ticks
-from regl_app.runner import run_flower
+from regl_app.flower.engines.flower_run import run_flower
+from regl_app.runs.comparison.tables import markdown_table
+from regl_app.runs.report.svg import Svg, ticks
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SETTINGS: dict[str, Scalar] = {

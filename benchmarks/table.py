@@ -14,13 +14,14 @@ from pathlib import Path
 
 from figures import draw
 
-from regl_app.cli.engines import EngineName, make_engine
-from regl_app.compare import Comparison, compare
 from regl_app.config.parsing import parse_settings, parse_variants
 from regl_app.core.files import write_json, write_text
 from regl_app.core.log import setup_logging
 from regl_app.core.types import Scalar
-from regl_app.environment import describe_environment
+from regl_app.flower.engines.engine import EngineName, make_engine
+from regl_app.runs.comparison.compare import compare
+from regl_app.runs.comparison.tables import Comparison
+from regl_app.runs.environment import describe_environment
 
 HERE = Path(__file__).resolve().parent
 METHODS = "fedavg,regl-free,regl,regl-dpd,central"

@@ -37,7 +37,7 @@ def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
 def _perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
     minutes = _warm_minutes(context)
     if minutes and Path(sys.argv[0]).name == "flwr-clientapp":
-        from client_app.warm import WorkerUnavailableError, ask_worker
+        from client_app.worker.client import WorkerUnavailableError, ask_worker
 
         try:
             # Flower's executor at the SuperNode started this process, and ends with it.
@@ -47,7 +47,7 @@ def _perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
             setup_logging().log(
                 logging.WARNING, "no warm worker (%s): this message is served without", error
             )
-    from client_app.duties import DUTIES
+    from client_app.handlers import DUTIES
 
     return DUTIES[kind](content, context)
 

@@ -10,25 +10,24 @@ from pathlib import Path
 import torch
 from flwr.app import Context
 
-from client_app.settings import NodeSettings
-from regl_app.codehash import own_code_hash
+from client_app.node_config import NodeSettings
 from regl_app.config import RunConfig
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import log_progress, setup_logging
 from regl_app.core.seeding import derive_seed
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.data.sources.site import SiteFolder, load_site
-from regl_app.envelope import Envelope, config_digest
+from regl_app.flower.code_hash import own_code_hash
+from regl_app.flower.messages.handshake import Envelope, config_digest
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
-from regl_app.protocol import Weights
 from regl_app.supplement.payload import ParcelLimits
 from regl_app.supplement.synthesizer import Synthesizer
 

@@ -17,8 +17,7 @@ import torch
 
 from client_app.node import Node
 from regl_app.core.tensor_files import load_tensors, save_tensors
-from regl_app.core.types import Counts, Floats
-from regl_app.protocol import Weights
+from regl_app.core.types import Counts, Floats, Weights
 
 _ROUND, _PREFERRED, _MODEL = "round", "preferred", "model."
 _TUNED, _HELD, _DISCREPANCY = "tuned", "held", "discrepancy"

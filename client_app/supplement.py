@@ -17,11 +17,11 @@ from regl_app.core.errors import GeneratorError, ProtocolError
 from regl_app.core.files import atomic_path
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import LOGGER
-from regl_app.core.types import Counts, Fact, Floats
+from regl_app.core.types import Counts, Fact, Floats, Weights
 from regl_app.data.images import ImageSet
+from regl_app.flower.messages.train import TrainInstruction
 from regl_app.generator.checkpoint import resolve_generator
-from regl_app.protocol import TrainInstruction, Weights
-from regl_app.report.samples import PER_CLASS, save_samples
+from regl_app.runs.samples import PER_CLASS, save_samples
 from regl_app.supplement.client_generator import Adaptation
 from regl_app.supplement.make_supplement import Supply, supply
 from regl_app.supplement.model_pair import Judges

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from regl_app.data.client import ClientData
     from regl_app.data.federation import Federation
     from regl_app.data.images import ImageSet
+    from regl_app.flower.engines.in_process import run_in_process
     from regl_app.generator.foundation import Foundation
     from regl_app.generator.pictures import generate_images
     from regl_app.learning.evaluation.metrics import evaluate
     from regl_app.learning.methods.registry import make_objective
     from regl_app.learning.models.build import make_model
     from regl_app.learning.training.loop import train_local
-    from regl_app.report.build import build_report
-    from regl_app.rundir import RunFolder
-    from regl_app.simulation import run_in_process
+    from regl_app.runs.folder import RunFolder
+    from regl_app.runs.report.build import build_report
     from regl_app.supplement.plan import client_quotas
     from regl_app.supplement.synthesizer import Synthesizer, make_synthesizer
 
@@ -37,16 +37,16 @@ _HOMES = {
     "ImageSet": "data.images",
     "ReglError": "core.errors",
     "RunConfig": "config",
-    "RunFolder": "rundir",
+    "RunFolder": "runs.folder",
     "Synthesizer": "supplement.synthesizer",
-    "build_report": "report.build",
+    "build_report": "runs.report.build",
     "client_quotas": "supplement.plan",
     "evaluate": "learning.evaluation.metrics",
     "generate_images": "generator.pictures",
     "make_model": "learning.models.build",
     "make_objective": "learning.methods.registry",
     "make_synthesizer": "supplement.synthesizer",
-    "run_in_process": "simulation",
+    "run_in_process": "flower.engines.in_process",
     "train_local": "learning.training.loop",
 }
 

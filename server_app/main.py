@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from regl_app.codehash import own_code_hash
 from regl_app.config import RunConfig
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import activity, phase
@@ -23,30 +21,32 @@ from regl_app.core.log import RUN_FOLDER_LINE, SERVER, setup_logging
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.data.sources.registry import load_source
-from regl_app.envelope import Envelope, config_digest
+from regl_app.flower.code_hash import own_code_hash
+from regl_app.flower.messages.handshake import Envelope, config_digest
+from regl_app.flower.messages.weights import weights_from_record, weights_to_record
+from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_concepts, check_public_part
 from regl_app.learning.evaluation.metrics import Metrics, evaluate
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
-from regl_app.protocol import weights_from_record, weights_to_record
-from regl_app.records import FederationFacts, RoundRecord
-from regl_app.rundir import Checkpoint, RunFolder
-from regl_app.simulation import RUN_FOLDER_STATE
+from regl_app.runs.folder import Checkpoint, RunFolder
+from regl_app.runs.records import FederationFacts, RoundRecord
+from regl_app.runs.round_line import round_line, scores
 from regl_app.supplement.privacy import epsilon
-from regl_app.watch import round_line, scores
-from server_app.closing import keep_features, make_report
-from server_app.ending import recorded_end
+from server_app.artifacts import keep_features, make_report
 from server_app.exchange import exchange
-from server_app.history import Round, round_record
-from server_app.introductions import introduce, require_nodes
-from server_app.metrics import RunMetrics
-from server_app.pooled import pooled_metrics
-from server_app.resuming import last_complete, open_run, record_of
-from server_app.strategies import make_strategy
-from server_app.strategy import SupplementStrategy
+from server_app.flower_strategies import make_strategy
+from server_app.handshake import introduce, require_nodes
+from server_app.pooled_evaluation import pooled_metrics
+from server_app.prometheus import RunMetrics
+from server_app.resume import last_complete, open_run, record_of
+from server_app.round_record import Round, round_record
+from server_app.run_end import recorded_end
+from server_app.stopwatch import Stopwatch
+from server_app.supplement_strategy import SupplementStrategy
 from server_app.supplier import Supplier
-from server_app.tracking import Tracker
+from server_app.tensorboard import Tracker
 
 app = ServerApp()
 
@@ -208,28 +208,6 @@ def _evaluate(
     classes, tail = federation.num_classes, federation.tail_test
     whole = evaluate(model, federation.source.test, classes, device)
     return whole, None if tail is None else evaluate(model, tail, classes, device)
-
-
-class Stopwatch:
-    """Seconds per phase of a round."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._started = self._last = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        """End the phase called ``name``."""
-        now = time.monotonic()
-        self.laps[name], self._last = now - self._last, now
-
-    def move(self, name: str, parts: Mapping[str, float]) -> None:
-        """Tell ``parts`` of the phase ``name`` apart from it."""
-        self.laps |= parts
-        self.laps[name] = max(0.0, self.laps[name] - sum(parts.values()))
-
-    def total(self) -> float:
-        """Return the seconds since the start."""
-        return time.monotonic() - self._started
 
 
 def _personalized_due(number: int, config: RunConfig) -> bool:

@@ -21,13 +21,13 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.log import LOGGER, log_progress
 from regl_app.core.seeding import derive_seed
-from regl_app.core.types import Counts, Floats
+from regl_app.core.types import Counts, Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
+from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.methods.registry import make_objective
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
-from regl_app.protocol import TrainReply, Weights
 from regl_app.supplement.batched_scoring import score_models
 from regl_app.supplement.client_generator import Adaptation
 from regl_app.supplement.discrepancy import class_discrepancy

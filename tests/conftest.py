@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from regl_app.core.types import Scalar
-from regl_app.credentials import Credentials
+from regl_app.flower.deployment.credentials import Credentials
 
 torch.set_num_threads(1)
 

@@ -19,8 +19,8 @@ from flwr.cli.build import build_fab_from_disk
 from packaging.requirements import Requirement
 
 import regl_app
-from regl_app.app_folder import build_app_folder
 from regl_app.config import default_flat
+from regl_app.flower.engines.app_bundle import build_app_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -21,14 +21,14 @@ from client_app.state import ClientState, Memory
 from regl_app.config.sections import DataConfig, GeneratorConfig
 from regl_app.core.errors import ReglError
 from regl_app.data.sources.registry import load_source
+from regl_app.flower.messages.weights import weights_from_record
 from regl_app.generator.adaptation.cache import METADATA, AdapterCache
 from regl_app.generator.adapters import WEIGHTS, load_adapter
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pool import load_pool
-from regl_app.protocol import weights_from_record
-from regl_app.report.features_file import load_features
-from regl_app.report.samples import load_samples
-from regl_app.rundir import RunFolder
+from regl_app.runs.features import load_features
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.samples import load_samples
 from regl_app.supplement.image_store import SupplementStore
 
 ROOT = Path(__file__).parents[1]

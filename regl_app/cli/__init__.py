@@ -6,7 +6,7 @@ import typer
 
 from regl_app.cli.compare import compare as compare_command
 from regl_app.cli.console import ReglGroup
-from regl_app.cli.doctor import doctor as doctor_command
+from regl_app.cli.doctor.command import doctor as doctor_command
 from regl_app.cli.generate import generate as generate_command
 from regl_app.cli.keys import keys as keys_command
 from regl_app.cli.partition import partition as partition_command

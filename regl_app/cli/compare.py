@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from regl_app.cli.console import EXIT_FAILED, print_path, print_table
-from regl_app.cli.engines import ClientCpus, ClientGpus, EngineName, make_engine
-from regl_app.cli.settings import Clients, Settings
+from regl_app.cli.engines import ClientCpus, ClientGpus
+from regl_app.cli.options import Clients, Settings
 from regl_app.config.parsing import parse_settings, parse_variants
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
+from regl_app.flower.engines.engine import EngineName, make_engine
 
 DEFAULT_METHODS = "fedavg,regl-free,regl,regl-dpd,central"
 
@@ -43,7 +44,7 @@ def compare(
 
     Example: [bold]regl compare --methods fedavg,regl partition.beta=0.01[/bold]
     """
-    from regl_app.compare import compare as run_comparison
+    from regl_app.runs.comparison.compare import compare as run_comparison
 
     base = parse_settings(settings or ())
     for key in ("method", "seed", "name", "out-dir"):
@@ -68,7 +69,7 @@ def compare(
     print_path("table", out / "comparison.md")
     folders = [Path(outcome.folder) for outcome in comparison.outcomes]
     if folders:
-        from regl_app.report.build import build_report
+        from regl_app.runs.report.build import build_report
 
         print_path("report", build_report(folders, out / "report.html"))
     if comparison.failures:

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from regl_app.compare import Engine
-from regl_app.config import RunConfig
-
-
-class EngineName(StrEnum):
-    """Both run the same ServerApp and ClientApp objects."""
-
-    FLWR = "flwr"
-    IN_PROCESS = "in-process"
-
 
 ClientCpus = Annotated[
     int, typer.Option(min=1, help="Processors a client reserves; as many clients run as fit.")
@@ -25,21 +12,3 @@ ClientCpus = Annotated[
 ClientGpus = Annotated[
     float, typer.Option(min=0.0, help="GPU share per client (flwr), e.g. 0.2 for five at a time.")
 ]
-
-
-def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 0.0) -> Engine:
-    """Return the engine called ``name``; the result of a run does not depend on either number."""
-
-    def flower(config: RunConfig, clients: int) -> Path:
-        from regl_app.runner import run_flower
-
-        return run_flower(config, clients=clients, client_cpus=client_cpus, client_gpus=client_gpus)
-
-    def in_process(config: RunConfig, clients: int) -> Path:
-        from regl_app.core.devices import usable_processors
-        from regl_app.simulation import run_in_process
-
-        workers = max(1, usable_processors() // max(client_cpus, config.threads))
-        return run_in_process(config, clients=clients, workers=workers)
-
-    return flower if name is EngineName.FLWR else in_process

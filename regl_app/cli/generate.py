@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from regl_app.cli.console import print_path
-from regl_app.cli.settings import ConfigFile, Settings, resolve
+from regl_app.cli.options import ConfigFile, Settings, resolve
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
 

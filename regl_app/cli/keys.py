@@ -28,7 +28,7 @@ def keys(
     Example: [bold]regl keys ~/federation --host fl.example.org --node clinic-a
     --node clinic-b[/bold]
     """
-    from regl_app.credentials import make_credentials
+    from regl_app.flower.deployment.credentials import make_credentials
 
     _, new = make_credentials(folder.expanduser(), host or [], node or [])
     for path in new:

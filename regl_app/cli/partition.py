@@ -10,7 +10,7 @@ import typer
 
 from regl_app.cli.console import out as console
 from regl_app.cli.console import print_path, print_table
-from regl_app.cli.settings import Clients, ConfigFile, Settings, resolve
+from regl_app.cli.options import Clients, ConfigFile, Settings, resolve
 
 
 def partition(

@@ -21,7 +21,7 @@ def report(
 
     Example: [bold]regl report runs/fedavg-digits-s0 runs/regl-digits-s0 --out both.html[/bold]
     """
-    from regl_app.report.build import build_report
+    from regl_app.runs.report.build import build_report
 
     if out is None:
         out = (runs[0] if len(runs) == 1 else runs[0].parent) / "report.html"

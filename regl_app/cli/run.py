@@ -10,13 +10,14 @@ import typer
 from click.core import ParameterSource
 
 from regl_app.cli.console import print_path
-from regl_app.cli.engines import ClientCpus, ClientGpus, EngineName, make_engine
-from regl_app.cli.settings import ConfigFile, Settings, resolve
+from regl_app.cli.engines import ClientCpus, ClientGpus
+from regl_app.cli.options import ConfigFile, Settings, resolve
 from regl_app.cli.summary import print_summary
 from regl_app.config import RunConfig
 from regl_app.config.parsing import parse_settings
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
+from regl_app.flower.engines.engine import EngineName, make_engine
 
 # What says how nodes are simulated; a SuperLink's nodes are there already.
 _OF_SIMULATIONS = ("clients", "engine", "client_cpus", "client_gpus")
@@ -85,7 +86,7 @@ def _refuse_simulation_options(context: typer.Context) -> None:
 
 
 def _submit(config: RunConfig, superlink: str) -> None:
-    from regl_app.runner import run_deployed
+    from regl_app.flower.engines.flower_run import run_deployed
 
     folder = run_deployed(config, superlink)
     if (folder / "result.json").is_file():
@@ -98,7 +99,7 @@ def _resumed(
     run: Path, settings: Sequence[str] | None, config: Path | None, clients: int | None
 ) -> tuple[RunConfig, int]:
     """Return the configuration and number of clients of an interrupted run."""
-    from regl_app.rundir import RunFolder
+    from regl_app.runs.folder import RunFolder
 
     if config is not None:
         raise ConfigError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from regl_app.cli.console import print_path, print_table
-from regl_app.compare import read_outcome
-from regl_app.report.statistics import TARGET_ACCURACY
+from regl_app.runs.comparison.outcome import read_outcome
+from regl_app.runs.statistics import TARGET_ACCURACY
 
 
 def print_summary(folder: Path) -> None:

@@ -22,8 +22,8 @@ def watch(
 
     Example: [bold]regl watch runs/regl-dpd-digits-s0[/bold]
     """
-    from regl_app.rundir import RunFolder
-    from regl_app.watch import watch as follow
+    from regl_app.runs.folder import RunFolder
+    from regl_app.runs.watch import watch as follow
 
     folder = RunFolder.open(run)
     for line in follow(folder, interval=interval):

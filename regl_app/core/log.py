@@ -69,7 +69,7 @@ def setup_logging(log_format: str = "auto") -> logging.Logger:
 def is_deployed() -> bool:
     """Return whether a SuperLink or SuperNode started this process for its app."""
     program = Path(sys.argv[0])
-    warm = (program.parent.name, program.name) == ("client_app", "worker.py")
+    warm = program.parts[-3:] == ("client_app", "worker", "server.py")
     return warm or program.name in {"flwr-serverapp", "flwr-clientapp"}
 
 

@@ -26,7 +26,7 @@ from regl_app.core.precision import Precision, autocast, resolve_precision
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.compatibility import check_concepts
-from regl_app.generator.prompts import TextConditioning, _encode_prompts, class_prompts
+from regl_app.generator.prompts import TextConditioning, class_prompts, encode_prompts
 
 _logger = logging.getLogger(LOGGER)
 
@@ -73,7 +73,7 @@ class Foundation:
                 f"generator.image-size must be a multiple of {factor} for {config.path!r}, "
                 f"got {image_size}"
             )
-        text = _encode_prompts(pipeline, prompts, image_size, place)
+        text = encode_prompts(pipeline, prompts, image_size, place)
         for module in (pipeline.unet, pipeline.vae):
             module.requires_grad_(False)
             module.eval()

@@ -40,7 +40,7 @@ def class_prompts(config: GeneratorConfig, concepts: Sequence[str]) -> tuple[str
     return tuple(config.prompt.replace("{concept}", concept) for concept in concepts)
 
 
-def _encode_prompts(
+def encode_prompts(
     pipeline: Any, prompts: Sequence[str], image_size: int, device: torch.device
 ) -> TextConditioning:
     texts = [*prompts, ""]

@@ -11,12 +11,18 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from regl_app.cli import app
-from regl_app.compare import Engine
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.generator.pretraining.options import PretrainOptions
-from regl_app.records import FederationFacts, GlobalMetrics, Personalized, RoundRecord, RunResult
-from regl_app.rundir import RunFolder
+from regl_app.runs.comparison.compare import Engine
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.records import (
+    FederationFacts,
+    GlobalMetrics,
+    Personalized,
+    RoundRecord,
+    RunResult,
+)
 
 
 def regl(*arguments: str) -> Result:

@@ -12,21 +12,16 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client_app.main import app
 from client_app.node import Node
-from regl_app.codehash import own_code_hash
 from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError, ProtocolError
 from regl_app.core.types import Scalar
-from regl_app.envelope import Envelope, config_digest
-from regl_app.protocol import (
-    ARRAYS,
-    OURS,
-    EvaluateReply,
-    Hello,
-    TrainInstruction,
-    TrainReply,
-    order_record,
-    weights_to_record,
-)
+from regl_app.flower.code_hash import own_code_hash
+from regl_app.flower.messages.content import ARRAYS, OURS, order_record
+from regl_app.flower.messages.evaluate import EvaluateReply
+from regl_app.flower.messages.handshake import Envelope, config_digest
+from regl_app.flower.messages.hello import Hello
+from regl_app.flower.messages.train import TrainInstruction, TrainReply
+from regl_app.flower.messages.weights import weights_to_record
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ import pytest
 from regl_app.config import RunConfig
 from regl_app.core.processes import descendants, end_processes
 from regl_app.core.types import Scalar
-from regl_app.credentials import Credentials, make_credentials
 from regl_app.data.export import export_clients
 from regl_app.data.federation import Federation
+from regl_app.flower.deployment.credentials import Credentials, make_credentials
 
 APP = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from regl_app.core.types import Scalar
-from regl_app.rundir import RunFolder
+from regl_app.runs.folder import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
 

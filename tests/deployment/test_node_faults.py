@@ -11,7 +11,7 @@ import pytest
 
 from regl_app.core.processes import wait_until_gone
 from regl_app.core.types import Scalar
-from regl_app.rundir import RunFolder
+from regl_app.runs.folder import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
 TIMEOUT = 600.0  # seconds

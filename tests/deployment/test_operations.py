@@ -15,7 +15,7 @@ import pytest
 
 from regl_app.core.processes import descendants
 from regl_app.core.types import Scalar
-from regl_app.rundir import RunFolder
+from regl_app.runs.folder import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
 

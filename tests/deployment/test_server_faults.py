@@ -15,8 +15,8 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.processes import descendants
 from regl_app.core.types import Scalar
-from regl_app.rundir import RunFolder
-from regl_app.simulation import run_in_process
+from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.folder import RunFolder
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
 KEPT = ("metrics", "personalized", "discrepancy", "quotas", "real_counts", "synthetic_counts")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.rundir import RunFolder
+from regl_app.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 

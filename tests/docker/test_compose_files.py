@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from regl_app.cli.settings import resolve
-from regl_app.credentials import Credentials
+from regl_app.cli.options import resolve
+from regl_app.flower.deployment.credentials import Credentials
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"

@@ -13,9 +13,9 @@ import pytest
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
-from regl_app.rundir import RunFolder
-from regl_app.runner import run_flower
-from regl_app.simulation import run_in_process
+from regl_app.flower.engines.flower_run import run_flower
+from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.folder import RunFolder
 
 # A run takes half a minute on two free cores, many on a machine that is busy with other things.
 pytestmark = pytest.mark.timeout(1800)

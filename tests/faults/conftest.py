@@ -10,9 +10,9 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from regl_app.config import RunConfig
-from regl_app.protocol import OURS
-from regl_app.rundir import RunFolder
-from regl_app.simulation import run_in_process
+from regl_app.flower.engines.in_process import run_in_process
+from regl_app.flower.messages.content import OURS
+from regl_app.runs.folder import RunFolder
 from server_app.exchange import exchange
 
 Settings = dict[str, str | int | float | bool]

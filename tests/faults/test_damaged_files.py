@@ -17,7 +17,7 @@ from regl_app.generator.adaptation.cache import METADATA, AdapterCache
 from regl_app.generator.adaptation.lora import TunedAdapter
 from regl_app.generator.adapters import WEIGHTS
 from regl_app.generator.pool import load_pool
-from regl_app.rundir import Checkpoint, RunFolder
+from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.supplement.image_store import SupplementStore
 
 ONE = {"w": torch.tensor([1.0, -2.0])}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from regl_app.core.errors import RunError
-from regl_app.rundir import RunFolder
-from regl_app.simulation import InProcessGrid
+from regl_app.flower.engines.in_process import InProcessGrid
+from regl_app.runs.folder import RunFolder
 
 Federate = Callable[..., RunFolder]
 AtMoment = Callable[[int, str, Callable[[], None]], None]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.app_folder import build_app_folder
 from regl_app.core.errors import GeneratorError
+from regl_app.flower.engines.app_bundle import build_app_folder
 from regl_app.generator import bundled
 from regl_app.generator.bundled import bundled_path, checksums, verify
 from regl_app.generator.checksums import CHECKSUMS

@@ -11,8 +11,8 @@ from flwr.clientapp import ClientApp
 
 from client_app.main import app as honest_app
 from regl_app.config import RunConfig
-from regl_app.rundir import RunFolder
-from regl_app.simulation import run_in_process
+from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.folder import RunFolder
 
 Misbehave = Callable[[Message, int], Message]
 

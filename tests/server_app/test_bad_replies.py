@@ -12,7 +12,7 @@ from flwr.app import Array, ConfigRecord, Message
 from flwr.clientapp import ClientApp
 
 from regl_app.core.errors import RunError
-from regl_app.rundir import RunFolder
+from regl_app.runs.folder import RunFolder
 
 MakeClient = Callable[..., ClientApp]
 Federate = Callable[..., RunFolder]

@@ -15,8 +15,8 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.errors import StorageError
 from regl_app.core.types import Scalar
-from regl_app.rundir import RunFolder
-from regl_app.simulation import run_in_process
+from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.folder import RunFolder
 from server_app.exchange import exchange
 
 

@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from prometheus_client.parser import text_string_to_metric_families
 
 from regl_app.core.errors import RunError
-from regl_app.rundir import RunFolder
+from regl_app.runs.folder import RunFolder
 
 Federate = Callable[..., RunFolder]
 MakeClient = Callable[..., ClientApp]

@@ -16,11 +16,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.types import Scalar
-from regl_app.rundir import RunFolder
-from regl_app.simulation import run_in_process
-from regl_app.watch import watch
+from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.watch import watch
 from server_app.exchange import exchange
-from server_app.tracking import FOLDER
+from server_app.tensorboard import FOLDER
 
 KEPT = [
     "metrics",

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from regl_app.core.errors import ConfigError, RunError
-from regl_app.rundir import RunFolder
-from regl_app.simulation import InProcessGrid
+from regl_app.flower.engines.in_process import InProcessGrid
+from regl_app.runs.folder import RunFolder
 
 Federate = Callable[..., RunFolder]
 

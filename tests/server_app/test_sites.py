@@ -16,10 +16,10 @@ from regl_app.data.export import export_clients
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.sources.site import SiteFolder, load_site
+from regl_app.flower.engines.in_process import run_in_process
 from regl_app.learning.evaluation.metrics import evaluate
 from regl_app.learning.models.build import build_model
-from regl_app.rundir import RunFolder
-from regl_app.simulation import run_in_process
+from regl_app.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from client_app.state import ClientState
 from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.cache import AdapterCache, CachedAdapter
-from regl_app.records import RoundRecord
-from regl_app.report.samples import load_all_samples
-from regl_app.rundir import RunFolder
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.records import RoundRecord
+from regl_app.runs.samples import load_all_samples
 from regl_app.supplement.payload import Parcel
 from regl_app.supplement.schedule import budgets
 
@@ -357,7 +357,9 @@ def test_a_client_that_lost_its_adapter_says_so_and_is_sent_it_again(
 def test_a_client_without_the_generator_is_sent_images(
     generate: Federate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client_app.duties.own_pool", lambda node: "" if node.partition_id else "x")
+    monkeypatch.setattr(
+        "client_app.handlers.own_pool", lambda node: "" if node.partition_id else "x"
+    )
     history = at_server(generate, "download", supplement__adapter="frozen").read_history()
     assert [history[-1].clients[k]["by_reference"] for k in (0, 1)] == [False, False]
 

@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 
 from client_app.main import app as honest_app
 from client_app.node import Node
-from regl_app.rundir import RunFolder
+from regl_app.runs.folder import RunFolder
 
 Federate = Callable[..., RunFolder]
 

@@ -1,0 +1,111 @@
+"""The message's side of the warm worker: find it or start it, hand it the errand."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from flwr.app import Context, RecordDict
+
+from client_app.worker.wire_format import Errand, receive_answer, send_errand
+from regl_app.core.app_root import APP_ROOT
+from regl_app.core.errors import RunError
+from regl_app.core.files import exclusive
+from regl_app.core.processes import started_at
+from regl_app.flower.code_hash import own_code_hash
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.05
+
+
+class WorkerUnavailableError(Exception):
+    """No worker can be had; the errand has not been begun."""
+
+
+def ask_worker(
+    kind: str, content: RecordDict, context: Context, *, owner: int, idle_seconds: float
+) -> RecordDict:
+    """Return what this node's worker makes of an order, starting it if there is none.
+
+    It ends with the process ``owner``, after ``idle_seconds`` without work, or when this process
+    dies amid an errand.
+
+    Raises:
+        WorkerUnavailableError: there is none and none can be started.
+        ReglError: the worker's own error, or it died over the errand.
+    """
+    begun = started_at(owner)
+    if owner <= 1 or begun is None:
+        raise WorkerUnavailableError(f"no process {owner} that it could end with")
+    errand = Errand(kind, own_code_hash(), content, context)
+    for _ in range(2):  # the first may find a worker of other code, which then ends
+        with _connection(_private_folder() / f"{owner}-{begun}.sock", owner, idle_seconds) as line:
+            send_errand(line, errand)
+            try:
+                answer = receive_answer(line)
+            except (EOFError, ConnectionError) as error:
+                raise RunError(
+                    f"the node's worker process died over this {kind} order (out of memory? "
+                    "its last words are in the SuperNode's log)"
+                ) from error
+        if answer is not None:
+            return answer
+    raise WorkerUnavailableError("it runs other code and does not end")
+
+
+def _connection(path: Path, owner: int, idle_seconds: float) -> socket.socket:
+    try:
+        with exclusive(path):
+            line = _connected(path)
+            return line or _start(path, owner, idle_seconds)
+    except OSError as error:
+        raise WorkerUnavailableError(str(error)) from error
+
+
+def _connected(path: Path) -> socket.socket | None:
+    line = socket.socket(socket.AF_UNIX)
+    try:
+        line.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        line.close()
+        return None
+    return line
+
+
+def _start(path: Path, owner: int, idle_seconds: float) -> socket.socket:
+    search = os.pathsep.join(filter(None, [str(APP_ROOT), os.environ.get("PYTHONPATH")]))
+    # -P: a client_app in the working directory must not come before the bundle's.
+    command = [sys.executable, "-P", "-m", "client_app.worker.server", path, owner, idle_seconds]
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        env={**os.environ, "PYTHONPATH": search},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        line = _connected(path)
+        if line is not None:
+            return line
+        time.sleep(_POLL_SECONDS)
+    process.kill()
+    raise WorkerUnavailableError(f"it did not come up within {_START_SECONDS:g} s")
+
+
+def _private_folder() -> Path:
+    """Return a folder that only this user can enter; socket paths have to be short."""
+    folder = Path(tempfile.gettempdir()) / f"regl-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise WorkerUnavailableError(str(error)) from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise WorkerUnavailableError(f"{folder} is not a folder of this user alone (remove it)")
+    return folder

@@ -1,0 +1,105 @@
+"""A node's process that stays between messages: torch imported, generator and data loaded."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from client_app.worker.wire_format import (
+    Errand,
+    receive_errand,
+    send_content,
+    send_error,
+    send_other_code,
+)
+from regl_app.core.log import setup_logging
+from regl_app.core.processes import started_at
+from regl_app.flower.code_hash import own_code_hash
+
+_LOOK_SECONDS = 0.5
+
+
+def serve(path: Path, owner: int, idle_seconds: float) -> None:
+    """Carry out errands that come to the socket at ``path``, one after the other.
+
+    Ends after ``idle_seconds`` without one, or when a newer code asks. The whole process ends with
+    process ``owner``, and when whoever sent the errand at hand is gone: nobody would take its
+    result, and files are written whole or not at all.
+    """
+    with socket.socket(socket.AF_UNIX) as listener:
+        path.unlink(missing_ok=True)  # of one that was killed
+        listener.bind(str(path))
+        listener.listen()
+        _end_with(owner)
+        listener.settimeout(idle_seconds)
+        try:
+            while True:
+                try:
+                    line, _ = listener.accept()
+                except TimeoutError:
+                    return
+                with line:
+                    line.setblocking(True)
+                    if not _serve_one(line):
+                        return
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _serve_one(line: socket.socket) -> bool:
+    """Carry out one errand; return whether to go on."""
+    try:
+        errand = receive_errand(line)
+    except (EOFError, ConnectionError):
+        return True
+    with suppress(ConnectionError):
+        if errand.code != own_code_hash():
+            send_other_code(line)
+            return False
+        _carry_out(line, errand)
+    return True
+
+
+def _carry_out(line: socket.socket, errand: Errand) -> None:
+    from client_app.handlers import DUTIES
+
+    done = threading.Event()
+    threading.Thread(target=_end_without_sender, args=(line, done), daemon=True).start()
+    try:
+        content = DUTIES[errand.kind](errand.content, errand.context)
+    except Exception as error:  # whatever it is, the sender replies with it; it is logged already
+        done.set()
+        send_error(line, error)
+        return
+    done.set()
+    send_content(line, content)
+
+
+def _end_without_sender(line: socket.socket, done: threading.Event) -> None:
+    while not done.is_set():
+        readable, _, _ = select.select([line], [], [], _LOOK_SECONDS)
+        # It sends nothing more, so there is only its end to read.
+        if readable and not done.is_set() and not line.recv(1, socket.MSG_PEEK):
+            os._exit(1)
+
+
+def _end_with(owner: int) -> None:
+    begun = started_at(owner)
+
+    def look() -> None:
+        while started_at(owner) == begun:
+            time.sleep(_LOOK_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+if __name__ == "__main__":
+    setup_logging()
+    serve(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,1 @@
+"""``regl doctor``: what is wrong with this machine, node or link, and what to do."""

@@ -1,0 +1,182 @@
+"""What this machine has of what a run needs, found without starting one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding
+from regl_app.config import RunConfig
+from regl_app.core.errors import DataError, ReglError
+
+# Flower's managed local SuperLink listens there unless the variable says otherwise.
+SUPERLINK_PORT = 39091
+SUPERLINK_PORT_VARIABLE = "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"
+
+
+def examine(config: RunConfig) -> list[Finding]:
+    """Return what was found for a run of ``config``, in reading order."""
+    return [
+        *machine(config),
+        *_data(config),
+        *_generator(config),
+        *_folders(config),
+        *_flower(),
+    ]
+
+
+def machine(config: RunConfig) -> Iterator[Finding]:
+    """Yield what any part of a federation needs: Python, packages, processor, GPU."""
+    yield from _python()
+    yield from _packages()
+    yield from _device(config)
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("Python", "ok", f"{platform.python_version()} ({sys.executable})")
+
+
+def _packages() -> Iterator[Finding]:
+    try:
+        lines = requires("regl-app") or []
+        found = [f"regl-app {version('regl-app')}"]
+    except PackageNotFoundError:
+        yield Finding("packages", "fail", "regl-app is not installed", "pip install -e .")
+        return
+    missing = []
+    for requirement in map(Requirement, lines):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            present = version(requirement.name)
+        except PackageNotFoundError:
+            missing.append(f"{requirement} (not installed)")
+            continue
+        if not requirement.specifier.contains(present, prereleases=True):
+            missing.append(f"{requirement} (found {present})")
+        elif requirement.name in {"flwr", "torch", "diffusers", "peft"}:
+            found.append(f"{requirement.name} {present}")
+    if missing:
+        remedy = "pip install -c constraints.txt -e ."
+        yield Finding("packages", "fail", "; ".join(missing), remedy)
+    else:
+        yield Finding("packages", "ok", ", ".join(found))
+
+
+def _device(config: RunConfig) -> Iterator[Finding]:
+    import torch
+
+    from regl_app.core.devices import usable_processors
+    from regl_app.core.precision import trains_fast_in_bf16
+
+    cores = usable_processors()
+    bf16 = "fast bf16" if trains_fast_in_bf16("cpu") else "no fast bf16"
+    yield Finding(
+        "processor", "ok", f"{cores} cores, {bf16}; {config.threads} thread(s) per client"
+    )
+    count = torch.cuda.device_count()
+    if count:
+        names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
+        yield Finding("GPU", "ok", f"{count}: {names}")
+    elif config.device.startswith("cuda"):
+        yield Finding("GPU", "fail", f"device={config.device!r}, no CUDA device", "device=auto")
+    else:
+        yield Finding("GPU", "ok", "none; the CPU is used")
+
+
+def _data(config: RunConfig) -> Iterator[Finding]:
+    from regl_app.data.sources.registry import load_source
+
+    try:
+        source = load_source(config.data)
+    except ReglError as error:
+        yield Finding("data", "fail", str(error), "see data.* in docs/configuration.md")
+        return
+    channels, height, width = source.train.shape
+    yield Finding(
+        "data",
+        "ok",
+        f"{source.name}: {len(source.train)} training and {len(source.test)} test images, "
+        f"{source.num_classes} classes, {channels}x{height}x{width}",
+    )
+
+
+def _generator(config: RunConfig) -> Iterator[Finding]:
+    from regl_app.data.sources.registry import load_source
+    from regl_app.generator.checkpoint import resolve_generator
+    from regl_app.generator.compatibility import check_concepts
+
+    path = config.generator.path
+    if not config.uses_generator:
+        yield Finding("generator", "ok", f"not needed by method={config.method!r}")
+        return
+    if path != "bundled" and not Path(path).expanduser().exists():
+        detail = f"{path!r} is no folder: a hub id, fetched when first used"
+        yield Finding("generator", "note", detail)
+        return
+    try:
+        folder = resolve_generator(path)
+        check_concepts(path, load_source(config.data).concepts)
+    except DataError:
+        pass  # told under its own topic
+    except ReglError as error:
+        yield Finding("generator", "fail", str(error))  # says the remedy itself
+        return
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    yield Finding("generator", "ok", f"{path}, {size / 1e6:.1f} MB ({folder})")
+
+
+def _folders(config: RunConfig) -> Iterator[Finding]:
+    from regl_app.config.paths import cache_dir, with_absolute_paths
+
+    out = Path(with_absolute_paths(config).out_dir)
+    for topic, folder in (("run folders", out), ("cache", cache_dir(config))):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free / 1e9
+        detail = f"{folder}, {free:.0f} GB free"
+        if topic == "cache":  # adapters and pools are never removed from it
+            held = _size(folder) / 1e9
+            detail += f", holds {held:.2f} GB that may be deleted while nothing runs"
+        if not os.access(existing, os.W_OK):
+            yield Finding(topic, "fail", f"{folder} is not writable", "out-dir=..., cache-dir=...")
+        elif free < FREE_DISK_GB:
+            yield Finding(topic, "note", detail, f"keep {FREE_DISK_GB:.0f} GB free")
+        else:
+            yield Finding(topic, "ok", detail)
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes below ``folder``; what vanishes or hides meanwhile does not count."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total
+
+
+def _flower() -> Iterator[Finding]:
+    yield Finding("regl run", "ok", "starts a SuperLink of its own on a free port")
+    port = int(os.environ.get(SUPERLINK_PORT_VARIABLE, SUPERLINK_PORT))
+    home = os.environ.get("FLWR_HOME", str(Path.home() / ".flwr"))
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        taken = probe.connect_ex(("127.0.0.1", port)) == 0
+    if taken:
+        yield Finding(
+            "flwr run",
+            "note",
+            f"port {port} is taken: the SuperLink there is used, maybe another user's",
+            f"another one: {SUPERLINK_PORT_VARIABLE}=<port> FLWR_HOME=<folder>",
+        )
+    else:
+        yield Finding("flwr run", "ok", f"starts a SuperLink on port {port} (free), home {home}")

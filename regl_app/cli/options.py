@@ -1,0 +1,48 @@
+"""From ``key=value`` arguments and configuration files to a run configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regl_app.config import RunConfig
+from regl_app.config.parsing import parse_settings, read_toml
+from regl_app.core.types import Scalar
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Keys of docs/configuration.md, such as method=regl partition.beta=0.01.",
+        show_default=False,
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML or JSON of keys, or a run folder's config.json to repeat; KEY=VALUE win.",
+        show_default=False,
+    ),
+]
+Clients = Annotated[int, typer.Option("--clients", "-n", min=1, help="Number of clients.")]
+
+
+def resolve(
+    settings: Sequence[str] | None,
+    config_file: Path | None = None,
+    base: Mapping[str, Scalar] | None = None,
+) -> RunConfig:
+    """Return the configuration of ``base``, then the file's keys, then ``key=value`` settings.
+
+    Raises:
+        ConfigError: a setting, the file or the result is not valid.
+    """
+    flat = dict(base or {})
+    if config_file is not None:
+        flat |= RunConfig.from_any(read_toml(config_file)).to_flat()
+        return RunConfig.from_flat(flat).updated(parse_settings(settings or ()))
+    return RunConfig.from_flat(flat | parse_settings(settings or ()))

@@ -1,0 +1,1 @@
+"""All that speaks Flower: messages, the engines that run a federation, deployment."""

@@ -1,0 +1,1 @@
+"""Deployment on real machines: keys, and the metrics that operators scrape."""

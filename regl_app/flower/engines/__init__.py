@@ -1,0 +1,1 @@
+"""Ways to run a federation: Flower's runtime, a SuperLink, or threads of this process."""

@@ -1,0 +1,34 @@
+"""The engines by name: the real Flower runtime, or its Grid in-process."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from regl_app.config import RunConfig
+from regl_app.runs.comparison.compare import Engine
+
+
+class EngineName(StrEnum):
+    """Both run the same ServerApp and ClientApp objects."""
+
+    FLWR = "flwr"
+    IN_PROCESS = "in-process"
+
+
+def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 0.0) -> Engine:
+    """Return the engine called ``name``; the result of a run does not depend on either number."""
+
+    def flower(config: RunConfig, clients: int) -> Path:
+        from regl_app.flower.engines.flower_run import run_flower
+
+        return run_flower(config, clients=clients, client_cpus=client_cpus, client_gpus=client_gpus)
+
+    def in_process(config: RunConfig, clients: int) -> Path:
+        from regl_app.core.devices import usable_processors
+        from regl_app.flower.engines.in_process import run_in_process
+
+        workers = max(1, usable_processors() // max(client_cpus, config.threads))
+        return run_in_process(config, clients=clients, workers=workers)
+
+    return flower if name is EngineName.FLWR else in_process

@@ -1,0 +1,255 @@
+"""``regl run``: the real ``flwr run`` with nodes, resources, progress and a truthful end.
+
+Flower's own command exits 0 when the app raised. Here a run that did not complete raises.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from regl_app.config import RunConfig
+from regl_app.config.paths import with_absolute_paths
+from regl_app.core.errors import ReglError, RunError
+from regl_app.core.log import run_folder_in
+from regl_app.flower.engines.app_bundle import build_app_folder, toml_table
+from regl_app.flower.engines.command import FlowerCommand
+from regl_app.flower.engines.resources import check_resources
+from regl_app.flower.engines.superlink import SuperLink, simulation_options
+from regl_app.runs.records import RunResult
+
+COMPLETED = "finished:completed"
+STOP_TIMEOUT = 30.0
+LOST_SECONDS = 120.0
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_RAY_PREFIX = re.compile(r"^\((?:ClientAppActor )?pid=\d+\) ")
+# What Flower and Ray say of themselves; warnings and errors pass, but for that of an orderly end.
+_NOISE = re.compile(
+    r"^(?:INFO|DEBUG)\s*:|Since flwr 1\.32|^\(raylet\)|^\S* \S*\s*INFO worker\.py"
+    r"|^WARNING\s*:\s*Manually terminating ClientAppActor"
+)
+
+
+def run_flower(
+    config: RunConfig,
+    *,
+    clients: int,
+    client_cpus: float = 1.0,
+    client_gpus: float = 0.0,
+    on_line: Callable[[str], None] | None = None,
+) -> Path:
+    """Run ``config`` with ``clients`` simulated nodes by ``flwr run``; return the run's folder.
+
+    Ctrl-C stops the run, not only its output. Nothing keeps running afterwards.
+
+    Args:
+        config: the run; relative paths refer to the working directory.
+        clients: number of SuperNodes.
+        client_cpus: CPUs a client reserves; as many run at once as fit.
+        client_gpus: likewise, may be a fraction.
+        on_line: gets each line of the run's log; default: print it.
+
+    Raises:
+        ConfigError: this machine cannot hold one client with these reservations.
+        RunError: the run was refused, failed, or was stopped.
+    """
+    check_resources(client_cpus, client_gpus)
+    # The run folder is named by the server; only its parent is fixed here.
+    config = config.updated({"out-dir": with_absolute_paths(config).out_dir})
+    with (
+        _terminable(),
+        tempfile.TemporaryDirectory(prefix="regl-flwr-", ignore_cleanup_errors=True) as scratch,
+    ):
+        home = Path(scratch) / "home"
+        home.mkdir()
+        options = simulation_options(
+            [
+                ("num-supernodes", clients),
+                ("client-resources-num-cpus", int(client_cpus)),
+                ("client-resources-num-gpus", client_gpus),
+            ]
+        )
+        with SuperLink(home) as superlink:
+            return _run(superlink, config, on_line, "--federation-config", options)
+
+
+def run_deployed(
+    config: RunConfig, connection: str, on_line: Callable[[str], None] | None = None
+) -> Path:
+    """Run ``config`` on a SuperLink that is there; return the run's folder, which is its machine's.
+
+    Ctrl-C stops the run, not only its output.
+
+    Args:
+        config: the run; relative paths refer to where the SuperLink was started.
+        connection: the SuperLink's name in Flower's configuration.
+        on_line: gets each line of the run's log; default: print it.
+
+    Raises:
+        RunError: the run was refused, failed, or was stopped; or the SuperLink has not answered
+            for ``LOST_SECONDS``: then the run may still go on there.
+    """
+    with _terminable():
+        return _run(FlowerCommand(connection), config, on_line)
+
+
+def _run(
+    flower: FlowerCommand,
+    config: RunConfig,
+    on_line: Callable[[str], None] | None,
+    *options: str,
+) -> Path:
+    """Submit ``config``, show its log, and return the folder of a run that completed."""
+    show = on_line or _print
+    folder: list[Path] = []
+    started = time.monotonic()
+
+    def line(text: str) -> None:
+        named = run_folder_in(text)
+        if named is not None:
+            folder.append(named)
+        show(text)
+
+    def end(status: Literal["failed", "stopped"], why: str) -> None:
+        if isinstance(flower, SuperLink):  # any other may go on with the run
+            for path in folder[:1]:
+                seconds = time.monotonic() - started
+                _tell_end(path, RunResult(status=status, seconds=seconds, error=why))
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="regl-app-", ignore_cleanup_errors=True) as scratch:
+            app, overrides = Path(scratch) / "app", Path(scratch) / "run.toml"
+            build_app_folder(app)
+            overrides.write_text(toml_table(config.to_flat()), encoding="utf-8")
+            run = flower.ask("run", str(app), flower.connection, "-c", str(overrides), *options)
+            status, details = _follow(flower, str(run["run-id"]), line)
+    except (KeyboardInterrupt, SystemExit):
+        end("stopped", "stopped by the user")
+        raise
+    except RunError as error:
+        end("failed", str(error))
+        raise
+    if status != COMPLETED:
+        why = f"the run ended as {status}: {details or 'no details given'}"
+        end("failed", why)
+        where = f" (run folder: {folder[0]})" if folder else ""
+        raise RunError(why + where)
+    if not folder:
+        raise RunError("the run completed but named no run folder: its log was cut off")
+    return folder[0]
+
+
+def _tell_end(path: Path, result: RunResult) -> None:
+    """Write how the run ended, unless its server did: Flower may have killed it before it could."""
+    from regl_app.runs.folder import RunFolder
+
+    with suppress(ReglError, OSError):  # what is raised already says more
+        folder = RunFolder.open(path)
+        if folder.read_result() is None:
+            folder.write_result(result)
+
+
+def _follow(flower: FlowerCommand, run_id: str, line: Callable[[str], None]) -> tuple[str, str]:
+    """Show the run's log until it ends; return its status and the details of a failure."""
+    shown, heard = 0, time.monotonic()
+    try:
+        while True:
+            shown = _stream(flower, run_id, line, shown)
+            try:
+                status, details = _status(flower, run_id)
+            except RunError as error:
+                if not flower.is_running():
+                    raise RunError(
+                        f"the SuperLink died during the run{flower.log_tail()}"
+                    ) from error
+                if time.monotonic() - heard > LOST_SECONDS:
+                    raise RunError(
+                        f"the SuperLink has not answered for {LOST_SECONDS:.0f} s; run {run_id} "
+                        f"may go on there (flwr log {run_id} {flower.connection}): {error}"
+                    ) from error
+            else:
+                heard = time.monotonic()
+                if status.startswith("finished"):
+                    return status, details
+            time.sleep(0.5)  # the stream ends a moment before the status changes
+    except (KeyboardInterrupt, SystemExit):
+        _stop_run(flower, run_id)
+        raise
+
+
+def _stream(flower: FlowerCommand, run_id: str, line: Callable[[str], None], shown: int) -> int:
+    """Show the log from its line ``shown`` on; return how many lines are shown then.
+
+    Every stream begins with the run's first line.
+    """
+    log = flower.popen("log", run_id, flower.connection, "--stream")
+    count = 0
+    try:
+        for raw in log.stdout or ():
+            text = clean_line(raw)
+            if text is None:
+                continue
+            count += 1
+            if count > shown:
+                line(text)
+    finally:
+        log.terminate()
+        log.wait()
+        if log.stdout is not None:
+            log.stdout.close()
+    return max(count, shown)
+
+
+def _status(flower: FlowerCommand, run_id: str) -> tuple[str, str]:
+    runs = flower.ask("list", flower.connection, "--run-id", run_id)["runs"]
+    return str(runs[0]["status"]), str(runs[0].get("status-details") or "")
+
+
+def _stop_run(flower: FlowerCommand, run_id: str) -> None:
+    try:
+        flower.ask("stop", run_id, flower.connection, timeout=STOP_TIMEOUT)
+    except RunError as error:
+        # A SuperLink of our own is ended next, and the run with it.
+        if not isinstance(flower, SuperLink):
+            sys.stderr.write(
+                f"run {run_id} could not be stopped and may go on "
+                f"(flwr stop {run_id} {flower.connection}): {error}\n"
+            )
+
+
+def clean_line(raw: str) -> str | None:
+    """Return a log line without colours and Ray's prefix; None for Flower's and Ray's chatter."""
+    text = _RAY_PREFIX.sub("", _COLOR.sub("", raw.rstrip("\n")))
+    return None if not text.strip() or _NOISE.search(text) else text
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that nothing is left running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,244 @@
+"""A federation inside this process: Flower's apps on a ``Grid`` of threads, without Ray.
+
+Runs the very ServerApp and ClientApp objects that ``flwr run`` runs and gives the same history,
+without its 20 seconds of start-up: for comparisons, tests and notebooks. It relies on Flower's
+internal task identity, hence the upper bound on flwr in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.app.error import Error
+from flwr.clientapp import ClientApp
+from flwr.common.constant import (
+    NUM_PARTITIONS_KEY,
+    PARTITION_ID_KEY,
+    SUPERLINK_NODE_ID,
+    ErrorCode,
+)
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.object_ref import load_app
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from regl_app.config import RunConfig
+from regl_app.config.paths import with_absolute_paths
+from regl_app.core.app_root import APP_ROOT
+from regl_app.core.devices import resolve_device, usable_processors
+from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.types import Scalar
+from regl_app.flower.run_state import RUN_FOLDER_STATE
+
+SERVER_APP = "server_app.main:app"
+CLIENT_APP = "client_app.main:app"
+
+_run_numbers = itertools.count(1)
+
+
+class InProcessGrid(Grid):
+    """A Flower ``Grid`` whose nodes are contexts in this process, served by worker threads.
+
+    Args:
+        client_app: called for every order.
+        num_nodes: number of virtual clients.
+        run_config: Flower's run configuration.
+        workers: number of threads.
+        prepare: called once in each thread before any order, one thread after the other.
+        sites: the nodes' own image folders, as ``data.source='site'`` needs them.
+    """
+
+    def __init__(
+        self,
+        client_app: ClientApp,
+        num_nodes: int,
+        run_config: dict[str, Scalar],
+        workers: int,
+        prepare: Callable[[], None] | None = None,
+        sites: Sequence[Path] = (),
+    ) -> None:
+        self._app = client_app
+        self._run = Run.create_empty(next(_run_numbers))
+        self._numbers = itertools.count(1)
+        # Node ids say nothing about partitions, as in the real runtime.
+        self._contexts = {
+            1000 + partition_id: Context(
+                run_id=self._run.run_id,
+                node_id=1000 + partition_id,
+                node_config={
+                    PARTITION_ID_KEY: partition_id,
+                    NUM_PARTITIONS_KEY: num_nodes,
+                    **(_site(sites[partition_id]) if sites else {}),
+                },
+                state=RecordDict(),
+                run_config=dict(run_config),
+            )
+            for partition_id in range(num_nodes)
+        }
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="client")
+        self._pending: dict[str, Future[Message]] = {}
+        if prepare is not None:
+            self._prepare(prepare, workers)
+
+    def _prepare(self, prepare: Callable[[], None], workers: int) -> None:
+        lock, everyone = threading.Lock(), threading.Barrier(workers)
+
+        def in_turn() -> None:
+            everyone.wait()  # a thread that waits takes no second turn
+            with lock:
+                prepare()
+
+        try:
+            for turn in [self._pool.submit(in_turn) for _ in range(workers)]:
+                turn.result()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop the worker threads; orders not begun are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def set_run(self, run: Run) -> None:
+        """Set the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """Return the run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a new order to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the ids of all nodes."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Hand orders to the worker threads; return the orders' ids."""
+        ids = []
+        for message in messages:
+            message_id = f"order-{next(self._numbers)}"
+            message.metadata.__dict__["_message_id"] = message_id
+            self._pending[message_id] = self._pool.submit(self._serve, message)
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that are there, each once."""
+        done = [key for key in message_ids if key in self._pending and self._pending[key].done()]
+        return [self._pending.pop(key).result() for key in done]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Return the replies that arrive within ``timeout`` seconds."""
+        open_ids = set(self.push_messages(messages))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while open_ids:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            wait([self._pending[key] for key in open_ids], left, FIRST_COMPLETED)
+            arrived = list(self.pull_messages(open_ids))
+            open_ids -= {reply.metadata.reply_to_message_id for reply in arrived}
+            replies += arrived
+        return replies
+
+    def _serve(self, order: Message) -> Message:
+        try:
+            # A copy, as if it had travelled (cheap: the arrays' bytes are shared).
+            order = copy.deepcopy(order)
+            reply = self._app(order, self._contexts[order.metadata.dst_node_id])
+        except Exception as error:  # as in Flower: a client's exception is its reply
+            logging.getLogger("regl").debug("%s", traceback.format_exc())
+            failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
+            reply = Message(failure, reply_to=order)
+        number = next(self._numbers)
+        reply.metadata.__dict__["_message_id"] = f"reply-{number}"
+        return reply
+
+
+def _site(folder: Path) -> dict[str, Scalar]:
+    # Whoever calls is every node's operator.
+    return {"data-dir": str(folder.resolve()), "data-root": os.sep}
+
+
+def run_in_process(
+    config: RunConfig,
+    *,
+    clients: int = 0,
+    sites: Sequence[Path] = (),
+    server_app: ServerApp | None = None,
+    client_app: ClientApp | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Run ``config`` with ``clients`` virtual clients on ``workers`` threads; return its folder.
+
+    With ``data.source='site'`` give ``sites`` instead, one image folder per client.
+    Without ``server_app`` or ``client_app`` the project's own are loaded. ``workers`` defaults
+    to one per processor, since each client uses ``config.threads``. The result does not depend on
+    it. One run at a time per process.
+
+    Raises:
+        ReglError: the run failed.
+    """
+    server = server_app or load_app(SERVER_APP, RunError, APP_ROOT)
+    client = client_app or load_app(CLIENT_APP, RunError, APP_ROOT)
+    workers = workers or max(1, usable_processors() // config.threads)
+    flat, clients = config.to_flat(), len(sites) or clients
+    if clients < 1:
+        raise ConfigError(f"clients must be >= 1, got {clients} (or give sites)")
+    grid = InProcessGrid(client, clients, flat, min(workers, clients), _preparation(config), sites)
+    TaskIdentity.run_id, TaskIdentity.task_id = grid.run.run_id, 0
+    TaskIdentity.node_id = SUPERLINK_NODE_ID
+    context = Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(flat))
+    threads, flower = torch.get_num_threads(), logging.getLogger("flwr")
+    level = flower.level
+    flower.setLevel(logging.WARNING)  # its lines per round say less than ours
+    try:
+        server(grid, context)
+    finally:
+        grid.close()
+        flower.setLevel(level)
+        torch.set_num_threads(threads)
+    return Path(str(context.state.config_records[RUN_FOLDER_STATE]["path"]))
+
+
+def _preparation(config: RunConfig) -> Callable[[], None] | None:
+    """Return what loads a thread's generator: loading patches torch for all threads meanwhile."""
+    if not config.uses_generator:
+        return None
+
+    def load() -> None:
+        from regl_app.data.sources.registry import load_source
+        from regl_app.generator.foundation import shared_foundation
+
+        local = with_absolute_paths(config)
+        torch.set_num_threads(config.threads)
+        shared_foundation(
+            local.generator, load_source(local.data).concepts, resolve_device(config.device)
+        )
+
+    return load

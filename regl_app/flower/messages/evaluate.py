@@ -1,0 +1,77 @@
+"""A client's reply to an evaluate request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Counts
+from regl_app.flower.messages.content import METRICS, NUM_EXAMPLES, OURS, metric_record, our_record
+from regl_app.flower.messages.fields import (
+    at_least,
+    get_counts,
+    number,
+    put_counts,
+    shown,
+)
+
+
+@dataclass(frozen=True)
+class EvaluateReply:
+    """The global model on a client's own test set; all zero where that is empty.
+
+    ``confusion`` (C, C) counts the classes that were taken for one another; absent where labels
+    are private, or the server has test images of its own.
+    """
+
+    partition_id: int
+    round: int
+    num_examples: int
+    accuracy: float = 0.0
+    macro_f1: float = 0.0
+    loss: float = 0.0
+    confusion: Counts | None = None
+
+    def to_content(self) -> RecordDict:
+        """Return the reply's content."""
+        values = {"accuracy": self.accuracy, "macro-f1": self.macro_f1, "loss": self.loss}
+        record = ConfigRecord({"partition-id": self.partition_id, "round": self.round})
+        put_counts(record, "confusion", None if self.confusion is None else self.confusion.ravel())
+        return RecordDict(
+            {
+                OURS: record,
+                METRICS: MetricRecord({NUM_EXAMPLES: self.num_examples, **values}),
+            }
+        )
+
+    @classmethod
+    def read(cls, content: RecordDict, *, server_round: int, num_classes: int) -> EvaluateReply:
+        """Return the checked reply.
+
+        Raises:
+            ProtocolError: names the key, what was expected and what came.
+        """
+        record, metrics = our_record(content), metric_record(content)
+        if (seen := at_least(record, "round", 1)) != server_round:
+            raise ProtocolError(f"round must be {server_round}, got {seen} (a late reply)")
+        values = {key: number(metrics, key) for key in ("accuracy", "macro-f1", "loss")}
+        for key in ("accuracy", "macro-f1"):
+            if not 0 <= values[key] <= 1:
+                raise ProtocolError(f"{key} must be between 0 and 1, got {values[key]}")
+        examples = number(metrics, NUM_EXAMPLES)
+        if not isinstance(examples, int) or examples < 0:
+            raise ProtocolError(
+                f"{NUM_EXAMPLES} must be a whole number >= 0, got {shown(examples)}"
+            )
+        partition_id = at_least(record, "partition-id", 0)
+        confusion = get_counts(record, "confusion", num_classes**2)
+        if confusion is not None:
+            if confusion.sum() != examples:
+                raise ProtocolError(
+                    f"confusion must count {NUM_EXAMPLES}={examples} images, got {confusion.sum()}"
+                )
+            confusion = confusion.reshape(num_classes, num_classes)
+        accuracy, macro_f1, loss = map(float, values.values())
+        return cls(partition_id, server_round, examples, accuracy, macro_f1, loss, confusion)

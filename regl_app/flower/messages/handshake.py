@@ -1,0 +1,63 @@
+"""What every order opens with, so that no client works for a run that is not its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord
+
+from regl_app.config import RunConfig
+from regl_app.config.identity import result_keys
+from regl_app.core.errors import ProtocolError
+from regl_app.flower.messages.fields import at_least, get, shown
+
+VERSION = 4
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What both ends must share: code and configuration, as digests, and the number of clients.
+
+    ``num_partitions`` is 0 as long as the server does not know it, in its first order.
+    """
+
+    code_hash: str
+    config_digest: str
+    num_partitions: int = 0
+
+    def write(self, record: ConfigRecord) -> None:
+        """Write the fields into ``record``."""
+        record["version"] = VERSION
+        record["code-hash"] = self.code_hash
+        record["config-digest"] = self.config_digest
+        record["num-partitions"] = self.num_partitions
+
+    def check(self, record: ConfigRecord) -> None:
+        """Raise :class:`ProtocolError` if the sender of ``record`` runs something else."""
+        version = get(record, "version", int)
+        if version != VERSION:
+            raise ProtocolError(f"version must be {VERSION}, got {version} (update this node)")
+        for key, mine, remedy in (
+            ("code-hash", self.code_hash, "install the same version, or restart the SuperLink"),
+            ("config-digest", self.config_digest, "give both the same run configuration"),
+        ):
+            seen = get(record, key, str)
+            if seen != mine:
+                raise ProtocolError(f"{key} must be {mine!r}, got {shown(seen)} ({remedy})")
+        total = at_least(record, "num-partitions", 0)
+        if self.num_partitions and total and total != self.num_partitions:
+            raise ProtocolError(
+                f"num-partitions must be {total}, as in the others' configuration, got "
+                f"{self.num_partitions} (flower-supernode --node-config 'num-partitions={total}')"
+            )
+
+
+def config_digest(config: RunConfig) -> str:
+    """Return a short hex digest of the keys of ``config`` that results depend on.
+
+    A run that goes on with others is the same one to its clients: they find what they kept.
+    """
+    text = json.dumps(result_keys(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,214 @@
+"""A train request and its reply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Counts, Fact, Weights
+from regl_app.flower.messages.content import (
+    ARRAYS,
+    METRICS,
+    NUM_EXAMPLES,
+    OURS,
+    metric_record,
+    our_record,
+)
+from regl_app.flower.messages.fields import (
+    MOST_ID,
+    at_least,
+    fact_of,
+    get,
+    get_counts,
+    get_digest,
+    number,
+    put_counts,
+    seconds_of,
+    shown,
+    table,
+)
+from regl_app.flower.messages.handshake import Envelope
+from regl_app.flower.messages.payload_fields import get_parcel, put_parcel
+from regl_app.flower.messages.weights import _check_finite, weights_from_record, weights_to_record
+from regl_app.supplement.payload import Parcel, ParcelLimits
+
+
+@dataclass(frozen=True)
+class TrainInstruction:
+    """The server's order for one round; ``quotas`` (C,) is None where the client plans itself.
+
+    ``parcel`` holds images that the server made for the client, if it did; ``run`` tells this run
+    from any other, also from one that had the same folder.
+    """
+
+    round: int
+    run_dir: str = ""
+    quotas: Counts | None = None
+    parcel: Parcel | None = None
+    run: str = ""
+
+    def to_record(self, envelope: Envelope) -> ConfigRecord:
+        """Return our record, to stand beside the inner strategy's arrays and config."""
+        record = ConfigRecord({"round": self.round, "run-dir": self.run_dir, "run": self.run})
+        envelope.write(record)
+        put_counts(record, "quotas", self.quotas)
+        if self.parcel is not None:
+            put_parcel(record, self.parcel)
+        return record
+
+    @classmethod
+    def read(
+        cls,
+        content: RecordDict,
+        expected: Envelope,
+        num_classes: int,
+        limits: ParcelLimits | None = None,
+    ) -> TrainInstruction:
+        """Return the checked order.
+
+        ``limits`` are what a parcel may hold; None where none is expected.
+
+        Raises:
+            ProtocolError: other code or configuration, or a field is missing, malformed or larger
+                than this run can need.
+        """
+        record = our_record(content)
+        expected.check(record)
+        quotas = get_counts(record, "quotas", num_classes)
+        parcel = get_parcel(record, num_classes, limits)
+        return cls(
+            at_least(record, "round", 1),
+            get(record, "run-dir", str),
+            quotas,
+            parcel,
+            get(record, "run", str, most=MOST_ID),
+        )
+
+
+@dataclass(frozen=True)
+class TrainReply:
+    """What a client sends after its round.
+
+    ``weights`` is None for a client without images: it takes no part in the average.
+    ``num_examples`` counts real and synthetic images trained on, the weight in FedAvg.
+    ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
+    ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
+    private. ``adapter`` is the digest of the server's adapter that the client keeps, '' if none.
+    ``facts`` are numbers and texts for the run's history.
+    """
+
+    partition_id: int
+    round: int
+    num_examples: int
+    real_images: int
+    loss: float
+    weights: Weights | None
+    discrepancy: npt.NDArray[np.float64] | None = None
+    held: Counts | None = None
+    real_counts: Counts | None = None
+    synthetic_counts: Counts | None = None
+    adapter: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    def to_content(self) -> RecordDict:
+        """Return the reply's content.
+
+        Raises:
+            ProtocolError: the client's own result is not fit to be sent (e.g. it diverged).
+        """
+        _check_numbers(self.num_examples, self.loss, self.weights is None)
+        record = ConfigRecord(
+            {
+                "partition-id": self.partition_id,
+                "round": self.round,
+                "real-images": self.real_images,
+            }
+        )
+        if self.discrepancy is not None:
+            record["discrepancy"] = [float(value) for value in self.discrepancy]
+        put_counts(record, "held", self.held)
+        put_counts(record, "real-counts", self.real_counts)
+        put_counts(record, "synthetic-counts", self.synthetic_counts)
+        if self.adapter:  # Flower cannot count the bytes of an empty text
+            record["adapter"] = self.adapter
+        for prefix, values in (("seconds.", self.seconds), ("facts.", self.facts)):
+            for key, value in values.items():
+                record[prefix + key] = value
+        metrics = MetricRecord({NUM_EXAMPLES: self.num_examples, "loss": self.loss})
+        content = RecordDict({OURS: record, METRICS: metrics})
+        if self.weights is not None:
+            _check_finite(self.weights)
+            content[ARRAYS] = weights_to_record(self.weights)
+        return content
+
+    @classmethod
+    def read(
+        cls, content: RecordDict, *, server_round: int, template: Weights, num_classes: int
+    ) -> TrainReply:
+        """Return the checked reply to the order of ``server_round``.
+
+        Raises:
+            ProtocolError: names the key, what was expected and what came.
+        """
+        record = our_record(content)
+        metrics = metric_record(content)
+        num_examples, loss = number(metrics, NUM_EXAMPLES), number(metrics, "loss")
+        if not isinstance(num_examples, int):
+            raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number, got {shown(num_examples)}")
+        arrays = content.array_records
+        _check_numbers(num_examples, loss, not arrays)
+        if arrays and set(arrays) != {ARRAYS}:
+            raise ProtocolError(
+                f"the only ArrayRecord must be {ARRAYS!r}, got {shown(sorted(arrays))}"
+            )
+        if (seen := at_least(record, "round", 1)) != server_round:
+            raise ProtocolError(f"round must be {server_round}, got {seen} (a late reply)")
+        return cls(
+            partition_id=at_least(record, "partition-id", 0),
+            round=server_round,
+            num_examples=num_examples,
+            real_images=at_least(record, "real-images", 0),
+            loss=loss,
+            weights=weights_from_record(arrays[ARRAYS], template) if arrays else None,
+            discrepancy=_discrepancy(record, num_classes),
+            held=get_counts(record, "held", num_classes),
+            real_counts=get_counts(record, "real-counts", num_classes),
+            synthetic_counts=get_counts(record, "synthetic-counts", num_classes),
+            adapter=get_digest(record, "adapter"),
+            seconds={k: seconds_of(k, v) for k, v in table(record, "seconds.").items()},
+            facts={k: fact_of(k, v) for k, v in table(record, "facts.").items()},
+        )
+
+
+def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float64] | None:
+    values = record.get("discrepancy")
+    if values is None:
+        return None
+    if (
+        not isinstance(values, list)
+        or len(values) != num_classes
+        or any(type(value) is not float or not -1 <= value <= 1 for value in values)
+    ):
+        raise ProtocolError(
+            f"discrepancy must be {num_classes} numbers in [-1, 1], got {shown(values)}"
+        )
+    return np.array(values, dtype=np.float64)
+
+
+def _check_numbers(num_examples: int, loss: float, without_weights: bool) -> None:
+    if num_examples < 0:
+        raise ProtocolError(f"{NUM_EXAMPLES} must be >= 0, got {num_examples}")
+    if not math.isfinite(loss):
+        raise ProtocolError(f"loss must be finite, got {loss} (training diverged: lower train.lr)")
+    if (num_examples == 0) != without_weights:
+        raise ProtocolError(
+            f"{NUM_EXAMPLES}={num_examples} contradicts a reply "
+            f"with{'out' if without_weights else ''} {ARRAYS}"
+        )

@@ -1,0 +1,54 @@
+"""A model's weights as a record, checked against the run's model on arrival."""
+
+from __future__ import annotations
+
+import torch
+from flwr.app import ArrayRecord
+
+from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Weights
+from regl_app.flower.messages.arrays import decode
+from regl_app.flower.messages.content import ARRAYS
+from regl_app.flower.messages.fields import (
+    shown,
+)
+
+
+def weights_to_record(weights: Weights) -> ArrayRecord:
+    """Return a model's state as Flower arrays."""
+    return ArrayRecord({key: value.detach().cpu() for key, value in weights.items()})
+
+
+def weights_from_record(record: ArrayRecord, template: Weights) -> dict[str, torch.Tensor]:
+    """Return the arrays as a state of the same names, shapes and types as ``template``.
+
+    Raises:
+        ProtocolError: they differ, cannot be decoded, or are not finite.
+    """
+    if set(record) != set(template):
+        odd = sorted(set(record) ^ set(template))
+        raise ProtocolError(
+            f"{ARRAYS} must hold the model's {len(template)} arrays; differ: {shown(odd)}"
+        )
+    weights = {
+        key: torch.from_numpy(
+            decode(
+                f"{ARRAYS}[{key!r}]",
+                record[key],
+                str(wanted.dtype).removeprefix("torch."),
+                tuple(wanted.shape),
+            )
+        )
+        for key, wanted in template.items()
+    }
+    _check_finite(weights)
+    return weights
+
+
+def _check_finite(weights: Weights) -> None:
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ProtocolError(
+                f"{ARRAYS}[{key!r}] must be finite, got NaN or infinity "
+                "(training diverged: lower train.lr)"
+            )

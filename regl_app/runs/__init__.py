@@ -1,0 +1,1 @@
+"""What a run leaves: records, folder, history, checkpoints, comparison, report."""

@@ -1,0 +1,82 @@
+"""Methods x seeds: which runs are missing, what the finished ones show, how sure that is.
+
+Nothing here knows an engine: a run is whatever ``Engine`` makes a run folder of.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from regl_app.config import RunConfig
+from regl_app.config.paths import with_absolute_paths
+from regl_app.core.errors import ReglError
+from regl_app.core.files import write_json, write_text
+from regl_app.core.types import Scalar
+from regl_app.generator.checkpoint import generator_identity
+from regl_app.runs.comparison.outcome import Outcome, finished_runs, read_outcome
+from regl_app.runs.comparison.plan import Variants, configurations, digest
+from regl_app.runs.comparison.tables import Comparison
+
+_logger = logging.getLogger("regl")
+
+Engine = Callable[[RunConfig, int], Path]
+"""Runs a configuration with so many clients; returns the finished run's folder."""
+
+
+def compare(
+    base: Mapping[str, Scalar],
+    variants: Variants,
+    seeds: Sequence[int],
+    *,
+    clients: int,
+    out_dir: Path,
+    engine: Engine,
+    vary_data: bool = False,
+) -> Comparison:
+    """Run what is missing of variants x seeds in ``out_dir`` and return all of it.
+
+    A run that fails is reported and does not stop the others; comparison.json is written after
+    every run, so that an interrupted comparison goes on where it was.
+
+    Raises:
+        ConfigError: any of the configurations is invalid; nothing has run then.
+    """
+    planned = list(configurations(base, variants, seeds, vary_data=vary_data))
+    names = [name for _ in seeds for name in variants]
+    # Absolute as in a run folder's config.json: the digests must agree.
+    configs = [with_absolute_paths(c.updated({"out-dir": str(out_dir)})) for c in planned]
+    known = finished_runs(out_dir)
+    digests = [
+        digest(config, clients, generator_identity(config.generator.path)) for config in configs
+    ]
+    outcomes: list[Outcome] = []
+    failures: list[str] = []
+    started, ran = time.monotonic(), 0
+    missing = sum(each not in known for each in digests)
+    for name, config, each in zip(names, configs, digests, strict=True):
+        outcome = known.get(each)
+        if outcome is None:
+            try:
+                outcome = read_outcome(engine(config, clients))
+            except ReglError as error:
+                failures.append(f"{config.name}: {error}")
+                _logger.error("%s failed: %s", config.name, error)
+            ran += 1
+            left = (time.monotonic() - started) / ran * (missing - ran)
+            remaining = f"{ran} of {missing} runs, about {left / 60:.0f} min left"
+        else:
+            remaining = "already there"
+        if outcome is not None:
+            outcomes.append(replace(outcome, method=name))
+            accuracy = f"{outcome.accuracy:.1%}"
+            _logger.info("%s: global accuracy %s (%s)", config.name, accuracy, remaining)
+        comparison = Comparison(
+            tuple(variants), tuple(seeds), clients, tuple(outcomes), tuple(failures)
+        )
+        write_json(out_dir / "comparison.json", comparison.to_json())
+        write_text(out_dir / "comparison.md", comparison.to_markdown())
+    return comparison

@@ -1,0 +1,75 @@
+"""Which runs a comparison needs, and which finished one already is one of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from regl_app.config import RunConfig
+from regl_app.core.errors import ConfigError
+from regl_app.core.types import Scalar
+
+# Keys that change where and how results are written, not what they are.
+_IRRELEVANT = {"name", "out-dir", "cache-dir", "tensorboard", "report", "share-diagnostics"}
+
+
+_OF_SUPPLEMENT = (
+    *("supplement.", "generator.", "lora.", "probe.", "pool.", "dpo.", "steering.", "privacy."),
+    "server.tune-",
+)
+
+
+_OF_ADAPTER = ("lora.", "generator.guide")
+
+
+Variants = Mapping[str, Mapping[str, Scalar]]
+"""What is compared: settings, 'method' among them, by the name of their row."""
+
+
+def configurations(
+    base: Mapping[str, Scalar], variants: Variants, seeds: Sequence[int], *, vary_data: bool
+) -> Iterator[RunConfig]:
+    """Yield one configuration per seed and variant; seeds outermost, so early tables are fair.
+
+    ``vary_data`` lets ``data.seed`` follow the seed: the interval then covers the split as well.
+
+    Raises:
+        ConfigError: nothing to run, something twice, or a configuration is invalid.
+    """
+    if not variants:
+        raise ConfigError("comparison needs at least one method, got none")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"comparison needs each seed once, got {list(seeds)}")
+    for seed in seeds:
+        for name, settings in variants.items():
+            folder = re.sub(r"[^\w.+=@-]", "_", name)
+            own: dict[str, Scalar] = {"seed": seed, "name": f"{folder}-s{seed}"}
+            if vary_data:
+                own["data.seed"] = seed
+            yield RunConfig.from_flat({**base, **settings, **own})
+
+
+def digest(config: RunConfig, clients: int, generator: str) -> str:
+    """Return what identifies a result: a hash of all that can change it but code and data.
+
+    A run without supplement touches no generator and one with the frozen generator no adapter: its
+    result stays valid whatever those are.
+
+    Args:
+        config: the run.
+        clients: K.
+        generator: the generator's ``generator_identity``.
+    """
+    unused: tuple[str, ...] = () if config.uses_generator else _OF_SUPPLEMENT
+    if config.supplement.adapter == "frozen":
+        unused += _OF_ADAPTER
+    relevant = {
+        key: value
+        for key, value in config.to_flat().items()
+        if key not in _IRRELEVANT and not key.startswith(unused)
+    }
+    used = generator if config.uses_generator else ""
+    text = json.dumps([relevant, clients, used], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,139 @@
+"""A comparison's tables: means, intervals, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from regl_app.runs.comparison.outcome import Outcome
+from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All finished runs of a comparison and what became of the others."""
+
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    clients: int
+    outcomes: tuple[Outcome, ...]
+    failures: tuple[str, ...]
+
+    def of(self, method: str) -> list[Outcome]:
+        """Return the finished runs of ``method``, by seed."""
+        found = [outcome for outcome in self.outcomes if outcome.method == method]
+        return sorted(found, key=lambda outcome: outcome.seed)
+
+    @property
+    def tailed(self) -> bool:
+        """Return whether runs were also judged on the test set of a long tail."""
+        return any(run.tail_accuracy is not None for run in self.outcomes)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows: one row per method, accuracies in percent."""
+        columns: dict[str, Callable[[list[Outcome]], str]] = {
+            "global accuracy %": lambda runs: _percent(runs, "accuracy"),
+            "long-tail accuracy %": lambda runs: _percent(runs, "tail_accuracy"),
+            "global model at clients %": lambda runs: _percent(runs, "personalized"),
+            "own models at clients %": lambda runs: _percent(runs, "own_models"),
+            f"rounds to {TARGET_ACCURACY:.0%}": _rounds,
+            "JS distance": _distances,
+            "precision %": lambda runs: _percent(runs, "precision"),
+            "runs": lambda runs: f"{len(runs)}/{len(self.seeds)}",
+            "s/run": lambda runs: f"{mean_interval([run.seconds for run in runs]).mean:.0f}",
+        }
+        cells = {
+            name: [cell(runs) if (runs := self.of(method)) else "-" for method in self.methods]
+            for name, cell in columns.items()
+        }
+        cells["runs"] = [f"{len(self.of(method))}/{len(self.seeds)}" for method in self.methods]
+        # What no run measured is no column.
+        shown = [name for name, column in cells.items() if set(column) != {"-"} or name == "s/run"]
+        rows = [
+            [method, *(cells[name][index] for name in shown)]
+            for index, method in enumerate(self.methods)
+        ]
+        return ["method", *shown], rows
+
+    def differences(self, of: str = "accuracy") -> tuple[list[str], list[list[str]]]:
+        """Return header and rows: final accuracy of the row's method minus the column's, points.
+
+        ``of`` is the outcome that is compared: 'accuracy' or 'tail_accuracy'.
+
+        Paired by seed: runs of one seed share the split and the initial model, so the interval of
+        the differences is the one to judge by, not whether two methods' intervals overlap.
+        """
+        rows = []
+        for index, method in enumerate(self.methods[1:], start=1):
+            cells = [self._difference(method, other, of) for other in self.methods[:index]]
+            rows.append([method, *cells, *[""] * (len(self.methods) - 1 - index)])
+        return ["difference in points", *(f"- {name}" for name in self.methods[:-1])], rows
+
+    def _difference(self, method: str, other: str, of: str) -> str:
+        base, own = (
+            {run.seed: value for run in self.of(name) if (value := getattr(run, of)) is not None}
+            for name in (other, method)
+        )
+        pairs = [value - base[seed] for seed, value in own.items() if seed in base]
+        return _mean(pairs, 100) if pairs else "-"
+
+    def to_markdown(self) -> str:
+        """Return both tables, with what the figures mean."""
+        parts = [markdown_table(*self.table())]
+        tailed = self.tailed
+        judged = "long-tail" if tailed else "global"
+        if len(self.seeds) > 1:
+            parts.append(
+                f"Mean ± half width of the 95 % t-interval, {len(self.seeds)} seeds. Differences "
+                f"of final {judged} accuracy, row minus column, are paired by seed:"
+            )
+        if len(self.methods) > 1:
+            parts.append(
+                markdown_table(*self.differences("tail_accuracy" if tailed else "accuracy"))
+            )
+            if tailed:
+                parts.append("Likewise of final global accuracy, on the balanced test set:")
+                parts.append(markdown_table(*self.differences()))
+        parts += [f"Failed: {failure}" for failure in self.failures]
+        return "\n\n".join(parts) + "\n"
+
+    def to_json(self) -> dict[str, object]:
+        """Return everything as plain JSON values."""
+        return asdict(self)
+
+
+def _mean(values: Sequence[float], scale: float = 1.0) -> str:
+    interval = mean_interval(values)
+    mean = f"{interval.mean * scale:.1f}"
+    return mean if interval.half is None else f"{mean} ± {interval.half * scale:.1f}"
+
+
+def _percent(runs: Sequence[Outcome], name: str) -> str:
+    known = [value for run in runs if (value := getattr(run, name)) is not None]
+    return _mean(known, 100) if known else "-"
+
+
+def _rounds(runs: Sequence[Outcome]) -> str:
+    reached = [run.rounds_to_target for run in runs if run.rounds_to_target is not None]
+    text = _mean(reached) if reached else f"> {max(run.rounds for run in runs)}"
+    if reached and len(reached) < len(runs):
+        text += f" (reached by {len(reached)}/{len(runs)})"
+    return text
+
+
+def _distances(runs: Sequence[Outcome]) -> str:
+    known = [
+        (run.js_before, run.js_after)
+        for run in runs
+        if run.js_before is not None and run.js_after is not None
+    ]
+    if not known:
+        return "-"
+    before, after = (mean_interval(values).mean for values in zip(*known, strict=True))
+    return f"{before:.2f} → {after:.2f}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a GitHub table."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,326 @@
+"""The run folder: everything a run leaves behind, written so that a crash loses one line at most.
+
+``<out-dir>/<name>/`` holds ``config.json``, ``federation.json``, ``history.jsonl`` (one line per
+round), ``model.safetensors``, ``checkpoints/``, ``adapters/``, ``samples/``, ``features.npz``,
+``result.json`` and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from pydantic import ValidationError
+
+from regl_app.config import RunConfig
+from regl_app.config.paths import with_absolute_paths
+from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.files import storing, write_json
+from regl_app.core.tensor_files import (
+    Tensors,
+    load_tensors,
+    load_weights,
+    save_tensors,
+    save_weights,
+)
+from regl_app.generator.checkpoint import generator_identity
+from regl_app.runs.environment import describe_environment
+from regl_app.runs.records import (
+    FederationFacts,
+    GlobalMetrics,
+    Personalized,
+    PhaseSeconds,
+    Record,
+    RoundRecord,
+    RunResult,
+    Traffic,
+)
+
+__all__ = [
+    "Checkpoint",
+    "FederationFacts",
+    "GlobalMetrics",
+    "Personalized",
+    "PhaseSeconds",
+    "RoundRecord",
+    "RunFolder",
+    "RunResult",
+    "Traffic",
+]
+
+KEPT_CHECKPOINTS = 2
+_MODEL, _STATE = "model.", "state."
+
+_logger = logging.getLogger("regl")
+_RecordT = TypeVar("_RecordT", bound=Record)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The global model after ``round``, and what else the server needs to go on from there."""
+
+    round: int
+    weights: Tensors
+    state: Tensors
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder at ``path``; make it by :meth:`create` or :meth:`open`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, config: RunConfig, out_dir: Path | None = None) -> RunFolder:
+        """Make ``<out_dir>/<name>``, with a numbered suffix where that exists, and config.json.
+
+        The name defaults to ``<method>-<source>-s<seed>``, ``out_dir`` to ``config.out_dir``.
+
+        Raises:
+            ConfigError: the name is not one plain folder name.
+            RunError: the folder cannot be made.
+        """
+        name = config.name or f"{config.method}-{config.data.source}-s{config.seed}"
+        if not re.fullmatch(r"[\w][\w.+=@-]*", name):
+            raise ConfigError(
+                f"name must be one folder name of letters, digits, '.', '_', '-', got {name!r}"
+            )
+        parent = Path(config.out_dir) if out_dir is None else out_dir
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = cls(_make_numbered(parent, name))
+        except OSError as error:
+            raise RunError(f"out-dir={str(parent)!r}: cannot make a run folder: {error}") from error
+        for sub in (folder.checkpoints, folder.adapters, folder.samples):
+            sub.mkdir()
+        environment = describe_environment(config.device)
+        if config.uses_generator:
+            path = with_absolute_paths(config).generator.path
+            environment["generator"] = generator_identity(path)
+        content = {"config": config.to_flat(), "environment": environment}
+        write_json(folder.path / "config.json", content)
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Return the existing run folder at ``path``.
+
+        Raises:
+            RunError: there is no config.json.
+        """
+        if not (path / "config.json").is_file():
+            raise RunError(f"{path} is not a run folder: it has no config.json")
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """Return the folder's own name."""
+        return self.path.resolve().name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Return the folder of the last global models."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapters(self) -> Path:
+        """Return the folder of the clients' adapters."""
+        return self.path / "adapters"
+
+    @property
+    def samples(self) -> Path:
+        """Return the folder of the clients' sample pictures."""
+        return self.path / "samples"
+
+    @property
+    def report(self) -> Path:
+        """Return the path of the run's report."""
+        return self.path / "report.html"
+
+    def read_config(self) -> RunConfig:
+        """Return the run's configuration.
+
+        Raises:
+            RunError: config.json is unreadable or no longer valid.
+        """
+        content = self._read_json("config.json")
+        if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+            raise RunError(f"{self.path / 'config.json'}: must hold a table 'config'")
+        try:
+            return RunConfig.from_flat(content["config"])
+        except ConfigError as error:
+            raise RunError(f"{self.path / 'config.json'}: {error}") from error
+
+    def read_environment(self) -> dict[str, str]:
+        """Return versions and machine as recorded when the run started (maybe empty)."""
+        content = self._read_json("config.json")
+        facts = content.get("environment", {}) if isinstance(content, dict) else {}
+        return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
+
+    def append_round(self, record: RoundRecord) -> None:
+        """Append ``record`` to history.jsonl and flush it to the disk."""
+        path = self.path / "history.jsonl"
+        line = record.model_dump_json().encode() + b"\n"
+        with storing(path), path.open("ab+") as stream:
+            _cut_torn_line(stream.fileno(), path)
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def read_history(self) -> list[RoundRecord]:
+        """Return the rounds in order; a torn last line is logged and left out.
+
+        A round that was recorded twice (a resumed run) counts as recorded last.
+
+        Raises:
+            RunError: any other line is not a round record.
+        """
+        path = self.path / "history.jsonl"
+        if not path.is_file():
+            return []
+        content = path.read_bytes()
+        lines = content.split(b"\n")
+        if lines.pop():
+            _logger.warning(
+                "%s: line %d is torn (the run was interrupted while writing it) and left out",
+                path,
+                len(lines) + 1,
+            )
+        rounds: dict[int, RoundRecord] = {}
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = RoundRecord.model_validate_json(line)
+            except ValidationError as error:
+                raise RunError(f"{path}:{number}: not a round record: {error}") from error
+            rounds[record.round] = record
+        return [rounds[key] for key in sorted(rounds)]
+
+    def write_facts(self, facts: FederationFacts) -> None:
+        """Write federation.json."""
+        write_json(self.path / "federation.json", facts.model_dump(mode="json"))
+
+    def read_facts(self) -> FederationFacts | None:
+        """Return federation.json, None where the run has none."""
+        return self._read_record("federation.json", FederationFacts)
+
+    def write_result(self, result: RunResult) -> None:
+        """Write result.json: how the run ended."""
+        write_json(self.path / "result.json", result.model_dump(mode="json"))
+
+    def forget_result(self) -> None:
+        """Remove result.json: the run goes on."""
+        (self.path / "result.json").unlink(missing_ok=True)
+
+    def read_result(self) -> RunResult | None:
+        """Return result.json, None where the run has not ended."""
+        return self._read_record("result.json", RunResult)
+
+    def save_model(self, weights: Mapping[str, torch.Tensor]) -> Path:
+        """Write the final global model to model.safetensors, its checksum in the metadata."""
+        path = self.path / "model.safetensors"
+        save_weights(path, weights)
+        return path
+
+    def load_model(self) -> dict[str, torch.Tensor]:
+        """Return the final global model's weights.
+
+        Raises:
+            RunError: there is no model.safetensors, or it is damaged.
+        """
+        path = self.path / "model.safetensors"
+        try:
+            weights = load_weights(path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read as a model: {error}") from error
+        if weights is None:
+            raise RunError(f"{path}: is damaged (its checksum is wrong): restore it from a backup")
+        return weights
+
+    def checkpoint(self, checkpoint: Checkpoint) -> Path:
+        """Write ``checkpoint`` as one file with a checksum; only the last two are kept."""
+        path = self.checkpoints / f"round-{checkpoint.round:04d}.safetensors"
+        tensors = {_MODEL + name: value for name, value in checkpoint.weights.items()}
+        tensors |= {_STATE + name: value for name, value in checkpoint.state.items()}
+        save_tensors(path, tensors, note=f"round {checkpoint.round}")
+        for _, old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def latest_checkpoint(self) -> tuple[int, Path] | None:
+        """Return ``(round, path)`` of the newest checkpoint, None without one."""
+        found = self._checkpoints()
+        return found[-1] if found else None
+
+    def read_checkpoint(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole; None if the run has left none.
+
+        Raises:
+            RunError: all that are there are damaged.
+        """
+        found = self._checkpoints()
+        for number, path in reversed(found):
+            tensors = load_tensors(path)
+            if tensors is not None:
+                weights, state = (
+                    {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+                    for part in (_MODEL, _STATE)
+                )
+                return Checkpoint(number, weights, state)
+            _logger.warning("%s: damaged (its checksum is wrong), the one before is taken", path)
+        if found:
+            raise RunError(
+                f"{self.checkpoints}: {len(found)} checkpoints, all damaged: the run cannot go on "
+                "(restore one of them from a backup, or start a new run)"
+            )
+        return None
+
+    def _checkpoints(self) -> list[tuple[int, Path]]:
+        return sorted(
+            (int(match[1]), path)
+            for path in self.checkpoints.glob("round-*.safetensors")
+            if (match := re.fullmatch(r"round-(\d+)\.safetensors", path.name))
+        )
+
+    def _read_record(self, name: str, kind: type[_RecordT]) -> _RecordT | None:
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            return kind.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise RunError(f"{path}: not a {kind.__name__}: {error}") from error
+
+    def _read_json(self, name: str) -> object:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from error
+
+
+def _make_numbered(parent: Path, name: str) -> Path:
+    number = 1
+    while True:
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:  # also when another run takes the name at the same moment
+            number += 1
+        else:
+            return path
+
+
+def _cut_torn_line(descriptor: int, path: Path) -> None:
+    size = os.fstat(descriptor).st_size
+    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+        return
+    kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
+    _logger.warning("%s: dropping a torn last line of %d bytes", path, size - kept)
+    os.ftruncate(descriptor, kept)

@@ -1,0 +1,251 @@
+"""How accuracy and loss move over the rounds: of one run, or of several laid over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from regl_app.core.formats import NONE, percent
+from regl_app.runs.records import RoundRecord
+from regl_app.runs.report.figures.base import (
+    Absent,
+    Figure,
+    Series,
+    caption,
+    heat_map,
+    legend,
+    line_chart,
+    run_colour,
+    scroll,
+)
+from regl_app.runs.report.run_data import Condition, RunData
+from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
+
+_NOTHING = "no round was completed"
+Reading = Callable[[RoundRecord], float | None]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _share_range(values: Sequence[float]) -> tuple[float, float]:
+    return (max(0.0, min(values, default=0.0) // 0.1 * 0.1), 1.0)
+
+
+def accuracy(run: RunData, prefix: str) -> Figure | Absent:
+    """Return global accuracy and macro-F1 of one run."""
+    title = "Accuracy per round"
+    if not run.history:
+        return Absent(title, _NOTHING)
+    series = [
+        Series(
+            "global accuracy", [(r.round, r.metrics.accuracy) for r in run.history], "var(--real)"
+        ),
+        Series(
+            "macro-F1",
+            [(r.round, r.metrics.macro_f1) for r in run.history],
+            "var(--real)",
+            dashed=True,
+        ),
+    ]
+    values = [y for one in series for _, y in one.points]
+    first, last = run.history[0], run.history[-1]
+    picture = line_chart(
+        series,
+        label=f"Accuracy per round of {run.name}",
+        y_text=_percent,
+        y_range=_share_range(values),
+        reference=(TARGET_ACCURACY, percent(TARGET_ACCURACY, 0)),
+    )
+    chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
+    text = caption(
+        "Global model on {tests}: from {first} in round {a} to <b>{last}</b> in "
+        "round {b}. A smooth climb means clients pull in one direction; jumps mean they undo "
+        "each other's work.",
+        tests=run.tested_on,
+        first=percent(first.metrics.accuracy),
+        last=percent(last.metrics.accuracy),
+        a=first.round,
+        b=last.round,
+    )
+    return Figure(f"{prefix}accuracy", title, text, legend(chips) + picture)
+
+
+def personalized(run: RunData, prefix: str) -> Figure | Absent:
+    """Return accuracy on the clients' own test sets: the global model's and their local ones'."""
+    title = "Accuracy at the clients"
+    given = [(r.round, r.personalized) for r in run.history if r.personalized]
+    if not given:
+        return Absent(title, "no personalized evaluation was made")
+    ranges = [
+        (n, min(p.per_client.values()), max(p.per_client.values()))
+        for n, p in given
+        if p.per_client
+    ]
+    means = [(n, p.mean) for n, p in given]
+    series = [Series("global model (mean)", means, "var(--know)", ranges)]
+    # Clients without test images of their own reported a number that means nothing.
+    tested = {r.round: set(r.personalized.per_client) for r in run.history if r.personalized}
+    local = _client_facts(run, "local_accuracy", tested)
+    if local:
+        points = [(n, mean) for n, mean, _, _ in local]
+        series.append(Series("own model (mean)", points, "var(--c4)", dashed=True))
+    low = min([y for one in series for _, y in one.points] + [low for _, low, _ in ranges])
+    picture = line_chart(
+        series,
+        label=f"Accuracy on the clients' own test sets of {run.name}",
+        y_text=_percent,
+        y_range=_share_range([low]),
+    )
+    last = given[-1][1]
+    worst = min(last.per_client, key=lambda k: last.per_client[k], default=None)
+    text = caption(
+        "On test images drawn like each client's own, every client the same weight: <b>{mean}</b> "
+        "in the end{worst}. {own}",
+        mean=percent(last.mean),
+        worst=(
+            f", client {worst} lowest with {percent(last.per_client[worst])}"
+            if worst is not None
+            else ""
+        ),
+        own=(
+            "Dashed: the clients' own models after local training, before they are averaged."
+            if local
+            else ""
+        ),
+    )
+    chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
+    chips.append(("range over clients", "var(--know)", "soft"))
+    return Figure(f"{prefix}personalized", title, text, legend(chips) + picture)
+
+
+def loss(run: RunData, prefix: str) -> Figure | Absent:
+    """Return the global model's test loss of one run."""
+    points = [(r.round, r.metrics.loss) for r in run.history if r.metrics.loss is not None]
+    title = "Loss per round"
+    if not points:
+        return Absent(title, _NOTHING if not run.history else "no finite loss was recorded")
+    series = [Series("test loss", points, "var(--lack)")]
+    trained = _client_facts(run, "loss")
+    if trained:
+        series.append(
+            Series(
+                "local training loss (mean, range)",
+                [(n, mean) for n, mean, _, _ in trained],
+                "var(--ink-3)",
+                [(n, low, high) for n, _, low, high in trained],
+            )
+        )
+    picture = line_chart(
+        series,
+        label=f"Loss per round of {run.name}",
+        y_text=lambda value: f"{value:.3g}",
+        y_range=(0.0, max(y for one in series for _, y in one.points)),
+    )
+    text = caption(
+        "Cross-entropy of the global model on {tests}{also}.",
+        tests=run.tested_on,
+        also=(
+            "; in grey what clients reach on their own training images. Local loss far below "
+            "global loss is the mark of label skew"
+            if trained
+            else ""
+        ),
+    )
+    chips = [(one.label, one.colour, "line") for one in series]
+    return Figure(f"{prefix}loss", title, text, legend(chips) + picture)
+
+
+def _client_facts(
+    run: RunData, name: str, among: Mapping[int, set[int]] | None = None
+) -> list[tuple[int, float, float, float]]:
+    """Return (round, mean, least, most) of one number that clients (``among``: these) reported."""
+    found = []
+    for record in run.history:
+        values = [
+            float(value)
+            for client, facts in record.clients.items()
+            if isinstance(value := facts.get(name), int | float)
+            and (among is None or client in among.get(record.round, ()))
+        ]
+        if values:
+            found.append((record.round, sum(values) / len(values), min(values), max(values)))
+    return found
+
+
+def recall(run: RunData, prefix: str) -> Figure | Absent:
+    """Return recall per class over the rounds."""
+    title = "Recall per class"
+    rounds = [record for record in run.history if record.metrics.per_class]
+    if not rounds:
+        return Absent(title, "accuracy per class was not recorded")
+    names = run.class_names
+    rows = [
+        [r.metrics.per_class[label] if label < len(r.metrics.per_class) else None for r in rounds]
+        for label in range(len(names))
+    ]
+    last = [(row[-1], name) for row, name in zip(rows, names, strict=True) if row[-1] is not None]
+    worst, weakest = min(last) if last else (None, NONE)
+    many = len(rounds) > 14 or len(names) > 24
+    picture = heat_map(
+        rows,
+        label=f"Recall per class and round of {run.name}",
+        row_labels=names,
+        column_labels=[str(r.round) for r in rounds],
+        colour=lambda value: ("var(--real)", value**2),
+        text=None if many else lambda value: f"{100 * value:.0f}",
+        tip=lambda row, column, value: (
+            f"class {names[row]}, round {rounds[column].round}: {percent(value)}"
+        ),
+        x_title="round",
+        y_title="class",
+        cell=(36.0, 22.0) if not many else (max(8.0, 400 / len(rounds)), 14.0),
+    )
+    text = caption(
+        "Share of each class's test images that the global model recognizes, in percent. Faint "
+        "rows are classes it has not learned; weakest in the end: <b>{weakest}</b> ({worst}).",
+        weakest=weakest,
+        worst=percent(worst),
+    )
+    return Figure(f"{prefix}recall", title, text, scroll(picture))
+
+
+def overlay(
+    groups: Sequence[Condition],
+    figure_id: str,
+    title: str,
+    reading: Reading,
+    *,
+    share: bool,
+    says: str,
+) -> Figure | Absent:
+    """Return one quantity of several conditions over each other, seeds as mean and range."""
+    series = []
+    for index, group in enumerate(groups):
+        by_round: dict[int, list[float]] = {}
+        for run in group.runs:
+            for record in run.history:
+                value = reading(record)
+                if value is not None:
+                    by_round.setdefault(record.round, []).append(value)
+        if not by_round:
+            continue
+        points = [(n, mean_interval(values).mean) for n, values in sorted(by_round.items())]
+        band = [(n, min(values), max(values)) for n, values in sorted(by_round.items())]
+        several = len(group.runs) > 1
+        series.append(Series(group.label, points, run_colour(index), band if several else ()))
+    if not series:
+        return Absent(title, "no run recorded it")
+    values = [y for one in series for _, y in one.points]
+    values += [low for one in series for _, low, _ in one.band]
+    picture = line_chart(
+        series,
+        label=title,
+        y_text=_percent if share else lambda value: f"{value:.3g}",
+        y_range=_share_range(values) if share else (0.0, max(values)),
+        reference=(TARGET_ACCURACY, percent(TARGET_ACCURACY, 0)) if share else None,
+    )
+    seeds = any(len(group.runs) > 1 for group in groups)
+    says += " Lines are means over seeds, bands reach from the worst to the best seed." * seeds
+    chips = legend([(one.label, one.colour, "line") for one in series])
+    return Figure(figure_id, title, caption("{says}", says=says), chips + picture)

@@ -1,0 +1,197 @@
+"""Where the time and the bytes went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from markupsafe import Markup
+
+from regl_app.core.formats import duration, size
+from regl_app.runs.report.figures.base import WIDTH, Absent, Figure, caption, legend
+from regl_app.runs.report.run_data import RunData
+from regl_app.runs.report.svg import Svg, ticks
+
+_PHASES = {
+    "adapt": "var(--c4)",
+    "generate": "var(--synthetic)",
+    "probe_images": "var(--c6)",
+    "train": "var(--real)",
+    "probe": "var(--know)",
+    "evaluate": "var(--c3)",
+    "server": "var(--c5)",
+    "idle": "var(--idle)",
+}
+_SPARE = "var(--c6)"
+_MAX_BARS = 40
+
+_Rows = Sequence[tuple[str, Mapping[str, float]]]
+
+
+def per_client(run: RunData, prefix: str) -> Figure | Absent:
+    """Return stacked bars: a client's seconds per phase over the whole run."""
+    title = "Seconds per client"
+    totals: dict[int, dict[str, float]] = {}
+    for record in run.history:
+        busy: dict[int, float] = {}
+        for phase, seconds in record.seconds.clients.items():
+            for client, spent in enumerate(seconds):
+                if spent is not None:
+                    table = totals.setdefault(client, {})
+                    table[phase] = table.get(phase, 0.0) + spent
+                    busy[client] = busy.get(client, 0.0) + spent
+        for client, spent in busy.items():
+            idle = max(record.seconds.wall - spent, 0.0)
+            totals[client]["idle"] = totals[client].get("idle", 0.0) + idle
+    if not totals:
+        return Absent(title, "the clients recorded no seconds")
+    rows = [(f"client {k}", totals[k]) for k in sorted(totals)][:_MAX_BARS]
+    worked = {
+        k: sum(v for phase, v in table.items() if phase != "idle") for k, table in totals.items()
+    }
+    slowest = max(worked, key=lambda k: worked[k])
+    text = caption(
+        "All rounds together. Client {slowest} worked longest, {longest}; grey is waiting for "
+        "others (with few cores, clients take turns).",
+        slowest=slowest,
+        longest=duration(worked[slowest]),
+    )
+    return Figure(
+        f"{prefix}seconds-client", title, text, _legend(rows) + _bars(rows, f"{title}, {run.name}")
+    )
+
+
+def per_round(run: RunData, prefix: str) -> Figure | Absent:
+    """Return stacked columns: each round's seconds per phase, mean client and server."""
+    title = "Seconds per round"
+    rows: list[tuple[str, dict[str, float]]] = []
+    for record in run.history:
+        parts = {}
+        for phase, seconds in record.seconds.clients.items():
+            spent = [value for value in seconds if value is not None]
+            if spent:
+                parts[phase] = sum(spent) / len(spent)
+        if record.seconds.server:
+            parts["server"] = _server_work(record.seconds.server)
+        if parts:
+            idle = record.seconds.wall - sum(parts.values())
+            rows.append((str(record.round), parts | {"idle": max(idle, 0.0)}))
+    if not rows:
+        return Absent(title, "no seconds were recorded")
+    shares = {
+        phase: sum(parts.get(phase, 0.0) for _, parts in rows)
+        for phase in dict.fromkeys(phase for _, parts in rows for phase in parts)
+        if phase != "idle"
+    }
+    main = max(shares, key=lambda phase: shares[phase])
+    lengths = [sum(parts.values()) for _, parts in rows]
+    supplies = {"adapt", "generate"} & shares.keys()
+    text = caption(
+        "What an average client and the server do in each round. Most work goes into "
+        "<b>{main}</b> ({share} %).{first}",
+        first=(
+            " The first round is the longest: adapters and images are made once and reused."
+            if supplies and len(rows) > 1 and lengths[0] == max(lengths)
+            else ""
+        ),
+        main=main,
+        share=f"{100 * shares[main] / max(sum(shares.values()), 1e-9):.0f}",
+    )
+    return Figure(
+        f"{prefix}seconds-round",
+        title,
+        text,
+        _legend(rows) + _columns(rows, _colour, lambda v: f"{v:.3g} s", f"{title}, {run.name}"),
+    )
+
+
+def traffic(run: RunData, prefix: str) -> Figure | Absent:
+    """Return columns of bytes down and up per round."""
+    title = "Bytes per round"
+    rows = [
+        (str(r.round), {"down": float(r.bytes.down), "up": float(r.bytes.up)})
+        for r in run.history
+        if r.bytes.down or r.bytes.up
+    ]
+    if not rows:
+        return Absent(title, "no bytes were recorded")
+    css = {"down": "var(--c7)", "up": "var(--c4)"}
+    total = run.summary
+    text = caption(
+        "Sent to the clients (down) and back (up), summed over clients: <b>{down}</b> down and "
+        "<b>{up}</b> up in the whole run. Only weights and small vectors travel, never images.",
+        down=size(total.bytes_down),
+        up=size(total.bytes_up),
+    )
+    chips = legend([("down", css["down"], "box"), ("up", css["up"], "box")])
+    picture = _columns(rows, css.__getitem__, lambda v: size(round(v)), f"{title}, {run.name}")
+    return Figure(f"{prefix}bytes", title, text, chips + picture)
+
+
+def _server_work(laps: Mapping[str, float]) -> float:
+    # The server's "wait_..." laps are the clients' work seen from the other side.
+    return sum(spent for name, spent in laps.items() if not name.startswith("wait"))
+
+
+def _colour(phase: str) -> str:
+    return _PHASES.get(phase, _SPARE)
+
+
+def _ordered(parts: Mapping[str, float]) -> list[tuple[str, float]]:
+    order = list(_PHASES)
+    known = sorted(parts, key=lambda p: (order.index(p) if p in order else len(order) - 1.5, p))
+    return [(phase, parts[phase]) for phase in known]
+
+
+def _legend(rows: _Rows) -> Markup:
+    present = {phase: 1.0 for _, parts in rows for phase, v in parts.items() if v > 0}
+    return legend([(phase, _colour(phase), "box") for phase, _ in _ordered(present)])
+
+
+def _bars(rows: _Rows, label: str) -> Markup:
+    tall = 22.0 if len(rows) <= 20 else 14.0
+    left, right, bottom = 62.0, 14.0, 30.0
+    svg = Svg(WIDTH, tall * len(rows) + bottom + 6)
+    marks = ticks(0, max(sum(parts.values()) for _, parts in rows))
+    scale = (WIDTH - left - right) / marks[-1]
+    floor = svg.height - bottom
+    for mark in marks:
+        x = left + mark * scale
+        svg.add("line", x1=x, x2=x, y1=2, y2=floor, class_="grid")
+        svg.text(x, floor + 15, f"{mark:g}", "tick mid")
+    svg.text((left + WIDTH - right) / 2, svg.height - 2, "seconds", "axis mid")
+    for index, (name, parts) in enumerate(rows):
+        x, y = left, 4 + tall * index
+        svg.text(left - 7, y + tall / 2 + 3, name, "tick end")
+        for phase, value in _ordered(parts):
+            box = (x, y, value * scale, tall - 5)
+            tip = f"{name}\n{phase}: {duration(value)}"
+            svg.rect(box, style=f"fill:{_colour(phase)}", tip=tip)
+            x += value * scale
+    return svg.render(label)
+
+
+def _columns(
+    rows: _Rows, colour: Callable[[str], str], form: Callable[[float], str], label: str
+) -> Markup:
+    height, left, right, top, bottom = 250.0, 58.0, 8.0, 10.0, 34.0
+    svg = Svg(WIDTH, height)
+    marks = ticks(0, max(sum(parts.values()) for _, parts in rows))
+    scale = (height - top - bottom) / marks[-1]
+    floor = height - bottom
+    for mark in marks:
+        y = floor - mark * scale
+        svg.add("line", x1=left, x2=WIDTH - right, y1=y, y2=y, class_="grid")
+        svg.text(left - 6, y + 4, form(mark), "tick end")
+    step = (WIDTH - left - right) / len(rows)
+    every = max(1, -(-len(rows) // 14))
+    for index, (name, parts) in enumerate(rows):
+        x, y = left + step * (index + 0.15), floor
+        for phase, value in _ordered(parts):
+            y -= value * scale
+            box = (x, y, step * 0.7, value * scale)
+            tip = f"round {name}\n{phase}: {form(value)}"
+            svg.rect(box, style=f"fill:{colour(phase)}", tip=tip)
+        if index % every == 0:
+            svg.text(left + step * (index + 0.5), floor + 17, name, "tick mid")
+    svg.text((left + WIDTH - right) / 2, height - 2, "round", "axis mid")
+    return svg.render(label)

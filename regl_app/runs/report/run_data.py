@@ -1,0 +1,187 @@
+"""Everything the report reads of a run, loaded and checked once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from regl_app.config import RunConfig, default_flat
+from regl_app.config.presets import PRESET_KEYS
+from regl_app.core.errors import RunError
+from regl_app.core.types import Scalar
+from regl_app.runs.features import FeaturesFile, load_features
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.records import FederationFacts, RoundRecord, RunResult
+from regl_app.runs.samples import ClientSamples, load_all_samples
+from regl_app.runs.statistics import Summary, largest_rows, latest_rows, summarize
+
+Rows = list[list[float] | None]
+
+# Keys that do not change what is measured: runs that differ in nothing else are repetitions.
+_INCIDENTAL = {
+    "seed",
+    "data.seed",
+    "name",
+    "out-dir",
+    "cache-dir",
+    "device",
+    "share-diagnostics",
+    "tensorboard",
+    "report",
+    "generator.batch-size",
+    "server.timeout",
+}
+
+# What a method's name already says.
+_IMPLIED = {"method", *PRESET_KEYS}
+_DEFAULTS = default_flat()
+
+_logger = logging.getLogger("regl")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run as the report sees it."""
+
+    name: str
+    config: RunConfig
+    environment: dict[str, str]
+    facts: FederationFacts | None
+    history: tuple[RoundRecord, ...]
+    result: RunResult | None
+    samples: tuple[ClientSamples, ...]
+    features: FeaturesFile | None
+
+    @classmethod
+    def load(cls, path: Path) -> RunData:
+        """Read the run folder at ``path``; damaged pictures are logged and left out.
+
+        Raises:
+            RunError: it is no run folder, or its configuration or history cannot be read.
+        """
+        folder = RunFolder.open(path)
+        try:
+            samples = tuple(load_all_samples(path))
+        except RunError as error:
+            _logger.warning("the report goes without sample pictures: %s", error)
+            samples = ()
+        try:
+            features = load_features(path)
+        except RunError as error:
+            _logger.warning("the report goes without t-SNE: %s", error)
+            features = None
+        return cls(
+            folder.name,
+            folder.read_config(),
+            folder.read_environment(),
+            folder.read_facts(),
+            tuple(folder.read_history()),
+            folder.read_result(),
+            samples,
+            features,
+        )
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Return the run's result in numbers."""
+        return summarize(self.history, self.result)
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Return the classes' names, their numbers where no names were recorded."""
+        if self.facts is not None:
+            return self.facts.class_names
+        widths = [len(r.metrics.per_class) for r in self.history]
+        widths += [len(row) for row in latest_rows(self.history, "real_counts") if row]
+        return [str(label) for label in range(max(widths, default=0))]
+
+    @cached_property
+    def real(self) -> Rows:
+        """Return the clients' real training images per class, K x C; empty where private."""
+        if self.facts is not None and self.facts.train_counts is not None:
+            return [None if row is None else list(row) for row in self.facts.train_counts]
+        return latest_rows(self.history, "real_counts")
+
+    @property
+    def tested_on(self) -> str:
+        """Return in words which images the global model was tested on."""
+        if self.facts is not None and self.facts.test_images == 0:
+            return "the test images of all clients together (the server has none)"
+        return "the server's test set"
+
+    @cached_property
+    def synthetic(self) -> Rows:
+        """Return the clients' synthetic images per class at their largest; empty without any."""
+        rows = largest_rows(self.history, "synthetic_counts")
+        return rows if any(row and sum(row) for row in rows) else []
+
+    @cached_property
+    def num_clients(self) -> int:
+        """Return the number of clients that are known of."""
+        if self.facts is not None:
+            return self.facts.num_clients
+        known = [len(self.real)]
+        known += [max(r.clients, default=-1) + 1 for r in self.history]
+        known += [len(seconds) for r in self.history for seconds in r.seconds.clients.values()]
+        return max(known)
+
+    @cached_property
+    def showcase_client(self) -> int | None:
+        """Return the client with the most skewed labels: fewest classes, then most images."""
+        held = [
+            (sum(count > 0 for count in row), -sum(row), client)
+            for client, row in enumerate(self.real)
+            if row and sum(row)
+        ]
+        # A client with a handful of images is skewed by chance: look among the larger half first.
+        sizes = sorted(size for _, size, _ in held)
+        large = [entry for entry in held if entry[1] <= sizes[len(sizes) // 2]]
+        return min(large)[2] if large else None
+
+    def owns(self, client: int, label: int) -> bool:
+        """Return whether ``client`` has real training images of class ``label``."""
+        row = self.real[client] if client < len(self.real) else None
+        return bool(row and label < len(row) and row[label])
+
+    @cached_property
+    def condition(self) -> tuple[tuple[str, Scalar], ...]:
+        """Return the configuration less what repetitions may differ in, as a hashable key."""
+        flat = self.config.to_flat()
+        return tuple((key, value) for key, value in flat.items() if key not in _INCIDENTAL)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Runs of one configuration with different seeds, and what to call them."""
+
+    label: str
+    runs: tuple[RunData, ...]
+
+
+def conditions(runs: Sequence[RunData]) -> list[Condition]:
+    """Group ``runs`` by configuration; labels name the method and what else differs."""
+    groups: dict[tuple[tuple[str, Scalar], ...], list[RunData]] = {}
+    for run in runs:
+        groups.setdefault(run.condition, []).append(run)
+    tables = [dict(key) for key in groups]
+    labels = []
+    for table in tables:
+        twins = [other for other in tables if other["method"] == table["method"]]
+        said = [
+            key
+            for key, value in table.items()
+            if _differ(twins, key)
+            or (key not in _IMPLIED and _differ(tables, key) and value != _DEFAULTS[key])
+        ]
+        extra = ", ".join(f"{key.rsplit('.', 1)[-1]} {table[key]}" for key in said)
+        labels.append(f"{table['method']} ({extra})" if extra else str(table["method"]))
+    return [
+        Condition(label, tuple(group)) for label, group in zip(labels, groups.values(), strict=True)
+    ]
+
+
+def _differ(tables: Sequence[dict[str, Scalar]], key: str) -> bool:
+    return len({str(table[key]) for table in tables}) > 1

@@ -1,0 +1,246 @@
+"""One run in words and numbers: headline, findings, tiles, settings, tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from regl_app.config import RunConfig, default_flat
+from regl_app.core.formats import NONE, duration, percent, size
+from regl_app.core.types import Scalar
+from regl_app.runs.report.run_data import RunData
+from regl_app.runs.statistics import TARGET_ACCURACY, latest_rows
+from regl_app.supplement.privacy import epsilon
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the result."""
+
+    label: str
+    value: str
+    unit: str = ""
+    note: str = ""
+
+
+def headline(run: RunData, failed: bool) -> Markup:
+    """Return the result in one line."""
+    config = run.config
+    if run.summary.accuracy is None:
+        end = Markup("<em>failed</em>") if failed else "has no finished round yet"
+        return Markup("{} on {} {}").format(config.method, _data(config), end)
+    return Markup("{} reaches <em>{}</em> on {}").format(
+        config.method, percent(run.summary.accuracy), _data(config)
+    )
+
+
+def _data(config: RunConfig) -> str:
+    return "its sites' data" if config.data.source == "site" else config.data.source
+
+
+def lede(run: RunData) -> Markup:
+    """Return the finding in three sentences at most."""
+    text = [
+        Markup("{} clients, {}, {} of {} rounds.").format(
+            run.num_clients or "No", _scheme(run.config), run.summary.rounds, run.config.rounds
+        )
+    ]
+    client = run.showcase_client
+    row = run.real[client] if client is not None else None
+    if row and run.config.method != "central":
+        held = sum(value > 0 for value in row)
+        made = run.synthetic[client] if client is not None and client < len(run.synthetic) else None
+        more = Markup(" and is given up to <b>{:.0f} synthetic images</b> a round").format(
+            sum(made or [])
+        )
+        text.append(
+            Markup("The most skewed client holds <b>{} of {} classes</b>{}.").format(
+                held, len(row), more if made and sum(made) else ""
+            )
+        )
+    last = run.history[-1].metrics.per_class if run.history else []
+    known = [(value, c) for c, value in enumerate(last) if value is not None]
+    if known:
+        worst, label = min(known)
+        text.append(
+            Markup("The global model's weakest class is <b>{}</b>, with {} recognized.").format(
+                run.class_names[label], percent(worst, 0)
+            )
+        )
+    return Markup(" ").join(text)
+
+
+def _supplement(config: RunConfig) -> str:
+    keys = config.supplement
+    if not config.uses_generator:
+        return "none"
+    place = {"client": "", "download": ", downloaded", "server": ", at the server"}[keys.site]
+    return f"{keys.policy}, {keys.adapter}{place}"
+
+
+def _scheme(config: RunConfig) -> str:
+    if config.data.source == "site":
+        return "each with data of its own"
+    part = config.partition
+    return {
+        "iid": "labels spread evenly",
+        "dirichlet": f"Dirichlet labels with β = {part.beta:g}",
+        "pathological": f"{part.classes_per_client} classes per client",
+        "shard": f"{part.shards_per_client} label shards per client",
+    }[part.scheme]
+
+
+def tiles(run: RunData) -> list[Tile]:
+    """Return the six numbers of the result."""
+    result, target = run.summary, f"{TARGET_ACCURACY:.0%}".replace("%", " %")
+    worst = result.personalized_worst
+    best = result.best_accuracy
+    made = result.synthetic_images
+    real = sum(sum(row) for row in run.real if row)
+    traffic = result.bytes_down + result.bytes_up
+    return [
+        Tile(
+            "Final global accuracy",
+            *_split(percent(result.accuracy)),
+            note=(
+                f"{percent(result.tail_accuracy)} on the long tail"
+                if result.tail_accuracy is not None
+                else f"best {percent(best)}"
+                if best is not None
+                else ""
+            ),
+        ),
+        Tile("Macro-F1, all classes the same weight", *_split(percent(result.macro_f1))),
+        Tile(
+            "Personalized accuracy, mean of clients",
+            *_split(percent(result.personalized)),
+            note=f"worst client {percent(worst)}" if worst is not None else "not measured",
+        ),
+        Tile(
+            f"Rounds to {target} accuracy",
+            NONE if result.rounds_to_target is None else str(result.rounds_to_target),
+            note=f"of {result.rounds}" + (", never reached" if not result.rounds_to_target else ""),
+        ),
+        Tile(
+            "Synthetic images, largest round",
+            str(made or 0),
+            note=f"beside {real:.0f} real ones" if real else "",
+        ),
+        Tile(
+            "Time, start to end",
+            *_split(duration(result.seconds)),
+            note=f"{size(traffic)} sent" if traffic else "",
+        ),
+    ]
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Split the last unit off a number, to be set smaller."""
+    parts = text.split(" ")
+    return (parts[0], parts[1]) if len(parts) == 2 else (text, "")
+
+
+def key_settings(run: RunData) -> list[tuple[str, str]]:
+    """Return the settings that explain a result, in words."""
+    config = run.config
+    train, lora, generator = config.train, config.lora, config.generator
+    amount = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"
+    settings = [
+        ("Method", config.method),
+        ("Supplement", _supplement(config)),
+        ("Objective", config.objective),
+        ("Data", f"{config.data.source}, {config.data.image_size} px"),
+        ("Clients", str(run.num_clients)),
+        ("Partition", _scheme(config)),
+        ("Model", config.model.name),
+        ("Local training", f"{amount} of {train.batch_size}"),
+        ("Optimizer", f"{train.optimizer}, lr {train.lr:g}"),
+        ("Server", f"{config.server.strategy}, {config.rounds} rounds"),
+        ("Seed", f"{config.seed} (data {config.data.seed})"),
+    ]
+    if config.long_tail.factor > 1:
+        settings.append(("Global long tail", f"factor {config.long_tail.factor:g}"))
+    if config.privacy.noise > 0:
+        budget = f"({epsilon(config):.1f}, {config.privacy.delta:g})-DP"
+        settings.append(("Discrepancy vectors", budget))
+    elif config.plans_at_client:
+        settings.append(("Discrepancy vectors", "stay at the clients"))
+    if config.uses_generator:
+        where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
+        guided = f"guidance {generator.guidance:g}"
+        if generator.guidance > 1 and generator.guidance_stop < 1:
+            guided += f" in the first {100 * generator.guidance_stop:.0f} %"
+        settings.append(("Generator", f"{where}, {generator.steps} steps, {guided}"))
+        if config.supplement.adapter == "lora":
+            settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))
+        if config.supplement.adapter == "dpo":
+            dpo = config.dpo
+            settings.append(
+                (
+                    "Preferences",
+                    f"{dpo.steps} steps on {dpo.start}, {dpo.rounds} rounds, β {dpo.beta:g}",
+                )
+            )
+        if config.supplement.adapter == "guidance":
+            settings.append(("Discrepancy guidance", f"{config.steering.strength:g}"))
+        if config.supplement.selection != "none":
+            settings.append(("Selection", f"from {config.pool.per_class} per class"))
+    return settings
+
+
+COLUMNS = (
+    "round",
+    "accuracy",
+    "macro-F1",
+    "loss",
+    "personalized",
+    "synthetic",
+    "seconds",
+    "down",
+    "up",
+    "refused",
+)
+
+
+def rows(run: RunData) -> list[list[str]]:
+    """Return a row of text per round, for `COLUMNS`."""
+    table = []
+    for index, record in enumerate(run.history):
+        made = latest_rows(run.history[: index + 1], "synthetic_counts")
+        table.append(
+            [
+                str(record.round),
+                percent(record.metrics.accuracy, 2),
+                percent(record.metrics.macro_f1, 2),
+                NONE if record.metrics.loss is None else f"{record.metrics.loss:.4f}",
+                percent(record.personalized.mean, 2) if record.personalized else NONE,
+                f"{sum(sum(row) for row in made if row):.0f}",
+                f"{record.seconds.wall:.1f}",
+                size(record.bytes.down),
+                size(record.bytes.up),
+                str(len(record.failures)),
+            ]
+        )
+    return table
+
+
+def keys(config: RunConfig) -> list[tuple[str, str, bool]]:
+    """Return every key with its value and whether it was changed."""
+    defaults = default_flat()
+    # 'auto' is always expanded: only a deviation from what the method implies is a change.
+    plain = RunConfig.from_flat({"method": config.method}).to_flat()
+    return [
+        (
+            key,
+            _shown(value),
+            value != (plain[key] if defaults.get(key) == "auto" else defaults[key]),
+        )
+        for key, value in config.to_flat().items()
+    ]
+
+
+def _shown(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "''"

@@ -1,0 +1,214 @@
+"""Several runs laid side by side: table, overlaid curves, who leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from regl_app.core.formats import NONE, duration, percent
+from regl_app.runs.report.figures.base import run_colour
+from regl_app.runs.report.figures.curves import overlay
+from regl_app.runs.report.run_data import Condition, RunData, conditions
+from regl_app.runs.report.run_page import Section, make_section
+from regl_app.runs.statistics import Summary, mean_interval
+
+MAX_DETAILED = 8
+
+_HEADS = (
+    "run",
+    "final accuracy",
+    "macro-F1",
+    "personalized",
+    "rounds to 90 %",
+    "synthetic images",
+    "time",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration in the table."""
+
+    label: str
+    repeats: str
+    colour: str
+    accuracy: str
+    share: float
+    cells: list[str]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything the template needs of a comparison."""
+
+    kicker: str
+    headline: Markup
+    lede: Markup
+    lead: str
+    detail: str
+    columns: tuple[str, ...]
+    rows: list[Row]
+    section: Section
+
+
+def compare(runs: Sequence[RunData]) -> tuple[Comparison, list[RunData]]:
+    """Return the comparison of ``runs`` and the runs to show in detail, one per configuration."""
+    groups = conditions(runs)
+    scores = {
+        group.label: mean_interval(values).mean
+        for group in groups
+        if (values := _values(group, lambda s: s.accuracy))
+    }
+    # 'central' is the upper bound, not a competitor.
+    rivals = [g.label for g in groups if g.runs[0].config.method != "central" and g.label in scores]
+    same = len({_data(group) for group in groups}) == 1
+    best = max(rivals or scores, key=lambda label: scores[label], default=None) if same else None
+    repeated = any(len(group.runs) > 1 for group in groups)
+    # Every run where they are few, else the first seed of each configuration: the file stays small.
+    detailed = list(runs) if len(runs) <= MAX_DETAILED else [g.runs[0] for g in groups]
+    detailed = detailed[:MAX_DETAILED]
+    comparison = Comparison(
+        kicker=f"Comparison of {len(runs)} runs",
+        headline=_headline(groups, scores, best, same),
+        lede=_lede(groups, scores, best),
+        lead=(
+            "Means over seeds with 95 % confidence intervals (Student's t)."
+            if repeated
+            else "One run per configuration: differences of a point or two may be chance."
+        ),
+        detail=(
+            "Open a run to see its figures."
+            if len(detailed) == len(runs)
+            else f"{len(detailed)} of {len(runs)} runs in detail, the first seed of each."
+        ),
+        columns=_HEADS,
+        rows=[_row(index, group, group.label == best) for index, group in enumerate(groups)],
+        section=_curves(groups),
+    )
+    return comparison, detailed
+
+
+def _values(group: Condition, reading: Callable[[Summary], float | None]) -> list[float]:
+    found = (reading(run.summary) for run in group.runs)
+    return [float(value) for value in found if value is not None]
+
+
+def _data(group: Condition) -> str:
+    """Return what data a condition is about: accuracies on different data do not compare."""
+    config = group.runs[0].config
+    return str(
+        (config.data.model_dump(exclude={"seed", "path"}), config.partition, config.long_tail)
+    )
+
+
+def _headline(
+    groups: Sequence[Condition], scores: dict[str, float], best: str | None, same: bool
+) -> Markup:
+    if not same:
+        return Markup("{} configurations on different data").format(len(groups))
+    if best is None:
+        return Markup("{} runs without a finished round").format(len(groups))
+    return Markup("{} leads with <em>{}</em>").format(best, percent(scores[best]))
+
+
+def _lede(groups: Sequence[Condition], scores: dict[str, float], best: str | None) -> Markup:
+    text = [
+        Markup("{} configurations on {}, {} runs.").format(
+            len(groups),
+            ", ".join(dict.fromkeys(group.runs[0].config.data.source for group in groups)),
+            sum(len(group.runs) for group in groups),
+        )
+    ]
+    gaps = []
+    by_method = {str(group.runs[0].config.method): group.label for group in reversed(groups)}
+    for method, what in (("fedavg", "plain FedAvg"), ("central", "all data in one place")):
+        label = by_method.get(method)
+        if best is not None and label in scores and label != best:
+            gap = 100 * (scores[best] - scores[label])
+            gaps.append(
+                Markup("<b>{:.1f} points</b> {} {} ({})").format(
+                    abs(gap), "above" if gap >= 0 else "below", what, percent(scores[label])
+                )
+            )
+    if gaps:
+        text.append(Markup("{} ends {}.").format(best, Markup(" and ").join(gaps)))
+    return Markup(" ").join(text)
+
+
+def _row(index: int, group: Condition, best: bool) -> Row:
+    accuracy = _values(group, lambda s: s.accuracy)
+    reached = _values(group, lambda s: s.rounds_to_target)
+    count = len(group.runs)
+    rounds = f"{mean_interval(reached).mean:.3g}" if reached else "never"
+    if reached and len(reached) < count:
+        rounds += f" ({len(reached)} of {count} runs)"
+    made = _values(group, lambda s: s.synthetic_images)
+    seconds = _values(group, lambda s: s.seconds)
+    return Row(
+        label=group.label,
+        repeats=f"{count} seeds" if count > 1 else "",
+        colour=run_colour(index),
+        accuracy=_share(accuracy),
+        share=round(100 * mean_interval(accuracy).mean, 1) if accuracy else 0.0,
+        cells=[
+            _share(_values(group, lambda s: s.macro_f1)),
+            _share(_values(group, lambda s: s.personalized)),
+            rounds,
+            f"{mean_interval(made).mean:.0f}" if made else "0",
+            duration(mean_interval(seconds).mean) if seconds else NONE,
+        ],
+        best=best,
+    )
+
+
+def _share(values: Sequence[float]) -> str:
+    if not values:
+        return NONE
+    interval = mean_interval(values)
+    more = "" if interval.half is None else f" ± {100 * interval.half:.1f}"
+    return f"{100 * interval.mean:.1f}{more} %"
+
+
+def _curves(groups: Sequence[Condition]) -> Section:
+    return make_section(
+        "curves",
+        "Round by round",
+        "The same quantity of every configuration in one picture.",
+        [
+            overlay(
+                groups,
+                "compare-accuracy",
+                "Global accuracy",
+                lambda record: record.metrics.accuracy,
+                share=True,
+                says="Global model on the server's test set, or the clients' together.",
+            ),
+            overlay(
+                groups,
+                "compare-personalized",
+                "Personalized accuracy",
+                lambda record: record.personalized.mean if record.personalized else None,
+                share=True,
+                says="Mean over clients, each on test images like its own.",
+            ),
+            overlay(
+                groups,
+                "compare-loss",
+                "Global loss",
+                lambda record: record.metrics.loss,
+                share=False,
+                says="Cross-entropy on the same images.",
+            ),
+            overlay(
+                groups,
+                "compare-f1",
+                "Macro-F1",
+                lambda record: record.metrics.macro_f1,
+                share=True,
+                says="F1 averaged over classes: a forgotten class shows here first.",
+            ),
+        ],
+    )

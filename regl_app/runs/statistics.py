@@ -1,0 +1,146 @@
+"""The numbers a run is judged by, and how sure several seeds make us of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regl_app.runs.records import RoundRecord, RunResult
+
+TARGET_ACCURACY = 0.9
+
+# 97.5 % quantiles of Student's t for 1 to 10 degrees of freedom
+_STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run in numbers; None where the run did not get that far or did not measure it.
+
+    ``synthetic_images`` sums over clients what each trained on in the round of its largest
+    supplement. ``js_before``, ``js_after`` and ``precision`` are means over clients, of the round
+    in which all together had the most synthetic images.
+    """
+
+    rounds: int
+    accuracy: float | None
+    best_accuracy: float | None
+    macro_f1: float | None
+    loss: float | None
+    personalized: float | None
+    personalized_worst: float | None
+    own_models: float | None
+    rounds_to_target: int | None
+    seconds: float | None
+    synthetic_images: int | None
+    bytes_down: int
+    bytes_up: int
+    tail_accuracy: float | None = None
+    js_before: float | None = None
+    js_after: float | None = None
+    precision: float | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and half of its 95 % confidence interval (None for a single value)."""
+
+    mean: float
+    half: float | None
+    count: int
+
+
+def summarize(
+    history: Sequence[RoundRecord],
+    result: RunResult | None = None,
+    target: float = TARGET_ACCURACY,
+) -> Summary:
+    """Return the numbers of a run; ``rounds_to_target`` is the first round at ``target``."""
+    trained = [record for record in history if record.round > 0]
+    last = history[-1].metrics if history else None
+    personal = next((r.personalized for r in reversed(history) if r.personalized), None)
+    own = [
+        float(facts["local_accuracy"] or 0.0)
+        for client, facts in (history[-1].clients if history else {}).items()
+        if "local_accuracy" in facts and (not personal or client in personal.per_client)
+    ]
+    synthetic = largest_rows(history, "synthetic_counts")
+    fits = max(trained, key=_supplement, default=None)
+    labels = fits.labels if fits is not None and _supplement(fits) else None
+    wall = sum(record.seconds.wall for record in history)
+    return Summary(
+        rounds=trained[-1].round if trained else 0,
+        accuracy=last.accuracy if last else None,
+        best_accuracy=max((r.metrics.accuracy for r in history), default=None),
+        macro_f1=last.macro_f1 if last else None,
+        loss=last.loss if last else None,
+        personalized=personal.mean if personal else None,
+        personalized_worst=min(personal.per_client.values(), default=None) if personal else None,
+        own_models=sum(own) / len(own) if own else None,
+        rounds_to_target=next((r.round for r in history if r.metrics.accuracy >= target), None),
+        seconds=result.seconds if result else (wall or None),
+        synthetic_images=sum(int(sum(row)) for row in synthetic if row) if synthetic else None,
+        bytes_down=sum(record.bytes.down for record in history),
+        bytes_up=sum(record.bytes.up for record in history),
+        tail_accuracy=history[-1].tail.accuracy if history and history[-1].tail else None,
+        js_before=_known_mean(labels.js_before) if labels else None,
+        js_after=_known_mean(labels.js_after) if labels else None,
+        precision=_known_mean(labels.precision) if labels else None,
+    )
+
+
+def _supplement(record: RoundRecord) -> int:
+    return sum(sum(row) for row in record.synthetic_counts or [] if row)
+
+
+def _known_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def latest_rows(history: Sequence[RoundRecord], name: str) -> list[list[float] | None]:
+    """Return the K x C matrix ``name`` with each client's last known row (empty if never given)."""
+    rows: list[list[float] | None] = []
+    for record in history:
+        matrix = getattr(record, name)
+        if matrix is None:
+            continue
+        rows.extend([None] * (len(matrix) - len(rows)))
+        for client, row in enumerate(matrix):
+            if row is not None:
+                rows[client] = row
+    return rows
+
+
+def largest_rows(history: Sequence[RoundRecord], name: str) -> list[list[float] | None]:
+    """Return the K x C matrix ``name``, each client's row from the first round of its largest sum.
+
+    A supplement that fades out over the rounds is shown by this row, not by its last one.
+    """
+    rows: list[list[float] | None] = []
+    for record in history:
+        matrix = getattr(record, name) or []
+        rows.extend([None] * (len(matrix) - len(rows)))
+        for client, row in enumerate(matrix):
+            held = rows[client]
+            if row is not None and (held is None or sum(row) > sum(held)):
+                rows[client] = row
+    return rows
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Return mean and Student-t 95 % interval of ``values`` (at least one)."""
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count < 2:
+        return Interval(mean, None, count)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    return Interval(mean, _student(count - 1) * deviation / math.sqrt(count), count)
+
+
+def _student(freedom: int) -> float:
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    # Cornish-Fisher expansion around the normal quantile; below 0.1 % off from 11 on
+    return 1.959964 + 2.3724 / freedom + 2.8224 / freedom**2

@@ -1,0 +1,95 @@
+"""After the last round: features for the report's t-SNE, and the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from regl_app.core.array_files import Array
+from regl_app.core.errors import ReglError, StorageError
+from regl_app.core.log import LOGGER
+from regl_app.data.images import ImageSet
+from regl_app.flower.messages.train import TrainReply
+from regl_app.learning.evaluation.features import features
+from regl_app.learning.evaluation.metrics import predict_log_probs
+from regl_app.learning.models.classifier import Classifier
+from regl_app.runs.features import save_features
+from regl_app.runs.folder import RunFolder
+
+SHOWN_IMAGES = 400
+SHOWN_CLIENTS = 12
+_COORDINATES = 50
+
+_logger = logging.getLogger(LOGGER)
+
+
+def keep_features(
+    folder: RunFolder,
+    model: Classifier,
+    test: ImageSet,
+    trained: Mapping[int, TrainReply],
+    device: torch.device,
+) -> None:
+    """Write features.npz: some test images as the global and the last local models see them.
+
+    Of the clients that shared their labels, those with the fewest classes are shown.
+    """
+    some = _spread(test, SHOWN_IMAGES)
+    skew = [
+        (int((reply.real_counts > 0).sum()), partition_id)
+        for partition_id, reply in trained.items()
+        if reply.real_counts is not None and reply.weights is not None
+    ]
+    view = _view(model, some, device)
+    state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    local = {}
+    for _, partition_id in sorted(skew)[:SHOWN_CLIENTS]:
+        model.load_state_dict(dict(trained[partition_id].weights or {}))
+        local[partition_id] = _view(model, some, device)
+    model.load_state_dict(state)
+    try:
+        save_features(
+            folder.path,
+            features=view[0],
+            labels=some.labels.numpy(),
+            predictions=view[1],
+            local=local,
+        )
+    except StorageError as error:  # the model is safe already
+        _logger.error("no picture of the features: %s", error)
+
+
+def make_report(folder: RunFolder) -> None:
+    """Write report.html; a run that learned is not failed by its report, so errors are logged."""
+    from regl_app.runs.report.build import build_report
+
+    try:
+        build_report([folder.path], folder.report)
+    except (ReglError, OSError) as error:
+        _logger.error("no report: %s", error)
+
+
+def _view(model: Classifier, images: ImageSet, device: torch.device) -> tuple[Array, Array]:
+    predictions = predict_log_probs(model, images.images, device).argmax(dim=1).numpy()
+    return _principal(features(model, images, device)), predictions
+
+
+def _principal(view: Array) -> Array:
+    """Return the first principal coordinates of ``(N, D)``, all that t-SNE is customarily given.
+
+    A dozen clients' full features are tens of megabytes and took seconds to write.
+    """
+    from sklearn.decomposition import PCA
+
+    if min(view.shape) <= _COORDINATES:
+        return view
+    pca = PCA(_COORDINATES, svd_solver="randomized", random_state=0)
+    return np.asarray(pca.fit_transform(view), np.float32)
+
+
+def _spread(images: ImageSet, most: int) -> ImageSet:
+    """Return at most about ``most`` images, evenly over what may be sorted by class."""
+    return images.subset(np.arange(0, len(images), max(1, -(-len(images) // most))))

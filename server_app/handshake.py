@@ -1,0 +1,148 @@
+"""Before the first round: who is there, with which partition, and with the same code?"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from regl_app.config.sections import ServerConfig
+from regl_app.core.errors import RunError
+from regl_app.core.formats import format_seconds
+from regl_app.core.log import LOGGER
+from regl_app.core.types import Counts
+from regl_app.flower.messages.content import OURS, most_bytes, order_record
+from regl_app.flower.messages.handshake import Envelope
+from regl_app.flower.messages.hello import Hello
+from server_app.exchange import exchange
+from server_app.replies import open_replies
+
+_POLL_SECONDS, _TELL_SECONDS = 0.25, 30.0
+
+_logger = logging.getLogger(LOGGER)
+
+
+@dataclass(frozen=True)
+class Introductions:
+    """The clients that can take part: by partition, and which node holds which."""
+
+    clients: Mapping[int, Hello]
+    partitions: Mapping[int, int]
+    num_partitions: int
+
+    def counts(self) -> list[list[int] | None] | None:
+        """Return the clients' label histograms, K x C; None if none are shared."""
+        rows: list[list[int] | None] = [None] * self.num_partitions
+        for partition_id, hello in self.clients.items():
+            if hello.real_counts is not None:
+                rows[partition_id] = hello.real_counts.tolist()
+        return rows if any(row is not None for row in rows) else None
+
+    def overall(self) -> Counts | None:
+        """Return all clients' images per class, ``(C,)``; None unless every client shared its."""
+        rows = self.counts() or [None]
+        known = [row for row in rows if row is not None]
+        return np.sum(known, axis=0, dtype=np.int64) if len(known) == len(rows) else None
+
+
+def introduce(
+    grid: Grid, config: ServerConfig, envelope: Envelope, num_classes: int
+) -> Introductions:
+    """Ask every node which partition it holds; refuse those with other code or configuration.
+
+    Where nodes disagree on their number, what most of them say holds, and the others are refused.
+
+    Raises:
+        RunError: too few nodes connect in time or can be used, or no number has a majority.
+    """
+    nodes = wait_for_nodes(grid, config.min_nodes, config.timeout)
+    content = RecordDict({OURS: order_record(0, envelope)})
+    orders = [Message(content, node_id, MessageType.QUERY) for node_id in nodes]
+    replies = exchange(grid, orders, config.timeout)
+    partitions: dict[int, int] = {}
+    inbox = open_replies(
+        orders,
+        replies,
+        lambda reply: Hello.read(reply, num_classes),
+        partitions,
+        "hello",
+        most_bytes(num_classes),
+    )
+    usable, failures = dict(inbox.replies), list(inbox.failures)
+    total = _most_say(usable)
+    for partition_id, hello in inbox.replies.items():
+        if hello.num_partitions != total:
+            del usable[partition_id]
+            failure = (
+                f"hello: client {partition_id}: refused: num-partitions must be {total} as in most "
+                f"nodes' configuration, got {hello.num_partitions}"
+            )
+            _logger.warning("%s", failure)
+            failures.append(failure)
+    if len(usable) < config.min_nodes or not usable:
+        raise RunError(
+            f"{len(usable)} of {len(nodes)} nodes can take part, the run needs "
+            f"server.min-nodes={config.min_nodes}"
+            + "".join(f"\n  {failure}" for failure in failures[:20])
+        )
+    known = {node: partition for node, partition in partitions.items() if partition in usable}
+    return Introductions(usable, known, total)
+
+
+def _most_say(replies: Mapping[int, Hello]) -> int:
+    """Return the ``num_partitions`` that most replies name; 0 if there is no reply."""
+    votes = Counter(hello.num_partitions for hello in replies.values()).most_common(2)
+    if len(votes) > 1 and votes[0][1] == votes[1][1]:
+        raise RunError(
+            "all nodes must have the same num-partitions, got "
+            + ", ".join(f"{total} from {count} of them" for total, count in sorted(votes))
+            + " (flower-supernode --node-config)"
+        )
+    return votes[0][0] if votes else 0
+
+
+def wait_for_nodes(grid: Grid, at_least: int, timeout: float) -> list[int]:
+    """Return the nodes' ids, ascending, once there are enough and no more arrive.
+
+    A simulation registers its nodes one by one while the ServerApp already runs.
+
+    Raises:
+        RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
+    """
+    started = time.monotonic()
+    told, nodes = started - _TELL_SECONDS, sorted(grid.get_node_ids())
+    while True:
+        time.sleep(_POLL_SECONDS)
+        before, nodes = nodes, sorted(grid.get_node_ids())
+        if len(nodes) >= at_least and nodes == before:
+            return nodes
+        waited = time.monotonic() - started
+        if waited > timeout:
+            raise RunError(
+                f"{len(nodes)} nodes connected within server.timeout={timeout:g} s, the run "
+                f"needs server.min-nodes={at_least}"
+            )
+        if len(nodes) < at_least and time.monotonic() - told >= _TELL_SECONDS:
+            told = time.monotonic()
+            _logger.info(
+                "%d nodes connected, waiting for %d (server.min-nodes); gives up in %s",
+                len(nodes),
+                at_least,
+                format_seconds(timeout - waited),
+            )
+
+
+def require_nodes(grid: Grid, at_least: int, timeout: float) -> None:
+    """Wait until enough nodes are connected, some having gone since the last round.
+
+    Raises:
+        RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
+    """
+    if len(list(grid.get_node_ids())) < at_least:
+        wait_for_nodes(grid, at_least, timeout)

@@ -1,0 +1,76 @@
+"""Going on with an interrupted run from its last complete round."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from regl_app.config import RunConfig
+from regl_app.config.identity import result_keys
+from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.log import LOGGER
+from regl_app.runs.folder import Checkpoint, RunFolder
+from regl_app.runs.records import RoundRecord
+
+_logger = logging.getLogger(LOGGER)
+
+
+def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder:
+    """Return a new run folder below ``out_dir``, or the one at ``resume`` to go on with.
+
+    Raises:
+        ConfigError: the run at ``resume`` has another configuration; names the keys.
+        RunError: there is no run, or it is finished.
+    """
+    if resume is None:
+        return RunFolder.create(config, out_dir)
+    folder = RunFolder.open(resume)
+    before = folder.read_config()
+    was, now = before.to_flat(), config.to_flat()
+    needed = result_keys(before).keys() | result_keys(config).keys()
+    changed = [key for key in now if key in needed and now[key] != was[key]]
+    if changed:
+        listed = ", ".join(f"{key}={now[key]!r} (was {was[key]!r})" for key in changed)
+        raise ConfigError(
+            f"resume={config.resume!r} goes on with that run's configuration, got {listed}; leave "
+            "these as they were (config.json of the run folder), or start a new run"
+        )
+    result = folder.read_result()
+    if result is not None and result.status == "finished":
+        raise RunError(f"resume={config.resume!r}: that run is finished, nothing is left to do")
+    return folder
+
+
+def last_complete(folder: RunFolder, num_clients: int) -> Checkpoint | None:
+    """Return what the last complete round left, None if there is none: all rounds are to be done.
+
+    Raises:
+        RunError: what it left is damaged, or the run had another number of clients.
+    """
+    facts = folder.read_facts()
+    if facts is not None and facts.num_clients != num_clients:
+        raise RunError(
+            f"{folder.path}: the run had {facts.num_clients} clients, now there are {num_clients} "
+            "(num-partitions of the nodes, --clients of regl run)"
+        )
+    found = folder.read_checkpoint()
+    if found is None:
+        _logger.info("no round of this run was complete: it begins with the first")
+    else:
+        _logger.info("goes on after round %d, the last complete one", found.round)
+    return found
+
+
+def record_of(folder: RunFolder, number: int) -> RoundRecord:
+    """Return round ``number`` of the history, which was written before the round's checkpoint.
+
+    Raises:
+        RunError: it is not there.
+    """
+    for record in folder.read_history():
+        if record.round == number:
+            return record
+    raise RunError(
+        f"{folder.path / 'history.jsonl'}: round {number} is missing, but it has a checkpoint: "
+        "restore the file from a backup, or start a new run"
+    )

@@ -1,0 +1,126 @@
+"""From what one round brought to its line in the run's history."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from regl_app.core.types import Counts
+from regl_app.flower.messages.evaluate import EvaluateReply
+from regl_app.flower.messages.train import TrainReply
+from regl_app.learning.evaluation.label_fit import LabelFit, label_fits
+from regl_app.learning.evaluation.metrics import Metrics
+from regl_app.runs.records import (
+    GlobalMetrics,
+    LabelFits,
+    Personalized,
+    PhaseSeconds,
+    RoundRecord,
+    Traffic,
+)
+from server_app.replies import Inbox
+
+_Row = TypeVar("_Row")
+
+
+@dataclass(frozen=True)
+class Round:
+    """All that happened in one round, as the server saw it."""
+
+    number: int
+    metrics: Metrics
+    tail: Metrics | None = None
+    trained: Inbox[TrainReply] | None = None
+    evaluated: Inbox[EvaluateReply] | None = None
+    server_seconds: Mapping[str, float] = field(default_factory=dict)
+    wall_seconds: float = 0.0
+
+
+def round_record(result: Round, num_clients: int, overall: Counts | None = None) -> RoundRecord:
+    """Return the history's record of ``result``; matrices are K x C with K ``num_clients``.
+
+    ``overall`` are all clients' training images per class, ``(C,)``, if they are known.
+    """
+    replies = result.trained.replies if result.trained else {}
+    inboxes = [inbox for inbox in (result.trained, result.evaluated) if inbox is not None]
+
+    def rows(of: Callable[[TrainReply], _Row | None]) -> list[_Row | None] | None:
+        found = [of(replies[k]) if k in replies else None for k in range(num_clients)]
+        return found if any(row is not None for row in found) else None
+
+    real = rows(lambda reply: reply.real_counts)
+    synthetic = rows(lambda reply: reply.synthetic_counts)
+    phases = sorted({phase for reply in replies.values() for phase in reply.seconds})
+    return RoundRecord.model_validate(
+        {
+            "round": result.number,
+            "metrics": _global(result.metrics),
+            "tail": _global(result.tail) if result.tail else None,
+            "labels": (
+                _label_fits(real, synthetic, overall)
+                if real and synthetic and overall is not None
+                else None
+            ),
+            "personalized": _personalized(result.evaluated),
+            "discrepancy": rows(lambda reply: reply.discrepancy),
+            "quotas": rows(lambda reply: reply.held),
+            "real_counts": real,
+            "synthetic_counts": synthetic,
+            "seconds": PhaseSeconds(
+                clients={
+                    phase: [
+                        replies[k].seconds.get(phase) if k in replies else None
+                        for k in range(num_clients)
+                    ]
+                    for phase in phases
+                },
+                server=dict(result.server_seconds),
+                wall=result.wall_seconds,
+            ),
+            "bytes": _traffic(inboxes, num_clients),
+            "clients": {key: dict(reply.facts) for key, reply in replies.items()},
+            "failures": [failure for inbox in inboxes for failure in inbox.failures],
+        }
+    )
+
+
+def _traffic(inboxes: Sequence[Inbox[Any]], num_clients: int) -> Traffic:
+    down, up = (
+        [sum(getattr(inbox, name).get(k, 0) for inbox in inboxes) for k in range(-1, num_clients)]
+        for name in ("bytes_down", "bytes_up")
+    )
+    if not inboxes:
+        return Traffic()
+    return Traffic(down=sum(down), up=sum(up), clients_down=down[1:], clients_up=up[1:])
+
+
+def _global(metrics: Metrics) -> GlobalMetrics:
+    return GlobalMetrics(
+        accuracy=metrics.accuracy,
+        macro_f1=metrics.macro_f1,
+        loss=metrics.loss,
+        per_class=metrics.per_class,
+    )
+
+
+def _label_fits(
+    real: list[Counts | None], synthetic: list[Counts | None], overall: Counts
+) -> LabelFits:
+    fits = label_fits(real, synthetic, overall)
+    return LabelFits.model_validate(
+        {
+            field.name: [None if fit is None else getattr(fit, field.name) for fit in fits]
+            for field in dataclasses.fields(LabelFit)
+        }
+    )
+
+
+def _personalized(evaluated: Inbox[EvaluateReply] | None) -> Personalized | None:
+    if evaluated is None:
+        return None
+    accuracies = {k: r.accuracy for k, r in evaluated.replies.items() if r.num_examples > 0}
+    if not accuracies:
+        return None
+    return Personalized(mean=sum(accuracies.values()) / len(accuracies), per_client=accuracies)

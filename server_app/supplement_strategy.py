@@ -1,0 +1,354 @@
+"""Discrepancy-driven supplement around any Flower strategy, as Flower's DP wrappers are built."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from regl_app.config import RunConfig
+from regl_app.core.errors import ProtocolError, RunError
+from regl_app.core.log import LOGGER
+from regl_app.core.seeding import numpy_generator
+from regl_app.core.types import Counts, Weights
+from regl_app.flower.messages.content import ARRAYS, OURS, most_bytes, order_record, without_ours
+from regl_app.flower.messages.evaluate import EvaluateReply
+from regl_app.flower.messages.handshake import Envelope
+from regl_app.flower.messages.train import TrainInstruction, TrainReply
+from regl_app.flower.messages.weights import weights_from_record, weights_to_record
+from regl_app.supplement.payload import Parcel, pack
+from regl_app.supplement.plan import blind_quotas, measured_quotas
+from server_app.checkpoint_state import ServerMemory
+from server_app.replies import Inbox, open_replies
+from server_app.strategy_state import inner_state, restore_inner_state
+from server_app.supplier import Given, Supplier, mean_weights
+
+_INNER = "inner."
+
+_logger = logging.getLogger(LOGGER)
+
+
+class SupplementStrategy(Strategy):
+    """Plans each client's synthetic images and guards the strategy that averages the models.
+
+    Each round it tells every client its quotas, checks the replies, gathers the discrepancy
+    vectors (K x C), allocates the next quotas, and hands models and metrics, sorted by partition,
+    on to ``inner``. ``trained`` and ``evaluated`` hold the last phase's replies.
+
+    Args:
+        inner: the Flower strategy that aggregates; it must use every node it is offered.
+        config: the run.
+        template: a model state with the names, shapes and types that all others must have.
+        num_classes: C.
+        envelope: code and configuration that clients must share.
+        partitions: node id -> partition, as introduced.
+        num_partitions: K.
+        run_dir: the run folder, for clients on the same machine.
+        supplier: makes the supplement at the server; None where the clients do.
+        pools: the digest of the pool each partition could make itself.
+    """
+
+    trained: Inbox[TrainReply]
+    evaluated: Inbox[EvaluateReply]
+    supplier_seconds: Mapping[str, float]
+
+    def __init__(
+        self,
+        inner: Strategy,
+        config: RunConfig,
+        *,
+        template: Weights,
+        num_classes: int,
+        envelope: Envelope,
+        partitions: Mapping[int, int],
+        num_partitions: int,
+        run_dir: str = "",
+        supplier: Supplier | None = None,
+        pools: Mapping[int, str] | None = None,
+    ) -> None:
+        self.inner = inner
+        self._config = config
+        self._template = template
+        self._num_classes = num_classes
+        self._envelope = envelope
+        self._partitions = dict(partitions)
+        self._num_partitions = num_partitions
+        self._run_dir = run_dir
+        self._supplier = supplier
+        self._pools = dict(pools or {})
+        self._quotas: dict[int, Counts] = {}
+        self._parcels: dict[int, Parcel] = {}
+        self._adapters: dict[int, str] = {}
+        self._run = uuid.uuid4().hex  # no result depends on it
+        self.supplier_seconds = {}
+        self.trained = Inbox({}, {}, (), {}, {})
+        self._orders: list[Message] = []
+
+    def memory(self) -> dict[str, torch.Tensor]:
+        """Return what the next rounds need of this one, as tensors."""
+        own = ServerMemory(
+            self._run,
+            self._envelope.code_hash,
+            quotas=self._quotas,
+            parcels=self._parcels,
+            adapters=self._adapters,
+            **({} if self._supplier is None else self._supplier.memory()),
+        )
+        return own.to_tensors() | {
+            _INNER + name: value for name, value in inner_state(self.inner).items()
+        }
+
+    def restore(self, memory: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what :meth:`memory` returned."""
+        own = ServerMemory.from_tensors(memory)
+        self._run = own.run
+        if own.code != self._envelope.code_hash:
+            _logger.warning(
+                "this run was begun by other code (%s, now %s): clients forget what they kept, and "
+                "its end may be another",
+                own.code,
+                self._envelope.code_hash,
+            )
+        self._quotas, self._parcels = dict(own.quotas), dict(own.parcels)
+        self._adapters = dict(own.adapters)
+        if self._supplier is not None:
+            self._supplier.restore(own.held, own.preferred, own.tuned)
+        inner = {k.removeprefix(_INNER): v for k, v in memory.items() if k.startswith(_INNER)}
+        restore_inner_state(self.inner, inner)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the inner strategy's orders to this round's clients, each with its quotas."""
+        orders = self.inner.configure_train(server_round, arrays, config, grid)
+        self._orders = self._sampled(server_round, list(orders))
+        for order in self._orders:
+            partition_id = self._partitions.get(order.metadata.dst_node_id, -1)
+            parcel = self._parcels.get(partition_id)
+            ours = TrainInstruction(
+                server_round,
+                self._run_dir,
+                self._quotas.get(partition_id),
+                parcel and parcel.for_holder(self._adapters.get(partition_id, "")),
+                self._run,
+            )
+            _add(order, ours.to_record(self._envelope))
+        return self._orders
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord, MetricRecord | None]:
+        """Return the new global model from the usable replies, and plan the next quotas.
+
+        Raises:
+            RunError: fewer than ``server.min-replies`` are usable, or the average is not finite.
+        """
+        self.trained = open_replies(
+            self._orders, replies, lambda content: self._read(content, server_round),
+            self._partitions, "train",
+            most_bytes(self._num_classes, self._template),
+        )  # fmt: skip
+        for order in self._orders:
+            key = self._partitions.get(order.metadata.dst_node_id, -1)
+            # Who was asked and did not answer may have lost its adapter: it is sent whole again.
+            answer = self.trained.replies.get(key)
+            self._adapters[key] = "" if answer is None else answer.adapter
+        if self._supplier is not None:
+            self._refuse(self._supplier.screen(self.trained.replies))
+        usable = [key for key, reply in self.trained.replies.items() if reply.num_examples > 0]
+        if len(usable) < self._config.server.min_replies:
+            raise RunError(
+                f"round {server_round}: {len(usable)} of {len(self._orders)} train replies were "
+                f"usable, the run needs server.min-replies={self._config.server.min_replies}"
+                + "".join(f"\n  {failure}" for failure in self.trained.failures[:20])
+            )
+        # A client without images has nothing to average: the inner strategy never sees it.
+        messages = {key: self.trained.messages[key] for key in usable}
+        for message in messages.values():
+            message.content = without_ours(message.content)
+        site = self._config.supplement.site
+        if self._supplier is None:
+            self._plan(server_round + 1)
+        elif site == "server":
+            self._tune(server_round, messages)
+        averaged, metrics = self.inner.aggregate_train(server_round, list(messages.values()))
+        arrays = self._checked(server_round, averaged)
+        if self._supplier is not None and site == "download":
+            self._ship(server_round + 1, arrays)
+        return arrays, metrics
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the inner strategy's orders, every client being asked."""
+        self._orders = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
+        for order in self._orders:
+            _add(order, order_record(server_round, self._envelope))
+        return self._orders
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Return the inner strategy's average of the usable replies' metrics, if there are any."""
+        self.evaluated = open_replies(
+            self._orders, replies,
+            lambda content: EvaluateReply.read(
+                content, server_round=server_round, num_classes=self._num_classes
+            ),
+            self._partitions, "evaluate", most_bytes(self._num_classes),
+        )  # fmt: skip
+        messages = [
+            self.evaluated.messages[key]
+            for key, reply in self.evaluated.replies.items()
+            if reply.num_examples > 0
+        ]
+        for message in messages:
+            message.content = without_ours(message.content)
+        return self.inner.aggregate_evaluate(server_round, messages) if messages else None
+
+    def summary(self) -> None:
+        """Log the inner strategy's settings."""
+        self.inner.summary()
+
+    def _read(self, content: RecordDict, server_round: int) -> TrainReply:
+        reply = TrainReply.read(
+            content,
+            server_round=server_round,
+            template=self._template,
+            num_classes=self._num_classes,
+        )
+        if reply.partition_id >= self._num_partitions:
+            raise ProtocolError(
+                f"partition-id must be < {self._num_partitions}, got {reply.partition_id}"
+            )
+        return reply
+
+    def _plan(self, next_round: int) -> None:
+        """Allocate the next quotas from D (FedDPD); a client that failed keeps its old ones."""
+        config = self._config
+        if (
+            config.supplement.policy != "discrepancy"
+            or config.plans_at_client
+            or next_round > config.rounds
+        ):
+            return
+        for partition_id, reply in self.trained.replies.items():
+            if reply.real_images == 0:
+                continue
+            held = reply.held
+            if held is None:  # private: its quotas are those it was sent, or the first, blind ones
+                held = self._quotas.get(partition_id)
+            if held is None:
+                held = blind_quotas(config, reply.real_images, self._num_classes, next_round - 1)
+            measured = reply.discrepancy
+            self._quotas[partition_id] = measured_quotas(
+                config,
+                held,
+                np.zeros(self._num_classes) if measured is None else measured,
+                reply.real_images,
+                next_round,
+                measured_round=next_round - 1,
+            )
+
+    def _refuse(self, unreadable: Collection[int]) -> None:
+        """Leave out models whose answers are no numbers, as replies that cannot be used."""
+        if not unreadable:
+            return
+        why = "refused: its model's answers are not finite (it has diverged: lower train.lr)"
+        failures = tuple(f"train: client {key}: {why}" for key in sorted(unreadable))
+        for failure in failures:
+            _logger.warning("%s", failure)
+        kept = dataclasses.replace(
+            self.trained,
+            replies={k: v for k, v in self.trained.replies.items() if k not in unreadable},
+            messages={k: v for k, v in self.trained.messages.items() if k not in unreadable},
+            failures=tuple(sorted((*self.trained.failures, *failures))),
+        )
+        self.trained = kept
+
+    def _tune(self, number: int, messages: Mapping[int, Message]) -> None:
+        """Train the uploaded models on the images chosen for them, before they are averaged."""
+        assert self._supplier is not None
+        replies = self.trained.replies
+        given = self._supplier.supply(number, mean_weights(replies), replies)
+        for key, weights in self._supplier.tune(number, replies, given).items():
+            messages[key].content[ARRAYS] = weights_to_record(weights)
+        self._note(given, used_now=True)
+
+    def _ship(self, next_round: int, arrays: ArrayRecord) -> None:
+        """Choose what goes out with the next orders; a client that failed gets its old images."""
+        assert self._supplier is not None
+        if next_round > self._config.rounds:
+            self.supplier_seconds = {}
+            return
+        weights = weights_from_record(arrays, self._template)
+        given = self._supplier.supply(next_round, weights, self.trained.replies)
+        digest = self._supplier.pool_digest
+        for key, each in given.items():
+            if len(each.supply.images) == 0:  # a budget that has decayed to nothing
+                self._parcels.pop(key, None)
+            else:
+                pool = digest if self._pools.get(key) == digest else ""
+                self._parcels[key] = pack(each.supply, pool, self._adapters.get(key, ""))
+        self._note(given, used_now=False)
+
+    def _note(self, given: Mapping[int, Given], *, used_now: bool) -> None:
+        """Write into the round's replies, for the history, what the server found and made."""
+        assert self._supplier is not None
+        self.supplier_seconds = dict(self._supplier.seconds)
+        replies = dict(self.trained.replies)
+        for key, each in given.items():
+            reply = replies[key]
+            changes: dict[str, Any] = {"discrepancy": each.discrepancy}
+            if used_now:
+                changes["held"] = each.quotas
+                if reply.real_counts is not None:
+                    changes["synthetic_counts"] = each.supply.images.counts(self._num_classes)
+            replies[key] = dataclasses.replace(
+                reply, facts={**reply.facts, **each.supply.facts}, **changes
+            )
+        self.trained = dataclasses.replace(self.trained, replies=replies)
+
+    def _sampled(self, server_round: int, orders: list[Message]) -> list[Message]:
+        """Return the orders of this round's clients, by partition: node ids are random."""
+
+        def rank(order: Message) -> tuple[int, int]:
+            node_id = order.metadata.dst_node_id
+            return self._partitions.get(node_id, len(orders) + 1_000_000), node_id
+
+        orders = sorted(orders, key=rank)
+        wanted = max(
+            self._config.server.min_nodes, round(self._config.server.fraction * len(orders))
+        )
+        if wanted >= len(orders):
+            return orders
+        rng = numpy_generator(self._config.seed, "clients", server_round)
+        return [orders[index] for index in sorted(rng.permutation(len(orders))[:wanted])]
+
+    def _checked(self, server_round: int, averaged: ArrayRecord | None) -> ArrayRecord:
+        if averaged is None:
+            raise RunError(f"round {server_round}: {type(self.inner).__name__} returned no model")
+        arrays = {}
+        for key, value in self._template.items():
+            # Some of Flower's strategies return float64 where float32 went in.
+            array = np.asarray(averaged[key].numpy(), dtype=value.numpy().dtype)
+            if not np.isfinite(array).all():
+                raise RunError(
+                    f"round {server_round}: the aggregated model is not finite in {key!r} "
+                    f"(server.strategy={self._config.server.strategy!r}; lower train.lr)"
+                )
+            arrays[key] = Array(array)
+        return ArrayRecord(arrays)
+
+
+def _add(order: Message, ours: ConfigRecord) -> None:
+    # The inner strategy gives all its orders one shared content.
+    order.content = RecordDict({**order.content, OURS: ours})

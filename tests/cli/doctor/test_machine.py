@@ -1,0 +1,116 @@
+"""What ``regl doctor`` finds, and when it says no."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from regl_app.cli.doctor.finding import Finding
+from regl_app.cli.doctor.machine import SUPERLINK_PORT_VARIABLE, examine
+from regl_app.config import RunConfig
+from regl_app.core.types import Scalar
+
+
+@pytest.fixture(autouse=True)
+def free_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv(SUPERLINK_PORT_VARIABLE, str(probe.getsockname()[1]))
+    monkeypatch.chdir(tmp_path)
+
+
+def found(topic: str, flat: dict[str, Scalar] | None = None) -> Finding:
+    config = RunConfig.from_flat({"method": "fedavg", "cache-dir": "cache", **(flat or {})})
+    (finding,) = [finding for finding in examine(config) if finding.topic == topic]
+    return finding
+
+
+def test_a_sound_machine_has_nothing_that_fails() -> None:
+    config = RunConfig.from_flat({"method": "fedavg", "cache-dir": "cache"})
+    findings = examine(config)
+    assert [finding for finding in findings if finding.status == "fail"] == []
+    assert {"Python", "packages", "processor", "data", "flwr run"} <= {f.topic for f in findings}
+
+
+def test_classes_that_the_bundled_generator_does_not_know_are_told(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (8, 8), number).save(tmp_path / "photos" / name / f"{number}.png")
+    own: dict[str, Scalar] = {"data.source": "folder", "data.path": "photos", "method": "regl"}
+    finding = found("generator", own)
+    assert finding.status == "fail"
+    assert "digits only, not 'cat', 'dog'" in finding.detail
+    assert found("generator", own | {"method": "fedavg"}).status == "ok"
+
+
+def test_the_bundled_generator_is_found_whole() -> None:
+    finding = found("generator", {"method": "regl"})
+    assert finding.status == "ok"
+    assert "bundled" in finding.detail
+
+
+def test_a_method_without_generator_needs_none() -> None:
+    assert "not needed" in found("generator").detail
+
+
+def test_absent_data_is_named_with_a_remedy(tmp_path: Path) -> None:
+    finding = found("data", {"data.source": "mnist", "data.path": str(tmp_path / "none")})
+    assert finding.status == "fail"
+    assert str(tmp_path / "none") in finding.detail
+    assert finding.remedy
+
+
+def test_a_folder_that_is_no_pipeline_fails(tmp_path: Path) -> None:
+    finding = found("generator", {"method": "regl", "generator.path": str(tmp_path)})
+    assert finding.status == "fail"
+    assert "model_index.json" in finding.detail
+
+
+def test_a_hub_id_is_not_fetched() -> None:
+    finding = found("generator", {"method": "regl", "generator.path": "nobody/nothing"})
+    assert finding.status == "note"
+    assert "nobody/nothing" in finding.detail
+
+
+def test_a_taken_port_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        monkeypatch.setenv(SUPERLINK_PORT_VARIABLE, str(port))
+        finding = found("flwr run")
+    assert finding.status == "note"
+    assert str(port) in finding.detail
+
+
+def test_a_missing_gpu_that_is_asked_for_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert found("GPU", {"device": "cuda:1"}).status == "fail"
+    assert found("GPU").status == "ok"
+
+
+def test_a_package_out_of_bounds_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "regl_app.cli.doctor.machine.requires",
+        lambda _: ["torch>=999", "no-such-package>=1", 'other>=1; extra == "test"'],
+    )
+    finding = found("packages")
+    assert finding.status == "fail"
+    assert "torch>=999 (found" in finding.detail
+    assert "no-such-package>=1 (not installed)" in finding.detail
+    assert "other" not in finding.detail
+
+
+def test_a_folder_nobody_may_write_to_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert found("run folders").status == "fail"
+
+
+def test_the_size_of_the_cache_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cache" / "images").mkdir(parents=True)
+    (tmp_path / "cache" / "images" / "x").write_bytes(bytes(20_000_000))
+    assert "holds 0.02 GB that may be deleted while nothing runs" in found("cache").detail

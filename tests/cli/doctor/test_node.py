@@ -1,0 +1,72 @@
+"""What ``regl doctor`` says of a machine that is to be a node."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from regl_app.cli.doctor import node as doctor_node
+from regl_app.cli.doctor.finding import Finding
+from regl_app.cli.doctor.node import Deployment, examine_deployment
+from regl_app.config import RunConfig
+from regl_app.core.types import Scalar
+
+
+def found(topic: str, wanted: Deployment, **flat: Scalar) -> Finding:
+    config = RunConfig.from_flat({"method": "fedavg", **flat})
+    (finding,) = [each for each in examine_deployment(wanted, config) if each.topic == topic]
+    return finding
+
+
+def test_only_what_is_asked_for_is_looked_at(tmp_path: Path) -> None:
+    assert not Deployment() and Deployment(state_dir=tmp_path)
+    config = RunConfig.from_flat({"method": "fedavg"})
+    topics = {each.topic for each in examine_deployment(Deployment(state_dir=tmp_path), config)}
+    assert topics == {"Python", "packages", "processor", "GPU", "state-dir"}
+
+
+def test_a_taken_port_is_noted_and_a_free_one_is_not() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        finding = found("local port", Deployment(port=port))
+        assert finding.status == "note" and str(port) in finding.detail and finding.remedy
+    assert found("local port", Deployment(port=port)).status == "ok"
+
+
+def test_a_state_folder_may_be_made_later(tmp_path: Path) -> None:
+    finding = found("state-dir", Deployment(state_dir=tmp_path / "to" / "come"))
+    assert finding.status == "ok" and "(to be made)" in finding.detail
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_state_folder_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    assert found("state-dir", Deployment(state_dir=tmp_path / "file")).status == "fail"
+    relative = found("state-dir", Deployment(state_dir=Path("state")))
+    assert relative.status == "fail" and "absolute" in relative.detail
+    monkeypatch.setattr(doctor_node, "FREE_DISK_GB", 1e9)
+    assert found("state-dir", Deployment(state_dir=tmp_path)).status == "note"
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert "may write to" in found("state-dir", Deployment(state_dir=tmp_path)).detail
+
+
+def test_a_sites_images_are_read_as_the_run_would(tmp_path: Path) -> None:
+    site: dict[str, Scalar] = {"data.source": "site", "data.classes": "cat,dog"}
+    for number in range(10):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        Image.new("L", (8, 8), number).save(tmp_path / "cat" / f"{number}.png")
+    wanted = Deployment(data_dir=tmp_path)
+    finding = found("data-dir", wanted, **site)
+    assert finding.status == "ok"
+    assert finding.detail == "8 training and 2 test images: cat 8"
+    assert found("data-dir", wanted).status == "note"  # for which classes?
+    (tmp_path / "cat" / "3.png").write_bytes(b"no image")
+    finding = found("data-dir", wanted, **site)
+    assert finding.status == "fail" and "3.png" in finding.detail

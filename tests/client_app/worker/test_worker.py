@@ -1,0 +1,210 @@
+"""The process that stays at a node between messages, as real processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, RecordDict
+
+from client_app import dispatch
+from client_app.handlers import DUTIES
+from client_app.worker.client import WorkerUnavailableError, ask_worker
+from regl_app.config import RunConfig
+from regl_app.core.errors import ConfigError, ProtocolError, RunError
+from regl_app.core.processes import descendants, end_processes, started_at
+from regl_app.core.types import Scalar
+from regl_app.flower.code_hash import own_code_hash
+from regl_app.flower.messages.content import ARRAYS, OURS, order_record
+from regl_app.flower.messages.handshake import Envelope, config_digest
+from regl_app.flower.messages.train import TrainInstruction
+
+
+@pytest.fixture(autouse=True)
+def _short_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # pytest's own folders are longer than a socket's path may be.
+    folder = tempfile.mkdtemp(prefix="regl-")
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    yield
+    end_processes(descendants(os.getpid()))
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def owner() -> subprocess.Popen[bytes]:
+    """Return a process that workers belong to."""
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+
+def context(**changes: Scalar) -> Context:
+    flat: dict[str, Scalar] = {
+        "method": "fedavg",
+        "train.steps": 2,
+        "data.max-train": 120,
+        "data.max-test": 60,
+        "data.image-size": 16,
+        "model.width": 4,
+    }
+    return Context(1, 7, {"partition-id": 1, "num-partitions": 2}, RecordDict(), flat | changes)
+
+
+def hello(at: Context) -> RecordDict:
+    envelope = Envelope(own_code_hash(), config_digest(RunConfig.from_flat(at.run_config)))
+    return RecordDict({OURS: order_record(0, envelope)})
+
+
+def endless(at: Context) -> RecordDict:
+    """Return an order to train for hours."""
+    from client_app.node import Node
+    from regl_app.flower.messages.weights import weights_to_record
+
+    envelope = Envelope(own_code_hash(), config_digest(RunConfig.from_flat(at.run_config)))
+    arrays = weights_to_record(Node.of(at).model().state_dict())
+    order = TrainInstruction(1).to_record(envelope)
+    return RecordDict({OURS: order, ARRAYS: arrays})
+
+
+def workers() -> dict[int, str]:
+    """Return this process's workers, by their command line."""
+    found = {}
+    for pid, begun in descendants(os.getpid()).items():
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+        except FileNotFoundError:
+            continue
+        if "client_app.worker.server" in command:
+            found[pid] = begun
+    return found
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_one_worker_answers_message_after_message_as_this_process_would(
+    owner: subprocess.Popen[bytes],
+) -> None:
+    at = context()
+    answers, seen = [], []
+    for _ in range(2):
+        answers.append(ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60))
+        seen.append(workers())
+    assert answers[0] == answers[1] == DUTIES["query"](hello(at), at)
+    assert seen[0] == seen[1] and len(seen[0]) == 1
+    owner.kill()
+    owner.wait()
+    until(lambda: not workers())
+
+
+def test_errors_arrive_as_they_were_raised(owner: subprocess.Popen[bytes]) -> None:
+    at = context()
+    other = context(seed=1)
+    with pytest.raises(ProtocolError, match="config-digest must be"):
+        ask_worker("query", hello(other), at, owner=owner.pid, idle_seconds=60)
+    with pytest.raises(RunError, match="KeyError: 'dance'"):
+        ask_worker("dance", hello(at), at, owner=owner.pid, idle_seconds=60)
+    assert len(workers()) == 1, "an error ended the worker"
+
+
+def test_it_ends_when_nothing_comes(owner: subprocess.Popen[bytes]) -> None:
+    at = context()
+    ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=0.5)
+    until(lambda: not workers())
+
+
+def test_its_death_over_an_order_is_the_orders_error(owner: subprocess.Popen[bytes]) -> None:
+    at = context(**{"train.steps": 10_000_000})
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(
+            ask_worker, "train", endless(at), at, owner=owner.pid, idle_seconds=60
+        )
+        until(lambda: bool(list(Path(tempfile.gettempdir()).glob("*/*.sock"))))
+        time.sleep(2)  # the order is taken
+        for pid in workers():
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RunError, match="died over this train order"):
+            pending.result()
+
+
+_ASKER = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+sys.path[:0] = [sys.argv[2], sys.argv[3]]
+from test_worker import ask_worker, context, endless
+at = context(**{"train.steps": 10_000_000})
+content = endless(at)
+print("asks", flush=True)
+ask_worker("train", content, at, owner=int(sys.argv[4]), idle_seconds=60)
+"""
+
+
+def test_it_ends_when_whoever_asked_is_gone(owner: subprocess.Popen[bytes]) -> None:
+    here = Path(__file__).parent
+    command = [
+        sys.executable,
+        "-c",
+        _ASKER,
+        tempfile.gettempdir(),
+        here,
+        here.parents[1],
+        owner.pid,
+    ]
+    asker = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
+    assert asker.stdout is not None and asker.stdout.readline() == b"asks\n"
+    until(lambda: bool(workers()))
+    until(lambda: bool(list(Path(tempfile.gettempdir()).glob("*/*.sock"))))
+    time.sleep(2)  # the order is taken
+    found = workers()
+    asker.kill()
+    asker.wait()
+    asker.stdout.close()
+    until(lambda: all(started_at(pid) != begun for pid, begun in found.items()))
+
+
+def test_other_code_is_not_served_by_an_old_worker(
+    owner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = context()
+    ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
+    old = workers()
+    monkeypatch.setattr("client_app.worker.client.own_code_hash", lambda: "other")
+    # The new one has this code as well, not the other: it does not pass for it either.
+    with pytest.raises(WorkerUnavailableError, match="other code"):
+        ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
+    until(lambda: not set(old) & set(workers()))
+
+
+def test_a_folder_that_others_can_enter_is_not_used(owner: subprocess.Popen[bytes]) -> None:
+    folder = Path(tempfile.gettempdir()) / f"regl-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o755)
+    with pytest.raises(WorkerUnavailableError, match="this user alone"):
+        ask_worker("query", hello(context()), context(), owner=owner.pid, idle_seconds=60)
+
+
+def test_only_flowers_process_per_message_asks_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = context()
+    assert dispatch.perform("query", hello(at), at) == DUTIES["query"](hello(at), at)
+    assert not workers()
+    monkeypatch.setattr("sys.argv", ["flwr-clientapp"])
+    assert dispatch.perform("query", hello(at), at) == DUTIES["query"](hello(at), at)
+    assert len(workers()) == 1
+    end_processes(workers())
+    at.node_config["warm-minutes"] = 0
+    dispatch.perform("query", hello(at), at)
+    assert not workers()
+    at.node_config["warm-minutes"] = "soon"
+    with pytest.raises(ConfigError, match="warm-minutes must be a whole number"):
+        dispatch.perform("query", hello(at), at)

@@ -1,0 +1,124 @@
+"""The in-process engine: threads, timeouts, copies, and the same result however many workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.supercore.task_identity import TaskIdentity
+
+from regl_app.config import RunConfig
+from regl_app.core.errors import RunError
+from regl_app.core.types import Scalar
+from regl_app.flower.engines.in_process import InProcessGrid, run_in_process
+from regl_app.runs.folder import RunFolder
+
+
+@pytest.fixture(autouse=True)
+def _identity() -> None:
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 0, 1
+
+
+def _orders(grid: InProcessGrid) -> list[Message]:
+    content = RecordDict({"c": ConfigRecord({"n": 1})})
+    return [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
+
+
+def _echo_app() -> ClientApp:
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        partition_id = int(context.node_config["partition-id"])
+        if partition_id == 1:
+            raise RuntimeError("broken")
+        if partition_id == 2:
+            time.sleep(1.0)
+        message.content.config_records["c"]["n"] = 100 + partition_id
+        calls = context.state.config_records.setdefault("calls", ConfigRecord({"n": 0}))
+        calls["n"] = int(str(calls["n"])) + 1
+        return Message(RecordDict({"r": ConfigRecord(dict(calls))}), reply_to=message)
+
+    return app
+
+
+def test_replies_errors_and_timeouts_reach_the_server() -> None:
+    grid = InProcessGrid(_echo_app(), 3, {}, workers=3)
+    orders = _orders(grid)
+    replies = list(grid.send_and_receive(orders, timeout=0.5))
+    grid.close()
+    by_order = {reply.metadata.reply_to_message_id: reply for reply in replies}
+    answer, error = (by_order[orders[index].metadata.message_id] for index in (0, 1))
+    assert answer.content.config_records["r"]["n"] == 1
+    assert error.error.reason == "broken"
+    assert orders[2].metadata.message_id not in by_order
+
+
+def test_clients_get_copies_and_keep_their_state() -> None:
+    grid = InProcessGrid(_echo_app(), 1, {}, workers=1)
+    orders = _orders(grid)
+    grid.send_and_receive(orders)
+    assert orders[0].content.config_records["c"]["n"] == 1
+    (second,) = grid.send_and_receive(_orders(grid))
+    grid.close()
+    assert second.content.config_records["r"]["n"] == 2
+
+
+def test_every_worker_is_prepared_once_and_alone() -> None:
+    seen: list[str] = []
+    busy = threading.Lock()
+
+    def prepare() -> None:
+        assert busy.acquire(blocking=False)
+        seen.append(threading.current_thread().name)
+        time.sleep(0.02)
+        busy.release()
+
+    InProcessGrid(_echo_app(), 3, {}, workers=3, prepare=prepare).close()
+    assert len(set(seen)) == len(seen) == 3
+
+
+def test_a_failing_preparation_is_raised() -> None:
+    def prepare() -> None:
+        raise RunError("no generator")
+
+    with pytest.raises(RunError, match="no generator"):
+        InProcessGrid(_echo_app(), 2, {}, workers=2, prepare=prepare)
+
+
+def _history(tmp_path: Path, name: str, workers: int, **changes: Scalar) -> list[object]:
+    flat: dict[str, Scalar] = {
+        "method": "fedavg",
+        "rounds": 2,
+        "train.steps": 3,
+        "model.width": 4,
+        "data.max-train": 200,
+        "data.image-size": 16,
+        "tensorboard": False,
+        "report": False,
+        "out-dir": str(tmp_path),
+        "name": name,
+    }
+    config = RunConfig.from_flat(flat | changes)
+    folder = RunFolder.open(run_in_process(config, clients=3, workers=workers))
+    return [
+        record.model_dump(include={"round", "metrics", "personalized", "real_counts", "failures"})
+        for record in folder.read_history()
+    ]
+
+
+def test_the_same_seed_gives_the_same_history_with_any_number_of_workers(tmp_path: Path) -> None:
+    first = _history(tmp_path, "one", 1)
+    assert first == _history(tmp_path, "two", 3)
+    assert first != _history(tmp_path, "other", 1, seed=1)
+
+
+def test_a_sampled_federation_is_reproducible(tmp_path: Path) -> None:
+    first = _history(tmp_path, "one", 1, **{"server.fraction": 0.5})
+    assert first == _history(tmp_path, "two", 2, **{"server.fraction": 0.5})
+    trained = [[row is not None for row in record["real_counts"]] for record in first[1:]]  # type: ignore[index]
+    assert [sum(row) for row in trained] == [2, 2]

@@ -1,0 +1,207 @@
+"""The report's content: complete, escaped, honest about what is absent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regl_app.config import RunConfig
+from regl_app.core.errors import RunError
+from regl_app.runs.folder import FederationFacts, GlobalMetrics, RoundRecord, RunFolder, RunResult
+from regl_app.runs.report.build import build_report
+from regl_app.runs.report.run_data import RunData, conditions
+
+RunMaker = Callable[..., Path]
+
+FIGURES = {
+    "accuracy",
+    "personalized",
+    "loss",
+    "recall",
+    "partition",
+    "distance",
+    "histogram",
+    "clients",
+    "discrepancy",
+    "quotas",
+    "samples",
+    "tsne",
+    "seconds-round",
+    "seconds-client",
+    "bytes",
+}
+
+
+def _ids(html: str) -> set[str]:
+    return set(re.findall(r'<figure id="([^"]+)"', html))
+
+
+def _absent(html: str) -> str:
+    return " ".join(re.findall(r'<p class="absent">(.*?)</p>', html, flags=re.S))
+
+
+@pytest.fixture(scope="module")
+def full(make_run: RunMaker, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the report of a run that has everything."""
+    folder = tmp_path_factory.mktemp("full")
+    out = build_report([make_run(folder, method="regl-dpd")], folder / "report.html")
+    return out.read_text()
+
+
+def test_every_figure_is_there(full: str) -> None:
+    assert _ids(full) == FIGURES
+    assert 'class="absent"' not in full
+
+
+def test_every_figure_is_named_and_explained(full: str) -> None:
+    figures = re.findall(r"<figure .*?</figure>", full, flags=re.S)
+    assert len(figures) == len(FIGURES)
+    for figure in figures:
+        assert 'aria-label="' in figure
+        assert re.search(r"<figcaption>.{30,}?</figcaption>", figure, flags=re.S)
+        assert 'role="img"' in figure
+
+
+def test_the_file_stands_alone_and_is_small(full: str) -> None:
+    addresses = re.findall(r'(?:href|src)="([^"]*)"', full)
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert "http://" not in full
+    assert "https://" not in full
+    assert "url(" not in full
+    assert len(full.encode()) < 1_500_000
+
+
+def test_the_result_comes_before_the_figures(full: str) -> None:
+    assert full.index("<h1>") < full.index('class="tiles"') < full.index("<figure")
+    assert "Dirichlet labels with β = 0.01" in full
+
+
+def test_a_changed_key_is_marked(full: str) -> None:
+    assert re.search(r'class="set"><dt>partition.beta</dt><dd>0.01</dd>', full)
+    assert re.search(r"<div><dt>partition.scheme</dt><dd>dirichlet</dd>", full)
+    assert re.search(r"<div><dt>supplement.policy</dt><dd>discrepancy</dd>", full)
+
+
+def test_the_discrepancy_to_the_untrained_model_is_left_out(full: str) -> None:
+    assert re.search(r"lacks is [\d.]+ in round 2 and <b>[\d.]+</b> in round 10", full)
+
+
+def test_a_run_without_generator_says_so(make_run: RunMaker, tmp_path: Path) -> None:
+    run = make_run(tmp_path, method="fedavg", rounds=3)
+    html = build_report([run], tmp_path / "r.html").read_text()
+    assert FIGURES - _ids(html) == {"histogram", "discrepancy", "quotas", "samples", "distance"}
+    assert "method fedavg uses no synthetic images" in _absent(html)
+
+
+def test_a_bare_history_is_enough(make_run: RunMaker, tmp_path: Path) -> None:
+    run = make_run(tmp_path, method="fedavg", bare=True, rounds=1)
+    html = build_report([run], tmp_path / "r.html").read_text()
+    assert _ids(html) == {"accuracy", "loss", "recall"}
+    for words in ("label counts were kept private", "no bytes", "stored no features"):
+        assert words in _absent(html)
+
+
+def test_a_failed_run_without_a_round_is_told(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}), tmp_path)
+    folder.write_result(RunResult(status="failed", seconds=1.0, error="no usable replies"))
+    html = build_report([folder.path], tmp_path / "r.html").read_text()
+    assert "no usable replies" in html
+    assert _ids(html) == set()
+    assert 'class="failed"' in html
+
+
+def test_hostile_names_are_only_text(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>{{ 7*7 }}\"'"
+    config = RunConfig.from_flat({"generator.prompt": evil + "{concept}"})
+    folder = RunFolder.create(config, tmp_path)
+    folder.write_facts(
+        FederationFacts(class_names=[evil, "b"], num_clients=1, train_counts=[[3, 0]])
+    )
+    metrics = GlobalMetrics(accuracy=0.5, macro_f1=0.5, loss=1.0, per_class=[0.1, 0.9])
+    folder.append_round(RoundRecord(round=1, metrics=metrics, failures=[evil]))
+    html = build_report([folder.path], tmp_path / "r.html").read_text()
+    assert "<script>alert" not in html
+    assert "{{ 7*7 }}" in html
+
+
+def test_damaged_pictures_do_not_cost_the_report(make_run: RunMaker, tmp_path: Path) -> None:
+    run = make_run(tmp_path, method="regl", rounds=1)
+    (run / "samples" / "client-00.npz").write_bytes(b"PK")
+    (run / "features.npz").write_bytes(b"")
+    html = build_report([run], tmp_path / "r.html").read_text()
+    assert {"samples", "tsne"} & _ids(html) == set()
+    assert "accuracy" in _ids(html)
+
+
+def test_no_runs_and_no_run_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="at least one"):
+        build_report([], tmp_path / "r.html")
+    with pytest.raises(RunError, match=r"no config\.json"):
+        build_report([tmp_path], tmp_path / "r.html")
+
+
+def test_many_clients_and_classes(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig.from_flat({"method": "regl"}), tmp_path)
+    names = [f"a rather long class name {label}" for label in range(62)]
+    counts = [[(k * c) % 7 for c in range(62)] for k in range(60)]
+    folder.write_facts(FederationFacts(class_names=names, num_clients=60, train_counts=counts))
+    metrics = GlobalMetrics(accuracy=0.5, macro_f1=0.5, loss=1.0, per_class=[0.5] * 62)
+    for number in (1, 2):
+        folder.append_round(
+            RoundRecord(round=number, metrics=metrics, synthetic_counts=counts, quotas=counts)
+        )
+    html = build_report([folder.path], tmp_path / "r.html").read_text()
+    assert {"partition", "histogram", "clients", "quotas"} <= _ids(html)
+    assert len(html.encode()) < 3_000_000
+
+
+def test_runs_that_differ_only_in_seed_are_one_row(make_run: RunMaker, tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, method=method, seed=seed, rounds=2, bare=True)
+        for method in ("fedavg", "regl")
+        for seed in (0, 1)
+    ]
+    html = build_report(runs, tmp_path / "r.html").read_text()
+    table = html[html.index('id="comparison"') : html.index('id="curves"')]
+    assert table.count("2 seeds") == 2
+    assert {"compare-accuracy", "compare-loss", "compare-f1"} <= _ids(html)
+    assert {"run1-accuracy", "run4-accuracy"} <= _ids(html)
+    assert re.search(r"leads with <em>\d", html)
+
+
+def test_labels_name_what_differs(make_run: RunMaker, tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, method="fedavg", bare=True, rounds=1),
+        make_run(tmp_path, method="fedavg", bare=True, rounds=1, partition__beta=0.1),
+        make_run(tmp_path, method="regl", bare=True, rounds=1, lora__rank=4),
+    ]
+    groups = conditions([RunData.load(run) for run in runs])
+    assert [group.label for group in groups] == [
+        "fedavg (beta 0.01)",
+        "fedavg (beta 0.1)",
+        "regl (beta 0.01, rank 4)",
+    ]
+
+
+def test_runs_on_different_data_are_not_ranked(make_run: RunMaker, tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, method="fedavg", rounds=2, partition__beta=0.01),
+        make_run(tmp_path, method="regl", rounds=2, partition__beta=0.5),
+    ]
+    html = build_report(runs, tmp_path / "r.html").read_text()
+    assert "2 configurations on different data" in html
+    assert "leads with" not in html
+    assert "plain FedAvg" not in html
+
+
+def test_the_upper_bound_does_not_lead(make_run: RunMaker, tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path, method="central", bare=True, rounds=9, floor=0.99),
+        make_run(tmp_path, method="fedavg", bare=True, rounds=9, floor=0.3),
+    ]
+    html = build_report(runs, tmp_path / "r.html").read_text()
+    assert "<h1>fedavg leads with" in html
+    assert "below all data in one place" in html
