@@ -394,7 +394,7 @@ def hook(event, arguments):
         found.append([str(arguments), [frame.filename for frame in traceback.extract_stack()]])
 sys.addaudithook(hook)
 from regl_app.config import RunConfig
-from regl_app.simulation import run_in_process
+from regl_app.flower.engines.in_process import run_in_process
 import pickle
 pickle.loads(pickle.dumps(json.JSONDecoder))  # what is looked for is seen
 assert len(found) == 1, found

@@ -77,7 +77,7 @@ _PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 from regl_app.config import RunConfig
-from regl_app.runner import run_flower
+from regl_app.flower.engines.flower_run import run_flower
 config = RunConfig.from_flat({"method": "fedavg", "rounds": 500, "out-dir": sys.argv[1]})
 run_flower(config, clients=2)
 """

@@ -17,7 +17,7 @@ from regl_app.runs.lock import is_running, running
 HOLD = """
 import sys, time
 from pathlib import Path
-from regl_app.run_lock import running
+from regl_app.runs.lock import running
 with running(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

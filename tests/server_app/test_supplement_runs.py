@@ -317,7 +317,7 @@ def test_an_adapter_is_sent_once_and_named_afterwards(
         return folder.read_history()[1:]
 
     pixels = run(supplement__transport="images")
-    monkeypatch.setattr("regl_app.supplement.make_supplement.Parcel.of_images", dear_pixels)
+    monkeypatch.setattr("regl_app.supplement.payload.Parcel.of_images", dear_pixels)
     references = run()
     assert not any(record.failures for record in references)
     assert [r.clients[0]["by_reference"] for r in references[1:]] == [True] * 3
@@ -331,7 +331,7 @@ def test_an_adapter_is_sent_once_and_named_afterwards(
 def test_a_client_that_lost_its_adapter_says_so_and_is_sent_it_again(
     generate: Federate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regl_app.supplement.make_supplement.Parcel.of_images", dear_pixels)
+    monkeypatch.setattr("regl_app.supplement.payload.Parcel.of_images", dear_pixels)
     # Clients ask from several threads at once: who is the third must not depend on who is quick.
     find, turns = AdapterCache.received, itertools.count(1)
 
