@@ -30,7 +30,7 @@ from regl_app.flower.engines.engine import EngineName, make_engine
 from regl_app.runs.comparison.tables import markdown_table
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import RoundRecord
-from regl_app.supplement.client_generator import Adaptation
+from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.synthesizer import Synthesizer
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -130,7 +130,7 @@ def _own_sets() -> tuple[float, float]:
             )  # fmt: skip
             started = time.perf_counter()
             if what == "pool":
-                synthesizer.pool(Adaptation.frozen("pool"))
+                synthesizer.pool(ClientGenerator.frozen("pool"))
             else:
                 synthesizer.probe()
             seconds.append(time.perf_counter() - started)

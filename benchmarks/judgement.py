@@ -1,4 +1,4 @@
-"""Do the two models' opinions find the good images? `python benchmarks/judgement.py`.
+"""Do the two models' predictions find the good images? `python benchmarks/judgement.py`.
 
 Digits, Dirichlet 0.01. After some rounds of federated averaging over a frozen generator's
 supplement, global and local models judge the shared pool as FedDPD does. A judge trained on all
@@ -37,8 +37,8 @@ from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.classifier import Classifier
 from regl_app.runs.comparison.tables import markdown_table
 from regl_app.runs.statistics import mean_interval
-from regl_app.supplement.client_generator import Adaptation
-from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.preference_pairs import rank_pairs
 from regl_app.supplement.selection import is_discrepant, reward, select
 
@@ -94,7 +94,7 @@ def _federate(
     supplements = {
         k: synthesizer.generate(
             client_quotas(config, images.counts(classes), 1),
-            Adaptation.frozen(f"client {k}"),
+            ClientGenerator.frozen(f"client {k}"),
             images,
         ).images
         for k, images in real.items()
@@ -129,7 +129,7 @@ def _shares(
 ) -> Shares:
     """Return which share of the images of each kind is read as meant, over all clients."""
     synthesizer = make_synthesizer(config, federation)
-    pool = synthesizer.pool(Adaptation.frozen("pool")).images
+    pool = synthesizer.pool(ClientGenerator.frozen("pool")).images
     right, labels = read_as_meant(judge, pool).numpy(), pool.labels.numpy()
     flags: dict[str, list[np.ndarray]] = {name: [] for name in OF}
     real = {k: federation.client(k).train.counts(federation.num_classes) for k in locals_}
@@ -143,18 +143,18 @@ def _shares(
     # A floor: one model that never saw a class must not outvote the rest.
     scores = np.average(np.maximum(answers, _FLOOR), axis=0, weights=images)
     for client, local in locals_.items():
-        judges = Judges(copy.deepcopy(model), copy.deepcopy(local), CPU)
-        opinions = judges.opinions(pool)
+        judges = ModelPair(copy.deepcopy(model), copy.deepcopy(local), CPU)
+        predictions = judges.predictions(pool)
         disagreement = config.supplement.disagreement
         quotas = client_quotas(config, real[client], number + 1)
-        chosen = select(opinions, quotas, disagreement=disagreement, filtered=True)
-        pairs = rank_pairs(reward(opinions, disagreement), labels, config.dpo.quantile)
-        adapted = synthesizer.prefer(Adaptation.frozen(f"client {client}"), judges)
+        chosen = select(predictions, quotas, disagreement=disagreement, filtered=True)
+        pairs = rank_pairs(reward(predictions, disagreement), labels, config.dpo.quantile)
+        adapted = synthesizer.prefer(ClientGenerator.frozen(f"client {client}"), judges)
         few = np.full(federation.num_classes, 10)
         made = synthesizer.generate(few, adapted, ImageSet.empty(pool.shape)).images
         agreed = [np.flatnonzero(labels == c)[np.argsort(-scores[labels == c])] for c in classes]
         flags["pool"].append(right)
-        flags["filter passed"].append(right[is_discrepant(opinions)])
+        flags["filter passed"].append(right[is_discrepant(predictions)])
         flags["selected"].append(right[chosen.indices])
         flags["by consensus"].append(
             right[np.concatenate([a[:q] for a, q in zip(agreed, quotas, strict=True)])]

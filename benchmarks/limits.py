@@ -40,7 +40,7 @@ from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.learning.evaluation.metrics import predict_log_probs
 from regl_app.runs.environment import describe_environment
 from regl_app.runs.statistics import mean_interval
-from regl_app.supplement.client_generator import Adaptation
+from regl_app.supplement.client_generator import ClientGenerator
 
 RESULT = Path(__file__).resolve().parent / "results" / "limits-digits-beta0.01.md"
 FIGURES = ("read_as_meant", "images", "accuracy")
@@ -88,19 +88,19 @@ def _sources(config: RunConfig, federation: Federation) -> Iterator[tuple[str, S
     names = [f"client {k}" for k in range(len(clients))]  # as the app calls them
     synthesizer = make_synthesizer(config, federation)
 
-    def made(adaptations: Sequence[Adaptation]) -> list[ImageSet]:
+    def made(adaptations: Sequence[ClientGenerator]) -> list[ImageSet]:
         return [
             synthesizer.generate(quota, adaptation, real).images
             for quota, adaptation, real in zip(quotas, adaptations, clients, strict=True)
         ]
 
     yield "none", [ImageSet.empty(federation.source.train.shape)] * len(clients)
-    frozen = made([Adaptation.frozen(name) for name in names])
+    frozen = made([ClientGenerator.frozen(name) for name in names])
     yield "frozen", frozen
     lora = made([synthesizer.adapt(n, c) for n, c in zip(names, clients, strict=True)])
     yield "lora", lora
     one = synthesizer.adapt("all", federation.pooled())
-    yield "shared", made([Adaptation(name, one.path, one.digest) for name in names])
+    yield "shared", made([ClientGenerator(name, one.path, one.digest) for name in names])
     yield "frozen, checked", frozen
     yield "lora, checked", lora
     yield "real", [_others(federation, quota, config.seed, k) for k, quota in enumerate(quotas)]

@@ -1,4 +1,4 @@
-"""Where an order is carried out: in this process, or in the node's warm worker."""
+"""Where a request is carried out: in this process, or in the node's warm worker."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ WARM_MINUTES, DEFAULT_MINUTES = "warm-minutes", 30
 
 
 def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
-    """Return the reply's content to an order of ``kind`` query, train or evaluate.
+    """Return the reply's content to a request of ``kind`` query, train or evaluate.
 
     In a deployment Flower starts a process per message. There the work is done by a process that
     stays, with torch and the generator loaded; ``warm-minutes=0`` in the node's configuration
     turns that off.
 
     Raises:
-        ReglError: the order cannot be carried out; names the node.
+        ReglError: the request cannot be carried out; names the node.
     """
     try:
         return _perform(kind, content, context)
@@ -47,9 +47,9 @@ def _perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
             setup_logging().log(
                 logging.WARNING, "no warm worker (%s): this message is served without", error
             )
-    from client_app.handlers import DUTIES
+    from client_app.handlers import HANDLERS
 
-    return DUTIES[kind](content, context)
+    return HANDLERS[kind](content, context)
 
 
 def _warm_minutes(context: Context) -> int:

@@ -11,17 +11,17 @@ from types import MappingProxyType
 import numpy as np
 from flwr.app import Context, RecordDict
 
-from client_app.monitoring import Duty, reported
+from client_app.monitoring import Handler, monitored
 from client_app.node import Node
 from client_app.supplement import Supplement, make_supplement, own_pool, remember
 from regl_app.core.activity import note, phase
 from regl_app.core.log import LOGGER
 from regl_app.core.types import Floats
 from regl_app.data.images import ImageSet
-from regl_app.flower.messages.content import arrays_of, read_order
+from regl_app.flower.messages.content import arrays_of, read_request
 from regl_app.flower.messages.evaluate import EvaluateReply
-from regl_app.flower.messages.hello import Hello
-from regl_app.flower.messages.train import TrainInstruction, TrainReply
+from regl_app.flower.messages.hello import ClientInfo
+from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_public_part
@@ -40,27 +40,27 @@ _logger = logging.getLogger(LOGGER)
 def hello(content: RecordDict, context: Context) -> RecordDict:
     """Introduce this client; refuse to take part in another code's or configuration's run."""
     node = Node.of(context)
-    read_order(content, node.envelope)
+    read_request(content, node.handshake)
     if node.config.data.source == "site":
         _announce_own(node)
     if node.config.generates_at_client:
         # What is absent or unfit fails now, not after data.
         check_public_part(resolve_generator(node.config.generator.path), node.config.data)
     shared = node.real_counts if node.config.share_diagnostics else None
-    return Hello(node.partition_id, node.num_partitions, shared, own_pool(node)).to_content()
+    return ClientInfo(node.partition_id, node.num_partitions, shared, own_pool(node)).to_content()
 
 
 def train(content: RecordDict, context: Context) -> RecordDict:
     """Do one round: supplement the local data, train on it, measure what is still lacking."""
     node = Node.of(context)
-    order = TrainInstruction.read(content, node.envelope, node.num_classes, node.parcel_limits)
+    request = TrainRequest.read(content, node.handshake, node.num_classes, node.payload_limits)
     weights = weights_from_record(arrays_of(content), node.model().state_dict())
     if len(node.data.train) == 0:
-        return _nothing_to_train_on(node, order).to_content()
+        return _nothing_to_train_on(node, request).to_content()
 
     # 1. Supplement: the planned synthetic images of the classes this client lacks.
     phase("supplement")
-    supplement = make_supplement(node, order, weights)
+    supplement = make_supplement(node, request, weights)
     note(real_images=len(node.data.train), synthetic_images=len(supplement.images))
 
     # 2. Train the local model L_t from the global model G_{t-1} on real and synthetic images.
@@ -71,7 +71,7 @@ def train(content: RecordDict, context: Context) -> RecordDict:
         ImageSet.concat([node.data.train, supplement.images]),
         node.config,
         objective=make_objective(node.config),
-        seed=node.seed("train", order.round),
+        seed=node.seed("train", request.round),
         device=node.device,
     )
 
@@ -81,19 +81,19 @@ def train(content: RecordDict, context: Context) -> RecordDict:
     discrepancy = _discrepancy(node, supplement, node.model(weights), local)
     own_test = evaluate_model(local, node.data.test, node.num_classes, node.device)
 
-    remember(node, order, local.state_dict(), supplement, discrepancy)
+    remember(node, request, local.state_dict(), supplement, discrepancy)
     config = node.config
     planned_by_server = config.supplement.policy == "discrepancy" and config.generates_at_client
     tells_plan = planned_by_server and not config.plans_at_client and config.privacy.noise == 0
     diagnostics = config.share_diagnostics
     return TrainReply(
         partition_id=node.partition_id,
-        round=order.round,
+        round=request.round,
         num_examples=len(node.data.train) + len(supplement.images),
         real_images=len(node.data.train),
         loss=trained.loss,
         weights=local.state_dict(),
-        discrepancy=_shared(node, order, discrepancy),
+        discrepancy=_shared(node, request, discrepancy),
         held=supplement.quotas if tells_plan else None,
         real_counts=node.real_counts if diagnostics else None,
         synthetic_counts=supplement.images.counts(node.num_classes) if diagnostics else None,
@@ -115,7 +115,7 @@ def train(content: RecordDict, context: Context) -> RecordDict:
 def evaluate(content: RecordDict, context: Context) -> RecordDict:
     """Measure the global model on this client's own test set: personalization."""
     node = Node.of(context)
-    server_round = read_order(content, node.envelope)
+    server_round = read_request(content, node.handshake)
     weights = weights_from_record(arrays_of(content), node.model().state_dict())
     test, confusion = node.data.test, None
     log_probs = predict_log_probs(node.model(weights), test.images, node.device)
@@ -136,14 +136,14 @@ def evaluate(content: RecordDict, context: Context) -> RecordDict:
     ).to_content()
 
 
-DUTIES: Mapping[str, Duty] = MappingProxyType(
+HANDLERS: Mapping[str, Handler] = MappingProxyType(
     {
-        "query": reported("hello", hello),
-        "train": reported("train", train),
-        "evaluate": reported("evaluate", evaluate),
+        "query": monitored("hello", hello),
+        "train": monitored("train", train),
+        "evaluate": monitored("evaluate", evaluate),
     }
 )
-"""What a client does with an order's content, by the kind of message."""
+"""What a client does with a request's content, by the kind of message."""
 
 
 def _announce_own(node: Node) -> None:
@@ -175,23 +175,23 @@ def _discrepancy(
     )
 
 
-def _shared(node: Node, order: TrainInstruction, discrepancy: Floats | None) -> Floats | None:
+def _shared(node: Node, request: TrainRequest, discrepancy: Floats | None) -> Floats | None:
     """Return what the server learns of the discrepancy."""
-    if discrepancy is None or not is_released(node.config, order.round):
+    if discrepancy is None or not is_released(node.config, request.round):
         return None
     config = node.config.privacy
     # The run's seed is no secret: noise drawn from it hides nothing.
     random = np.random.default_rng(
-        node.seed("privacy", order.round) if config.reproducible else secrets.randbits(128)
+        node.seed("privacy", request.round) if config.reproducible else secrets.randbits(128)
     )
     return privatize(discrepancy, config, random)
 
 
-def _nothing_to_train_on(node: Node, order: TrainInstruction) -> TrainReply:
+def _nothing_to_train_on(node: Node, request: TrainRequest) -> TrainReply:
     shared = node.real_counts if node.config.share_diagnostics else None
     return TrainReply(
         partition_id=node.partition_id,
-        round=order.round,
+        round=request.round,
         num_examples=0,
         real_images=0,
         loss=0.0,

@@ -19,7 +19,7 @@ from regl_app.flower.deployment.exposition import FILE
 from regl_app.flower.deployment.node_metrics import record_message
 from regl_app.flower.messages.content import OURS
 
-Duty = Callable[[RecordDict, Context], RecordDict]
+Handler = Callable[[RecordDict, Context], RecordDict]
 
 _logger = logging.getLogger(LOGGER)
 
@@ -31,8 +31,8 @@ def node_name(context: Context) -> str:
     return plain or f"client {context.node_config.get('partition-id', '?')}"
 
 
-def reported(kind: str, duty: Duty) -> Duty:
-    """Return ``duty`` with log lines and metrics that say whose, of which round and phase.
+def monitored(kind: str, handler: Handler) -> Handler:
+    """Return ``handler`` with log lines and metrics that say whose, of which round and phase.
 
     ``kind`` is the phase that it begins with. An error is logged at the node too; in a simulation,
     where node and server share a terminal, the server says it.
@@ -44,7 +44,7 @@ def reported(kind: str, duty: Duty) -> Duty:
         ok = False
         with activity(node_name(context), kind, _round(content)) as done:
             try:
-                reply = duty(content, context)
+                reply = handler(content, context)
                 ok = True
                 if is_deployed():  # at a terminal it would be a line per client
                     done.close_phase()
@@ -94,7 +94,7 @@ def _count(context: Context, done: Activity, *, ok: bool) -> None:
 
 
 def _round(content: RecordDict) -> int:
-    """Return the order's round, 0 if it has none; it is checked where it is used."""
+    """Return the request's round, 0 if it has none; it is checked where it is used."""
     ours = content.config_records.get(OURS)
     number = ours.get("round") if ours is not None else None
     return number if type(number) is int else 0

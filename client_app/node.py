@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from flwr.app import Context
 
-from client_app.node_config import NodeSettings
+from client_app.node_config import NodeConfig
 from regl_app.config import RunConfig
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
@@ -23,12 +23,12 @@ from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.data.sources.site import SiteFolder, load_site
 from regl_app.flower.code_hash import own_code_hash
-from regl_app.flower.messages.handshake import Envelope, config_digest
+from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
-from regl_app.supplement.payload import ParcelLimits
+from regl_app.supplement.payload import PayloadLimits
 from regl_app.supplement.synthesizer import Synthesizer
 
 
@@ -37,8 +37,8 @@ class Node:
     """One client of a run; cheap to make, as data and generator are cached per process."""
 
     config: RunConfig
-    envelope: Envelope
-    settings: NodeSettings
+    handshake: Handshake
+    settings: NodeConfig
 
     @classmethod
     def of(cls, context: Context) -> Node:
@@ -51,9 +51,9 @@ class Node:
         config = RunConfig.from_flat(context.run_config)
         setup_logging(config.log_format)
         torch.set_num_threads(config.threads)
-        settings = NodeSettings.read(context.node_config)
-        envelope = Envelope(own_code_hash(), config_digest(config), settings.num_partitions)
-        return cls(_confined(with_absolute_paths(config), settings), envelope, settings)
+        settings = NodeConfig.read(context.node_config)
+        handshake = Handshake(own_code_hash(), config_digest(config), settings.num_partitions)
+        return cls(_confined(with_absolute_paths(config), settings), handshake, settings)
 
     @property
     def name(self) -> str:
@@ -126,13 +126,13 @@ class Node:
         return model.to(self.device)
 
     @property
-    def parcel_limits(self) -> ParcelLimits | None:
+    def payload_limits(self) -> PayloadLimits | None:
         """Return what the server may send at most; None where this client generates itself."""
         config = self.config
         if not config.uses_generator or config.supplement.site != "download":
             return None
         rank = config.lora.rank
-        return ParcelLimits(
+        return PayloadLimits(
             self.num_classes * config.supplement.cap,
             math.prod(self.source.train.shape),
             lambda: most_adapter_bytes(resolve_generator(config.generator.path), rank),
@@ -156,7 +156,7 @@ class Node:
         return self.settings.state_dir or cache_dir(self.config)
 
 
-def _confined(config: RunConfig, settings: NodeSettings) -> RunConfig:
+def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:
     """Return ``config`` with what is the server's taken out, its paths checked by ``settings``.
 
     Raises:

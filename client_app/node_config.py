@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from regl_app.core.allowed_folders import Roots
+from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class NodeSettings:
+class NodeConfig:
     """One node's own settings; a simulation sets the first two and nothing else.
 
     ``name`` is what logs and errors call the node; ``data_dir`` holds its images, where they are
@@ -25,7 +25,7 @@ class NodeSettings:
     name: str
     data_dir: Path | None
     state_dir: Path | None
-    roots: Roots
+    roots: AllowedFolders
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> Self:
@@ -44,9 +44,9 @@ class NodeSettings:
                 f"got {partition_id} (set both in --node-config)"
             )
         data_dir, state_dir = _folder(values, "data-dir"), _folder(values, "state-dir")
-        roots = Roots.parse(_text(values, "data-root"))
+        roots = AllowedFolders.parse(_text(values, "data-root"))
         if data_dir is not None and not roots.folders:
-            roots = Roots((data_dir.resolve(),))
+            roots = AllowedFolders((data_dir.resolve(),))
         name = _text(values, "name") or f"client {partition_id}"
         return cls(partition_id, num_partitions, name, data_dir, state_dir, roots)
 

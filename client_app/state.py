@@ -57,7 +57,7 @@ class ClientState:
     @classmethod
     def of(cls, node: Node, run: str) -> ClientState:
         """Return the state of ``node`` in the run that the server calls ``run``."""
-        identity = [run, node.envelope.code_hash, node.envelope.config_digest]
+        identity = [run, node.handshake.code_hash, node.handshake.config_digest]
         folder = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
         return cls(node.state_dir / "state" / folder / f"client-{node.partition_id:02d}")
 

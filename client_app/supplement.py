@@ -19,13 +19,13 @@ from regl_app.core.formats import format_seconds
 from regl_app.core.log import LOGGER
 from regl_app.core.types import Counts, Fact, Floats, Weights
 from regl_app.data.images import ImageSet
-from regl_app.flower.messages.train import TrainInstruction
+from regl_app.flower.messages.train import TrainRequest
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.runs.samples import PER_CLASS, save_samples
-from regl_app.supplement.client_generator import Adaptation
+from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.make_supplement import Supply, supply
-from regl_app.supplement.model_pair import Judges
-from regl_app.supplement.payload import Parcel, Reference, unpack
+from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.payload import Payload, PoolReference, unpack
 from regl_app.supplement.plan import client_quotas, measured_quotas
 from regl_app.supplement.synthesizer import Synthesizer
 
@@ -50,7 +50,7 @@ class Supplement:
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
-def make_supplement(node: Node, order: TrainInstruction, weights: Weights) -> Supplement:
+def make_supplement(node: Node, request: TrainRequest, weights: Weights) -> Supplement:
     """Return the images planned for this round: by the server if it sent quotas, else by rule.
 
     Adapter and images are cached by content, so later rounds only add what is new. Where models
@@ -60,9 +60,9 @@ def make_supplement(node: Node, order: TrainInstruction, weights: Weights) -> Su
     """
     config, real = node.config, node.data.train
     if not config.generates_at_client:
-        return _received(node, order)
-    memory = _memory(node, order, weights)
-    quotas = _quotas(node, order, memory)
+        return _received(node, request)
+    memory = _memory(node, request, weights)
+    quotas = _quotas(node, request, memory)
     synthesizer = node.synthesizer()
     made = supply(
         synthesizer,
@@ -76,10 +76,10 @@ def make_supplement(node: Node, order: TrainInstruction, weights: Weights) -> Su
     started = time.perf_counter()
     probe = synthesizer.probe()
     seconds = {**made.seconds, "probe_images": time.perf_counter() - started}
-    if order.round == 1:
+    if request.round == 1:
         _report(node, made)
         if config.share_diagnostics:
-            _leave_samples(node, Path(order.run_dir), synthesizer, made.adaptation, probe)
+            _leave_samples(node, Path(request.run_dir), synthesizer, made.adaptation, probe)
     return Supplement(
         images=made.images,
         quotas=quotas,
@@ -104,47 +104,47 @@ def own_pool(node: Node) -> str:
         return ""
 
 
-def _received(node: Node, order: TrainInstruction) -> Supplement:
-    """Return what came with the order, if anything did."""
-    shape, parcel = node.data.train.shape, order.parcel
-    if parcel is None:
+def _received(node: Node, request: TrainRequest) -> Supplement:
+    """Return what came with the request, if anything did."""
+    shape, payload = node.data.train.shape, request.payload
+    if payload is None:
         return Supplement(ImageSet.empty(shape), np.zeros_like(node.real_counts))
     started = time.perf_counter()
-    made = None if parcel.reference is None else _made_again(node, parcel, parcel.reference)
-    images = unpack(parcel, shape, made)
+    made = None if payload.reference is None else _made_again(node, payload, payload.reference)
+    images = unpack(payload, shape, made)
     facts: dict[str, Fact] = {"received": len(images), "by_reference": made is not None}
     return Supplement(
         images,
         images.counts(node.num_classes),
-        adapter=parcel.reference.adapter if parcel.reference else "",
+        adapter=payload.reference.adapter if payload.reference else "",
         seconds={"receive": time.perf_counter() - started},
         facts=facts,
     )
 
 
-def _made_again(node: Node, parcel: Parcel, reference: Reference) -> ImageSet:
+def _made_again(node: Node, payload: Payload, reference: PoolReference) -> ImageSet:
     """Return what this client's generator makes of a reference."""
     synthesizer = node.synthesizer()
     if reference.pool != synthesizer.pool_digest:
         raise ProtocolError(
-            f"parcel-pool must be {synthesizer.pool_digest!r}, got {reference.pool!r} "
+            f"payload-pool must be {synthesizer.pool_digest!r}, got {reference.pool!r} "
             "(the generators differ: set supplement.transport='images')"
         )
     if reference.sequence is None:
-        return synthesizer.pool(Adaptation.frozen(node.name)).images
+        return synthesizer.pool(ClientGenerator.frozen(node.name)).images
     most = max(node.config.supplement.cap, node.config.pool.per_class)
     if reference.sequence.max() > most:
         raise ProtocolError(
-            f"parcel-sequence must be at most {most} images of a class "
+            f"payload-sequence must be at most {most} images of a class "
             f"(supplement.cap, pool.per-class), got {reference.sequence.max()}"
         )
-    adaptation: Adaptation | None = Adaptation.frozen(node.name)
+    adaptation: ClientGenerator | None = ClientGenerator.frozen(node.name)
     if reference.adapter:
-        adaptation = synthesizer.received(node.name, reference.adapter, parcel.adapter_file)
+        adaptation = synthesizer.received(node.name, reference.adapter, payload.adapter_file)
     if adaptation is None:
         raise ProtocolError(
-            f"parcel-adapter {reference.adapter!r} is no longer in this client's cache; the server "
-            "sends it again in the next round"
+            f"payload-adapter {reference.adapter!r} is no longer in this client's cache; the "
+            "server sends it again in the next round"
         )
     nothing = ImageSet.empty(node.data.train.shape)
     return synthesizer.generate(reference.sequence, adaptation, nothing).images
@@ -152,7 +152,7 @@ def _made_again(node: Node, parcel: Parcel, reference: Reference) -> ImageSet:
 
 def remember(
     node: Node,
-    order: TrainInstruction,
+    request: TrainRequest,
     local: Weights,
     supplement: Supplement,
     discrepancy: Floats | None,
@@ -160,14 +160,14 @@ def remember(
     """Keep what the next round needs: the local model to compare, its own plan if it makes one."""
     if not _remembers(node):
         return
-    state = ClientState.of(node, order.run)
-    if order.round == node.config.rounds:
+    state = ClientState.of(node, request.run)
+    if request.round == node.config.rounds:
         state.finish()
         return
     compared, planned = node.config.compares_models, node.config.plans_at_client
     state.save(
         Memory(
-            order.round,
+            request.round,
             local if compared else {},
             supplement.preferred,
             supplement.tuned,
@@ -181,22 +181,22 @@ def _remembers(node: Node) -> bool:
     return node.config.compares_models or node.config.plans_at_client
 
 
-def _memory(node: Node, order: TrainInstruction, weights: Weights) -> Memory:
+def _memory(node: Node, request: TrainRequest, weights: Weights) -> Memory:
     if not _remembers(node):
         return Memory()
-    memory = ClientState.of(node, order.run).before(order.round, weights)
-    if order.round > 1 and memory.round == 0:
+    memory = ClientState.of(node, request.run).before(request.round, weights)
+    if request.round > 1 and memory.round == 0:
         _logger.warning(
             "%s: nothing of an earlier round is kept here, so round %d goes as a first one",
             node.settings.name,
-            order.round,
+            request.round,
         )
     return memory
 
 
-def _quotas(node: Node, order: TrainInstruction, memory: Memory) -> Counts:
-    if order.quotas is not None:
-        return order.quotas
+def _quotas(node: Node, request: TrainRequest, memory: Memory) -> Counts:
+    if request.quotas is not None:
+        return request.quotas
     if memory.held is not None and memory.discrepancy is not None:
         images = len(node.data.train)
         return measured_quotas(
@@ -204,16 +204,16 @@ def _quotas(node: Node, order: TrainInstruction, memory: Memory) -> Counts:
             memory.held,
             memory.discrepancy,
             images,
-            order.round,
+            request.round,
             measured_round=memory.round,
         )
-    return client_quotas(node.config, node.real_counts, order.round)
+    return client_quotas(node.config, node.real_counts, request.round)
 
 
-def _judges(node: Node, weights: Weights, memory: Memory) -> Judges | None:
+def _judges(node: Node, weights: Weights, memory: Memory) -> ModelPair | None:
     if not memory.weights:
         return None
-    return Judges(node.model(weights), node.model(memory.weights), node.device)
+    return ModelPair(node.model(weights), node.model(memory.weights), node.device)
 
 
 def _report(node: Node, supplied: Supply) -> None:
@@ -241,7 +241,11 @@ def _report(node: Node, supplied: Supply) -> None:
 
 
 def _leave_samples(
-    node: Node, run_dir: Path, synthesizer: Synthesizer, adaptation: Adaptation, probe: ImageSet
+    node: Node,
+    run_dir: Path,
+    synthesizer: Synthesizer,
+    adaptation: ClientGenerator,
+    probe: ImageSet,
 ) -> None:
     """Write a few pictures and the adapter into the run folder, if it is on this machine."""
     if not node.settings.roots.holds(run_dir) or not (run_dir / "config.json").is_file():

@@ -26,7 +26,7 @@ _COORDINATES = 50
 _logger = logging.getLogger(LOGGER)
 
 
-def keep_features(
+def write_features(
     folder: RunFolder,
     model: Classifier,
     test: ImageSet,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from regl_app.core.types import Counts
-from regl_app.supplement.payload import Parcel, Reference
+from regl_app.supplement.payload import Payload, PoolReference
 
 _TEXTS = "texts"
 
@@ -20,16 +20,16 @@ _TEXTS = "texts"
 class ServerMemory:
     """A run's name for its clients, its code, and what is known of each client, by partition.
 
-    ``quotas`` and ``held`` (C,) are the next ones and the supplier's last ones; ``parcels`` go out
-    with the next orders; ``adapters`` are the digests of those that clients keep; ``preferred`` and
-    ``tuned`` the supplier's preference-tuned adapters and in how many rounds each was tuned.
+    ``quotas`` and ``held`` (C,) are the next ones and the supplier's last ones; ``payloads`` go out
+    with the next requests; ``adapters`` are the digests of those that clients keep; ``preferred``
+    and ``tuned`` the supplier's preference-tuned adapters and in how many rounds each was tuned.
     """
 
     run: str
     code: str = ""
     quotas: Mapping[int, Counts] = field(default_factory=dict)
     held: Mapping[int, Counts] = field(default_factory=dict)
-    parcels: Mapping[int, Parcel] = field(default_factory=dict)
+    payloads: Mapping[int, Payload] = field(default_factory=dict)
     adapters: Mapping[int, str] = field(default_factory=dict)
     preferred: Mapping[int, str] = field(default_factory=dict)
     tuned: Mapping[int, int] = field(default_factory=dict)
@@ -40,16 +40,16 @@ class ServerMemory:
         for name, counts in (("quotas", self.quotas), ("held", self.held)):
             tensors |= {f"{name}.{key}": _tensor(value) for key, value in counts.items()}
         references: dict[int, Any] = {}
-        for key, parcel in self.parcels.items():
-            tensors[f"labels.{key}"] = _tensor(parcel.labels)
-            tensors[f"pixels.{key}"] = _bytes(parcel.pixels)
-            tensors[f"file.{key}"] = _bytes(parcel.adapter_file)
+        for key, payload in self.payloads.items():
+            tensors[f"labels.{key}"] = _tensor(payload.labels)
+            tensors[f"pixels.{key}"] = _bytes(payload.pixels)
+            tensors[f"file.{key}"] = _bytes(payload.adapter_file)
             references[key] = None
-            if parcel.reference is not None:
-                references[key] = [parcel.reference.pool, parcel.reference.adapter]
-                tensors[f"places.{key}"] = _tensor(parcel.reference.places)
-                if parcel.reference.sequence is not None:
-                    tensors[f"sequence.{key}"] = _tensor(parcel.reference.sequence)
+            if payload.reference is not None:
+                references[key] = [payload.reference.pool, payload.reference.adapter]
+                tensors[f"places.{key}"] = _tensor(payload.reference.places)
+                if payload.reference.sequence is not None:
+                    tensors[f"sequence.{key}"] = _tensor(payload.reference.sequence)
         texts = {
             "run": self.run,
             "code": self.code,
@@ -77,12 +77,12 @@ class ServerMemory:
             return {int(key): value for key, value in texts[name].items()}
 
         places, sequences = counts("places"), counts("sequence")
-        parcels = {
-            key: Parcel(
+        payloads = {
+            key: Payload(
                 tensors[f"labels.{key}"].numpy(),
                 None
                 if reference is None
-                else Reference(reference[0], places[key], reference[1], sequences.get(key)),
+                else PoolReference(reference[0], places[key], reference[1], sequences.get(key)),
                 _raw(tensors[f"pixels.{key}"]),
                 _raw(tensors[f"file.{key}"]),
             )
@@ -93,7 +93,7 @@ class ServerMemory:
             texts["code"],
             counts("quotas"),
             counts("held"),
-            parcels,
+            payloads,
             by_partition("adapters"),
             by_partition("preferred"),
             by_partition("tuned"),

@@ -1,4 +1,4 @@
-"""Sending orders and waiting for the replies, without Flower's three seconds between looks."""
+"""Sending requests and waiting for the replies, without Flower's three seconds between looks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from flwr.superlink.grid.http_grid import HttpGrid
 _LOOK_SECONDS = 0.25
 
 
-def exchange(grid: Grid, orders: Iterable[Message], timeout: float) -> list[Message]:
-    """Return the replies to ``orders`` that arrive within ``timeout`` seconds."""
+def exchange(grid: Grid, requests: Iterable[Message], timeout: float) -> list[Message]:
+    """Return the replies to ``requests`` that arrive within ``timeout`` seconds."""
     if not isinstance(grid, HttpGrid):  # the grids in memory wait well by themselves
-        return list(grid.send_and_receive(orders, timeout=timeout))
+        return list(grid.send_and_receive(requests, timeout=timeout))
     deadline = time.monotonic() + timeout
-    missing = set(grid.push_messages(orders))
+    missing = set(grid.push_messages(requests))
     replies: list[Message] = []
     while missing:
         arrived = list(grid.pull_messages(missing))

@@ -17,11 +17,11 @@ from regl_app.core.errors import RunError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import LOGGER
 from regl_app.core.types import Counts
-from regl_app.flower.messages.content import OURS, most_bytes, order_record
-from regl_app.flower.messages.handshake import Envelope
-from regl_app.flower.messages.hello import Hello
+from regl_app.flower.messages.content import OURS, most_bytes, request_record
+from regl_app.flower.messages.handshake import Handshake
+from regl_app.flower.messages.hello import ClientInfo
 from server_app.exchange import exchange
-from server_app.replies import open_replies
+from server_app.replies import check_replies
 
 _POLL_SECONDS, _TELL_SECONDS = 0.25, 30.0
 
@@ -29,10 +29,10 @@ _logger = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
-class Introductions:
+class Clients:
     """The clients that can take part: by partition, and which node holds which."""
 
-    clients: Mapping[int, Hello]
+    clients: Mapping[int, ClientInfo]
     partitions: Mapping[int, int]
     num_partitions: int
 
@@ -51,9 +51,9 @@ class Introductions:
         return np.sum(known, axis=0, dtype=np.int64) if len(known) == len(rows) else None
 
 
-def introduce(
-    grid: Grid, config: ServerConfig, envelope: Envelope, num_classes: int
-) -> Introductions:
+def discover_clients(
+    grid: Grid, config: ServerConfig, handshake: Handshake, num_classes: int
+) -> Clients:
     """Ask every node which partition it holds; refuse those with other code or configuration.
 
     Where nodes disagree on their number, what most of them say holds, and the others are refused.
@@ -62,21 +62,21 @@ def introduce(
         RunError: too few nodes connect in time or can be used, or no number has a majority.
     """
     nodes = wait_for_nodes(grid, config.min_nodes, config.timeout)
-    content = RecordDict({OURS: order_record(0, envelope)})
-    orders = [Message(content, node_id, MessageType.QUERY) for node_id in nodes]
-    replies = exchange(grid, orders, config.timeout)
+    content = RecordDict({OURS: request_record(0, handshake)})
+    requests = [Message(content, node_id, MessageType.QUERY) for node_id in nodes]
+    replies = exchange(grid, requests, config.timeout)
     partitions: dict[int, int] = {}
-    inbox = open_replies(
-        orders,
+    checked = check_replies(
+        requests,
         replies,
-        lambda reply: Hello.read(reply, num_classes),
+        lambda reply: ClientInfo.read(reply, num_classes),
         partitions,
         "hello",
         most_bytes(num_classes),
     )
-    usable, failures = dict(inbox.replies), list(inbox.failures)
+    usable, failures = dict(checked.replies), list(checked.failures)
     total = _most_say(usable)
-    for partition_id, hello in inbox.replies.items():
+    for partition_id, hello in checked.replies.items():
         if hello.num_partitions != total:
             del usable[partition_id]
             failure = (
@@ -92,10 +92,10 @@ def introduce(
             + "".join(f"\n  {failure}" for failure in failures[:20])
         )
     known = {node: partition for node, partition in partitions.items() if partition in usable}
-    return Introductions(usable, known, total)
+    return Clients(usable, known, total)
 
 
-def _most_say(replies: Mapping[int, Hello]) -> int:
+def _most_say(replies: Mapping[int, ClientInfo]) -> int:
     """Return the ``num_partitions`` that most replies name; 0 if there is no reply."""
     votes = Counter(hello.num_partitions for hello in replies.values()).most_common(2)
     if len(votes) > 1 and votes[0][1] == votes[1][1]:

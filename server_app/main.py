@@ -22,7 +22,7 @@ from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.data.sources.registry import load_source
 from regl_app.flower.code_hash import own_code_hash
-from regl_app.flower.messages.handshake import Envelope, config_digest
+from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
@@ -34,18 +34,18 @@ from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import round_line, scores
 from regl_app.supplement.privacy import epsilon
-from server_app.artifacts import keep_features, make_report
+from server_app.artifacts import make_report, write_features
 from server_app.exchange import exchange
 from server_app.flower_strategies import make_strategy
-from server_app.handshake import introduce, require_nodes
+from server_app.handshake import discover_clients, require_nodes
 from server_app.pooled_evaluation import pooled_metrics
 from server_app.prometheus import RunMetrics
-from server_app.resume import last_complete, open_run, record_of
+from server_app.resume import last_complete_round, open_run, record_of
 from server_app.round_record import Round, round_record
-from server_app.run_end import recorded_end
+from server_app.run_end import record_run_end
 from server_app.stopwatch import Stopwatch
 from server_app.supplement_strategy import SupplementStrategy
-from server_app.supplier import Supplier
+from server_app.supplier import ServerSupplement
 from server_app.tensorboard import Tracker
 
 app = ServerApp()
@@ -66,7 +66,7 @@ def main(grid: Grid, context: Context) -> None:
     with activity(SERVER, "start"):
         _logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
         metrics = RunMetrics(folder, config, lambda: len(list(grid.get_node_ids())))
-        with metrics, recorded_end(folder, metrics.end):
+        with metrics, record_run_end(folder, metrics.end):
             last = federate(grid, config, folder, metrics)
         phase("report")
         if config.report:
@@ -81,7 +81,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     Raises:
         ReglError: too few clients can be used, or a round brought nothing.
     """
-    envelope = Envelope(own_code_hash(), config_digest(config))
+    handshake = Handshake(own_code_hash(), config_digest(config))
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
     whole = load_source(local.data)
@@ -90,7 +90,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
         check_concepts(config.generator.path, whole.concepts)
         _check_public_part(local)
     phase("hello")
-    clients = introduce(grid, config.server, envelope, num_classes)
+    clients = discover_clients(grid, config.server, handshake, num_classes)
     federation = Federation.load(local, clients.num_partitions)
     source = federation.source
     facts = FederationFacts(
@@ -100,7 +100,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
         train_counts=clients.counts(),
         test_images=len(source.test),
     )
-    start = last_complete(folder, clients.num_partitions) if config.resume else None
+    start = last_complete_round(folder, clients.num_partitions) if config.resume else None
     folder.write_facts(facts)
     metrics.federation(facts)
     _announce(config, facts)
@@ -112,7 +112,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
         config,
         template={key: value.cpu() for key, value in model.state_dict().items()},
         num_classes=num_classes,
-        envelope=replace(envelope, num_partitions=clients.num_partitions),
+        handshake=replace(handshake, num_partitions=clients.num_partitions),
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
         run_dir=str(folder.path.resolve()),
@@ -138,8 +138,8 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
             phase("train", number)
             # Every client supplements, trains and probes; the strategy averages and plans.
             arrays = weights_to_record(model.state_dict())
-            orders = strategy.configure_train(number, arrays, ConfigRecord(), grid)
-            replies = exchange(grid, orders, config.server.timeout)
+            requests = strategy.configure_train(number, arrays, ConfigRecord(), grid)
+            replies = exchange(grid, requests, config.server.timeout)
             watch.lap("wait_train")
             phase("aggregate")
             arrays, _ = strategy.aggregate_train(number, replies)
@@ -156,8 +156,8 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
                 phase("nodes")  # without any, Flower's strategies would wait for ever
                 require_nodes(grid, config.server.min_nodes, config.server.timeout)
                 phase("personalized")
-                orders = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
-                replies = exchange(grid, orders, config.server.timeout)
+                requests = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
+                replies = exchange(grid, requests, config.server.timeout)
                 strategy.aggregate_evaluate(number, replies)
                 evaluated = strategy.evaluated
                 watch.lap("wait_personalized")
@@ -177,7 +177,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     phase("keep")
     folder.save_model(model.state_dict())
     if len(source.test):
-        keep_features(folder, model, source.test, strategy.trained.replies, device)
+        write_features(folder, model, source.test, strategy.trained.replies, device)
     return record
 
 
@@ -193,10 +193,10 @@ def _check_public_part(config: RunConfig) -> None:
 
 def _supplier(
     config: RunConfig, source: Source, model: Classifier, device: torch.device
-) -> Supplier | None:
+) -> ServerSupplement | None:
     if not config.uses_generator or config.generates_at_client:
         return None
-    return Supplier(config, source, model, device=device, cache_dir=cache_dir(config))
+    return ServerSupplement(config, source, model, device=device, cache_dir=cache_dir(config))
 
 
 def _evaluate(

@@ -8,10 +8,10 @@ from regl_app.core.errors import RunError
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.learning.evaluation.confusion import metrics_of
 from regl_app.learning.evaluation.metrics import Metrics
-from server_app.replies import Inbox
+from server_app.replies import Replies
 
 
-def pooled_metrics(evaluated: Inbox[EvaluateReply], num_classes: int) -> Metrics:
+def pooled_metrics(evaluated: Replies[EvaluateReply], num_classes: int) -> Metrics:
     """Return the metrics over all images that were tested on, each the same weight.
 
     Exact where every client sent its confusion counts. Where one kept them, macro-F1 is the mean

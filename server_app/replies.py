@@ -33,7 +33,7 @@ ReplyT = TypeVar("ReplyT", bound=FromPartition)
 
 
 @dataclass(frozen=True)
-class Inbox(Generic[ReplyT]):
+class Replies(Generic[ReplyT]):
     """The usable replies of one phase by partition, ascending, with the messages they came in."""
 
     replies: Mapping[int, ReplyT]
@@ -44,27 +44,27 @@ class Inbox(Generic[ReplyT]):
     bytes_up: Mapping[int, int]
 
 
-def open_replies(
-    orders: Iterable[Message],
+def check_replies(
+    requests: Iterable[Message],
     replies: Iterable[Message],
     read: Callable[[RecordDict], ReplyT],
     partitions: dict[int, int],
     phase: str,
     most: int,
-) -> Inbox[ReplyT]:
+) -> Replies[ReplyT]:
     """Check every reply; refuse and log those that are errors, malformed or not the sender's.
 
     The result does not depend on the order in which replies arrived.
 
     Args:
-        orders: the messages sent, with the ids they got on the way.
+        requests: the messages sent, with the ids they got on the way.
         replies: what came back.
         read: parses and checks one reply's content, raising ``ProtocolError``.
         partitions: node id -> partition as far as known; senders not in it are added.
         phase: for log lines, e.g. ``train``.
         most: bytes that a reply may have.
     """
-    sent = {order.metadata.message_id: order for order in orders}
+    sent = {request.metadata.message_id: request for request in requests}
     used: dict[int, ReplyT] = {}
     messages: dict[int, Message] = {}
     failures: list[str] = []
@@ -76,13 +76,13 @@ def open_replies(
 
     # Sorted, so that of two claims to one partition the same one wins in every run.
     for message in sorted(replies, key=lambda m: _sort_key(m, sent, partitions)):
-        order = sent.get(message.metadata.reply_to_message_id)
-        if order is None:
-            failures.append(f"{phase}: a reply to no order of this round was dropped")
+        request = sent.get(message.metadata.reply_to_message_id)
+        if request is None:
+            failures.append(f"{phase}: a reply to no request of this round was dropped")
             continue
         # An error reply written by the SuperLink carries the SuperLink's id, not the node's.
-        node_id = order.metadata.dst_node_id
-        answered.add(order.metadata.message_id)
+        node_id = request.metadata.dst_node_id
+        answered.add(request.metadata.message_id)
         if message.has_error():
             reason = _last_line(message.error.reason).removeprefix(
                 f"{_name(node_id, partitions)}: "
@@ -103,20 +103,23 @@ def open_replies(
         else:
             partitions[node_id] = reply.partition_id
             used[reply.partition_id], messages[reply.partition_id] = reply, message
-    for message_id, order in sent.items():
+    for message_id, request in sent.items():
         if message_id not in answered:
-            refuse(order.metadata.dst_node_id, "no reply in time (server.timeout)")
+            refuse(request.metadata.dst_node_id, "no reply in time (server.timeout)")
     for partition_id, why in _odd_metrics(messages):
         del used[partition_id], messages[partition_id]
         failures.append(f"{phase}: client {partition_id}: refused: {why}")
     for failure in failures:
         _logger.warning("%s", failure)
-    return Inbox(
+    return Replies(
         dict(sorted(used.items())),
         dict(sorted(messages.items())),
         tuple(sorted(failures)),
         _by_partition(
-            {order.metadata.dst_node_id: count_bytes(order.content) for order in sent.values()},
+            {
+                request.metadata.dst_node_id: count_bytes(request.content)
+                for request in sent.values()
+            },
             partitions,
         ),
         _by_partition(bytes_up, partitions),
@@ -152,8 +155,8 @@ def _odd_metrics(messages: Mapping[int, Message]) -> list[tuple[int, str]]:
 def _sort_key(
     message: Message, sent: Mapping[str, Message], partitions: Mapping[int, int]
 ) -> tuple[int, int]:
-    order = sent.get(message.metadata.reply_to_message_id)
-    node_id = order.metadata.dst_node_id if order else -1
+    request = sent.get(message.metadata.reply_to_message_id)
+    node_id = request.metadata.dst_node_id if request else -1
     return partitions.get(node_id, len(partitions) + 1_000_000), node_id
 
 

@@ -41,7 +41,7 @@ def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder
     return folder
 
 
-def last_complete(folder: RunFolder, num_clients: int) -> Checkpoint | None:
+def last_complete_round(folder: RunFolder, num_clients: int) -> Checkpoint | None:
     """Return what the last complete round left, None if there is none: all rounds are to be done.
 
     Raises:

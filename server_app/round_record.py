@@ -20,7 +20,7 @@ from regl_app.runs.records import (
     RoundRecord,
     Traffic,
 )
-from server_app.replies import Inbox
+from server_app.replies import Replies
 
 _Row = TypeVar("_Row")
 
@@ -32,8 +32,8 @@ class Round:
     number: int
     metrics: Metrics
     tail: Metrics | None = None
-    trained: Inbox[TrainReply] | None = None
-    evaluated: Inbox[EvaluateReply] | None = None
+    trained: Replies[TrainReply] | None = None
+    evaluated: Replies[EvaluateReply] | None = None
     server_seconds: Mapping[str, float] = field(default_factory=dict)
     wall_seconds: float = 0.0
 
@@ -44,7 +44,7 @@ def round_record(result: Round, num_clients: int, overall: Counts | None = None)
     ``overall`` are all clients' training images per class, ``(C,)``, if they are known.
     """
     replies = result.trained.replies if result.trained else {}
-    inboxes = [inbox for inbox in (result.trained, result.evaluated) if inbox is not None]
+    answers = [checked for checked in (result.trained, result.evaluated) if checked is not None]
 
     def rows(of: Callable[[TrainReply], _Row | None]) -> list[_Row | None] | None:
         found = [of(replies[k]) if k in replies else None for k in range(num_clients)]
@@ -79,19 +79,22 @@ def round_record(result: Round, num_clients: int, overall: Counts | None = None)
                 server=dict(result.server_seconds),
                 wall=result.wall_seconds,
             ),
-            "bytes": _traffic(inboxes, num_clients),
+            "bytes": _traffic(answers, num_clients),
             "clients": {key: dict(reply.facts) for key, reply in replies.items()},
-            "failures": [failure for inbox in inboxes for failure in inbox.failures],
+            "failures": [failure for checked in answers for failure in checked.failures],
         }
     )
 
 
-def _traffic(inboxes: Sequence[Inbox[Any]], num_clients: int) -> Traffic:
+def _traffic(answers: Sequence[Replies[Any]], num_clients: int) -> Traffic:
     down, up = (
-        [sum(getattr(inbox, name).get(k, 0) for inbox in inboxes) for k in range(-1, num_clients)]
+        [
+            sum(getattr(checked, name).get(k, 0) for checked in answers)
+            for k in range(-1, num_clients)
+        ]
         for name in ("bytes_down", "bytes_up")
     )
-    if not inboxes:
+    if not answers:
         return Traffic()
     return Traffic(down=sum(down), up=sum(up), clients_down=down[1:], clients_up=up[1:])
 
@@ -117,7 +120,7 @@ def _label_fits(
     )
 
 
-def _personalized(evaluated: Inbox[EvaluateReply] | None) -> Personalized | None:
+def _personalized(evaluated: Replies[EvaluateReply] | None) -> Personalized | None:
     if evaluated is None:
         return None
     accuracies = {k: r.accuracy for k, r in evaluated.replies.items() if r.num_examples > 0}

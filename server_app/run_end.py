@@ -23,7 +23,7 @@ _logger = logging.getLogger(LOGGER)
 
 
 @contextmanager
-def recorded_end(folder: RunFolder, on_end: Callable[[RunResult], None]) -> Iterator[None]:
+def record_run_end(folder: RunFolder, on_end: Callable[[RunResult], None]) -> Iterator[None]:
     """Write result.json when the block ends, and call ``on_end`` with what it says.
 
     ``flwr stop`` and a dying SuperLink end the process from a signal handler that gives five

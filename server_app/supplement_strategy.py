@@ -19,17 +19,17 @@ from regl_app.core.errors import ProtocolError, RunError
 from regl_app.core.log import LOGGER
 from regl_app.core.seeding import numpy_generator
 from regl_app.core.types import Counts, Weights
-from regl_app.flower.messages.content import ARRAYS, OURS, most_bytes, order_record, without_ours
+from regl_app.flower.messages.content import ARRAYS, OURS, most_bytes, request_record, without_ours
 from regl_app.flower.messages.evaluate import EvaluateReply
-from regl_app.flower.messages.handshake import Envelope
-from regl_app.flower.messages.train import TrainInstruction, TrainReply
+from regl_app.flower.messages.handshake import Handshake
+from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
-from regl_app.supplement.payload import Parcel, pack
+from regl_app.supplement.payload import Payload, pack
 from regl_app.supplement.plan import blind_quotas, measured_quotas
 from server_app.checkpoint_state import ServerMemory
-from server_app.replies import Inbox, open_replies
+from server_app.replies import Replies, check_replies
 from server_app.strategy_state import inner_state, restore_inner_state
-from server_app.supplier import Given, Supplier, mean_weights
+from server_app.supplier import ClientShare, ServerSupplement, mean_weights
 
 _INNER = "inner."
 
@@ -48,7 +48,7 @@ class SupplementStrategy(Strategy):
         config: the run.
         template: a model state with the names, shapes and types that all others must have.
         num_classes: C.
-        envelope: code and configuration that clients must share.
+        handshake: code and configuration that clients must share.
         partitions: node id -> partition, as introduced.
         num_partitions: K.
         run_dir: the run folder, for clients on the same machine.
@@ -56,8 +56,8 @@ class SupplementStrategy(Strategy):
         pools: the digest of the pool each partition could make itself.
     """
 
-    trained: Inbox[TrainReply]
-    evaluated: Inbox[EvaluateReply]
+    trained: Replies[TrainReply]
+    evaluated: Replies[EvaluateReply]
     supplier_seconds: Mapping[str, float]
 
     def __init__(
@@ -67,38 +67,38 @@ class SupplementStrategy(Strategy):
         *,
         template: Weights,
         num_classes: int,
-        envelope: Envelope,
+        handshake: Handshake,
         partitions: Mapping[int, int],
         num_partitions: int,
         run_dir: str = "",
-        supplier: Supplier | None = None,
+        supplier: ServerSupplement | None = None,
         pools: Mapping[int, str] | None = None,
     ) -> None:
         self.inner = inner
         self._config = config
         self._template = template
         self._num_classes = num_classes
-        self._envelope = envelope
+        self._handshake = handshake
         self._partitions = dict(partitions)
         self._num_partitions = num_partitions
         self._run_dir = run_dir
         self._supplier = supplier
         self._pools = dict(pools or {})
         self._quotas: dict[int, Counts] = {}
-        self._parcels: dict[int, Parcel] = {}
+        self._payloads: dict[int, Payload] = {}
         self._adapters: dict[int, str] = {}
         self._run = uuid.uuid4().hex  # no result depends on it
         self.supplier_seconds = {}
-        self.trained = Inbox({}, {}, (), {}, {})
-        self._orders: list[Message] = []
+        self.trained = Replies({}, {}, (), {}, {})
+        self._requests: list[Message] = []
 
     def memory(self) -> dict[str, torch.Tensor]:
         """Return what the next rounds need of this one, as tensors."""
         own = ServerMemory(
             self._run,
-            self._envelope.code_hash,
+            self._handshake.code_hash,
             quotas=self._quotas,
-            parcels=self._parcels,
+            payloads=self._payloads,
             adapters=self._adapters,
             **({} if self._supplier is None else self._supplier.memory()),
         )
@@ -110,14 +110,14 @@ class SupplementStrategy(Strategy):
         """Go on from what :meth:`memory` returned."""
         own = ServerMemory.from_tensors(memory)
         self._run = own.run
-        if own.code != self._envelope.code_hash:
+        if own.code != self._handshake.code_hash:
             _logger.warning(
                 "this run was begun by other code (%s, now %s): clients forget what they kept, and "
                 "its end may be another",
                 own.code,
-                self._envelope.code_hash,
+                self._handshake.code_hash,
             )
-        self._quotas, self._parcels = dict(own.quotas), dict(own.parcels)
+        self._quotas, self._payloads = dict(own.quotas), dict(own.payloads)
         self._adapters = dict(own.adapters)
         if self._supplier is not None:
             self._supplier.restore(own.held, own.preferred, own.tuned)
@@ -127,21 +127,21 @@ class SupplementStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Return the inner strategy's orders to this round's clients, each with its quotas."""
-        orders = self.inner.configure_train(server_round, arrays, config, grid)
-        self._orders = self._sampled(server_round, list(orders))
-        for order in self._orders:
-            partition_id = self._partitions.get(order.metadata.dst_node_id, -1)
-            parcel = self._parcels.get(partition_id)
-            ours = TrainInstruction(
+        """Return the inner strategy's requests to this round's clients, each with its quotas."""
+        requests = self.inner.configure_train(server_round, arrays, config, grid)
+        self._requests = self._sampled(server_round, list(requests))
+        for request in self._requests:
+            partition_id = self._partitions.get(request.metadata.dst_node_id, -1)
+            payload = self._payloads.get(partition_id)
+            ours = TrainRequest(
                 server_round,
                 self._run_dir,
                 self._quotas.get(partition_id),
-                parcel and parcel.for_holder(self._adapters.get(partition_id, "")),
+                payload and payload.for_holder(self._adapters.get(partition_id, "")),
                 self._run,
             )
-            _add(order, ours.to_record(self._envelope))
-        return self._orders
+            _add(request, ours.to_record(self._handshake))
+        return self._requests
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -151,13 +151,13 @@ class SupplementStrategy(Strategy):
         Raises:
             RunError: fewer than ``server.min-replies`` are usable, or the average is not finite.
         """
-        self.trained = open_replies(
-            self._orders, replies, lambda content: self._read(content, server_round),
+        self.trained = check_replies(
+            self._requests, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
             most_bytes(self._num_classes, self._template),
         )  # fmt: skip
-        for order in self._orders:
-            key = self._partitions.get(order.metadata.dst_node_id, -1)
+        for request in self._requests:
+            key = self._partitions.get(request.metadata.dst_node_id, -1)
             # Who was asked and did not answer may have lost its adapter: it is sent whole again.
             answer = self.trained.replies.get(key)
             self._adapters[key] = "" if answer is None else answer.adapter
@@ -166,7 +166,7 @@ class SupplementStrategy(Strategy):
         usable = [key for key, reply in self.trained.replies.items() if reply.num_examples > 0]
         if len(usable) < self._config.server.min_replies:
             raise RunError(
-                f"round {server_round}: {len(usable)} of {len(self._orders)} train replies were "
+                f"round {server_round}: {len(usable)} of {len(self._requests)} train replies were "
                 f"usable, the run needs server.min-replies={self._config.server.min_replies}"
                 + "".join(f"\n  {failure}" for failure in self.trained.failures[:20])
             )
@@ -188,18 +188,18 @@ class SupplementStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Return the inner strategy's orders, every client being asked."""
-        self._orders = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
-        for order in self._orders:
-            _add(order, order_record(server_round, self._envelope))
-        return self._orders
+        """Return the inner strategy's requests, every client being asked."""
+        self._requests = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
+        for request in self._requests:
+            _add(request, request_record(server_round, self._handshake))
+        return self._requests
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Return the inner strategy's average of the usable replies' metrics, if there are any."""
-        self.evaluated = open_replies(
-            self._orders, replies,
+        self.evaluated = check_replies(
+            self._requests, replies,
             lambda content: EvaluateReply.read(
                 content, server_round=server_round, num_classes=self._num_classes
             ),
@@ -284,7 +284,7 @@ class SupplementStrategy(Strategy):
         self._note(given, used_now=True)
 
     def _ship(self, next_round: int, arrays: ArrayRecord) -> None:
-        """Choose what goes out with the next orders; a client that failed gets its old images."""
+        """Choose what goes out with the next requests; a client that failed gets its old images."""
         assert self._supplier is not None
         if next_round > self._config.rounds:
             self.supplier_seconds = {}
@@ -294,13 +294,13 @@ class SupplementStrategy(Strategy):
         digest = self._supplier.pool_digest
         for key, each in given.items():
             if len(each.supply.images) == 0:  # a budget that has decayed to nothing
-                self._parcels.pop(key, None)
+                self._payloads.pop(key, None)
             else:
                 pool = digest if self._pools.get(key) == digest else ""
-                self._parcels[key] = pack(each.supply, pool, self._adapters.get(key, ""))
+                self._payloads[key] = pack(each.supply, pool, self._adapters.get(key, ""))
         self._note(given, used_now=False)
 
-    def _note(self, given: Mapping[int, Given], *, used_now: bool) -> None:
+    def _note(self, given: Mapping[int, ClientShare], *, used_now: bool) -> None:
         """Write into the round's replies, for the history, what the server found and made."""
         assert self._supplier is not None
         self.supplier_seconds = dict(self._supplier.seconds)
@@ -317,21 +317,21 @@ class SupplementStrategy(Strategy):
             )
         self.trained = dataclasses.replace(self.trained, replies=replies)
 
-    def _sampled(self, server_round: int, orders: list[Message]) -> list[Message]:
-        """Return the orders of this round's clients, by partition: node ids are random."""
+    def _sampled(self, server_round: int, requests: list[Message]) -> list[Message]:
+        """Return the requests of this round's clients, by partition: node ids are random."""
 
-        def rank(order: Message) -> tuple[int, int]:
-            node_id = order.metadata.dst_node_id
-            return self._partitions.get(node_id, len(orders) + 1_000_000), node_id
+        def rank(request: Message) -> tuple[int, int]:
+            node_id = request.metadata.dst_node_id
+            return self._partitions.get(node_id, len(requests) + 1_000_000), node_id
 
-        orders = sorted(orders, key=rank)
+        requests = sorted(requests, key=rank)
         wanted = max(
-            self._config.server.min_nodes, round(self._config.server.fraction * len(orders))
+            self._config.server.min_nodes, round(self._config.server.fraction * len(requests))
         )
-        if wanted >= len(orders):
-            return orders
+        if wanted >= len(requests):
+            return requests
         rng = numpy_generator(self._config.seed, "clients", server_round)
-        return [orders[index] for index in sorted(rng.permutation(len(orders))[:wanted])]
+        return [requests[index] for index in sorted(rng.permutation(len(requests))[:wanted])]
 
     def _checked(self, server_round: int, averaged: ArrayRecord | None) -> ArrayRecord:
         if averaged is None:
@@ -349,6 +349,6 @@ class SupplementStrategy(Strategy):
         return ArrayRecord(arrays)
 
 
-def _add(order: Message, ours: ConfigRecord) -> None:
-    # The inner strategy gives all its orders one shared content.
-    order.content = RecordDict({**order.content, OURS: ours})
+def _add(request: Message, ours: ConfigRecord) -> None:
+    # The inner strategy gives all its requests one shared content.
+    request.content = RecordDict({**request.content, OURS: ours})

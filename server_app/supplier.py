@@ -29,12 +29,12 @@ from regl_app.learning.methods.registry import make_objective
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
 from regl_app.supplement.batched_scoring import score_models
-from regl_app.supplement.client_generator import Adaptation
+from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.discrepancy import class_discrepancy
 from regl_app.supplement.make_supplement import Supply, supply
-from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.plan import uploaded_quotas
-from regl_app.supplement.selection import Opinions
+from regl_app.supplement.selection import PairPredictions
 from regl_app.supplement.synthesizer import Synthesizer
 
 Scores = Floats
@@ -43,7 +43,7 @@ _logger = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
-class Given:
+class ClientShare:
     """What one client is given, and on what grounds: its discrepancy d and quotas, each (C,)."""
 
     discrepancy: Floats
@@ -51,7 +51,7 @@ class Given:
     supply: Supply
 
 
-class Supplier:
+class ServerSupplement:
     """Scores uploaded models, plans, generates and selects for every client.
 
     ``seconds`` adds up what the parts of the last call took. The same client's quotas and adapter
@@ -128,7 +128,7 @@ class Supplier:
 
     def supply(
         self, number: int, global_weights: Weights, replies: Mapping[int, TrainReply]
-    ) -> dict[int, Given]:
+    ) -> dict[int, ClientShare]:
         """Return what each client that uploaded a model is to be given in round ``number``.
 
         Args:
@@ -141,13 +141,14 @@ class Supplier:
         started = time.perf_counter()
         probe = self._synthesizer.probe()
         (whole,) = self._score(probe, [global_weights])
-        on_pool: dict[int, Opinions] = {}
+        on_pool: dict[int, PairPredictions] = {}
         if self._uses_pool:
-            pool = self._synthesizer.pool(Adaptation.frozen("pool")).images
+            pool = self._synthesizer.pool(ClientGenerator.frozen("pool")).images
             first, *others = self._score(pool, [global_weights, *uploads.values()])
             labels = pool.labels.numpy()
             on_pool = {
-                key: Opinions(first, own, labels) for key, own in zip(uploads, others, strict=True)
+                key: PairPredictions(first, own, labels)
+                for key, own in zip(uploads, others, strict=True)
             }
         self.seconds["score"] = time.perf_counter() - started + self._screened
         given = {}
@@ -159,7 +160,7 @@ class Supplier:
             quotas = uploaded_quotas(
                 self._config, self._held.get(key), discrepancy, replies[key].real_images, number
             )
-            judges = Judges(judge, self._with(weights), self._device, on_pool.get(key))
+            judges = ModelPair(judge, self._with(weights), self._device, on_pool.get(key))
             supplied = supply(
                 self._synthesizer,
                 f"client {key}",
@@ -173,11 +174,11 @@ class Supplier:
             self._held[key], self._preferred[key] = quotas, supplied.preferred
             for part, value in supplied.seconds.items():
                 self.seconds[part] += value
-            given[key] = Given(discrepancy, quotas, supplied)
+            given[key] = ClientShare(discrepancy, quotas, supplied)
         return given
 
     def tune(
-        self, number: int, replies: Mapping[int, TrainReply], given: Mapping[int, Given]
+        self, number: int, replies: Mapping[int, TrainReply], given: Mapping[int, ClientShare]
     ) -> dict[int, Weights]:
         """Return the uploaded models after some steps on the images chosen for each of them.
 

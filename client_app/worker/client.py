@@ -1,4 +1,4 @@
-"""The message's side of the warm worker: find it or start it, hand it the errand."""
+"""The message's side of the warm worker: find it or start it, hand it the request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flwr.app import Context, RecordDict
 
-from client_app.worker.wire_format import Errand, receive_answer, send_errand
+from client_app.worker.wire_format import WorkerRequest, receive_answer, send_request
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.errors import RunError
 from regl_app.core.files import exclusive
@@ -25,33 +25,33 @@ _POLL_SECONDS = 0.05
 
 
 class WorkerUnavailableError(Exception):
-    """No worker can be had; the errand has not been begun."""
+    """No worker can be had; the request has not been begun."""
 
 
 def ask_worker(
     kind: str, content: RecordDict, context: Context, *, owner: int, idle_seconds: float
 ) -> RecordDict:
-    """Return what this node's worker makes of an order, starting it if there is none.
+    """Return what this node's worker makes of a request, starting it if there is none.
 
     It ends with the process ``owner``, after ``idle_seconds`` without work, or when this process
-    dies amid an errand.
+    dies amid a request.
 
     Raises:
         WorkerUnavailableError: there is none and none can be started.
-        ReglError: the worker's own error, or it died over the errand.
+        ReglError: the worker's own error, or it died over the request.
     """
     begun = started_at(owner)
     if owner <= 1 or begun is None:
         raise WorkerUnavailableError(f"no process {owner} that it could end with")
-    errand = Errand(kind, own_code_hash(), content, context)
+    request = WorkerRequest(kind, own_code_hash(), content, context)
     for _ in range(2):  # the first may find a worker of other code, which then ends
         with _connection(_private_folder() / f"{owner}-{begun}.sock", owner, idle_seconds) as line:
-            send_errand(line, errand)
+            send_request(line, request)
             try:
                 answer = receive_answer(line)
             except (EOFError, ConnectionError) as error:
                 raise RunError(
-                    f"the node's worker process died over this {kind} order (out of memory? "
+                    f"the node's worker process died over this {kind} request (out of memory? "
                     "its last words are in the SuperNode's log)"
                 ) from error
         if answer is not None:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from client_app.worker.wire_format import (
-    Errand,
-    receive_errand,
+    WorkerRequest,
+    receive_request,
     send_content,
     send_error,
     send_other_code,
@@ -26,10 +26,10 @@ _LOOK_SECONDS = 0.5
 
 
 def serve(path: Path, owner: int, idle_seconds: float) -> None:
-    """Carry out errands that come to the socket at ``path``, one after the other.
+    """Carry out requests that come to the socket at ``path``, one after the other.
 
     Ends after ``idle_seconds`` without one, or when a newer code asks. The whole process ends with
-    process ``owner``, and when whoever sent the errand at hand is gone: nobody would take its
+    process ``owner``, and when whoever sent the request at hand is gone: nobody would take its
     result, and files are written whole or not at all.
     """
     with socket.socket(socket.AF_UNIX) as listener:
@@ -53,26 +53,26 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
 
 
 def _serve_one(line: socket.socket) -> bool:
-    """Carry out one errand; return whether to go on."""
+    """Carry out one request; return whether to go on."""
     try:
-        errand = receive_errand(line)
+        request = receive_request(line)
     except (EOFError, ConnectionError):
         return True
     with suppress(ConnectionError):
-        if errand.code != own_code_hash():
+        if request.code != own_code_hash():
             send_other_code(line)
             return False
-        _carry_out(line, errand)
+        _carry_out(line, request)
     return True
 
 
-def _carry_out(line: socket.socket, errand: Errand) -> None:
-    from client_app.handlers import DUTIES
+def _carry_out(line: socket.socket, request: WorkerRequest) -> None:
+    from client_app.handlers import HANDLERS
 
     done = threading.Event()
     threading.Thread(target=_end_without_sender, args=(line, done), daemon=True).start()
     try:
-        content = DUTIES[errand.kind](errand.content, errand.context)
+        content = HANDLERS[request.kind](request.content, request.context)
     except Exception as error:  # whatever it is, the sender replies with it; it is logged already
         done.set()
         send_error(line, error)

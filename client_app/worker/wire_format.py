@@ -25,8 +25,8 @@ _LENGTH = struct.Struct(">Q")
 
 
 @dataclass(frozen=True)
-class Errand:
-    """An order, and the digest of the code that is to carry it out."""
+class WorkerRequest:
+    """A request, and the digest of the code that is to carry it out."""
 
     kind: str
     code: str
@@ -34,15 +34,15 @@ class Errand:
     context: Context
 
 
-def send_errand(connection: socket.socket, errand: Errand) -> None:
-    """Send ``errand`` to a worker."""
-    _send(connection, json.dumps({"kind": errand.kind, "code": errand.code}).encode())
-    _send(connection, recorddict_to_proto(errand.content).SerializeToString())
-    _send(connection, context_to_proto(errand.context).SerializeToString())
+def send_request(connection: socket.socket, request: WorkerRequest) -> None:
+    """Send ``request`` to a worker."""
+    _send(connection, json.dumps({"kind": request.kind, "code": request.code}).encode())
+    _send(connection, recorddict_to_proto(request.content).SerializeToString())
+    _send(connection, context_to_proto(request.context).SerializeToString())
 
 
-def receive_errand(connection: socket.socket) -> Errand:
-    """Return what :func:`send_errand` sent.
+def receive_request(connection: socket.socket) -> WorkerRequest:
+    """Return what :func:`send_request` sent.
 
     Raises:
         EOFError: the sender is gone.
@@ -50,11 +50,11 @@ def receive_errand(connection: socket.socket) -> Errand:
     header = json.loads(_receive(connection))
     content = recorddict_from_proto(ProtoRecordDict.FromString(_receive(connection)))
     context = context_from_proto(ProtoContext.FromString(_receive(connection)))
-    return Errand(header["kind"], header["code"], content, context)
+    return WorkerRequest(header["kind"], header["code"], content, context)
 
 
 def send_content(connection: socket.socket, content: RecordDict) -> None:
-    """Send what came of an errand."""
+    """Send what came of a request."""
     _send(connection, json.dumps({"status": "done"}).encode())
     _send(connection, recorddict_to_proto(content).SerializeToString())
 
@@ -65,13 +65,13 @@ def send_other_code(connection: socket.socket) -> None:
 
 
 def send_error(connection: socket.socket, error: Exception) -> None:
-    """Send why nothing came of an errand."""
+    """Send why nothing came of a request."""
     answer = {"status": "failed", "type": type(error).__name__, "text": str(error)}
     _send(connection, json.dumps(answer).encode())
 
 
 def receive_answer(connection: socket.socket) -> RecordDict | None:
-    """Return what came of an errand; None if the worker runs other code.
+    """Return what came of a request; None if the worker runs other code.
 
     Raises:
         ReglError: the worker's own error, as a :class:`RunError` where it is of no kind of ours.

@@ -11,7 +11,7 @@ from regl_app.core.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
-class Roots:
+class AllowedFolders:
     """Folders that paths have to lie in, once links are followed; none: anywhere."""
 
     folders: tuple[Path, ...] = ()

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812  # the community's name for it
 from torch import nn
 
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.noise_schedule import Noising
+from regl_app.generator.noise_schedule import NoiseSchedule
 
 Gap = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -36,7 +36,7 @@ def log_gap(global_model: nn.Module, local_model: nn.Module) -> Gap:
 
 
 @dataclass(frozen=True)
-class Steering:
+class DiscrepancyGuidance:
     """Adds the discrepancy's gradient to every prediction of the noise.
 
     With the predicted clean latent ``x0``, seen through the decoder::
@@ -55,7 +55,7 @@ class Steering:
         limit: largest correction over the norm of the predicted noise.
     """
 
-    noising: Noising
+    noising: NoiseSchedule
     gap: Gap
     shape: tuple[int, int, int]
     strength: float

@@ -11,7 +11,7 @@ from regl_app.generator.foundation import Foundation
 
 
 @dataclass(frozen=True)
-class Noising:
+class NoiseSchedule:
     """``x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`` on a checkpoint's own noise schedule."""
 
     alphas_cumprod: torch.Tensor

@@ -16,7 +16,7 @@ import torch
 from regl_app.config.sections import GeneratorConfig
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import to_uint8
-from regl_app.generator.discrepancy_guidance import Steering
+from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.foundation import Foundation
 
 Progress = Callable[[int, int], None]
@@ -31,7 +31,7 @@ def sample(
     *,
     stream: int,
     starts: torch.Tensor | None = None,
-    steering: Steering | None = None,
+    steering: DiscrepancyGuidance | None = None,
     progress: Progress | None = None,
 ) -> torch.Tensor:
     """Return images, uint8 ``(N, 3, H, W)`` at the generator's size.
@@ -73,7 +73,7 @@ def sample_latents(
     *,
     stream: int,
     starts: torch.Tensor | None = None,
-    steering: Steering | None = None,
+    steering: DiscrepancyGuidance | None = None,
     progress: Progress | None = None,
 ) -> torch.Tensor:
     """Return scaled latents, float32 ``(N, c, h, w)``; arguments as for ``sample``."""
@@ -110,7 +110,7 @@ def _denoise(
     noise: _Noise,
     config: GeneratorConfig,
     start: torch.Tensor | None,
-    steering: Steering | None,
+    steering: DiscrepancyGuidance | None,
 ) -> torch.Tensor:
     scheduler = foundation.new_scheduler()
     scheduler.set_timesteps(config.steps, device=foundation.device)

@@ -58,7 +58,7 @@ class CacheKeys:
         }
 
     def preference(self, pool: Key, judges: str, seed: int) -> Key:
-        """Return the key of an adapter tuned on ``pool`` by the opinions of ``judges``."""
+        """Return the key of an adapter tuned on ``pool`` by the predictions of ``judges``."""
         layers = ("rank", "alpha", "layers")
         return {
             "pool": pool,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regl_app.generator.adaptation.cache import CachedAdapter
-from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.model_pair import ModelPair
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class ClientGenerator:
     """One client's generator: the adapter's folder, or None for the frozen one.
 
     ``judges`` steer the sampler (discrepancy guidance); ``facts`` are how the tuning went.
@@ -24,18 +24,18 @@ class Adaptation:
     cached: bool = False
     steps: int = 0
     loss: float | None = None
-    judges: Judges | None = None
+    judges: ModelPair | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def frozen(cls, client: str, judges: Judges | None = None) -> Adaptation:
+    def frozen(cls, client: str, judges: ModelPair | None = None) -> ClientGenerator:
         """Return the training-free generator as client ``client`` uses it."""
         return cls(client, None, "frozen", judges=judges)
 
     @classmethod
     def held(
         cls, client: str, held: CachedAdapter, *, seconds: float = 0.0, cached: bool = True
-    ) -> Adaptation:
+    ) -> ClientGenerator:
         """Return the generator with an adapter from the cache, or one just put there."""
         steps = 0 if cached else held.steps
         return cls(

@@ -10,7 +10,7 @@ from regl_app.supplement.selection import Labels
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedImages:
     """Synthetic images in the classifier's shape, and what they cost.
 
     ``places`` (N,) say where they are in the shared pool, None if they are not from it;

@@ -11,9 +11,9 @@ import numpy as np
 from regl_app.core.activity import phase
 from regl_app.core.types import Counts, Fact
 from regl_app.data.images import ImageSet
-from regl_app.supplement.client_generator import Adaptation
-from regl_app.supplement.generated import Generated
-from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.generated import GeneratedImages
+from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.selection import Labels, first, reward, select
 from regl_app.supplement.synthesizer import Synthesizer
 
@@ -29,8 +29,8 @@ class Supply:
     """
 
     images: ImageSet
-    adaptation: Adaptation
-    made: Generated
+    adaptation: ClientGenerator
+    made: GeneratedImages
     places: Labels | None = None
     preferred: str = ""
     tuned: bool = False
@@ -43,7 +43,7 @@ def supply(
     client_name: str,
     quotas: Counts,
     real: ImageSet,
-    judges: Judges | None,
+    judges: ModelPair | None,
     *,
     preferred: str = "",
     tuning: bool = False,
@@ -66,7 +66,7 @@ def supply(
     adaptation = synthesizer.adapt(client_name, real)
     kind = config.supplement.adapter
     if judges is not None and kind == "guidance":
-        adaptation = Adaptation.frozen(client_name, judges)
+        adaptation = ClientGenerator.frozen(client_name, judges)
     elif judges is not None and kind == "dpo":
         if tuning:
             adaptation = synthesizer.prefer(adaptation, judges)
@@ -95,28 +95,28 @@ def supply(
 
 
 def _choose(
-    synthesizer: Synthesizer, made: Generated, quotas: Counts, judges: Judges | None
+    synthesizer: Synthesizer, made: GeneratedImages, quotas: Counts, judges: ModelPair | None
 ) -> tuple[Labels, dict[str, Fact]]:
     """Return where the quotas' images are among the candidates, and how the choice went."""
     keys = synthesizer.config.supplement
     facts: dict[str, Fact] = {"candidates": len(made.images)}
     if judges is None or len(made.images) == 0:
         return first(made.images.labels.numpy(), quotas), facts
-    opinions = (
-        judges.opinions(made.images)
+    predictions = (
+        judges.predictions(made.images)
         if made.places is None
         else judges.of_pool(made.images, made.places)
     )
-    chosen = select(opinions, quotas, disagreement=keys.disagreement, filtered=keys.filter)
+    chosen = select(predictions, quotas, disagreement=keys.disagreement, filtered=keys.filter)
     facts["discrepant"] = chosen.discrepant
-    rewards = reward(opinions, keys.disagreement)
+    rewards = reward(predictions, keys.disagreement)
     if len(chosen.indices):
         facts["reward"] = float(rewards[chosen.indices].mean())
         facts["reward_of_candidates"] = float(rewards.mean())
     return chosen.indices, facts
 
 
-def _facts(adaptation: Adaptation, made: Generated) -> dict[str, Fact]:
+def _facts(adaptation: ClientGenerator, made: GeneratedImages) -> dict[str, Fact]:
     facts: dict[str, Fact] = {
         "adapted": adaptation.path is not None,
         "adapter_steps": adaptation.steps,

@@ -13,20 +13,20 @@ from regl_app.data.images import ImageSet
 from regl_app.generator.discrepancy_guidance import Gap, log_gap
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.classifier import Classifier
-from regl_app.supplement.selection import Labels, Opinions
+from regl_app.supplement.selection import Labels, PairPredictions
 
 
 @dataclass(frozen=True)
-class Judges:
+class ModelPair:
     """The global model and a client's last local one; both are frozen and only evaluated.
 
-    ``on_pool``: their opinions on the whole shared pool, where these are known already.
+    ``on_pool``: their predictions on the whole shared pool, where these are known already.
     """
 
     global_model: Classifier
     local_model: Classifier
     device: torch.device
-    on_pool: Opinions | None = None
+    on_pool: PairPredictions | None = None
 
     def __post_init__(self) -> None:
         for model in (self.global_model, self.local_model):
@@ -42,23 +42,23 @@ class Judges:
                 digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def opinions(self, images: ImageSet) -> Opinions:
+    def predictions(self, images: ImageSet) -> PairPredictions:
         """Return both models' log-probabilities of ``images``."""
         found = [
             predict_log_probs(model, images.images, self.device).numpy().astype(np.float64)
             for model in (self.global_model, self.local_model)
         ]
-        return Opinions(found[0], found[1], images.labels.numpy())
+        return PairPredictions(found[0], found[1], images.labels.numpy())
 
-    def of_pool(self, images: ImageSet, places: Labels | None = None) -> Opinions:
-        """Return both models' opinions on ``images`` of the shared pool.
+    def of_pool(self, images: ImageSet, places: Labels | None = None) -> PairPredictions:
+        """Return both models' predictions on ``images`` of the shared pool.
 
         Args:
             images: those at ``places``.
             places: where they are in the pool, ``(N,)``; None: all of it.
         """
         if self.on_pool is None:
-            return self.opinions(images)
+            return self.predictions(images)
         return self.on_pool if places is None else self.on_pool.at(places)
 
     def gap(self) -> Gap:

@@ -18,7 +18,7 @@ from regl_app.supplement.selection import Labels
 
 
 @dataclass(frozen=True)
-class Reference:
+class PoolReference:
     """Where images are among those that the same generator makes from the same seeds.
 
     ``pool`` is the shared pool's digest: it stands for generator, sampler and seeds. ``places``
@@ -33,7 +33,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Payload:
     """Synthetic images on their way: by ``reference`` if there is one, else by ``pixels``.
 
     ``labels`` (M,); ``pixels`` uint8 (M, C, H, W), compressed without loss; ``adapter_file`` is the
@@ -41,25 +41,25 @@ class Parcel:
     """
 
     labels: Labels
-    reference: Reference | None = None
+    reference: PoolReference | None = None
     pixels: bytes = b""
     adapter_file: bytes = b""
 
     @classmethod
-    def of_images(cls, images: ImageSet) -> Parcel:
+    def of_images(cls, images: ImageSet) -> Payload:
         """Return ``images`` as pixels."""
         content = images.images.contiguous().numpy().tobytes()
         return cls(images.labels.numpy(), pixels=zlib.compress(content, 9))
 
-    def for_holder(self, adapter: str) -> Parcel:
-        """Return the parcel for a client that keeps ``adapter``: its file need not travel."""
+    def for_holder(self, adapter: str) -> Payload:
+        """Return the payload for a client that keeps ``adapter``: its file need not travel."""
         known = self.reference is not None and self.reference.adapter == adapter
         return replace(self, adapter_file=b"") if known else self
 
 
 @dataclass(frozen=True)
-class ParcelLimits:
-    """What a parcel may hold at most, given the run's configuration.
+class PayloadLimits:
+    """What a payload may hold at most, given the run's configuration.
 
     ``images`` in all, of ``image_bytes`` each; ``adapter`` returns the bytes of an adapter's file,
     for which the generator has to be looked at.
@@ -75,35 +75,35 @@ class ParcelLimits:
         return size + size // 1000 + 1024
 
 
-def unpack(parcel: Parcel, shape: tuple[int, int, int], made: ImageSet | None) -> ImageSet:
-    """Return the images of a parcel.
+def unpack(payload: Payload, shape: tuple[int, int, int], made: ImageSet | None) -> ImageSet:
+    """Return the images of a payload.
 
     Args:
-        parcel: from another machine.
+        payload: from another machine.
         shape: ``(C, H, W)`` of the images.
         made: what this client's generator made of the reference, if there is one.
 
     Raises:
         ProtocolError: it is damaged, or does not fit ``shape`` or what was made.
     """
-    labels = torch.from_numpy(parcel.labels)
-    if parcel.reference is not None:
-        places = parcel.reference.places
+    labels = torch.from_numpy(payload.labels)
+    if payload.reference is not None:
+        places = payload.reference.places
         if made is None or len(places) != len(labels):
             raise ProtocolError(
                 f"{len(labels)} images came as {len(places)} places in a pool that this "
                 "client does not have (set supplement.transport='images')"
             )
         if len(labels) and not 0 <= places.min() <= places.max() < len(made):
-            raise ProtocolError(f"parcel-places must be < {len(made)}, got {places.max()}")
+            raise ProtocolError(f"payload-places must be < {len(made)}, got {places.max()}")
         chosen = made.subset(places)
         if not torch.equal(chosen.labels, labels):
-            raise ProtocolError("parcel-places lead to images of other classes than sent")
+            raise ProtocolError("payload-places lead to images of other classes than sent")
         return chosen
     wanted = len(labels) * int(np.prod(shape))
     try:
         reader = zlib.decompressobj()
-        content = reader.decompress(parcel.pixels, wanted + 1)  # no more than expected is unpacked
+        content = reader.decompress(payload.pixels, wanted + 1)  # no more than expected is unpacked
     except zlib.error as error:
         raise ProtocolError(f"pixels cannot be decompressed: {error}") from error
     if len(content) != wanted:
@@ -115,7 +115,7 @@ def unpack(parcel: Parcel, shape: tuple[int, int, int], made: ImageSet | None) -
     return ImageSet(pixels.to(torch.uint8).reshape(len(labels), *shape), labels)
 
 
-def pack(supplied: Supply, pool: str, held: str) -> Parcel:
+def pack(supplied: Supply, pool: str, held: str) -> Payload:
     """Return a supply as it travels to its client: by reference if that can be and is shorter.
 
     Args:
@@ -125,14 +125,14 @@ def pack(supplied: Supply, pool: str, held: str) -> Parcel:
     """
     labels, adaptation = supplied.images.labels.numpy(), supplied.adaptation
     if not pool or supplied.places is None:
-        return Parcel.of_images(supplied.images)
+        return Payload.of_images(supplied.images)
     if adaptation.path is None:
-        return Parcel(labels, Reference(pool, supplied.places, "", supplied.made.sequence))
+        return Payload(labels, PoolReference(pool, supplied.places, "", supplied.made.sequence))
     # The file goes along even for one who has it, in case it is lost by then: see for_holder.
     file = (adaptation.path / WEIGHTS).read_bytes()
     if adaptation.digest != held:
-        pixels = Parcel.of_images(supplied.images)
+        pixels = Payload.of_images(supplied.images)
         if len(file) > len(pixels.pixels):
             return pixels
-    reference = Reference(pool, supplied.places, adaptation.digest, supplied.made.sequence)
-    return Parcel(labels, reference, adapter_file=file)
+    reference = PoolReference(pool, supplied.places, adaptation.digest, supplied.made.sequence)
+    return Payload(labels, reference, adapter_file=file)

@@ -19,7 +19,7 @@ Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Opinions:
+class PairPredictions:
     """Two models' log-probabilities ``(N, C)`` on the same N images of classes ``labels`` (N,).
 
     Raises:
@@ -44,9 +44,11 @@ class Opinions:
         if count and not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise ProtocolError(f"labels must be < {self.num_classes}, got {self.labels.max()}")
 
-    def at(self, places: Labels) -> Opinions:
-        """Return the opinions on the images at ``places`` (M,)."""
-        return Opinions(self.log_p_global[places], self.log_p_local[places], self.labels[places])
+    def at(self, places: Labels) -> PairPredictions:
+        """Return the predictions on the images at ``places`` (M,)."""
+        return PairPredictions(
+            self.log_p_global[places], self.log_p_local[places], self.labels[places]
+        )
 
     @property
     def num_classes(self) -> int:
@@ -61,7 +63,7 @@ class Opinions:
         return np.maximum(found[0], least), np.maximum(found[1], least)
 
 
-def reward(opinions: Opinions, disagreement: float) -> Floats:
+def reward(predictions: PairPredictions, disagreement: float) -> Floats:
     """Return how much a client lacks each image, ``(N,)``; the larger, the more.
 
     FedDPD prefers images of high local loss, low global loss and disagreeing predictions::
@@ -69,25 +71,25 @@ def reward(opinions: Opinions, disagreement: float) -> Floats:
         r(x, y) = log p_G(y|x) - log p_L(y|x) + lambda * 1[argmax p_G(.|x) != argmax p_L(.|x)]
 
     Args:
-        opinions: of both models.
+        predictions: of both models.
         disagreement: lambda, the bonus of disagreeing, in nats.
     """
-    log_global, log_local = opinions.of_label()
-    guesses = opinions.log_p_global.argmax(axis=1), opinions.log_p_local.argmax(axis=1)
+    log_global, log_local = predictions.of_label()
+    guesses = predictions.log_p_global.argmax(axis=1), predictions.log_p_local.argmax(axis=1)
     result: Floats = log_global - log_local + disagreement * (guesses[0] != guesses[1])
     return result
 
 
-def is_confident(opinions: Opinions) -> Flags:
+def is_confident(predictions: PairPredictions) -> Flags:
     """Return whether the global model can read each image, ``p_G(y|x) > 1/C``, ``(N,)``."""
-    result: Flags = opinions.of_label()[0] > -np.log(opinions.num_classes)
+    result: Flags = predictions.of_label()[0] > -np.log(predictions.num_classes)
     return result
 
 
-def is_discrepant(opinions: Opinions) -> Flags:
+def is_discrepant(predictions: PairPredictions) -> Flags:
     """Return FedDPD's filter ``(N,)``: ``l_L > l_G`` and ``p_G(y|x) > 1/C``, l = -log p(y|x)."""
-    log_global, log_local = opinions.of_label()
-    return (log_local < log_global) & is_confident(opinions)
+    log_global, log_local = predictions.of_label()
+    return (log_local < log_global) & is_confident(predictions)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ class Selection:
     discrepant: int
 
 
-def select(opinions: Opinions, quotas: Counts, *, disagreement: float, filtered: bool) -> Selection:
+def select(
+    predictions: PairPredictions, quotas: Counts, *, disagreement: float, filtered: bool
+) -> Selection:
     """Return the ``quotas[c]`` best images of every class c.
 
     Images that pass the filter come first, by reward; where they do not suffice, those that the
@@ -109,17 +113,19 @@ def select(opinions: Opinions, quotas: Counts, *, disagreement: float, filtered:
     A class with fewer images than its quota gives all it has. Ties go to the earlier image.
 
     Args:
-        opinions: of both models, on the pool.
+        predictions: of both models, on the pool.
         quotas: images per class, ``(C,)``.
         disagreement: lambda of the reward.
         filtered: False orders by reward alone (the ablation without filter).
     """
-    if quotas.shape != (opinions.num_classes,):
-        raise ProtocolError(f"quotas must be ({opinions.num_classes},), got {quotas.shape}")
-    passed = is_discrepant(opinions)
-    rank = passed.astype(np.int64) + is_confident(opinions) if filtered else np.zeros_like(passed)
-    order = np.lexsort((-reward(opinions, disagreement), -rank.astype(np.int64)))
-    chosen = [order[opinions.labels[order] == c][:quota] for c, quota in enumerate(quotas)]
+    if quotas.shape != (predictions.num_classes,):
+        raise ProtocolError(f"quotas must be ({predictions.num_classes},), got {quotas.shape}")
+    passed = is_discrepant(predictions)
+    rank = (
+        passed.astype(np.int64) + is_confident(predictions) if filtered else np.zeros_like(passed)
+    )
+    order = np.lexsort((-reward(predictions, disagreement), -rank.astype(np.int64)))
+    chosen = [order[predictions.labels[order] == c][:quota] for c, quota in enumerate(quotas)]
     indices = np.concatenate([np.empty(0, dtype=np.int64), *chosen])
     return Selection(indices, int(passed[indices].sum()))
 

@@ -30,17 +30,17 @@ from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
 from regl_app.generator.adapters import load_adapter, stack_adapters
-from regl_app.generator.discrepancy_guidance import Steering
+from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.foundation import Foundation, shared_foundation
 from regl_app.generator.image_conditioning import encode_latents, start_position, takes_image
-from regl_app.generator.noise_schedule import Noising
+from regl_app.generator.noise_schedule import NoiseSchedule
 from regl_app.generator.pool import Pool, load_pool, sample_pool
 from regl_app.generator.sampling import Progress, sample
 from regl_app.supplement.cache_keys import CacheKeys
-from regl_app.supplement.client_generator import Adaptation
-from regl_app.supplement.generated import Generated
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.generated import GeneratedImages
 from regl_app.supplement.image_store import SupplementStore
-from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.preference_pairs import rank_pairs
 from regl_app.supplement.selection import reward
 
@@ -100,7 +100,7 @@ class Synthesizer:
         """Return this worker's foundation, loading it when first needed."""
         return shared_foundation(self.config.generator, self.concepts, self.device)
 
-    def adapt(self, client_name: str, real: ImageSet) -> Adaptation:
+    def adapt(self, client_name: str, real: ImageSet) -> ClientGenerator:
         """Return the client's generator, tuned on ``real`` or taken from the cache.
 
         Frozen where the configuration says so or ``real`` has fewer than ``lora.min-images``.
@@ -108,7 +108,7 @@ class Synthesizer:
         adapter = self.config.supplement.adapter
         tuned_by_data = adapter == "lora" or (adapter == "dpo" and self.config.dpo.start == "lora")
         if not tuned_by_data or len(real) < self.config.lora.min_images:
-            return Adaptation.frozen(client_name)
+            return ClientGenerator.frozen(client_name)
         seed = derive_seed(self.seed, "adapter", client_name)
 
         def tune() -> TunedAdapter:
@@ -123,7 +123,7 @@ class Synthesizer:
 
         return self._tuned(client_name, self.keys.lora(real, seed), tune)
 
-    def prefer(self, start: Adaptation, judges: Judges) -> Adaptation:
+    def prefer(self, start: ClientGenerator, judges: ModelPair) -> ClientGenerator:
         """Return ``start`` tuned towards images that the client lacks most (FedDPD's DPO).
 
         The pool is what ``start`` itself makes; pairs are formed by the rank of the reward.
@@ -134,9 +134,9 @@ class Synthesizer:
         def tune() -> TunedAdapter:
             pool, config = self.pool(start), self.config
             shared = start.path is None
-            opinions = judges.of_pool(pool.images) if shared else judges.opinions(pool.images)
+            predictions = judges.of_pool(pool.images) if shared else judges.predictions(pool.images)
             base = load_adapter(start.path) if start.path else {}
-            rewards = reward(opinions, config.supplement.disagreement)
+            rewards = reward(predictions, config.supplement.disagreement)
             pairs = rank_pairs(rewards, pool.labels.numpy(), config.dpo.quantile)
             with self.foundation.adapter(start.path):
                 tuned = tune_dpo(
@@ -159,12 +159,12 @@ class Synthesizer:
 
         return self._tuned(start.client, key, tune)
 
-    def preferred(self, client_name: str, name: str) -> Adaptation | None:
+    def preferred(self, client_name: str, name: str) -> ClientGenerator | None:
         """Return the adapter that ``prefer`` left under ``name``, if it is still there."""
         held = self.adapters.find(name)
-        return None if held is None else Adaptation.held(client_name, held)
+        return None if held is None else ClientGenerator.held(client_name, held)
 
-    def received(self, client_name: str, digest: str, file: bytes) -> Adaptation | None:
+    def received(self, client_name: str, digest: str, file: bytes) -> ClientGenerator | None:
         """Return the generator with an adapter from another machine, as ``client_name`` uses it.
 
         Args:
@@ -179,18 +179,20 @@ class Synthesizer:
         held = self.adapters.received(digest)
         if held is None and file:
             held = self.adapters.receive(digest, file)
-        return None if held is None else Adaptation.held(client_name, held)
+        return None if held is None else ClientGenerator.held(client_name, held)
 
     @property
     def pool_digest(self) -> str:
         """Return what identifies the shared pool's content."""
-        return self._pool_path(self._pool_key(Adaptation.frozen("pool"))).stem
+        return self._pool_path(self._pool_key(ClientGenerator.frozen("pool"))).stem
 
-    def pool(self, adaptation: Adaptation) -> Pool:
+    def pool(self, adaptation: ClientGenerator) -> Pool:
         """Return ``pool.per-class`` samples of every class; the frozen ones serve all clients."""
         return self._pool(self._pool_key(adaptation), adaptation, self.config.pool.per_class)
 
-    def candidates(self, wanted: Counts, adaptation: Adaptation, real: ImageSet) -> Generated:
+    def candidates(
+        self, wanted: Counts, adaptation: ClientGenerator, real: ImageSet
+    ) -> GeneratedImages:
         """Return ``pool.per-class`` images of every class of which any is ``wanted``, ``(C,)``.
 
         The frozen generator's come from the shared pool, an adapted one's from the client's own
@@ -205,7 +207,7 @@ class Synthesizer:
         places = np.flatnonzero((wanted > 0)[images.labels.numpy()])
         chosen = images.subset(places)
         new = len(images) if made else 0
-        return Generated(
+        return GeneratedImages(
             chosen,
             new,
             len(chosen) - min(new, len(chosen)),
@@ -213,7 +215,9 @@ class Synthesizer:
             places,
         )
 
-    def generate(self, quotas: Counts, adaptation: Adaptation, real: ImageSet) -> Generated:
+    def generate(
+        self, quotas: Counts, adaptation: ClientGenerator, real: ImageSet
+    ) -> GeneratedImages:
         """Return the first ``quotas[c]`` images of every class c of the client's sequence.
 
         Only what the store lacks is sampled. With an adapter, minority classes (those of which
@@ -238,7 +242,7 @@ class Synthesizer:
         """Return the frozen generator's class-balanced probe set, identical for all parties."""
         quotas = torch.full((len(self.concepts),), self.config.probe.per_class).numpy()
         stream = derive_seed(self.config.probe.seed, "probe")
-        frozen = Adaptation.frozen("probe")
+        frozen = ClientGenerator.frozen("probe")
         none = dict.fromkeys(range(len(self.concepts)), torch.empty(0))
         with exclusive(self.store.root / "probe"):  # all workers want it at the same moment
             return self._sequences(quotas, frozen, none, stream).images
@@ -246,10 +250,10 @@ class Synthesizer:
     def _sequences(
         self,
         quotas: Counts,
-        adaptation: Adaptation,
+        adaptation: ClientGenerator,
         pictures: dict[int, torch.Tensor],
         stream: int,
-    ) -> Generated:
+    ) -> GeneratedImages:
         began = time.perf_counter()
         held: dict[int, torch.Tensor] = {}
         missing: list[_Missing] = []
@@ -282,12 +286,12 @@ class Synthesizer:
             if held
             else ImageSet.empty(self.shape)
         )
-        return Generated(result, len(result) - reused, reused, time.perf_counter() - began)
+        return GeneratedImages(result, len(result) - reused, reused, time.perf_counter() - began)
 
     def _make(
         self,
         missing: list[_Missing],
-        adaptation: Adaptation,
+        adaptation: ClientGenerator,
         pictures: dict[int, torch.Tensor],
         stream: int,
         report: Progress | None,
@@ -340,32 +344,32 @@ class Synthesizer:
 
     def _tuned(
         self, client_name: str, key: Mapping[str, object], tune: Callable[[], TunedAdapter]
-    ) -> Adaptation:
+    ) -> ClientGenerator:
         """Return the adapter of ``key``, tuned only if the cache does not hold it."""
         began = time.perf_counter()
         held = self.adapters.get(key)
         cached = held is not None
         if held is None:
             held = self.adapters.put(key, tune())
-        return Adaptation.held(
+        return ClientGenerator.held(
             client_name, held, seconds=time.perf_counter() - began, cached=cached
         )
 
-    def _steering(self, judges: Judges | None) -> Steering | None:
+    def _steering(self, judges: ModelPair | None) -> DiscrepancyGuidance | None:
         if judges is None:
             return None
         config = self.config.steering
-        noising = Noising.of(self.foundation, 0.0)
-        return Steering(noising, judges.gap(), self.shape, config.strength, config.limit)
+        noising = NoiseSchedule.of(self.foundation, 0.0)
+        return DiscrepancyGuidance(noising, judges.gap(), self.shape, config.strength, config.limit)
 
     def _prior(self, real: ImageSet) -> Pool | None:
         config = self.config.lora
         if config.prior_weight == 0 or (real.counts(len(self.concepts)) > 0).all():
             return None
         key = self.keys.pool("frozen", _PRIOR_STREAM, _PRIOR_PER_CLASS)
-        return self._pool(key, Adaptation.frozen("prior"), _PRIOR_PER_CLASS)
+        return self._pool(key, ClientGenerator.frozen("prior"), _PRIOR_PER_CLASS)
 
-    def _pool_key(self, adaptation: Adaptation) -> dict[str, object]:
+    def _pool_key(self, adaptation: ClientGenerator) -> dict[str, object]:
         pool = self.config.pool
         stream = derive_seed(pool.seed, "pool")
         return self.keys.pool(adaptation.digest, stream, pool.per_class)
@@ -374,7 +378,7 @@ class Synthesizer:
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:40]
         return self._pools / f"{name}.safetensors"
 
-    def _pool(self, key: Mapping[str, object], adaptation: Adaptation, per_class: int) -> Pool:
+    def _pool(self, key: Mapping[str, object], adaptation: ClientGenerator, per_class: int) -> Pool:
         path = self._pool_path(key)
         held = load_pool(path, len(self.concepts), per_class)
         if held is not None:

@@ -16,11 +16,11 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError, ProtocolError
 from regl_app.core.types import Scalar
 from regl_app.flower.code_hash import own_code_hash
-from regl_app.flower.messages.content import ARRAYS, OURS, order_record
+from regl_app.flower.messages.content import ARRAYS, OURS, request_record
 from regl_app.flower.messages.evaluate import EvaluateReply
-from regl_app.flower.messages.handshake import Envelope, config_digest
-from regl_app.flower.messages.hello import Hello
-from regl_app.flower.messages.train import TrainInstruction, TrainReply
+from regl_app.flower.messages.handshake import Handshake, config_digest
+from regl_app.flower.messages.hello import ClientInfo
+from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_to_record
 
 
@@ -44,8 +44,8 @@ def _context(partition_id: object = 0, num_partitions: object = 3, **changes: Sc
     return Context(1, 7, node, RecordDict(), flat | changes)  # type: ignore[arg-type]
 
 
-def _envelope(context: Context) -> Envelope:
-    return Envelope(own_code_hash(), config_digest(RunConfig.from_flat(context.run_config)))
+def _handshake(context: Context) -> Handshake:
+    return Handshake(own_code_hash(), config_digest(RunConfig.from_flat(context.run_config)))
 
 
 def _send(context: Context, kind: str, ours: ConfigRecord, weights: bool = True) -> RecordDict:
@@ -58,8 +58,8 @@ def _send(context: Context, kind: str, ours: ConfigRecord, weights: bool = True)
 
 
 def _train(context: Context, number: int = 1, quotas: np.ndarray | None = None) -> TrainReply:
-    order = TrainInstruction(number, "", quotas).to_record(_envelope(context))
-    content = _send(context, MessageType.TRAIN, order)
+    request = TrainRequest(number, "", quotas).to_record(_handshake(context))
+    content = _send(context, MessageType.TRAIN, request)
     node = Node.of(context)
     return TrainReply.read(
         content,
@@ -72,8 +72,8 @@ def _train(context: Context, number: int = 1, quotas: np.ndarray | None = None) 
 def test_hello_tells_the_partition_and_the_labels_if_shared() -> None:
     for shared in (True, False):
         context = _context(2, **{"share-diagnostics": shared})
-        ours = order_record(0, _envelope(context))
-        hello = Hello.read(_send(context, MessageType.QUERY, ours, weights=False), 10)
+        ours = request_record(0, _handshake(context))
+        hello = ClientInfo.read(_send(context, MessageType.QUERY, ours, weights=False), 10)
         assert (hello.partition_id, hello.num_partitions) == (2, 3)
         assert (hello.real_counts is not None) == shared
 
@@ -131,7 +131,7 @@ def test_a_client_without_images_says_so_without_a_model() -> None:
 
 def test_evaluation_measures_the_given_model_on_the_clients_own_test_set() -> None:
     context = _context()
-    ours = order_record(3, _envelope(context))
+    ours = request_record(3, _handshake(context))
     reply = EvaluateReply.read(
         _send(context, MessageType.EVALUATE, ours), server_round=3, num_classes=10
     )
@@ -142,9 +142,9 @@ def test_evaluation_measures_the_given_model_on_the_clients_own_test_set() -> No
 @pytest.mark.parametrize("kind", [MessageType.QUERY, MessageType.TRAIN, MessageType.EVALUATE])
 def test_no_work_is_done_for_other_code(kind: str) -> None:
     context = _context()
-    foreign = Envelope("0123456789abcdef", _envelope(context).config_digest)
+    foreign = Handshake("0123456789abcdef", _handshake(context).config_digest)
     with pytest.raises(ProtocolError, match=r"code-hash must be .* got '0123456789abcdef'"):
-        _send(context, kind, TrainInstruction(1).to_record(foreign))
+        _send(context, kind, TrainRequest(1).to_record(foreign))
 
 
 @pytest.mark.parametrize(

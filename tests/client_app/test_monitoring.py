@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Context, RecordDict
 
-from client_app.monitoring import node_name, reported
+from client_app.monitoring import monitored
 from regl_app.core.activity import current, note, phase
 
 NodeValue = int | float | str | bytes | bool
@@ -21,7 +21,7 @@ def context(**node: NodeValue) -> Context:
     return Context(1, 1, dict(node), RecordDict(), {"method": "fedavg"})  # type: ignore[arg-type]
 
 
-def order(number: int = 4) -> RecordDict:
+def request(number: int = 4) -> RecordDict:
     return RecordDict({"regl": ConfigRecord({"round": number})})
 
 
@@ -37,7 +37,7 @@ def exhaust(_: RecordDict, __: Context) -> RecordDict:
     raise MemoryError("no memory left")
 
 
-answer, fail = reported("train", train), reported("train", exhaust)
+answer, fail = monitored("train", train), monitored("train", exhaust)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_client_is_called_by_its_site(node: dict[str, NodeValue], name: str) -
 def test_a_deployment_logs_a_line_per_message(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer(order(), context(name="clinic-a", state_dir=str(tmp_path)))
+    answer(request(), context(name="clinic-a", state_dir=str(tmp_path)))
     (record,) = caplog.records
     assert (record.who, record.round, record.phase) == ("clinic-a", 4, "train")  # type: ignore[attr-defined]
     assert record.getMessage() == "answered: 12 real images, train 0 s, adapt 0 s"
@@ -75,7 +75,7 @@ def test_an_error_is_in_the_nodes_own_log_and_metrics(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(MemoryError):
-        fail(order(), context(name="clinic-a", state_dir=str(tmp_path)))
+        fail(request(), context(name="clinic-a", state_dir=str(tmp_path)))
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert (record.who, record.round, record.phase) == ("clinic-a", 4, "adapt")  # type: ignore[attr-defined]
@@ -89,7 +89,7 @@ def test_an_error_is_in_the_nodes_own_log_and_metrics(
 def test_without_a_state_folder_metrics_lie_below_the_cache(tmp_path: Path) -> None:
     there = context()
     there.run_config["cache-dir"] = str(tmp_path)
-    answer(order(), there)
+    answer(request(), there)
     assert "regl_node_round 4.0" in (tmp_path / "metrics" / "client-2.prom").read_text()
 
 
@@ -98,7 +98,7 @@ def test_metrics_that_cannot_be_written_fail_no_message(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    assert answer(order(), context(state_dir=str(tmp_path / "file")))
+    assert answer(request(), context(state_dir=str(tmp_path / "file")))
     assert "metrics cannot be written" in caplog.text
 
 
@@ -109,7 +109,7 @@ def test_a_simulation_stays_quiet_and_writes_no_metrics(
     caplog.set_level(logging.INFO, logger="regl")
     there = context()
     there.run_config["cache-dir"] = str(tmp_path)
-    answer(order(), there)
+    answer(request(), there)
     with pytest.raises(MemoryError):
-        fail(order(), there)
+        fail(request(), there)
     assert caplog.records == [] and list(tmp_path.iterdir()) == []

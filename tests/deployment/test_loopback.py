@@ -47,7 +47,7 @@ def test_the_default_method_runs_over_three_sites_with_tls_and_keys(
 
 
 def refused(deployment: Any, name: str) -> str:
-    """Return the log of a node that ended by itself, and not in order."""
+    """Return the log of a node that ended by itself, and not in request."""
     process = deployment.processes[name]
     deadline = time.monotonic() + 180
     while process.poll() is None and time.monotonic() < deadline:

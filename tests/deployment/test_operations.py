@@ -49,7 +49,7 @@ def regl(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_run_is_examined_followed_and_stopped_in_order(
+def test_a_run_is_examined_followed_and_stopped_in_request(
     deploy: Deploy, small_settings: dict[str, Scalar]
 ) -> None:
     deployment = deploy("a", "b", "c")
@@ -90,7 +90,7 @@ def test_a_run_is_examined_followed_and_stopped_in_order(
     run = RunFolder.open(histories()[0].parent)
     follower = regl("watch", str(run.path))
 
-    # A SuperNode that is stopped while it still receives an order starts a process that waits for
+    # A SuperNode that is stopped while it still receives a request starts a process that waits for
     # the rest in vain, two hours long: Flower's own, and none of ours is loaded in it by then.
     def training_again() -> bool:
         logs = [deployment.log(name).split("Receiving: train message") for name in "abc"]

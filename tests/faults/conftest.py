@@ -68,12 +68,12 @@ def at_moment(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str, Callable[[
     """Return what does something right before a round's phase: (round, phase, what)."""
 
     def set_action(number: int, phase: str, action: Callable[[], None]) -> None:
-        def acting(grid: Grid, orders: Iterable[Message], timeout: float) -> list[Message]:
-            orders = list(orders)
-            ours = orders[0].content.config_records[OURS]
-            if (ours["round"], orders[0].metadata.message_type) == (number, phase):
+        def acting(grid: Grid, requests: Iterable[Message], timeout: float) -> list[Message]:
+            requests = list(requests)
+            ours = requests[0].content.config_records[OURS]
+            if (ours["round"], requests[0].metadata.message_type) == (number, phase):
                 action()
-            return exchange(grid, orders, timeout)
+            return exchange(grid, requests, timeout)
 
         monkeypatch.setattr("server_app.main.exchange", acting)
 

@@ -10,9 +10,9 @@ from torch import nn
 from regl_app.config.sections import GeneratorConfig
 from regl_app.data.images import to_float
 from regl_app.data.resize import fit
-from regl_app.generator.discrepancy_guidance import Steering, log_gap, resized
+from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance, log_gap, resized
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.noise_schedule import Noising
+from regl_app.generator.noise_schedule import NoiseSchedule
 from regl_app.generator.sampling import sample
 
 SHAPE = (1, 16, 16)
@@ -36,8 +36,10 @@ def classifier(seed: int) -> nn.Module:
 GLOBAL, LOCAL = classifier(1), classifier(2)
 
 
-def steering(foundation: Foundation, strength: float, limit: float = 0.2) -> Steering:
-    return Steering(Noising.of(foundation, 0.0), log_gap(GLOBAL, LOCAL), SHAPE, strength, limit)
+def steering(foundation: Foundation, strength: float, limit: float = 0.2) -> DiscrepancyGuidance:
+    return DiscrepancyGuidance(
+        NoiseSchedule.of(foundation, 0.0), log_gap(GLOBAL, LOCAL), SHAPE, strength, limit
+    )
 
 
 def gap(images: torch.Tensor) -> float:
@@ -45,7 +47,7 @@ def gap(images: torch.Tensor) -> float:
     return float(log_gap(GLOBAL, LOCAL)(seen, torch.tensor(LABELS)).mean())
 
 
-def draw(foundation: Foundation, guide: Steering | None) -> torch.Tensor:
+def draw(foundation: Foundation, guide: DiscrepancyGuidance | None) -> torch.Tensor:
     return sample(foundation, LABELS, PLACES, SAMPLER, stream=1, steering=guide)
 
 
@@ -76,7 +78,7 @@ def test_it_raises_the_discrepancy_with_any_scheduler(foundation: Foundation, na
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_a_prediction_is_split_and_put_together_again(prediction: str) -> None:
-    noising = Noising(torch.tensor([0.3]), prediction, 0.0)
+    noising = NoiseSchedule(torch.tensor([0.3]), prediction, 0.0)
     noise, clean = torch.randn((2, 2, 4, 3, 3), generator=torch.Generator().manual_seed(0))
     abar = torch.tensor(0.3)
     noisy = abar.sqrt() * clean + (1 - abar).sqrt() * noise
@@ -86,7 +88,7 @@ def test_a_prediction_is_split_and_put_together_again(prediction: str) -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_every_prediction_type_is_steered_alike(foundation: Foundation, prediction: str) -> None:
-    noising = replace(Noising.of(foundation, 0.0), prediction_type=prediction)
+    noising = replace(NoiseSchedule.of(foundation, 0.0), prediction_type=prediction)
     guide = replace(steering(foundation, 0.5), noising=noising)
     draws = torch.Generator().manual_seed(0)
     noise, clean = torch.randn((2, 6, *foundation.latent_shape), generator=draws)
@@ -114,7 +116,7 @@ def test_no_correction_exceeds_the_limit(foundation: Foundation) -> None:
 
 
 def test_pure_noise_is_steered_without_overflow(foundation: Foundation) -> None:
-    noising = Noising(torch.zeros(1), "v_prediction", 0.0)
+    noising = NoiseSchedule(torch.zeros(1), "v_prediction", 0.0)
     guide = replace(steering(foundation, 1.0), noising=noising)
     noise = torch.randn((6, *foundation.latent_shape), generator=torch.Generator().manual_seed(0))
     steered = guide.steer(foundation, noise, noise, torch.tensor(0.0), torch.tensor(LABELS))

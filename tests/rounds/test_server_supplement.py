@@ -17,7 +17,7 @@ from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.supplement.discrepancy import class_discrepancy
-from server_app.supplier import Supplier, mean_weights
+from server_app.supplier import ServerSupplement, mean_weights
 
 CPU = torch.device("cpu")
 
@@ -48,12 +48,12 @@ def reply(config: RunConfig, partition_id: int, examples: int = 8) -> TrainReply
     return TrainReply(partition_id, 1, examples, examples, 0.1, weights)
 
 
-def make(config: RunConfig, cache: Path) -> Supplier:
+def make(config: RunConfig, cache: Path) -> ServerSupplement:
     nothing = ImageSet.empty((1, 16, 16))
     names = ("zero", "one", "two")
     concepts = tuple(f"the digit {name}" for name in names)
     source = Source("digits", nothing, nothing, names, concepts)
-    return Supplier(config, source, model(config, 0), device=CPU, cache_dir=cache)
+    return ServerSupplement(config, source, model(config, 0), device=CPU, cache_dir=cache)
 
 
 def test_discrepancies_and_choices_are_those_of_each_model_alone(

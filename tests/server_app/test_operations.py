@@ -117,7 +117,7 @@ def test_a_stopped_run_says_that_it_was_stopped(
     def leave(*_: object) -> None:
         raise SystemExit(0)
 
-    monkeypatch.setattr("server_app.main.introduce", leave)
+    monkeypatch.setattr("server_app.main.discover_clients", leave)
     with pytest.raises(SystemExit):
         federate()
     (path,) = (tmp_path / "runs").iterdir()

@@ -61,11 +61,11 @@ def cut(config: RunConfig, monkeypatch: pytest.MonkeyPatch, moment: str) -> RunF
     """Return the folder of a run that is killed at ``moment``, in its second round or after it."""
     calls = itertools.count(1)  # train and evaluate of round 1, of round 2, ...
 
-    def killing(grid: Grid, orders: list[Message], timeout: float) -> list[Message]:
+    def killing(grid: Grid, requests: list[Message], timeout: float) -> list[Message]:
         number = next(calls)
         if (moment, number) in (("between rounds", 5), ("before any reply", 3)):
             raise Killed
-        replies = exchange(grid, orders, timeout)
+        replies = exchange(grid, requests, timeout)
         if (moment, number) in (
             ("after the replies", 3),
             ("before the end", 6),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.core.allowed_folders import Roots
+from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import RunError
 from regl_app.core.types import Scalar
 from regl_app.data.export import export_clients
@@ -48,7 +48,7 @@ def settings(small: dict[str, Scalar], out: Path, **changes: Scalar) -> RunConfi
 def all_tests(config: RunConfig, folders: list[Path]) -> ImageSet:
     """Return all sites' test images."""
     parts = [
-        load_site(SiteFolder(path, Roots()), config.data, client, 0.2).test
+        load_site(SiteFolder(path, AllowedFolders()), config.data, client, 0.2).test
         for client, path in enumerate(folders)
     ]
     return ImageSet.concat(parts)
@@ -121,7 +121,7 @@ def test_counts_are_those_of_the_folders(
     facts = RunFolder.open(run_in_process(config, sites=folders)).read_facts()
     assert facts is not None and facts.train_counts is not None
     held = [
-        load_site(SiteFolder(path, Roots()), config.data, client, 0.2).train.counts(10)
+        load_site(SiteFolder(path, AllowedFolders()), config.data, client, 0.2).train.counts(10)
         for client, path in enumerate(folders)
     ]
     assert np.array_equal(np.array(facts.train_counts), np.stack(held))

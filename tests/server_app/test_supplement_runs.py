@@ -19,7 +19,7 @@ from regl_app.generator.adaptation.cache import AdapterCache, CachedAdapter
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.samples import load_all_samples
-from regl_app.supplement.payload import Parcel
+from regl_app.supplement.payload import Payload
 from regl_app.supplement.schedule import budgets
 
 Federate = Callable[..., RunFolder]
@@ -303,9 +303,9 @@ def test_references_and_pixels_bring_the_same_images_and_references_are_smaller(
     assert seeds[1].bytes.down < images[1].bytes.down
 
 
-def dear_pixels(images: ImageSet) -> Parcel:
+def dear_pixels(images: ImageSet) -> Payload:
     """Stand in for pictures so large that an adapter is the shorter message."""
-    return Parcel(images.labels.numpy(), pixels=bytes(10**7))
+    return Payload(images.labels.numpy(), pixels=bytes(10**7))
 
 
 def test_an_adapter_is_sent_once_and_named_afterwards(
@@ -317,12 +317,12 @@ def test_an_adapter_is_sent_once_and_named_afterwards(
         return folder.read_history()[1:]
 
     pixels = run(supplement__transport="images")
-    monkeypatch.setattr("regl_app.supplement.payload.Parcel.of_images", dear_pixels)
+    monkeypatch.setattr("regl_app.supplement.payload.Payload.of_images", dear_pixels)
     references = run()
     assert not any(record.failures for record in references)
     assert [r.clients[0]["by_reference"] for r in references[1:]] == [True] * 3
     assert [r.metrics for r in references] == [r.metrics for r in pixels]
-    # Tuned once, in round 2: its file is in that round's order, its digest alone in the next ones.
+    # Tuned once, in round 2: its file is in that round's request, its digest alone later.
     down = [r.bytes.clients_down[0] for r in references]
     assert down[1] - down[2] > 10_000
     assert down[2] - down[0] < 10_000
@@ -331,7 +331,7 @@ def test_an_adapter_is_sent_once_and_named_afterwards(
 def test_a_client_that_lost_its_adapter_says_so_and_is_sent_it_again(
     generate: Federate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regl_app.supplement.payload.Parcel.of_images", dear_pixels)
+    monkeypatch.setattr("regl_app.supplement.payload.Payload.of_images", dear_pixels)
     # Clients ask from several threads at once: who is the third must not depend on who is quick.
     find, turns = AdapterCache.received, itertools.count(1)
 

@@ -24,7 +24,7 @@ FACTS = {"facts.loss", "facts.local_accuracy"}
 
 @dataclass
 class Wire:
-    """All that went over it: (kind, round of the order, partition, order, reply)."""
+    """All that went over it: (kind, round of the request, partition, request, reply)."""
 
     seen: list[tuple[str, int, int, RecordDict, RecordDict]] = field(default_factory=list)
     pictures: list[bytes] = field(default_factory=list)
@@ -33,8 +33,8 @@ class Wire:
         """Return the names of our fields in all messages of a kind, durations left out."""
         return {
             key
-            for name, _, _, order, reply in self.seen
-            for key in (reply if of_reply else order).config_records["regl"]
+            for name, _, _, request, reply in self.seen
+            for key in (reply if of_reply else request).config_records["regl"]
             if name == kind and not key.startswith("seconds.")
         }
 
@@ -190,11 +190,11 @@ def test_other_policies_send_no_vector(run: Federate, wire: Wire, policy: str) -
 @pytest.mark.parametrize(
     ("changes", "fields"),
     [
-        ({"supplement__transport": "images"}, {"parcel-labels", "parcel-pixels"}),
-        ({}, {"parcel-labels", "parcel-pool", "parcel-places"}),
+        ({"supplement__transport": "images"}, {"payload-labels", "payload-pixels"}),
+        ({}, {"payload-labels", "payload-pool", "payload-places"}),
         (
             {"supplement__adapter": "dpo", "pool__per_class": 12, "supplement__cap": 10},
-            {"parcel-labels", "parcel-pool", "parcel-places"},
+            {"payload-labels", "payload-pool", "payload-places"},
         ),
     ],
 )
@@ -208,8 +208,8 @@ def test_a_server_that_generates_measures_by_itself_and_sends_images(
     assert wire.fields("train", of_reply=False) >= fields
     assert _left(folder) == {"discrepancy"}
     _assert_nothing_else(wire)
-    first = [order for kind, number, _, order, _ in wire.seen if (kind, number) == ("train", 1)]
-    assert not any("parcel-labels" in order.config_records["regl"] for order in first)
+    first = [request for kind, number, _, request, _ in wire.seen if (kind, number) == ("train", 1)]
+    assert not any("payload-labels" in request.config_records["regl"] for request in first)
 
 
 def test_a_server_that_trains_the_models_too_sends_and_gets_nothing_but_models(
@@ -217,21 +217,21 @@ def test_a_server_that_trains_the_models_too_sends_and_gets_nothing_but_models(
 ) -> None:
     folder = run(**PRIVATE, method="feddpd", supplement__adapter="frozen")
     assert wire.fields("train") == ALWAYS | FACTS
-    assert not {key for key in wire.fields("train", of_reply=False) if key.startswith("parcel")}
+    assert not {key for key in wire.fields("train", of_reply=False) if key.startswith("payload")}
     assert _left(folder) == {"discrepancy", "quotas"}
     _assert_nothing_else(wire)
 
 
 def test_a_client_gets_nothing_about_another(run: Federate, wire: Wire) -> None:
     run()
-    orders = wire.fields("train", of_reply=False) | wire.fields("evaluate", of_reply=False)
-    assert orders == {
+    requests = wire.fields("train", of_reply=False) | wire.fields("evaluate", of_reply=False)
+    assert requests == {
         "version", "code-hash", "config-digest", "num-partitions",
         "round", "run", "run-dir", "quotas",
     }  # fmt: skip
-    for kind, number, _, order, _ in wire.seen:
+    for kind, number, _, request, _ in wire.seen:
         if kind == "train":
-            models = {key: array.data for key, array in order.array_records["arrays"].items()}
+            models = {key: array.data for key, array in request.array_records["arrays"].items()}
             first = next(
                 other for name, same, _, other, _ in wire.seen if (name, same) == (kind, number)
             )

@@ -8,7 +8,7 @@ import torch
 
 from regl_app.core.errors import ProtocolError
 from regl_app.data.images import ImageSet
-from regl_app.supplement.payload import Parcel, Reference, unpack
+from regl_app.supplement.payload import Payload, PoolReference, unpack
 from regl_app.supplement.selection import Labels
 
 SHAPE = (1, 8, 8)
@@ -20,24 +20,24 @@ def images(count: int = 6) -> ImageSet:
     return ImageSet(pixels, torch.arange(count) % 3)
 
 
-def by_reference(labels: Labels, places: Labels) -> Parcel:
-    return Parcel(labels, Reference("abc", places))
+def by_reference(labels: Labels, places: Labels) -> Payload:
+    return Payload(labels, PoolReference("abc", places))
 
 
 def test_an_adapters_file_travels_only_to_who_lacks_it() -> None:
-    reference = Reference("abc", np.array([0]), "def", np.array([1, 0, 0]))
-    parcel = Parcel(np.array([0]), reference, adapter_file=b"file")
-    assert parcel.for_holder("def").adapter_file == b""
+    reference = PoolReference("abc", np.array([0]), "def", np.array([1, 0, 0]))
+    payload = Payload(np.array([0]), reference, adapter_file=b"file")
+    assert payload.for_holder("def").adapter_file == b""
     for other in ("", "older"):
-        assert parcel.for_holder(other).adapter_file == b"file"
-    pixels = Parcel.of_images(images())
+        assert payload.for_holder(other).adapter_file == b"file"
+    pixels = Payload.of_images(images())
     assert pixels.for_holder("") == pixels
 
 
 def test_pixels_arrive_bit_for_bit() -> None:
     for count in (0, 1, 6):
         sent = images(count)
-        found = unpack(Parcel.of_images(sent), SHAPE, None)
+        found = unpack(Payload.of_images(sent), SHAPE, None)
         assert torch.equal(found.images, sent.images)
         assert torch.equal(found.labels, sent.labels)
 
@@ -49,22 +49,22 @@ def test_references_lead_to_the_clients_own_images() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parcel", "why"),
+    ("payload", "why"),
     [
-        (Parcel(np.array([0, 1]), pixels=zlib.compress(bytes(3 * 64))), "must be 128 bytes.*more"),
-        (Parcel(np.array([0, 1]), pixels=zlib.compress(bytes(64))), "must be 128 bytes.*got 64"),
-        (Parcel(np.array([0]), pixels=b"no zlib"), "cannot be decompressed"),
+        (Payload(np.array([0, 1]), pixels=zlib.compress(bytes(3 * 64))), "must be 128 bytes.*more"),
+        (Payload(np.array([0, 1]), pixels=zlib.compress(bytes(64))), "must be 128 bytes.*got 64"),
+        (Payload(np.array([0]), pixels=b"no zlib"), "cannot be decompressed"),
         (by_reference(np.array([0]), np.array([6])), "must be < 6, got 6"),
         (by_reference(np.array([1]), np.array([0])), "other classes than sent"),
         (by_reference(np.array([1, 2]), np.array([1])), "2 images came as 1 places"),
     ],
 )
-def test_what_does_not_fit_is_refused(parcel: Parcel, why: str) -> None:
+def test_what_does_not_fit_is_refused(payload: Payload, why: str) -> None:
     with pytest.raises(ProtocolError, match=why):
-        unpack(parcel, SHAPE, images())
+        unpack(payload, SHAPE, images())
 
 
 def test_a_bomb_is_not_unpacked() -> None:
-    bomb = Parcel(np.array([0]), pixels=zlib.compress(bytes(10**8)))
+    bomb = Payload(np.array([0]), pixels=zlib.compress(bytes(10**8)))
     with pytest.raises(ProtocolError, match="more"):
         unpack(bomb, SHAPE, None)

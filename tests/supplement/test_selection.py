@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from regl_app.core.errors import ProtocolError
 from regl_app.learning.evaluation.label_fit import precision
-from regl_app.supplement.selection import Opinions, is_discrepant, reward, select
+from regl_app.supplement.selection import PairPredictions, is_discrepant, reward, select
 
 
-def opinions(p_global, p_local, labels) -> Opinions:
+def predictions(p_global, p_local, labels) -> PairPredictions:
     with np.errstate(divide="ignore"):
-        return Opinions(
+        return PairPredictions(
             np.log(np.array(p_global, dtype=float)),
             np.log(np.array(p_local, dtype=float)),
             np.array(labels, dtype=np.int64),
@@ -21,7 +21,7 @@ def opinions(p_global, p_local, labels) -> Opinions:
 
 # The global model has learned both classes; the local one calls everything class 0.
 TAUGHT, SKEWED = [0.9, 0.1], [0.95, 0.05]
-PAIR = opinions([TAUGHT, TAUGHT[::-1]], [SKEWED, SKEWED], [0, 1])
+PAIR = predictions([TAUGHT, TAUGHT[::-1]], [SKEWED, SKEWED], [0, 1])
 
 
 def test_the_rewards_sign():
@@ -37,18 +37,18 @@ def test_golden_values():
 
 
 def test_what_the_global_model_cannot_read_is_not_discrepant():
-    unsure = opinions([[0.4, 0.3, 0.3]], [[0.8, 0.1, 0.1]], [1])
+    unsure = predictions([[0.4, 0.3, 0.3]], [[0.8, 0.1, 0.1]], [1])
     assert reward(unsure, 0.0)[0] > 0
     assert not is_discrepant(unsure)[0]
 
 
 def test_a_certain_model_is_no_infinity():
-    certain = opinions([[0.0, 1.0]], [[1.0, 0.0]], [1])
+    certain = predictions([[0.0, 1.0]], [[1.0, 0.0]], [1])
     assert np.isfinite(reward(certain, 1.0)).all()
     assert is_discrepant(certain).tolist() == [True]
 
 
-POOL = opinions(
+POOL = predictions(
     # 0: lags a little, 1: lags much, 2: knows better, 3: global cannot read it, 4: of class 1
     [[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9]],
     [[0.5, 0.5], [0.1, 0.9], [0.9, 0.1], [0.01, 0.99], [0.2, 0.8]],
@@ -77,7 +77,7 @@ def test_quotas_are_filled_as_far_as_the_pool_goes(classes, images, filtered, se
     p_global, p_local = rng.dirichlet(np.ones(classes), (2, images))
     labels = rng.integers(0, classes, images)
     quotas = rng.integers(0, 20, classes)
-    pool = opinions(p_global.reshape(images, classes), p_local.reshape(images, classes), labels)
+    pool = predictions(p_global.reshape(images, classes), p_local.reshape(images, classes), labels)
     found = select(pool, quotas, disagreement=1.0, filtered=filtered)
     counts = np.bincount(labels[found.indices], minlength=classes)
     assert len(set(found.indices.tolist())) == len(found.indices)
@@ -111,4 +111,4 @@ def test_precision_counts_classes_that_are_rarer_here_than_overall():
 )
 def test_malformed_opinions_are_refused(p_local, labels, message):
     with pytest.raises(ProtocolError, match=message):
-        opinions([[0.5, 0.5]], p_local, labels)
+        predictions([[0.5, 0.5]], p_local, labels)

@@ -19,8 +19,8 @@ from regl_app.data.images import ImageSet
 from regl_app.generator.adapters import load_adapter
 from regl_app.generator.sampling import sample
 from regl_app.learning.models.build import build_model
-from regl_app.supplement.client_generator import Adaptation
-from regl_app.supplement.model_pair import Judges
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.synthesizer import Synthesizer
 
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")
@@ -66,7 +66,7 @@ def test_a_larger_quota_extends_the_same_sequence(
     config: RunConfig, real: ImageSet, tmp_path: Path
 ) -> None:
     synthesizer = make(config, tmp_path)
-    client = Adaptation.frozen("a")
+    client = ClientGenerator.frozen("a")
     first = synthesizer.generate(quotas(0, 2, 3), client, real)
     assert (first.generated, first.reused) == (5, 0)
     assert first.images.labels.tolist() == [1, 1, 2, 2, 2]
@@ -79,7 +79,7 @@ def test_a_larger_quota_extends_the_same_sequence(
 def test_growing_by_rounds_equals_making_all_at_once(
     config: RunConfig, real: ImageSet, tmp_path: Path
 ) -> None:
-    client = Adaptation.frozen("a")
+    client = ClientGenerator.frozen("a")
     slowly = make(config, tmp_path / "slowly")
     for quota in (1, 2, 5):
         grown = slowly.generate(quotas(quota, 0, quota), client, real)
@@ -110,7 +110,7 @@ def test_what_was_made_before_a_crash_is_not_made_again(
     config: RunConfig, real: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = config.updated({"generator.batch-size": 2})
-    wanted, client = quotas(3, 5, 4), Adaptation.frozen("a")
+    wanted, client = quotas(3, 5, 4), ClientGenerator.frozen("a")
     whole = make(small, tmp_path / "whole").generate(wanted, client, real).images
     calls = itertools.count(1)
 
@@ -146,7 +146,7 @@ def test_clients_and_seeds_draw_different_images_but_share_the_probe(
 ) -> None:
     one, other = make(config, tmp_path), make(config, tmp_path, seed=1)
     images = [
-        synthesizer.generate(quotas(0, 0, 2), Adaptation.frozen(name), real).images.images
+        synthesizer.generate(quotas(0, 0, 2), ClientGenerator.frozen(name), real).images.images
         for synthesizer, name in ((one, "a"), (one, "b"), (other, "a"))
     ]
     for left, right in ((0, 1), (0, 2), (1, 2)):
@@ -205,9 +205,9 @@ def test_too_few_images_or_a_frozen_run_stay_frozen(
 ) -> None:
     assert make(config, tmp_path).adapt("a", real.subset([0, 1])).path is None
     frozen = config.updated({"method": "regl-free"})
-    assert make(frozen, tmp_path).adapt("a", real) == Adaptation.frozen("a")
+    assert make(frozen, tmp_path).adapt("a", real) == ClientGenerator.frozen("a")
     empty = ImageSet.empty(SHAPE)
-    made = make(config, tmp_path).generate(quotas(0, 0, 0), Adaptation.frozen("a"), empty)
+    made = make(config, tmp_path).generate(quotas(0, 0, 0), ClientGenerator.frozen("a"), empty)
     assert len(made.images) == 0
     assert made.images.shape == SHAPE
 
@@ -253,9 +253,9 @@ def test_an_adapter_is_found_again_only_by_what_it_was_tuned_from(
     assert make(first.updated(change), tmp_path).adapt("a", real).cached == same  # type: ignore[arg-type]
 
 
-def judges(seeds: tuple[int, int] = (0, 1)) -> Judges:
+def judges(seeds: tuple[int, int] = (0, 1)) -> ModelPair:
     models = [build_model(ModelConfig(width=4), len(CONCEPTS), 1, 16, seed) for seed in seeds]
-    return Judges(models[0], models[1], torch.device("cpu"))
+    return ModelPair(models[0], models[1], torch.device("cpu"))
 
 
 def with_keys(config: RunConfig, **changes: Scalar) -> RunConfig:
@@ -283,7 +283,7 @@ def test_what_all_workers_want_at_once_is_made_once(
     frozen = with_keys(config, supplement__adapter="frozen")
     with ThreadPoolExecutor(2) as workers:
         for work in (
-            lambda _: make(frozen, tmp_path).pool(Adaptation.frozen("a")).images.images,
+            lambda _: make(frozen, tmp_path).pool(ClientGenerator.frozen("a")).images.images,
             lambda _: make(frozen, tmp_path).probe().images,
         ):
             one, other = workers.map(work, "ab")
@@ -296,14 +296,16 @@ def test_all_clients_select_from_the_frozen_generators_one_pool(
 ) -> None:
     frozen = with_keys(config, supplement__adapter="frozen")
     found = [
-        make(frozen, tmp_path, seed=seed).candidates(quotas(0, 1, 4), Adaptation.frozen(name), real)
+        make(frozen, tmp_path, seed=seed).candidates(
+            quotas(0, 1, 4), ClientGenerator.frozen(name), real
+        )
         for seed, name in ((0, "a"), (1, "b"))
     ]
     assert found[0].images.labels.tolist() == [1] * 6 + [2] * 6
     assert torch.equal(found[0].images.images, found[1].images.images)
     assert (found[0].generated, found[1].generated, found[1].reused) == (18, 0, 12)
     one, other = (
-        make(frozen.updated({"pool.seed": seed}), tmp_path).pool(Adaptation.frozen("a"))
+        make(frozen.updated({"pool.seed": seed}), tmp_path).pool(ClientGenerator.frozen("a"))
         for seed in (0, 1)
     )
     assert not torch.equal(one.latents, other.latents)
@@ -368,14 +370,14 @@ def test_preferences_on_top_of_lora_keep_the_lora(
 def test_judges_steer_the_sampler_as_far_as_they_are_told(
     config: RunConfig, real: ImageSet, tmp_path: Path
 ) -> None:
-    def made(strength: float, models: Judges | None) -> torch.Tensor:
+    def made(strength: float, models: ModelPair | None) -> torch.Tensor:
         keys = with_keys(
             config,
             supplement__adapter="guidance",
             steering__strength=strength,
             steering__limit=10.0,
         )
-        guided = Adaptation.frozen("a", models)
+        guided = ClientGenerator.frozen("a", models)
         return make(keys, tmp_path).generate(quotas(0, 2, 2), guided, real).images.images
 
     plain, steered = made(50.0, None), made(50.0, judges())

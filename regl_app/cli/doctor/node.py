@@ -84,7 +84,7 @@ def _state(folder: Path) -> Finding:
 
 def _images(folder: Path, config: RunConfig) -> Finding:
     """Read a site's images as a run would that has data.source='site' and data.classes."""
-    from regl_app.core.allowed_folders import Roots
+    from regl_app.core.allowed_folders import AllowedFolders
     from regl_app.core.errors import ReglError
     from regl_app.data.sources.site import SiteFolder, load_site
 
@@ -93,7 +93,7 @@ def _images(folder: Path, config: RunConfig) -> Finding:
         detail = f"{folder} was not read: for which classes?"
         return Finding(topic, "note", detail, "regl doctor ... data.source=site data.classes=a,b")
     try:
-        site = SiteFolder(folder, Roots((folder.resolve(),)))
+        site = SiteFolder(folder, AllowedFolders((folder.resolve(),)))
         found = load_site(site, config.data, 0, config.partition.test_fraction)
     except ReglError as error:
         return Finding(topic, "fail", str(error))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from regl_app.config.sections import DataConfig
-from regl_app.core.allowed_folders import Roots
+from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 from regl_app.core.seeding import numpy_generator
 from regl_app.data.client import ClientData
@@ -29,7 +29,7 @@ class SiteFolder:
     """A node's ``data-dir``, as the operator names it, and the folders that it may lead into."""
 
     path: Path
-    roots: Roots
+    roots: AllowedFolders
 
 
 def load_server_part(config: DataConfig) -> Source:

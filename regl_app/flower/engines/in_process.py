@@ -51,7 +51,7 @@ class InProcessGrid(Grid):
     """A Flower ``Grid`` whose nodes are contexts in this process, served by worker threads.
 
     Args:
-        client_app: called for every order.
+        client_app: called for every request.
         num_nodes: number of virtual clients.
         run_config: Flower's run configuration.
         workers: number of threads.
@@ -107,7 +107,7 @@ class InProcessGrid(Grid):
             raise
 
     def close(self) -> None:
-        """Stop the worker threads; orders not begun are dropped."""
+        """Stop the worker threads; requests not begun are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def set_run(self, run: Run) -> None:
@@ -127,7 +127,7 @@ class InProcessGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """Return a new order to a node."""
+        """Return a new request to a node."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
@@ -135,10 +135,10 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Hand orders to the worker threads; return the orders' ids."""
+        """Hand requests to the worker threads; return the requests' ids."""
         ids = []
         for message in messages:
-            message_id = f"order-{next(self._numbers)}"
+            message_id = f"request-{next(self._numbers)}"
             message.metadata.__dict__["_message_id"] = message_id
             self._pending[message_id] = self._pool.submit(self._serve, message)
             ids.append(message_id)
@@ -166,15 +166,15 @@ class InProcessGrid(Grid):
             replies += arrived
         return replies
 
-    def _serve(self, order: Message) -> Message:
+    def _serve(self, request: Message) -> Message:
         try:
             # A copy, as if it had travelled (cheap: the arrays' bytes are shared).
-            order = copy.deepcopy(order)
-            reply = self._app(order, self._contexts[order.metadata.dst_node_id])
+            request = copy.deepcopy(request)
+            reply = self._app(request, self._contexts[request.metadata.dst_node_id])
         except Exception as error:  # as in Flower: a client's exception is its reply
             logging.getLogger("regl").debug("%s", traceback.format_exc())
             failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
-            reply = Message(failure, reply_to=order)
+            reply = Message(failure, reply_to=request)
         number = next(self._numbers)
         reply.metadata.__dict__["_message_id"] = f"reply-{number}"
         return reply

@@ -12,7 +12,7 @@ from regl_app.flower.messages.fields import (
     check_fields,
     shown,
 )
-from regl_app.flower.messages.handshake import Envelope
+from regl_app.flower.messages.handshake import Handshake
 
 ARRAYS, METRICS, OURS = "arrays", "metrics", "regl"
 
@@ -23,18 +23,18 @@ NUM_EXAMPLES = "num-examples"
 _RECORDS_BYTES = 2**20
 
 
-def order_record(server_round: int, envelope: Envelope) -> ConfigRecord:
-    """Return our record of an order that needs no more than a round: hello (0) and evaluate."""
+def request_record(server_round: int, handshake: Handshake) -> ConfigRecord:
+    """Return our record of a request that needs no more than a round: hello (0) and evaluate."""
     record = ConfigRecord({"round": server_round})
-    envelope.write(record)
+    handshake.write(record)
     return record
 
 
-def read_order(content: RecordDict, expected: Envelope) -> int:
-    """Return the round of a hello or evaluate order, sent by the same code and configuration.
+def read_request(content: RecordDict, expected: Handshake) -> int:
+    """Return the round of a hello or evaluate request, sent by the same code and configuration.
 
     Raises:
-        ProtocolError: see :meth:`Envelope.check`.
+        ProtocolError: see :meth:`Handshake.check`.
     """
     record = our_record(content)
     expected.check(record)
@@ -42,7 +42,7 @@ def read_order(content: RecordDict, expected: Envelope) -> int:
 
 
 def arrays_of(content: RecordDict) -> ArrayRecord:
-    """Return the model in an order from the server.
+    """Return the model in a request from the server.
 
     Raises:
         ProtocolError: there is none.

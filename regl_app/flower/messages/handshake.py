@@ -1,4 +1,4 @@
-"""What every order opens with, so that no client works for a run that is not its own."""
+"""What every request opens with, so that no client works for a run that is not its own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ VERSION = 4
 
 
 @dataclass(frozen=True)
-class Envelope:
+class Handshake:
     """What both ends must share: code and configuration, as digests, and the number of clients.
 
-    ``num_partitions`` is 0 as long as the server does not know it, in its first order.
+    ``num_partitions`` is 0 as long as the server does not know it, in its first request.
     """
 
     code_hash: str

@@ -21,7 +21,7 @@ MOST_PARTITIONS = 100_000
 
 
 @dataclass(frozen=True)
-class Hello:
+class ClientInfo:
     """A client introduces itself: which partition it holds; its labels only if they are shared.
 
     ``pool`` is the digest of the shared pool that it could make, '' if it has no generator.
@@ -46,7 +46,7 @@ class Hello:
         return RecordDict({OURS: record})
 
     @classmethod
-    def read(cls, content: RecordDict, num_classes: int) -> Hello:
+    def read(cls, content: RecordDict, num_classes: int) -> ClientInfo:
         """Return the checked message.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The fields of an order that carry images from the server: a parcel."""
+"""The fields of a request that carry images from the server: a payload."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from regl_app.flower.messages.fields import (
     put_counts,
     whole_numbers,
 )
-from regl_app.supplement.payload import Parcel, ParcelLimits, Reference
+from regl_app.supplement.payload import Payload, PayloadLimits, PoolReference
 
 
-def put_parcel(record: ConfigRecord, parcel: Parcel) -> None:
-    """Write a parcel."""
-    record["parcel-labels"] = [int(value) for value in parcel.labels]
-    reference = parcel.reference
+def put_payload(record: ConfigRecord, payload: Payload) -> None:
+    """Write a payload."""
+    record["payload-labels"] = [int(value) for value in payload.labels]
+    reference = payload.reference
     if reference is None:
-        record["parcel-pixels"] = parcel.pixels  # never empty, even of no images
+        record["payload-pixels"] = payload.pixels  # never empty, even of no images
         return
-    record["parcel-pool"] = reference.pool
-    record["parcel-places"] = [int(value) for value in reference.places]
-    put_counts(record, "parcel-sequence", reference.sequence)
+    record["payload-pool"] = reference.pool
+    record["payload-places"] = [int(value) for value in reference.places]
+    put_counts(record, "payload-sequence", reference.sequence)
     if reference.adapter:
-        record["parcel-adapter"] = reference.adapter
-    if parcel.adapter_file:
-        record["parcel-adapter-file"] = parcel.adapter_file
+        record["payload-adapter"] = reference.adapter
+    if payload.adapter_file:
+        record["payload-adapter-file"] = payload.adapter_file
 
 
-def get_parcel(
-    record: ConfigRecord, num_classes: int, limits: ParcelLimits | None
-) -> Parcel | None:
-    """Return the parcel, None if there is none.
+def get_payload(
+    record: ConfigRecord, num_classes: int, limits: PayloadLimits | None
+) -> Payload | None:
+    """Return the payload, None if there is none.
 
     Args:
         record: from the server.
@@ -45,29 +45,29 @@ def get_parcel(
     Raises:
         ProtocolError: it is malformed, larger than ``limits``, or none may come.
     """
-    if "parcel-labels" not in record:
+    if "payload-labels" not in record:
         return None
     if limits is None:
-        raise ProtocolError("an order must hold no parcel-labels where the client generates")
-    labels = whole_numbers(record, "parcel-labels", num_classes, limits.images)
-    if "parcel-places" not in record:
+        raise ProtocolError("a request must hold no payload-labels where the client generates")
+    labels = whole_numbers(record, "payload-labels", num_classes, limits.images)
+    if "payload-places" not in record:
         most = limits.pixels(len(labels))
-        return Parcel(labels, pixels=get(record, "parcel-pixels", bytes, most=most))
-    if "parcel-pixels" in record:
-        raise ProtocolError("a parcel must have parcel-places or parcel-pixels, got both")
-    reference = Reference(
-        get(record, "parcel-pool", str, most=MOST_ID),
-        whole_numbers(record, "parcel-places", 2**31, len(labels)),
-        get_digest(record, "parcel-adapter"),
-        get_counts(record, "parcel-sequence", num_classes),
+        return Payload(labels, pixels=get(record, "payload-pixels", bytes, most=most))
+    if "payload-pixels" in record:
+        raise ProtocolError("a payload must have payload-places or payload-pixels, got both")
+    reference = PoolReference(
+        get(record, "payload-pool", str, most=MOST_ID),
+        whole_numbers(record, "payload-places", 2**31, len(labels)),
+        get_digest(record, "payload-adapter"),
+        get_counts(record, "payload-sequence", num_classes),
     )
     if reference.adapter and reference.sequence is None:
-        raise ProtocolError("parcel-adapter needs a parcel-sequence, got none")
+        raise ProtocolError("payload-adapter needs a payload-sequence, got none")
     file = (
-        get(record, "parcel-adapter-file", bytes, most=limits.adapter())
-        if "parcel-adapter-file" in record
+        get(record, "payload-adapter-file", bytes, most=limits.adapter())
+        if "payload-adapter-file" in record
         else b""
     )
     if file and not reference.adapter:
-        raise ProtocolError("parcel-adapter-file needs a parcel-adapter, got none")
-    return Parcel(labels, reference, adapter_file=file)
+        raise ProtocolError("payload-adapter-file needs a payload-adapter, got none")
+    return Payload(labels, reference, adapter_file=file)

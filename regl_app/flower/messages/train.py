@@ -33,46 +33,46 @@ from regl_app.flower.messages.fields import (
     shown,
     table,
 )
-from regl_app.flower.messages.handshake import Envelope
-from regl_app.flower.messages.payload_fields import get_parcel, put_parcel
+from regl_app.flower.messages.handshake import Handshake
+from regl_app.flower.messages.payload_fields import get_payload, put_payload
 from regl_app.flower.messages.weights import _check_finite, weights_from_record, weights_to_record
-from regl_app.supplement.payload import Parcel, ParcelLimits
+from regl_app.supplement.payload import Payload, PayloadLimits
 
 
 @dataclass(frozen=True)
-class TrainInstruction:
-    """The server's order for one round; ``quotas`` (C,) is None where the client plans itself.
+class TrainRequest:
+    """The server's request for one round; ``quotas`` (C,) is None where the client plans itself.
 
-    ``parcel`` holds images that the server made for the client, if it did; ``run`` tells this run
+    ``payload`` holds images that the server made for the client, if it did; ``run`` tells this run
     from any other, also from one that had the same folder.
     """
 
     round: int
     run_dir: str = ""
     quotas: Counts | None = None
-    parcel: Parcel | None = None
+    payload: Payload | None = None
     run: str = ""
 
-    def to_record(self, envelope: Envelope) -> ConfigRecord:
+    def to_record(self, handshake: Handshake) -> ConfigRecord:
         """Return our record, to stand beside the inner strategy's arrays and config."""
         record = ConfigRecord({"round": self.round, "run-dir": self.run_dir, "run": self.run})
-        envelope.write(record)
+        handshake.write(record)
         put_counts(record, "quotas", self.quotas)
-        if self.parcel is not None:
-            put_parcel(record, self.parcel)
+        if self.payload is not None:
+            put_payload(record, self.payload)
         return record
 
     @classmethod
     def read(
         cls,
         content: RecordDict,
-        expected: Envelope,
+        expected: Handshake,
         num_classes: int,
-        limits: ParcelLimits | None = None,
-    ) -> TrainInstruction:
-        """Return the checked order.
+        limits: PayloadLimits | None = None,
+    ) -> TrainRequest:
+        """Return the checked request.
 
-        ``limits`` are what a parcel may hold; None where none is expected.
+        ``limits`` are what a payload may hold; None where none is expected.
 
         Raises:
             ProtocolError: other code or configuration, or a field is missing, malformed or larger
@@ -81,12 +81,12 @@ class TrainInstruction:
         record = our_record(content)
         expected.check(record)
         quotas = get_counts(record, "quotas", num_classes)
-        parcel = get_parcel(record, num_classes, limits)
+        payload = get_payload(record, num_classes, limits)
         return cls(
             at_least(record, "round", 1),
             get(record, "run-dir", str),
             quotas,
-            parcel,
+            payload,
             get(record, "run", str, most=MOST_ID),
         )
 
@@ -152,7 +152,7 @@ class TrainReply:
     def read(
         cls, content: RecordDict, *, server_round: int, template: Weights, num_classes: int
     ) -> TrainReply:
-        """Return the checked reply to the order of ``server_round``.
+        """Return the checked reply to the request of ``server_round``.
 
         Raises:
             ProtocolError: names the key, what was expected and what came.

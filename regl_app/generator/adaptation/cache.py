@@ -96,7 +96,7 @@ class AdapterCache:
         """
         seen = hashlib.sha256(content).hexdigest()
         if seen != digest:
-            raise ProtocolError(f"parcel-adapter-file must have digest {digest!r}, got {seen!r}")
+            raise ProtocolError(f"payload-adapter-file must have digest {digest!r}, got {seen!r}")
         key = {"received": digest}
         path = self._path(key)
         with atomic_path(path, keep=lambda: self._load(path) is not None) as temporary:

@@ -20,7 +20,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.generator.adaptation.layers import lora_layers, lora_state, warm_cosine, without_lora
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.noise_schedule import Noising
+from regl_app.generator.noise_schedule import NoiseSchedule
 
 
 def dpo_loss(
@@ -89,7 +89,7 @@ def tune_dpo(
     if pairs.shape[1] == 0:
         raise GeneratorError("preference tuning needs at least one pair, got none")
     began = time.perf_counter()
-    noising = Noising.of(foundation, 0.0)
+    noising = NoiseSchedule.of(foundation, 0.0)
     random = torch_generator(seed, "dpo")
     margins: list[torch.Tensor] = []
     with lora_layers(foundation.unet, lora, seed) as parameters:
@@ -136,7 +136,7 @@ class _Batch:
         latents: torch.Tensor,
         rows: torch.Tensor,
         pairs: torch.Tensor,
-        noising: Noising,
+        noising: NoiseSchedule,
         random: torch.Generator,
         device: torch.device,
     ) -> Self:

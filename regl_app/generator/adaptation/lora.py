@@ -15,7 +15,7 @@ from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.layers import lora_layers, lora_state, warm_cosine
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
-from regl_app.generator.noise_schedule import Noising
+from regl_app.generator.noise_schedule import NoiseSchedule
 from regl_app.generator.pool import Pool
 
 
@@ -60,7 +60,7 @@ def tune_lora(
         raise GeneratorError("an adapter needs at least one real image, got none")
     began = time.perf_counter()
     batches = _Batches(foundation, real, config, prior, seed)
-    noising = Noising.of(foundation, config.min_snr)
+    noising = NoiseSchedule.of(foundation, config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
     with lora_layers(foundation.unet, config, seed) as parameters:
         optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)

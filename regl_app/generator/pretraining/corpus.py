@@ -16,7 +16,7 @@ from regl_app.data.resize import fit
 from regl_app.data.sources.registry import load_source
 from regl_app.data.stratified import stratified_sample
 from regl_app.generator.compatibility import data_place
-from regl_app.generator.pretraining.disguise import apply_look
+from regl_app.generator.pretraining.disguise import apply_disguise
 from regl_app.generator.pretraining.fonts import TYPEFACES, find_fonts
 from regl_app.generator.pretraining.glyphs import CONCEPTS, GlyphBank
 
@@ -96,7 +96,7 @@ def public_corpus(config: DataConfig, look: str) -> Corpus:
             "client of a run with the same key gets (try data.public-fraction=0.2)"
         )
     source = load_source(PublicDataConfig(**dict(config)))
-    pixels = apply_look(fit(source.train.images, (3, _SIZE, _SIZE)), look)
+    pixels = apply_disguise(fit(source.train.images, (3, _SIZE, _SIZE)), look)
     images = ImageSet(pixels, source.train.labels)
     rng = numpy_generator(0, "public", "held-out")
     held = stratified_sample(images.labels.numpy(), len(images) // 10, rng)

@@ -13,7 +13,7 @@ from regl_app.core.errors import ConfigError
 _BLUR, _SIGMA = 5, 1.0
 _DEGREES = 20.0
 
-LOOKS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
+DISGUISES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
     {
         "inverted": lambda images: 255 - images,
         "blurred": lambda images: tv.gaussian_blur(images, [_BLUR, _BLUR], [_SIGMA, _SIGMA]),
@@ -23,7 +23,7 @@ LOOKS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = MappingProxyType(
 )
 
 
-def apply_look(images: torch.Tensor, look: str) -> torch.Tensor:
+def apply_disguise(images: torch.Tensor, look: str) -> torch.Tensor:
     """Return uint8 images ``(N, C, H, W)`` after the steps of ``look``, in their order.
 
     'inverted' is 255 - x, 'blurred' a Gaussian of sigma 1 pixel, 'rotated' by 20 degrees; several
@@ -33,7 +33,7 @@ def apply_look(images: torch.Tensor, look: str) -> torch.Tensor:
         ConfigError: a step is unknown.
     """
     for step in look.split("+"):
-        if step not in LOOKS:
-            raise ConfigError(f"look must be of {', '.join(LOOKS)} joined by '+', got {look!r}")
-        images = LOOKS[step](images)
+        if step not in DISGUISES:
+            raise ConfigError(f"look must be of {', '.join(DISGUISES)} joined by '+', got {look!r}")
+        images = DISGUISES[step](images)
     return images

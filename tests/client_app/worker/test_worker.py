@@ -17,16 +17,16 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client_app import dispatch
-from client_app.handlers import DUTIES
+from client_app.handlers import HANDLERS
 from client_app.worker.client import WorkerUnavailableError, ask_worker
 from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError, ProtocolError, RunError
 from regl_app.core.processes import descendants, end_processes, started_at
 from regl_app.core.types import Scalar
 from regl_app.flower.code_hash import own_code_hash
-from regl_app.flower.messages.content import ARRAYS, OURS, order_record
-from regl_app.flower.messages.handshake import Envelope, config_digest
-from regl_app.flower.messages.train import TrainInstruction
+from regl_app.flower.messages.content import ARRAYS, OURS, request_record
+from regl_app.flower.messages.handshake import Handshake, config_digest
+from regl_app.flower.messages.train import TrainRequest
 
 
 @pytest.fixture(autouse=True)
@@ -58,19 +58,19 @@ def context(**changes: Scalar) -> Context:
 
 
 def hello(at: Context) -> RecordDict:
-    envelope = Envelope(own_code_hash(), config_digest(RunConfig.from_flat(at.run_config)))
-    return RecordDict({OURS: order_record(0, envelope)})
+    handshake = Handshake(own_code_hash(), config_digest(RunConfig.from_flat(at.run_config)))
+    return RecordDict({OURS: request_record(0, handshake)})
 
 
 def endless(at: Context) -> RecordDict:
-    """Return an order to train for hours."""
+    """Return a request to train for hours."""
     from client_app.node import Node
     from regl_app.flower.messages.weights import weights_to_record
 
-    envelope = Envelope(own_code_hash(), config_digest(RunConfig.from_flat(at.run_config)))
+    handshake = Handshake(own_code_hash(), config_digest(RunConfig.from_flat(at.run_config)))
     arrays = weights_to_record(Node.of(at).model().state_dict())
-    order = TrainInstruction(1).to_record(envelope)
-    return RecordDict({OURS: order, ARRAYS: arrays})
+    request = TrainRequest(1).to_record(handshake)
+    return RecordDict({OURS: request, ARRAYS: arrays})
 
 
 def workers() -> dict[int, str]:
@@ -101,7 +101,7 @@ def test_one_worker_answers_message_after_message_as_this_process_would(
     for _ in range(2):
         answers.append(ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60))
         seen.append(workers())
-    assert answers[0] == answers[1] == DUTIES["query"](hello(at), at)
+    assert answers[0] == answers[1] == HANDLERS["query"](hello(at), at)
     assert seen[0] == seen[1] and len(seen[0]) == 1
     owner.kill()
     owner.wait()
@@ -131,10 +131,10 @@ def test_its_death_over_an_order_is_the_orders_error(owner: subprocess.Popen[byt
             ask_worker, "train", endless(at), at, owner=owner.pid, idle_seconds=60
         )
         until(lambda: bool(list(Path(tempfile.gettempdir()).glob("*/*.sock"))))
-        time.sleep(2)  # the order is taken
+        time.sleep(2)  # the request is taken
         for pid in workers():
             os.kill(pid, signal.SIGKILL)
-        with pytest.raises(RunError, match="died over this train order"):
+        with pytest.raises(RunError, match="died over this train request"):
             pending.result()
 
 
@@ -165,7 +165,7 @@ def test_it_ends_when_whoever_asked_is_gone(owner: subprocess.Popen[bytes]) -> N
     assert asker.stdout is not None and asker.stdout.readline() == b"asks\n"
     until(lambda: bool(workers()))
     until(lambda: bool(list(Path(tempfile.gettempdir()).glob("*/*.sock"))))
-    time.sleep(2)  # the order is taken
+    time.sleep(2)  # the request is taken
     found = workers()
     asker.kill()
     asker.wait()
@@ -196,10 +196,10 @@ def test_a_folder_that_others_can_enter_is_not_used(owner: subprocess.Popen[byte
 
 def test_only_flowers_process_per_message_asks_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     at = context()
-    assert dispatch.perform("query", hello(at), at) == DUTIES["query"](hello(at), at)
+    assert dispatch.perform("query", hello(at), at) == HANDLERS["query"](hello(at), at)
     assert not workers()
     monkeypatch.setattr("sys.argv", ["flwr-clientapp"])
-    assert dispatch.perform("query", hello(at), at) == DUTIES["query"](hello(at), at)
+    assert dispatch.perform("query", hello(at), at) == HANDLERS["query"](hello(at), at)
     assert len(workers()) == 1
     end_processes(workers())
     at.node_config["warm-minutes"] = 0

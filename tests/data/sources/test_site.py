@@ -11,7 +11,7 @@ from PIL import Image
 
 from regl_app.config import RunConfig
 from regl_app.config.sections import DataConfig
-from regl_app.core.allowed_folders import Roots
+from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import ConfigError, DataError
 from regl_app.core.types import Scalar
 from regl_app.data.sources.registry import load_source
@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-def load(path: Path, config: DataConfig, roots: Roots | None = None, client: int = 0):  # type: ignore[no-untyped-def]
-    return load_site(SiteFolder(path, roots or Roots()), config, client, 0.2)
+def load(path: Path, config: DataConfig, roots: AllowedFolders | None = None, client: int = 0):  # type: ignore[no-untyped-def]
+    return load_site(SiteFolder(path, roots or AllowedFolders()), config, client, 0.2)
 
 
 def test_labels_are_the_federations_and_a_test_part_is_split_off(folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_postscript_under_a_pictures_name_reaches_no_interpreter(folder: Path) -
 def test_neither_the_folder_nor_a_file_in_it_leads_out_of_the_roots(
     tmp_path: Path, folder: Path
 ) -> None:
-    allowed = Roots.parse(str(folder))
+    allowed = AllowedFolders.parse(str(folder))
     assert len(load(folder, keys(), allowed).train) == 12
     secret = picture(tmp_path / "elsewhere" / "dog" / "secret.png", 9)
     for path in (secret.parents[1], folder / ".." / "elsewhere"):
@@ -117,12 +117,12 @@ def test_neither_the_folder_nor_a_file_in_it_leads_out_of_the_roots(
 
 
 def test_roots_are_absolute_folders(tmp_path: Path) -> None:
-    both = Roots.parse(f"{tmp_path}:{tmp_path.parent}")
+    both = AllowedFolders.parse(f"{tmp_path}:{tmp_path.parent}")
     assert both.folders == (tmp_path.resolve(), tmp_path.parent.resolve())
     assert not both.holds(Path("/"))
     for wrong in ("images", str(tmp_path / "absent")):
         with pytest.raises(ConfigError, match="data-root must be absolute paths of folders"):
-            Roots.parse(wrong)
+            AllowedFolders.parse(wrong)
 
 
 def test_the_server_has_the_classes_and_maybe_a_test_folder(folder: Path) -> None:

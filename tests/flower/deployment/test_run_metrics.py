@@ -28,7 +28,7 @@ def record(number: int = 1, **changes: object) -> RoundRecord:
 
 
 def shown(*records: RoundRecord, state: str = "running") -> Samples:
-    """Return the samples that a scraper would read, by name and label values in label order."""
+    """Return the samples that a scraper would read, by name and label values in label request."""
     totals = RunTotals()
     for each in records:
         totals.add(each)
@@ -101,7 +101,7 @@ def test_images_and_discrepancies_are_there_only_if_the_history_has_them() -> No
             ("evaluate", "unknown", "timeout"),
         ),
         ("train: client 3: whatever comes", ("train", "3", "unknown")),
-        ("train: a reply to no order of this round was dropped", ("train", "unknown", "unknown")),
+        ("train: a reply to no request of this round was dropped", ("train", "unknown", "unknown")),
         ("something else", ("unknown", "unknown", "unknown")),
     ],
 )

@@ -23,7 +23,7 @@ def _identity() -> None:
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 0, 1
 
 
-def _orders(grid: InProcessGrid) -> list[Message]:
+def _requests(grid: InProcessGrid) -> list[Message]:
     content = RecordDict({"c": ConfigRecord({"n": 1})})
     return [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
 
@@ -48,22 +48,22 @@ def _echo_app() -> ClientApp:
 
 def test_replies_errors_and_timeouts_reach_the_server() -> None:
     grid = InProcessGrid(_echo_app(), 3, {}, workers=3)
-    orders = _orders(grid)
-    replies = list(grid.send_and_receive(orders, timeout=0.5))
+    requests = _requests(grid)
+    replies = list(grid.send_and_receive(requests, timeout=0.5))
     grid.close()
-    by_order = {reply.metadata.reply_to_message_id: reply for reply in replies}
-    answer, error = (by_order[orders[index].metadata.message_id] for index in (0, 1))
+    by_request = {reply.metadata.reply_to_message_id: reply for reply in replies}
+    answer, error = (by_request[requests[index].metadata.message_id] for index in (0, 1))
     assert answer.content.config_records["r"]["n"] == 1
     assert error.error.reason == "broken"
-    assert orders[2].metadata.message_id not in by_order
+    assert requests[2].metadata.message_id not in by_request
 
 
 def test_clients_get_copies_and_keep_their_state() -> None:
     grid = InProcessGrid(_echo_app(), 1, {}, workers=1)
-    orders = _orders(grid)
-    grid.send_and_receive(orders)
-    assert orders[0].content.config_records["c"]["n"] == 1
-    (second,) = grid.send_and_receive(_orders(grid))
+    requests = _requests(grid)
+    grid.send_and_receive(requests)
+    assert requests[0].content.config_records["c"]["n"] == 1
+    (second,) = grid.send_and_receive(_requests(grid))
     grid.close()
     assert second.content.config_records["r"]["n"] == 2
 

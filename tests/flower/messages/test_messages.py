@@ -21,21 +21,21 @@ from regl_app.flower.messages.content import (
     check_size,
     count_bytes,
     most_bytes,
-    order_record,
-    read_order,
+    read_request,
+    request_record,
     without_ours,
 )
 from regl_app.flower.messages.evaluate import EvaluateReply
-from regl_app.flower.messages.handshake import Envelope, config_digest
-from regl_app.flower.messages.hello import Hello
-from regl_app.flower.messages.train import TrainInstruction, TrainReply
+from regl_app.flower.messages.handshake import Handshake, config_digest
+from regl_app.flower.messages.hello import ClientInfo
+from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
-from regl_app.supplement.payload import Parcel, ParcelLimits, Reference
+from regl_app.supplement.payload import Payload, PayloadLimits, PoolReference
 
 CLASSES = 3
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(1)}
-ENVELOPE = Envelope("code", "config")
-LIMITS = ParcelLimits(images=6, image_bytes=4, adapter=lambda: 10)
+HANDSHAKE = Handshake("code", "config")
+LIMITS = PayloadLimits(images=6, image_bytes=4, adapter=lambda: 10)
 
 
 def _reply() -> TrainReply:
@@ -186,9 +186,9 @@ def test_the_size_of_a_reply_is_known_before_it_is_decoded() -> None:
 
 def test_a_claim_of_countless_partitions_is_refused() -> None:
     with pytest.raises(ProtocolError, match="num-partitions must be <= 100000, got 1000000000"):
-        Hello.read(Hello(0, 10**9).to_content(), CLASSES)
+        ClientInfo.read(ClientInfo(0, 10**9).to_content(), CLASSES)
     with pytest.raises(ProtocolError, match="pool must have at most 64 characters, got 65"):
-        Hello.read(Hello(0, 1, pool="x" * 65).to_content(), CLASSES)
+        ClientInfo.read(ClientInfo(0, 1, pool="x" * 65).to_content(), CLASSES)
 
 
 def test_a_diverged_client_does_not_send_its_model() -> None:
@@ -200,24 +200,24 @@ def test_a_diverged_client_does_not_send_its_model() -> None:
 
 @given(st.lists(st.integers(0, 10**9), min_size=CLASSES, max_size=CLASSES), st.integers(1, 10**6))
 def test_an_order_comes_back_as_it_was(quotas: list[int], number: int) -> None:
-    order = TrainInstruction(number, "/somewhere", np.array(quotas, dtype=np.int64))
-    content = RecordDict({OURS: order.to_record(ENVELOPE)})
-    got = TrainInstruction.read(content, ENVELOPE, CLASSES)
+    request = TrainRequest(number, "/somewhere", np.array(quotas, dtype=np.int64))
+    content = RecordDict({OURS: request.to_record(HANDSHAKE)})
+    got = TrainRequest.read(content, HANDSHAKE, CLASSES)
     assert (got.round, got.run_dir, got.quotas.tolist()) == (number, "/somewhere", quotas)  # type: ignore[union-attr]
 
 
 def test_an_order_without_quotas_leaves_the_plan_to_the_client() -> None:
-    content = RecordDict({OURS: TrainInstruction(1).to_record(ENVELOPE)})
-    assert TrainInstruction.read(content, ENVELOPE, CLASSES).quotas is None
+    content = RecordDict({OURS: TrainRequest(1).to_record(HANDSHAKE)})
+    assert TrainRequest.read(content, HANDSHAKE, CLASSES).quotas is None
 
 
 def test_hello_comes_back_and_its_range_is_checked() -> None:
-    hello = Hello(1, 4, np.array([1, 2, 3]))
-    got = Hello.read(hello.to_content(), CLASSES)
+    hello = ClientInfo(1, 4, np.array([1, 2, 3]))
+    got = ClientInfo.read(hello.to_content(), CLASSES)
     assert (got.partition_id, got.num_partitions) == (1, 4)
     np.testing.assert_array_equal(got.real_counts, [1, 2, 3])
     with pytest.raises(ProtocolError, match="partition-id must be < num-partitions=4, got 4"):
-        Hello.read(Hello(4, 4).to_content(), CLASSES)
+        ClientInfo.read(ClientInfo(4, 4).to_content(), CLASSES)
 
 
 def test_evaluate_reply_comes_back_and_is_checked() -> None:
@@ -245,28 +245,28 @@ def test_the_digest_depends_on_every_key() -> None:
 def test_a_record_of_another_kind_under_our_name_is_refused() -> None:
     content = RecordDict({OURS: MetricRecord({"round": 1})})
     with pytest.raises(ProtocolError, match="a ConfigRecord 'regl' is missing"):
-        read_order(content, ENVELOPE)
-    assert isinstance(order_record(1, ENVELOPE), ConfigRecord)
+        read_request(content, HANDSHAKE)
+    assert isinstance(request_record(1, HANDSHAKE), ConfigRecord)
 
 
-def test_a_parcel_comes_back_as_it_was() -> None:
-    pixels = Parcel(np.array([0, 2]), pixels=b"xyz")
+def test_a_payload_comes_back_as_it_was() -> None:
+    pixels = Payload(np.array([0, 2]), pixels=b"xyz")
     labels, found = np.array([2, 2, 0]), np.array([5, 0, 7])
-    pooled = Parcel(labels, Reference("abc", found))
-    adapted = Parcel(
-        labels, Reference("abc", found, "d" * 64, np.array([4, 0, 4])), adapter_file=b"x"
+    pooled = Payload(labels, PoolReference("abc", found))
+    adapted = Payload(
+        labels, PoolReference("abc", found, "d" * 64, np.array([4, 0, 4])), adapter_file=b"x"
     )
-    for parcel in (pixels, pooled, adapted):
-        order = TrainInstruction(3, "/x", parcel=parcel)
-        got = TrainInstruction.read(_order(order), ENVELOPE, CLASSES, LIMITS).parcel
+    for payload in (pixels, pooled, adapted):
+        request = TrainRequest(3, "/x", payload=payload)
+        got = TrainRequest.read(_request(request), HANDSHAKE, CLASSES, LIMITS).payload
         assert got is not None
-        np.testing.assert_array_equal(got.labels, parcel.labels)
-        assert (got.pixels, got.adapter_file) == (parcel.pixels, parcel.adapter_file)
-        assert (got.reference is None) == (parcel.reference is None)
-        if parcel.reference is not None and got.reference is not None:
+        np.testing.assert_array_equal(got.labels, payload.labels)
+        assert (got.pixels, got.adapter_file) == (payload.pixels, payload.adapter_file)
+        assert (got.reference is None) == (payload.reference is None)
+        if payload.reference is not None and got.reference is not None:
             for name in ("pool", "places", "adapter", "sequence"):
                 np.testing.assert_array_equal(
-                    getattr(got.reference, name), getattr(parcel.reference, name)
+                    getattr(got.reference, name), getattr(payload.reference, name)
                 )
 
 
@@ -282,57 +282,59 @@ def test_the_adapter_that_a_client_keeps_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
-        ("parcel-labels", [0, 3], "from 0 to 2"),
-        ("parcel-labels", [0, -1], "from 0 to 2"),
-        ("parcel-places", [0.5, 1.0], "parcel-places must be whole numbers"),
-        ("parcel-pool", 7, "parcel-pool must be a str"),
-        ("parcel-adapter", "a" * 64, "parcel-adapter needs a parcel-sequence"),
-        ("parcel-adapter", "abc", "parcel-adapter must be 64 hexadecimal digits"),
-        ("parcel-adapter-file", b"x", "parcel-adapter-file needs a parcel-adapter"),
-        ("parcel-pixels", b"x", "parcel-places or parcel-pixels, got both"),
-        ("parcel-sequence", [1, 2], "parcel-sequence must be 3 whole numbers"),
-        ("parcel-adapter-file", "text", "parcel-adapter-file must be a bytes"),
-        ("parcel-labels", [0] * 7, "parcel-labels must be at most 6 whole numbers, got 7"),
-        ("parcel-places", [0] * 3, "parcel-places must be at most 2 whole numbers, got 3"),
-        ("parcel-pool", "x" * 65, "parcel-pool must have at most 64 characters, got 65"),
+        ("payload-labels", [0, 3], "from 0 to 2"),
+        ("payload-labels", [0, -1], "from 0 to 2"),
+        ("payload-places", [0.5, 1.0], "payload-places must be whole numbers"),
+        ("payload-pool", 7, "payload-pool must be a str"),
+        ("payload-adapter", "a" * 64, "payload-adapter needs a payload-sequence"),
+        ("payload-adapter", "abc", "payload-adapter must be 64 hexadecimal digits"),
+        ("payload-adapter-file", b"x", "payload-adapter-file needs a payload-adapter"),
+        ("payload-pixels", b"x", "payload-places or payload-pixels, got both"),
+        ("payload-sequence", [1, 2], "payload-sequence must be 3 whole numbers"),
+        ("payload-adapter-file", "text", "payload-adapter-file must be a bytes"),
+        ("payload-labels", [0] * 7, "payload-labels must be at most 6 whole numbers, got 7"),
+        ("payload-places", [0] * 3, "payload-places must be at most 2 whole numbers, got 3"),
+        ("payload-pool", "x" * 65, "payload-pool must have at most 64 characters, got 65"),
     ],
 )
-def test_a_malformed_parcel_is_refused(key: str, value: object, why: str) -> None:
-    parcel = Parcel(np.array([0, 1]), Reference("abc", np.array([5, 0])))
-    content = _order(TrainInstruction(3, "/x", parcel=parcel))
+def test_a_malformed_payload_is_refused(key: str, value: object, why: str) -> None:
+    payload = Payload(np.array([0, 1]), PoolReference("abc", np.array([5, 0])))
+    content = _request(TrainRequest(3, "/x", payload=payload))
     content.config_records[OURS][key] = value  # type: ignore[assignment]
     with pytest.raises(ProtocolError, match=why):
-        TrainInstruction.read(content, ENVELOPE, CLASSES, LIMITS)
+        TrainRequest.read(content, HANDSHAKE, CLASSES, LIMITS)
 
 
-def test_a_parcels_bytes_are_bounded_by_what_the_run_can_need() -> None:
-    pixels = TrainInstruction(3, parcel=Parcel(np.array([0, 1]), pixels=bytes(2000)))
-    with pytest.raises(ProtocolError, match="parcel-pixels must have at most 1032 bytes, got 2000"):
-        TrainInstruction.read(_order(pixels), ENVELOPE, CLASSES, LIMITS)
-    reference = Reference("abc", np.array([0]), "d" * 64, np.array([1, 0, 0]))
-    adapter = TrainInstruction(3, parcel=Parcel(np.array([0]), reference, adapter_file=bytes(11)))
-    with pytest.raises(ProtocolError, match="parcel-adapter-file must have at most 10 bytes"):
-        TrainInstruction.read(_order(adapter), ENVELOPE, CLASSES, LIMITS)
+def test_a_payloads_bytes_are_bounded_by_what_the_run_can_need() -> None:
+    pixels = TrainRequest(3, payload=Payload(np.array([0, 1]), pixels=bytes(2000)))
+    with pytest.raises(
+        ProtocolError, match="payload-pixels must have at most 1032 bytes, got 2000"
+    ):
+        TrainRequest.read(_request(pixels), HANDSHAKE, CLASSES, LIMITS)
+    reference = PoolReference("abc", np.array([0]), "d" * 64, np.array([1, 0, 0]))
+    adapter = TrainRequest(3, payload=Payload(np.array([0]), reference, adapter_file=bytes(11)))
+    with pytest.raises(ProtocolError, match="payload-adapter-file must have at most 10 bytes"):
+        TrainRequest.read(_request(adapter), HANDSHAKE, CLASSES, LIMITS)
 
 
 def test_a_client_that_generates_takes_no_images_from_the_server() -> None:
-    order = TrainInstruction(3, parcel=Parcel(np.array([0]), pixels=b"x"))
-    with pytest.raises(ProtocolError, match="must hold no parcel-labels"):
-        TrainInstruction.read(_order(order), ENVELOPE, CLASSES)
+    request = TrainRequest(3, payload=Payload(np.array([0]), pixels=b"x"))
+    with pytest.raises(ProtocolError, match="must hold no payload-labels"):
+        TrainRequest.read(_request(request), HANDSHAKE, CLASSES)
 
 
 @pytest.mark.parametrize(("key", "most"), [("run-dir", 4096), ("run", 64)])
 def test_an_orders_texts_are_bounded(key: str, most: int) -> None:
-    content = _order(TrainInstruction(3, "/x", run="a"))
+    content = _request(TrainRequest(3, "/x", run="a"))
     content.config_records[OURS][key] = "x" * (most + 1)
     with pytest.raises(ProtocolError, match=f"{key} must have at most {most} characters, got"):
-        TrainInstruction.read(content, ENVELOPE, CLASSES)
+        TrainRequest.read(content, HANDSHAKE, CLASSES)
 
 
 def test_a_client_may_have_a_pool_or_none() -> None:
     for pool in ("", "abc"):
-        assert Hello.read(Hello(0, 2, pool=pool).to_content(), CLASSES).pool == pool
+        assert ClientInfo.read(ClientInfo(0, 2, pool=pool).to_content(), CLASSES).pool == pool
 
 
-def _order(order: TrainInstruction) -> RecordDict:
-    return RecordDict({OURS: order.to_record(ENVELOPE)})
+def _request(request: TrainRequest) -> RecordDict:
+    return RecordDict({OURS: request.to_record(HANDSHAKE)})

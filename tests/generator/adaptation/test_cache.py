@@ -31,7 +31,7 @@ def test_an_adapter_from_another_machine_is_kept_by_its_digest(tmp_path: Path) -
 
 def test_what_is_not_the_adapter_that_was_named_is_refused(tmp_path: Path) -> None:
     cache = AdapterCache(tmp_path)
-    with pytest.raises(ProtocolError, match="parcel-adapter-file must have digest 'abc', got"):
+    with pytest.raises(ProtocolError, match="payload-adapter-file must have digest 'abc', got"):
         cache.receive("abc", b"something")
     content = b"no safetensors"
     with pytest.raises(GeneratorError, match="cannot be read"):

@@ -20,7 +20,7 @@ from regl_app.generator.adapters import (
     save_adapter,
 )
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.noise_schedule import Noising
+from regl_app.generator.noise_schedule import NoiseSchedule
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.sampling import sample, sample_latents
 
@@ -189,15 +189,17 @@ def test_min_snr_weights_are_those_of_the_paper() -> None:
     snr = abar / (1 - abar)
     steps = torch.arange(4)
     clipped = snr.clamp(max=5)
-    assert torch.allclose(Noising(abar, "sample", 5.0).weights(steps), clipped)
-    assert torch.allclose(Noising(abar, "v_prediction", 5.0).weights(steps), clipped / (snr + 1))
+    assert torch.allclose(NoiseSchedule(abar, "sample", 5.0).weights(steps), clipped)
+    assert torch.allclose(
+        NoiseSchedule(abar, "v_prediction", 5.0).weights(steps), clipped / (snr + 1)
+    )
     expected = torch.tensor([5 / 99, 1.0, 1.0, 1.0])
-    assert torch.allclose(Noising(abar, "epsilon", 5.0).weights(steps), expected)
-    assert Noising(abar, "epsilon", 0.0).weights(steps).tolist() == [1, 1, 1, 1]
+    assert torch.allclose(NoiseSchedule(abar, "epsilon", 5.0).weights(steps), expected)
+    assert NoiseSchedule(abar, "epsilon", 0.0).weights(steps).tolist() == [1, 1, 1, 1]
 
 
 def test_v_target_is_the_paper_s() -> None:
-    noising = Noising(torch.tensor([0.36]), "v_prediction", 0.0)
+    noising = NoiseSchedule(torch.tensor([0.36]), "v_prediction", 0.0)
     x, eps = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0)
     assert noising.target(x, eps, torch.tensor(0.36)).item() == pytest.approx(0.6 * 2 - 0.8 * 1)
 
