@@ -16,8 +16,9 @@ from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
+from regl_app.rounds.averaging import mean_weights
+from regl_app.rounds.server_supplement import ServerSupplement
 from regl_app.supplement.discrepancy import class_discrepancy
-from server_app.supplier import ServerSupplement, mean_weights
 
 CPU = torch.device("cpu")
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from client_app.node import Node
-from client_app.state import ClientState, Memory
 from regl_app.core.errors import GeneratorError, ProtocolError
-from regl_app.core.files import atomic_path
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import LOGGER
 from regl_app.core.types import Counts, Fact, Floats, Weights
 from regl_app.data.images import ImageSet
-from regl_app.flower.messages.train import TrainRequest
 from regl_app.generator.checkpoint import resolve_generator
-from regl_app.runs.samples import PER_CLASS, save_samples
+from regl_app.rounds.client import Client
+from regl_app.rounds.client_state import ClientState, Memory
+from regl_app.rounds.disclosure import shares_samples
+from regl_app.rounds.exchange import RoundTask
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.make_supplement import Supply, supply
 from regl_app.supplement.model_pair import ModelPair
@@ -33,7 +30,7 @@ _logger = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
-class Supplement:
+class ClientSupplement:
     """A client's synthetic images, the quotas ``(C,)`` they fill, and the shared probe set.
 
     ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none;
@@ -50,7 +47,13 @@ class Supplement:
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
-def make_supplement(node: Node, request: TrainRequest, weights: Weights) -> Supplement:
+OnFirst = Callable[[Synthesizer, ClientGenerator, ImageSet], None]
+"""Told of a client's generator and the probe set, in its first round."""
+
+
+def make_client_supplement(
+    client: Client, task: RoundTask, weights: Weights, *, on_first: OnFirst | None = None
+) -> ClientSupplement:
     """Return the images planned for this round: by the server if it sent quotas, else by rule.
 
     Adapter and images are cached by content, so later rounds only add what is new. Where models
@@ -58,29 +61,29 @@ def make_supplement(node: Node, request: TrainRequest, weights: Weights) -> Supp
     first round a client has nothing to compare and takes the first images of a sequence. Where the
     server makes the supplement, what it sent is all there is.
     """
-    config, real = node.config, node.data.train
+    config, real = client.config, client.data.train
     if not config.generates_at_client:
-        return _received(node, request)
-    memory = _memory(node, request, weights)
-    quotas = _quotas(node, request, memory)
-    synthesizer = node.synthesizer()
+        return _received(client, task)
+    memory = _memory(client, task, weights)
+    quotas = _quotas(client, task, memory)
+    synthesizer = client.synthesizer
     made = supply(
         synthesizer,
-        node.name,
+        client.name,
         quotas,
         real,
-        _judges(node, weights, memory),
+        _judges(client, weights, memory),
         preferred=memory.preferred,
         tuning=memory.tuned < config.dpo.rounds,
     )
     started = time.perf_counter()
     probe = synthesizer.probe()
     seconds = {**made.seconds, "probe_images": time.perf_counter() - started}
-    if request.round == 1:
-        _report(node, made)
-        if config.share_diagnostics:
-            _leave_samples(node, Path(request.run_dir), synthesizer, made.adaptation, probe)
-    return Supplement(
+    if task.round == 1:
+        _report(client, made)
+        if on_first is not None and shares_samples(config):
+            on_first(synthesizer, made.adaptation, probe)
+    return ClientSupplement(
         images=made.images,
         quotas=quotas,
         probe=probe,
@@ -91,83 +94,83 @@ def make_supplement(node: Node, request: TrainRequest, weights: Weights) -> Supp
     )
 
 
-def own_pool(node: Node) -> str:
+def own_pool(client: Client) -> str:
     """Return the digest of the shared pool that this client could make; '' without a generator."""
-    if node.config.supplement.site != "download" or node.config.supplement.transport != "seeds":
+    if client.config.supplement.site != "download" or client.config.supplement.transport != "seeds":
         return ""
     try:
         # Only to say that it has it, no client fetches a checkpoint.
-        resolve_generator(node.config.generator.path, fetch=False)
-        return node.synthesizer().pool_digest
+        resolve_generator(client.config.generator.path, fetch=False)
+        return client.synthesizer.pool_digest
     except GeneratorError as error:
-        _logger.info("%s: images have to be sent: %s", node.settings.name, error)
+        _logger.info("%s: images have to be sent: %s", client.label, error)
         return ""
 
 
-def _received(node: Node, request: TrainRequest) -> Supplement:
-    """Return what came with the request, if anything did."""
-    shape, payload = node.data.train.shape, request.payload
+def _received(client: Client, task: RoundTask) -> ClientSupplement:
+    """Return what came with the task, if anything did."""
+    shape, payload = client.data.train.shape, task.payload
     if payload is None:
-        return Supplement(ImageSet.empty(shape), np.zeros_like(node.real_counts))
+        return ClientSupplement(ImageSet.empty(shape), np.zeros_like(client.real_counts))
     started = time.perf_counter()
-    made = None if payload.reference is None else _made_again(node, payload, payload.reference)
+    made = None if payload.reference is None else _made_again(client, payload, payload.reference)
     images = unpack(payload, shape, made)
     facts: dict[str, Fact] = {"received": len(images), "by_reference": made is not None}
-    return Supplement(
+    return ClientSupplement(
         images,
-        images.counts(node.num_classes),
+        images.counts(client.num_classes),
         adapter=payload.reference.adapter if payload.reference else "",
         seconds={"receive": time.perf_counter() - started},
         facts=facts,
     )
 
 
-def _made_again(node: Node, payload: Payload, reference: PoolReference) -> ImageSet:
+def _made_again(client: Client, payload: Payload, reference: PoolReference) -> ImageSet:
     """Return what this client's generator makes of a reference."""
-    synthesizer = node.synthesizer()
+    synthesizer = client.synthesizer
     if reference.pool != synthesizer.pool_digest:
         raise ProtocolError(
             f"payload-pool must be {synthesizer.pool_digest!r}, got {reference.pool!r} "
             "(the generators differ: set supplement.transport='images')"
         )
     if reference.sequence is None:
-        return synthesizer.pool(ClientGenerator.frozen(node.name)).images
-    most = max(node.config.supplement.cap, node.config.pool.per_class)
+        return synthesizer.pool(ClientGenerator.frozen(client.name)).images
+    most = max(client.config.supplement.cap, client.config.pool.per_class)
     if reference.sequence.max() > most:
         raise ProtocolError(
             f"payload-sequence must be at most {most} images of a class "
             f"(supplement.cap, pool.per-class), got {reference.sequence.max()}"
         )
-    adaptation: ClientGenerator | None = ClientGenerator.frozen(node.name)
+    adaptation: ClientGenerator | None = ClientGenerator.frozen(client.name)
     if reference.adapter:
-        adaptation = synthesizer.received(node.name, reference.adapter, payload.adapter_file)
+        adaptation = synthesizer.received(client.name, reference.adapter, payload.adapter_file)
     if adaptation is None:
         raise ProtocolError(
             f"payload-adapter {reference.adapter!r} is no longer in this client's cache; the "
             "server sends it again in the next round"
         )
-    nothing = ImageSet.empty(node.data.train.shape)
+    nothing = ImageSet.empty(client.data.train.shape)
     return synthesizer.generate(reference.sequence, adaptation, nothing).images
 
 
 def remember(
-    node: Node,
-    request: TrainRequest,
+    client: Client,
+    task: RoundTask,
     local: Weights,
-    supplement: Supplement,
+    supplement: ClientSupplement,
     discrepancy: Floats | None,
 ) -> None:
     """Keep what the next round needs: the local model to compare, its own plan if it makes one."""
-    if not _remembers(node):
+    if not _remembers(client):
         return
-    state = ClientState.of(node, request.run)
-    if request.round == node.config.rounds:
+    state = ClientState.of(client, task.run)
+    if task.round == client.config.rounds:
         state.finish()
         return
-    compared, planned = node.config.compares_models, node.config.plans_at_client
+    compared, planned = client.config.compares_models, client.config.plans_at_client
     state.save(
         Memory(
-            request.round,
+            task.round,
             local if compared else {},
             supplement.preferred,
             supplement.tuned,
@@ -177,46 +180,46 @@ def remember(
     )
 
 
-def _remembers(node: Node) -> bool:
-    return node.config.compares_models or node.config.plans_at_client
+def _remembers(client: Client) -> bool:
+    return client.config.compares_models or client.config.plans_at_client
 
 
-def _memory(node: Node, request: TrainRequest, weights: Weights) -> Memory:
-    if not _remembers(node):
+def _memory(client: Client, task: RoundTask, weights: Weights) -> Memory:
+    if not _remembers(client):
         return Memory()
-    memory = ClientState.of(node, request.run).before(request.round, weights)
-    if request.round > 1 and memory.round == 0:
+    memory = ClientState.of(client, task.run).before(task.round, weights)
+    if task.round > 1 and memory.round == 0:
         _logger.warning(
             "%s: nothing of an earlier round is kept here, so round %d goes as a first one",
-            node.settings.name,
-            request.round,
+            client.label,
+            task.round,
         )
     return memory
 
 
-def _quotas(node: Node, request: TrainRequest, memory: Memory) -> Counts:
-    if request.quotas is not None:
-        return request.quotas
+def _quotas(client: Client, task: RoundTask, memory: Memory) -> Counts:
+    if task.quotas is not None:
+        return task.quotas
     if memory.held is not None and memory.discrepancy is not None:
-        images = len(node.data.train)
+        images = len(client.data.train)
         return measured_quotas(
-            node.config,
+            client.config,
             memory.held,
             memory.discrepancy,
             images,
-            request.round,
+            task.round,
             measured_round=memory.round,
         )
-    return client_quotas(node.config, node.real_counts, request.round)
+    return client_quotas(client.config, client.real_counts, task.round)
 
 
-def _judges(node: Node, weights: Weights, memory: Memory) -> ModelPair | None:
+def _judges(client: Client, weights: Weights, memory: Memory) -> ModelPair | None:
     if not memory.weights:
         return None
-    return ModelPair(node.model(weights), node.model(memory.weights), node.device)
+    return ModelPair(client.model(weights), client.model(memory.weights), client.device)
 
 
-def _report(node: Node, supplied: Supply) -> None:
+def _report(client: Client, supplied: Supply) -> None:
     adaptation, made = supplied.adaptation, supplied.made
     if adaptation.path is None:
         adapter = "frozen generator"
@@ -227,10 +230,10 @@ def _report(node: Node, supplied: Supply) -> None:
     used = len(supplied.images)
     source = f"{made.reused} of them stored" if made.reused else format_seconds(made.seconds)
     candidates = "" if used == len(made.images) else f" of {len(made.images)} candidates"
-    real = len(node.data.train)
+    real = len(client.data.train)
     _logger.info(
         "%s: %d real image%s, %s, %d synthetic images%s (%s)",
-        node.settings.name,
+        client.label,
         real,
         "" if real == 1 else "s",
         adapter,
@@ -238,29 +241,3 @@ def _report(node: Node, supplied: Supply) -> None:
         candidates,
         source,
     )
-
-
-def _leave_samples(
-    node: Node,
-    run_dir: Path,
-    synthesizer: Synthesizer,
-    adaptation: ClientGenerator,
-    probe: ImageSet,
-) -> None:
-    """Write a few pictures and the adapter into the run folder, if it is on this machine."""
-    if not node.settings.roots.holds(run_dir) or not (run_dir / "config.json").is_file():
-        return
-    # A prefix of the client's own sequence: later rounds reuse what is made here.
-    few = np.full(node.num_classes, PER_CLASS, dtype=np.int64)
-    adapted = adaptation.path is not None
-    save_samples(
-        run_dir,
-        node.partition_id,
-        real=node.data.train,
-        frozen=probe,
-        adapted=synthesizer.generate(few, adaptation, node.data.train).images if adapted else None,
-        class_names=node.source.class_names,
-    )
-    if adaptation.path is not None:
-        with atomic_path(run_dir / "adapters" / f"client-{node.partition_id:02d}") as temporary:
-            shutil.copytree(adaptation.path, temporary)

@@ -24,10 +24,10 @@ from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts, Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
-from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.methods.registry import make_objective
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
+from regl_app.rounds.exchange import RoundResult
 from regl_app.supplement.batched_scoring import score_models
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.discrepancy import class_discrepancy
@@ -36,8 +36,6 @@ from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.plan import uploaded_quotas
 from regl_app.supplement.selection import PairPredictions
 from regl_app.supplement.synthesizer import Synthesizer
-
-Scores = Floats
 
 _logger = logging.getLogger(LOGGER)
 
@@ -50,9 +48,21 @@ class ClientShare:
     quotas: Counts
     supply: Supply
 
+    def notes(self, result: RoundResult, *, used_now: bool) -> dict[str, Any]:
+        """Return what of ``result`` the history is to have instead, fields by name.
+
+        Quotas and images belong to the round in which they are used.
+        """
+        changes: dict[str, Any] = {"discrepancy": self.discrepancy}
+        if used_now:
+            changes["held"] = self.quotas
+            if result.real_counts is not None:
+                changes["synthetic_counts"] = self.supply.images.counts(len(self.quotas))
+        return {**changes, "facts": {**result.facts, **self.supply.facts}}
+
 
 class ServerSupplement:
-    """Scores uploaded models, plans, generates and selects for every client.
+    """Floats uploaded models, plans, generates and selects for every client.
 
     ``seconds`` adds up what the parts of the last call took. The same client's quotas and adapter
     are kept from round to round.
@@ -92,7 +102,7 @@ class ServerSupplement:
         self._held: dict[int, Counts] = {}
         self._preferred: dict[int, str] = {}
         self._tuned: Counter[int] = Counter()
-        self._answers: dict[int, Scores] = {}
+        self._answers: dict[int, Floats] = {}
         self.seconds = {}
         self._screened = 0.0
 
@@ -112,7 +122,7 @@ class ServerSupplement:
         self._held, self._preferred = dict(held), dict(preferred)
         self._tuned = Counter(tuned)
 
-    def screen(self, replies: Mapping[int, TrainReply]) -> set[int]:
+    def screen(self, replies: Mapping[int, RoundResult]) -> set[int]:
         """Return who uploaded a model whose answers on the probe set are not finite.
 
         Finite weights may still be so large that nothing comes of them. The others' answers are
@@ -127,7 +137,7 @@ class ServerSupplement:
         return set(found) - set(self._answers)
 
     def supply(
-        self, number: int, global_weights: Weights, replies: Mapping[int, TrainReply]
+        self, number: int, global_weights: Weights, replies: Mapping[int, RoundResult]
     ) -> dict[int, ClientShare]:
         """Return what each client that uploaded a model is to be given in round ``number``.
 
@@ -178,7 +188,7 @@ class ServerSupplement:
         return given
 
     def tune(
-        self, number: int, replies: Mapping[int, TrainReply], given: Mapping[int, ClientShare]
+        self, number: int, replies: Mapping[int, RoundResult], given: Mapping[int, ClientShare]
     ) -> dict[int, Weights]:
         """Return the uploaded models after some steps on the images chosen for each of them.
 
@@ -226,26 +236,9 @@ class ServerSupplement:
         model.load_state_dict(dict(weights))
         return model.to(self._device)
 
-    def _score(self, images: ImageSet, states: Sequence[Weights]) -> list[Scores]:
+    def _score(self, images: ImageSet, states: Sequence[Weights]) -> list[Floats]:
         """Return each model's log-probabilities ``(N, C)``."""
         if not states:
             return []
         found = score_models(states, self._model, images.images, self._device)
         return list(found.double().numpy())
-
-
-def mean_weights(replies: Mapping[int, TrainReply]) -> dict[str, torch.Tensor]:
-    """Return the uploaded models' average, weighted by their images, shapes as uploaded.
-
-    Args:
-        replies: by partition, at least one of them with a model.
-    """
-    uploads = [(r.num_examples, r.weights) for r in replies.values() if r.weights is not None]
-    images = sum(count for count, _ in uploads)
-    return {
-        name: (
-            torch.stack([count * weights[name].double() for count, weights in uploads]).sum(0)
-            / images
-        ).to(value.dtype)
-        for name, value in uploads[0][1].items()
-    }
