@@ -22,8 +22,10 @@ from regl_app.data.images import ImageSet
 from regl_app.flower.messages.train import TrainRequest
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.runs.samples import PER_CLASS, save_samples
+from regl_app.supplement.adapter_state import AdapterState
 from regl_app.supplement.client_generator import ClientGenerator
-from regl_app.supplement.make_supplement import Supply, supply
+from regl_app.supplement.make_supplement import Supplement as Made
+from regl_app.supplement.make_supplement import make_supplement as make
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.payload import Payload, PoolReference, unpack
 from regl_app.supplement.plan import client_quotas, measured_quotas
@@ -64,14 +66,14 @@ def make_supplement(node: Node, request: TrainRequest, weights: Weights) -> Supp
     memory = _memory(node, request, weights)
     quotas = _quotas(node, request, memory)
     synthesizer = node.synthesizer()
-    made = supply(
+    made = make(
+        config,
         synthesizer,
         node.name,
         quotas,
         real,
         _judges(node, weights, memory),
-        preferred=memory.preferred,
-        tuning=memory.tuned < config.dpo.rounds,
+        AdapterState(memory.preferred, memory.tuned),
     )
     started = time.perf_counter()
     probe = synthesizer.probe()
@@ -79,13 +81,13 @@ def make_supplement(node: Node, request: TrainRequest, weights: Weights) -> Supp
     if request.round == 1:
         _report(node, made)
         if config.share_diagnostics:
-            _leave_samples(node, Path(request.run_dir), synthesizer, made.adaptation, probe)
+            _leave_samples(node, Path(request.run_dir), synthesizer, made.client_generator, probe)
     return Supplement(
         images=made.images,
         quotas=quotas,
         probe=probe,
-        preferred=made.preferred,
-        tuned=memory.tuned + made.tuned,
+        preferred=made.adapter_state.preferred,
+        tuned=made.adapter_state.tuned,
         seconds=seconds,
         facts=made.facts,
     )
@@ -216,8 +218,8 @@ def _judges(node: Node, weights: Weights, memory: Memory) -> ModelPair | None:
     return ModelPair(node.model(weights), node.model(memory.weights), node.device)
 
 
-def _report(node: Node, supplied: Supply) -> None:
-    adaptation, made = supplied.adaptation, supplied.made
+def _report(node: Node, supplied: Made) -> None:
+    adaptation, made = supplied.client_generator, supplied.candidates
     if adaptation.path is None:
         adapter = "frozen generator"
     elif adaptation.cached:

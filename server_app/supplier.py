@@ -28,10 +28,11 @@ from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.methods.registry import make_objective
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
+from regl_app.supplement.adapter_state import AdapterState
 from regl_app.supplement.batched_scoring import score_models
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.discrepancy import class_discrepancy
-from regl_app.supplement.make_supplement import Supply, supply
+from regl_app.supplement.make_supplement import Supplement, make_supplement
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.plan import uploaded_quotas
 from regl_app.supplement.selection import PairPredictions
@@ -48,7 +49,7 @@ class ClientShare:
 
     discrepancy: Floats
     quotas: Counts
-    supply: Supply
+    supply: Supplement
 
 
 class ServerSupplement:
@@ -161,17 +162,17 @@ class ServerSupplement:
                 self._config, self._held.get(key), discrepancy, replies[key].real_images, number
             )
             judges = ModelPair(judge, self._with(weights), self._device, on_pool.get(key))
-            supplied = supply(
+            supplied = make_supplement(
+                self._config,
                 self._synthesizer,
                 f"client {key}",
                 quotas,
                 self._nothing,
                 judges,
-                preferred=self._preferred.get(key, ""),
-                tuning=self._tuned[key] < self._config.dpo.rounds,
+                AdapterState(self._preferred.get(key, ""), self._tuned[key]),
             )
-            self._tuned[key] += supplied.tuned
-            self._held[key], self._preferred[key] = quotas, supplied.preferred
+            self._tuned[key] = supplied.adapter_state.tuned
+            self._held[key], self._preferred[key] = quotas, supplied.adapter_state.preferred
             for part, value in supplied.seconds.items():
                 self.seconds[part] += value
             given[key] = ClientShare(discrepancy, quotas, supplied)

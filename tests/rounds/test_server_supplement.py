@@ -153,5 +153,5 @@ def test_every_client_is_tuned_as_often_as_configured_whenever_it_takes_part(
         supplier.screen(replies)
         for each in supplier.supply(number, whole, replies).values():
             steps.append(each.supply.facts["adapter_steps"])
-            assert each.supply.preferred
+            assert each.supply.adapter_state.preferred
     assert steps == [1, 0, 1]
