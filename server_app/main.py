@@ -26,9 +26,8 @@ from regl_app.flower.messages.weights import weights_from_record, weights_to_rec
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_concepts, check_public_part
-from regl_app.learning.evaluation.metrics import Metrics, evaluate
 from regl_app.learning.models.build import model_of
-from regl_app.learning.models.classifier import Classifier
+from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.rounds.sites.registry import make_site
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
@@ -125,7 +124,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     )
     first = start.round + 1 if start else 0
     with Tracker(folder.path, enabled=config.tensorboard, first_round=first) as tracker:
-        scored, tail = _evaluate(model, federation, device)
+        scored, tail = evaluate_global(model, federation, device)
         if start is not None:
             model.load_state_dict(dict(start.weights))
             strategy.restore(start.state)
@@ -153,10 +152,10 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
 
             # The new global model, on the server's test set and on the clients' own.
             phase("evaluate")
-            scored, tail = _evaluate(model, federation, device)
+            scored, tail = evaluate_global(model, federation, device)
             watch.lap("evaluate")
             evaluated = None
-            if scored is None or _personalized_due(number, config):
+            if scored is None or personalized_due(config, number):
                 phase("nodes")  # without any, Flower's strategies would wait for ever
                 require_nodes(grid, config.server.min_nodes, config.server.timeout)
                 phase("personalized")
@@ -193,22 +192,6 @@ def _check_public_part(config: RunConfig) -> None:
             return  # a server that generates nothing need not have it: the clients check theirs
         raise
     check_public_part(folder, config.data)
-
-
-def _evaluate(
-    model: Classifier, federation: Federation, device: torch.device
-) -> tuple[Metrics | None, Metrics | None]:
-    """Return the metrics on the test set, if the server has one, and on its long tail, if any."""
-    if len(federation.source.test) == 0:
-        return None, None
-    classes, tail = federation.num_classes, federation.tail_test
-    whole = evaluate(model, federation.source.test, classes, device)
-    return whole, None if tail is None else evaluate(model, tail, classes, device)
-
-
-def _personalized_due(number: int, config: RunConfig) -> bool:
-    every = config.server.personalized_every
-    return number == config.rounds or (every > 0 and number % every == 0)
 
 
 def _announce(config: RunConfig, facts: FederationFacts) -> None:

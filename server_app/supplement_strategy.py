@@ -16,13 +16,13 @@ from flwr.serverapp.strategy import Strategy
 from regl_app.config import RunConfig
 from regl_app.core.errors import ProtocolError, RunError
 from regl_app.core.log import LOGGER
-from regl_app.core.seeding import numpy_generator
 from regl_app.core.types import Weights
 from regl_app.flower.messages.content import ARRAYS, OURS, most_bytes, request_record, without_ours
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
+from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
 from server_app.checkpoint_state import ServerMemory
 from server_app.replies import Replies, check_replies
@@ -240,13 +240,8 @@ class SupplementStrategy(Strategy):
             return self._partitions.get(node_id, len(requests) + 1_000_000), node_id
 
         requests = sorted(requests, key=rank)
-        wanted = max(
-            self._config.server.min_nodes, round(self._config.server.fraction * len(requests))
-        )
-        if wanted >= len(requests):
-            return requests
-        rng = numpy_generator(self._config.seed, "clients", server_round)
-        return [requests[index] for index in sorted(rng.permutation(len(requests))[:wanted])]
+        places = sampled_clients(self._config, server_round, len(requests))
+        return [requests[place] for place in places]
 
     def _checked(self, server_round: int, averaged: ArrayRecord | None) -> ArrayRecord:
         if averaged is None:

@@ -72,12 +72,6 @@ class Client:
     @cached_property
     def synthesizer(self) -> Synthesizer:
         """Return the door to this worker's generator."""
-        return Synthesizer(
-            self.config,
-            self.source.concepts,
-            self.source.train.shape,
-            seed=self.config.seed,
-            device=self.device,
-            cache_dir=self.state_dir,
-            progress=log_progress(self.label),
+        return Synthesizer.of(
+            self.config, self.source, self.device, self.state_dir, log_progress(self.label)
         )

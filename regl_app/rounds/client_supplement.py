@@ -19,8 +19,9 @@ from regl_app.rounds.client import Client
 from regl_app.rounds.client_state import ClientState, Memory
 from regl_app.rounds.disclosure import shares_samples
 from regl_app.rounds.exchange import RoundTask
+from regl_app.supplement.adapter_state import AdapterState
 from regl_app.supplement.client_generator import ClientGenerator
-from regl_app.supplement.make_supplement import Supply, supply
+from regl_app.supplement.make_supplement import Supplement, make_supplement
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.payload import Payload, PoolReference, unpack
 from regl_app.supplement.plan import client_quotas, measured_quotas
@@ -67,14 +68,14 @@ def make_client_supplement(
     memory = _memory(client, task, weights)
     quotas = _quotas(client, task, memory)
     synthesizer = client.synthesizer
-    made = supply(
+    made = make_supplement(
+        config,
         synthesizer,
         client.name,
         quotas,
         real,
-        _judges(client, weights, memory),
-        preferred=memory.preferred,
-        tuning=memory.tuned < config.dpo.rounds,
+        _models(client, weights, memory),
+        AdapterState(memory.preferred, memory.tuned),
     )
     started = time.perf_counter()
     probe = synthesizer.probe()
@@ -82,13 +83,13 @@ def make_client_supplement(
     if task.round == 1:
         _report(client, made)
         if on_first is not None and shares_samples(config):
-            on_first(synthesizer, made.adaptation, probe)
+            on_first(synthesizer, made.client_generator, probe)
     return ClientSupplement(
         images=made.images,
         quotas=quotas,
         probe=probe,
-        preferred=made.preferred,
-        tuned=memory.tuned + made.tuned,
+        preferred=made.adapter_state.preferred,
+        tuned=made.adapter_state.tuned,
         seconds=seconds,
         facts=made.facts,
     )
@@ -141,16 +142,18 @@ def _made_again(client: Client, payload: Payload, reference: PoolReference) -> I
             f"payload-sequence must be at most {most} images of a class "
             f"(supplement.cap, pool.per-class), got {reference.sequence.max()}"
         )
-    adaptation: ClientGenerator | None = ClientGenerator.frozen(client.name)
+    client_generator: ClientGenerator | None = ClientGenerator.frozen(client.name)
     if reference.adapter:
-        adaptation = synthesizer.received(client.name, reference.adapter, payload.adapter_file)
-    if adaptation is None:
+        client_generator = synthesizer.received(
+            client.name, reference.adapter, payload.adapter_file
+        )
+    if client_generator is None:
         raise ProtocolError(
             f"payload-adapter {reference.adapter!r} is no longer in this client's cache; the "
             "server sends it again in the next round"
         )
     nothing = ImageSet.empty(client.data.train.shape)
-    return synthesizer.generate(reference.sequence, adaptation, nothing).images
+    return synthesizer.generate(reference.sequence, client_generator, nothing).images
 
 
 def remember(
@@ -213,23 +216,30 @@ def _quotas(client: Client, task: RoundTask, memory: Memory) -> Counts:
     return client_quotas(client.config, client.real_counts, task.round)
 
 
-def _judges(client: Client, weights: Weights, memory: Memory) -> ModelPair | None:
+def _models(client: Client, weights: Weights, memory: Memory) -> ModelPair | None:
     if not memory.weights:
         return None
     return ModelPair(client.model(weights), client.model(memory.weights), client.device)
 
 
-def _report(client: Client, supplied: Supply) -> None:
-    adaptation, made = supplied.adaptation, supplied.made
-    if adaptation.path is None:
+def _report(client: Client, made: Supplement) -> None:
+    client_generator, candidates = made.client_generator, made.candidates
+    if client_generator.path is None:
         adapter = "frozen generator"
-    elif adaptation.cached:
+    elif client_generator.cached:
         adapter = "adapter from the cache"
     else:
-        adapter = f"adapter {adaptation.steps} steps in {format_seconds(adaptation.seconds)}"
-    used = len(supplied.images)
-    source = f"{made.reused} of them stored" if made.reused else format_seconds(made.seconds)
-    candidates = "" if used == len(made.images) else f" of {len(made.images)} candidates"
+        adapter = (
+            f"adapter {client_generator.steps} steps in {format_seconds(client_generator.seconds)}"
+        )
+    used = len(made.images)
+    source = (
+        f"{candidates.reused} of them stored"
+        if candidates.reused
+        else format_seconds(candidates.seconds)
+    )
+    made_of = len(candidates.images)
+    chosen = "" if used == made_of else f" of {made_of} candidates"
     real = len(client.data.train)
     _logger.info(
         "%s: %d real image%s, %s, %d synthetic images%s (%s)",
@@ -238,6 +248,6 @@ def _report(client: Client, supplied: Supply) -> None:
         "" if real == 1 else "s",
         adapter,
         used,
-        candidates,
+        chosen,
         source,
     )

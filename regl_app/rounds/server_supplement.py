@@ -28,10 +28,11 @@ from regl_app.learning.methods.registry import make_objective
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
 from regl_app.rounds.exchange import RoundResult
+from regl_app.supplement.adapter_state import AdapterState
 from regl_app.supplement.batched_scoring import score_models
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.discrepancy import class_discrepancy
-from regl_app.supplement.make_supplement import Supply, supply
+from regl_app.supplement.make_supplement import Supplement, make_supplement
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.plan import uploaded_quotas
 from regl_app.supplement.selection import PairPredictions
@@ -46,7 +47,7 @@ class ClientShare:
 
     discrepancy: Floats
     quotas: Counts
-    supply: Supply
+    supplement: Supplement
 
     def notes(self, result: RoundResult, *, used_now: bool) -> dict[str, Any]:
         """Return what of ``result`` the history is to have instead, fields by name.
@@ -57,12 +58,12 @@ class ClientShare:
         if used_now:
             changes["held"] = self.quotas
             if result.real_counts is not None:
-                changes["synthetic_counts"] = self.supply.images.counts(len(self.quotas))
-        return {**changes, "facts": {**result.facts, **self.supply.facts}}
+                changes["synthetic_counts"] = self.supplement.images.counts(len(self.quotas))
+        return {**changes, "facts": {**result.facts, **self.supplement.facts}}
 
 
 class ServerSupplement:
-    """Floats uploaded models, plans, generates and selects for every client.
+    """Scores uploaded models, plans, generates and selects for every client.
 
     ``seconds`` adds up what the parts of the last call took. The same client's quotas and adapter
     are kept from round to round.
@@ -126,7 +127,7 @@ class ServerSupplement:
         """Return who uploaded a model whose answers on the probe set are not finite.
 
         Finite weights may still be so large that nothing comes of them. The others' answers are
-        kept for ``supply``.
+        kept for ``make``.
         """
         started = time.perf_counter()
         uploads = {key: r.weights for key, r in replies.items() if r.weights is not None}
@@ -136,7 +137,7 @@ class ServerSupplement:
         self._screened = time.perf_counter() - started
         return set(found) - set(self._answers)
 
-    def supply(
+    def make(
         self, number: int, global_weights: Weights, replies: Mapping[int, RoundResult]
     ) -> dict[int, ClientShare]:
         """Return what each client that uploaded a model is to be given in round ``number``.
@@ -162,7 +163,7 @@ class ServerSupplement:
             }
         self.seconds["score"] = time.perf_counter() - started + self._screened
         given = {}
-        judge = self._with(global_weights)
+        global_model = self._with(global_weights)
         for key, weights in uploads.items():
             discrepancy = class_discrepancy(
                 whole, self._answers[key], probe.labels.numpy(), whole.shape[1]
@@ -170,18 +171,18 @@ class ServerSupplement:
             quotas = uploaded_quotas(
                 self._config, self._held.get(key), discrepancy, replies[key].real_images, number
             )
-            judges = ModelPair(judge, self._with(weights), self._device, on_pool.get(key))
-            supplied = supply(
+            pair = ModelPair(global_model, self._with(weights), self._device, on_pool.get(key))
+            supplied = make_supplement(
+                self._config,
                 self._synthesizer,
                 f"client {key}",
                 quotas,
                 self._nothing,
-                judges,
-                preferred=self._preferred.get(key, ""),
-                tuning=self._tuned[key] < self._config.dpo.rounds,
+                pair,
+                AdapterState(self._preferred.get(key, ""), self._tuned[key]),
             )
-            self._tuned[key] += supplied.tuned
-            self._held[key], self._preferred[key] = quotas, supplied.preferred
+            self._tuned[key] = supplied.adapter_state.tuned
+            self._held[key], self._preferred[key] = quotas, supplied.adapter_state.preferred
             for part, value in supplied.seconds.items():
                 self.seconds[part] += value
             given[key] = ClientShare(discrepancy, quotas, supplied)
@@ -207,7 +208,7 @@ class ServerSupplement:
             model = self._with(replies[key].weights or {})
             train_local(
                 model,
-                each.supply.images,
+                each.supplement.images,
                 config,
                 objective=make_objective(config),
                 seed=derive_seed(config.seed, f"client {key}", "server", number),

@@ -54,14 +54,14 @@ class DownloadSite(ServerSite):
         self.notes, self.seconds = {}, {}
         if number >= self._config.rounds:
             return
-        shares = self._supplement.supply(number + 1, weights, results)
+        shares = self._supplement.make(number + 1, weights, results)
         digest = self._supplement.pool_digest
         for key, share in shares.items():
-            if len(share.supply.images) == 0:  # a budget that has decayed to nothing
+            if len(share.supplement.images) == 0:  # a budget that has decayed to nothing
                 self._payloads.pop(key, None)
             else:
                 pool = digest if self._pools.get(key) == digest else ""
-                self._payloads[key] = pack(share.supply, pool, self._adapters.get(key, ""))
+                self._payloads[key] = pack(share.supplement, pool, self._adapters.get(key, ""))
         self._note(results, shares, used_now=False)
 
     def memory(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class ServerSite(Site):
 
     def before_average(self, number: int, results: Results) -> Mapping[int, Weights]:
         """Return the uploaded models after some steps on the images chosen for them."""
-        shares = self._supplement.supply(number, mean_weights(results), results)
+        shares = self._supplement.make(number, mean_weights(results), results)
         tuned = self._supplement.tune(number, results, shares)
         self._note(results, shares, used_now=True)
         return tuned
