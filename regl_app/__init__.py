@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from regl_app.learning.methods.registry import make_objective
     from regl_app.learning.models.build import make_model
     from regl_app.learning.training.loop import train_local
+    from regl_app.rounds.federate import federate
     from regl_app.runs.folder import RunFolder
     from regl_app.runs.report.build import build_report
     from regl_app.supplement.plan import client_quotas
@@ -41,6 +42,7 @@ _HOMES = {
     "Synthesizer": "supplement.synthesizer",
     "build_report": "runs.report.build",
     "client_quotas": "supplement.plan",
+    "federate": "rounds.federate",
     "evaluate": "learning.evaluation.metrics",
     "generate_images": "generator.pictures",
     "make_model": "learning.models.build",
@@ -63,6 +65,7 @@ __all__ = [
     "build_report",
     "client_quotas",
     "evaluate",
+    "federate",
     "generate_images",
     "make_model",
     "make_objective",

@@ -47,7 +47,7 @@ class ServerMemory:
             references[key] = None
             if payload.reference is not None:
                 references[key] = [payload.reference.pool, payload.reference.adapter]
-                tensors[f"places.{key}"] = _tensor(payload.reference.places)
+                tensors[f"places.{key}"] = _tensor(payload.reference.indices)
                 if payload.reference.sequence is not None:
                     tensors[f"sequence.{key}"] = _tensor(payload.reference.sequence)
         texts = {

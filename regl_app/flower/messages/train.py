@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.types import Counts, Fact, Weights
+from regl_app.core.types import Weights
 from regl_app.flower.messages.content import (
     ARRAYS,
     METRICS,
@@ -36,22 +35,13 @@ from regl_app.flower.messages.fields import (
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.payload_fields import get_payload, put_payload
 from regl_app.flower.messages.weights import _check_finite, weights_from_record, weights_to_record
-from regl_app.supplement.payload import Payload, PayloadLimits
+from regl_app.rounds.exchange import RoundResult, RoundTask
+from regl_app.supplement.payload import PayloadLimits
 
 
 @dataclass(frozen=True)
-class TrainRequest:
-    """The server's request for one round; ``quotas`` (C,) is None where the client plans itself.
-
-    ``payload`` holds images that the server made for the client, if it did; ``run`` tells this run
-    from any other, also from one that had the same folder.
-    """
-
-    round: int
-    run_dir: str = ""
-    quotas: Counts | None = None
-    payload: Payload | None = None
-    run: str = ""
+class TrainRequest(RoundTask):
+    """The server's request for one round, as it travels."""
 
     def to_record(self, handshake: Handshake) -> ConfigRecord:
         """Return our record, to stand beside the inner strategy's arrays and config."""
@@ -92,30 +82,13 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
-class TrainReply:
-    """What a client sends after its round.
+class TrainReply(RoundResult):
+    """What a client sends after its round, as it travels."""
 
-    ``weights`` is None for a client without images: it takes no part in the average.
-    ``num_examples`` counts real and synthetic images trained on, the weight in FedAvg.
-    ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
-    ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
-    private. ``adapter`` is the digest of the server's adapter that the client keeps, '' if none.
-    ``facts`` are numbers and texts for the run's history.
-    """
-
-    partition_id: int
-    round: int
-    num_examples: int
-    real_images: int
-    loss: float
-    weights: Weights | None
-    discrepancy: npt.NDArray[np.float64] | None = None
-    held: Counts | None = None
-    real_counts: Counts | None = None
-    synthetic_counts: Counts | None = None
-    adapter: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    @classmethod
+    def of(cls, result: RoundResult) -> TrainReply:
+        """Return the reply that tells ``result``."""
+        return cls(**vars(result))
 
     def to_content(self) -> RecordDict:
         """Return the reply's content.

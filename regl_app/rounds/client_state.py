@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from client_app.node import Node
 from regl_app.core.tensor_files import load_tensors, save_tensors
 from regl_app.core.types import Counts, Floats, Weights
+from regl_app.rounds.client import Client
 
 _ROUND, _PREFERRED, _MODEL = "round", "preferred", "model."
 _TUNED, _HELD, _DISCREPANCY = "tuned", "held", "discrepancy"
@@ -55,11 +55,11 @@ class ClientState:
     folder: Path
 
     @classmethod
-    def of(cls, node: Node, run: str) -> ClientState:
-        """Return the state of ``node`` in the run that the server calls ``run``."""
-        identity = [run, node.handshake.code_hash, node.handshake.config_digest]
+    def of(cls, client: Client, run: str) -> ClientState:
+        """Return the state of ``client`` in the run that the server calls ``run``."""
+        identity = [run, *client.identity]
         folder = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-        return cls(node.state_dir / "state" / folder / f"client-{node.partition_id:02d}")
+        return cls(client.state_dir / "state" / folder / f"client-{client.partition_id:02d}")
 
     def before(self, round_number: int, template: Weights) -> Memory:
         """Return what the last round before ``round_number`` left; empty if that is nothing.
