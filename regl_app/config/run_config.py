@@ -40,10 +40,19 @@ from regl_app.core.types import Scalar
 class RunConfig(Section):
     """Everything that defines a run. Same configuration, same machine: same result."""
 
-    method: Literal["regl-dpd", "regl", "regl-free", "feddpd", "fedavg", "fedprox", "central"] = (
-        Field("regl-dpd", description="preset: a point in policy x adapter x site x objective")
-    )
-    objective: Literal["auto", "fedavg", "fedprox"] = Field(
+    method: Literal[
+        "regl-dpd",
+        "regl",
+        "regl-free",
+        "feddpd",
+        "fedavg",
+        "fedprox",
+        "scaffold",
+        "moon",
+        "fedrep",
+        "central",
+    ] = Field("regl-dpd", description="preset: a point in policy x adapter x site x objective")
+    objective: Literal["auto", "fedavg", "fedprox", "scaffold", "moon", "fedrep"] = Field(
         "auto", description="local learning rule; 'auto' = as the method says"
     )
     rounds: int = Field(10, ge=1, description="federated rounds")
@@ -183,6 +192,11 @@ class RunConfig(Section):
             )
         if self.supplement.site != "client" and self.uses_generator:
             self._check_server_site()
+        if self.objective == "scaffold" and self.train.optimizer != "sgd":
+            raise ValueError(
+                "objective='scaffold' corrects the steps of plain SGD, got train.optimizer="
+                f"{self.train.optimizer!r} (set train.optimizer='sgd')"
+            )
         if self.privacy.noise > 0 and self.privacy.vector == "client":
             raise ValueError(
                 f"privacy.noise={self.privacy.noise:g} contradicts privacy.vector='client': a "
@@ -236,6 +250,11 @@ class RunConfig(Section):
 
     def _check_server_site(self) -> None:
         site = self.supplement.site
+        if self.objective == "fedrep":
+            raise ValueError(
+                f"supplement.site={site!r} judges uploaded models, and with objective='fedrep' "
+                "their heads stay at the clients (use supplement.site='client')"
+            )
         if self.supplement.policy == "balance":
             raise ValueError(
                 f"supplement.site={site!r} contradicts supplement.policy='balance': the server "

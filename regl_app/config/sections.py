@@ -134,6 +134,14 @@ class TrainConfig(Section):
     clip_norm: float = Field(5.0, ge=0, description="largest gradient norm; 0 = no clipping")
     augment: bool = Field(False, description="random shifts by up to an eighth of the side")
     proximal: float = Field(0.01, ge=0, description="mu of objective 'fedprox'")
+    moon_mu: float = Field(1.0, ge=0, description="weight of objective 'moon's contrast")
+    moon_temperature: float = Field(0.5, gt=0, description="temperature of 'moon's contrast")
+    head_share: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="'fedrep': share of the local steps that train the head, before the body",
+    )
 
 
 class SupplementConfig(Section):

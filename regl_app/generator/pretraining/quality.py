@@ -17,7 +17,7 @@ from regl_app.generator.pretraining.model_card import Quality
 
 def train_classifier(corpus: Corpus, seed: int, steps: int) -> torch.nn.Module:
     """Return the default CNN (RGB, 32x32), trained for ``steps`` batches of 64."""
-    from regl_app.learning.methods.registry import make_objective
+    from regl_app.learning.methods.registry import make_method
     from regl_app.learning.models.build import build_model
     from regl_app.learning.training.loop import train_local
 
@@ -28,7 +28,7 @@ def train_classifier(corpus: Corpus, seed: int, steps: int) -> torch.nn.Module:
         model,
         corpus.examples,
         config,
-        objective=make_objective(config),
+        method=make_method(config),
         seed=derive_seed(seed, "classifier-batches"),
         device=torch.device("cpu"),
     )
