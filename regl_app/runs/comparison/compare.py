@@ -6,13 +6,13 @@ Nothing here knows an engine: a run is whatever ``Engine`` makes a run folder of
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from regl_app.config import RunConfig
 from regl_app.config.paths import with_absolute_paths
+from regl_app.core.activity import Span
 from regl_app.core.errors import ReglError
 from regl_app.core.files import write_json, write_text
 from regl_app.core.types import Scalar
@@ -55,7 +55,7 @@ def compare(
     ]
     outcomes: list[Outcome] = []
     failures: list[str] = []
-    started, ran = time.monotonic(), 0
+    running, ran = Span(), 0
     missing = sum(each not in known for each in digests)
     for name, config, each in zip(names, configs, digests, strict=True):
         outcome = known.get(each)
@@ -66,7 +66,7 @@ def compare(
                 failures.append(f"{config.name}: {error}")
                 _logger.error("%s failed: %s", config.name, error)
             ran += 1
-            left = (time.monotonic() - started) / ran * (missing - ran)
+            left = running.seconds / ran * (missing - ran)
             remaining = f"{ran} of {missing} runs, about {left / 60:.0f} min left"
         else:
             remaining = "already there"
