@@ -24,12 +24,12 @@ from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import storing, write_json
 from regl_app.core.tensor_files import (
-    Tensors,
     load_tensors,
     load_weights,
     save_tensors,
     save_weights,
 )
+from regl_app.core.types import Tensors
 from regl_app.generator.checkpoint import generator_identity
 from regl_app.runs.environment import describe_environment
 from regl_app.runs.records import (
