@@ -8,7 +8,6 @@ round), ``model.safetensors``, ``checkpoints/``, ``adapters/``, ``samples/``, ``
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from regl_app.config import RunConfig
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import storing, write_json
+from regl_app.core.log import logger
 from regl_app.core.tensor_files import (
     load_tensors,
     load_weights,
@@ -57,8 +57,6 @@ __all__ = [
 
 KEPT_CHECKPOINTS = 2
 _MODEL, _STATE = "model.", "state."
-
-_logger = logging.getLogger("regl")
 _RecordT = TypeVar("_RecordT", bound=Record)
 
 
@@ -188,7 +186,7 @@ class RunFolder:
         content = path.read_bytes()
         lines = content.split(b"\n")
         if lines.pop():
-            _logger.warning(
+            logger.warning(
                 "%s: line %d is torn (the run was interrupted while writing it) and left out",
                 path,
                 len(lines) + 1,
@@ -273,7 +271,7 @@ class RunFolder:
                     for part in (_MODEL, _STATE)
                 )
                 return Checkpoint(number, weights, state)
-            _logger.warning("%s: damaged (its checksum is wrong), the one before is taken", path)
+            logger.warning("%s: damaged (its checksum is wrong), the one before is taken", path)
         if found:
             raise RunError(
                 f"{self.checkpoints}: {len(found)} checkpoints, all damaged: the run cannot go on "
@@ -322,5 +320,5 @@ def _cut_torn_line(descriptor: int, path: Path) -> None:
     if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
         return
     kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
-    _logger.warning("%s: dropping a torn last line of %d bytes", path, size - kept)
+    logger.warning("%s: dropping a torn last line of %d bytes", path, size - kept)
     os.ftruncate(descriptor, kept)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from regl_app.core.errors import RunError
+from regl_app.core.log import logger
 from regl_app.runs.comparison.plan import digest
 from regl_app.runs.statistics import summarize
-
-_logger = logging.getLogger("regl")
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def finished_runs(out_dir: Path) -> dict[str, Outcome]:
         try:
             outcome = read_outcome(path.parent)
         except RunError as error:
-            _logger.info("passed over: %s", error)
+            logger.info("passed over: %s", error)
         else:
             found[outcome.digest] = outcome
     return found
