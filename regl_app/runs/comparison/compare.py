@@ -70,7 +70,7 @@ def compare(
             remaining = "already there"
         if outcome is not None:
             outcomes.append(replace(outcome, method=name))
-            accuracy = f"{outcome.accuracy:.1%}"
+            accuracy = f"{outcome.summary.accuracy:.1%}"
             logger.info("%s: global accuracy %s (%s)", config.name, accuracy, remaining)
         comparison = Comparison(
             tuple(variants), tuple(seeds), clients, tuple(outcomes), tuple(failures)
