@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 from regl_app.config import RunConfig, default_flat
 from regl_app.config.presets import PRESET_KEYS
 from regl_app.core.errors import RunError
+from regl_app.core.log import logger
 from regl_app.core.types import Scalar
 from regl_app.runs.features import FeaturesFile, load_features
 from regl_app.runs.folder import RunFolder
@@ -39,8 +39,6 @@ _INCIDENTAL = {
 _IMPLIED = {"method", *PRESET_KEYS}
 _DEFAULTS = default_flat()
 
-_logger = logging.getLogger("regl")
-
 
 @dataclass(frozen=True)
 class RunData:
@@ -66,12 +64,12 @@ class RunData:
         try:
             samples = tuple(load_all_samples(path))
         except RunError as error:
-            _logger.warning("the report goes without sample pictures: %s", error)
+            logger.warning("the report goes without sample pictures: %s", error)
             samples = ()
         try:
             features = load_features(path)
         except RunError as error:
-            _logger.warning("the report goes without t-SNE: %s", error)
+            logger.warning("the report goes without t-SNE: %s", error)
             features = None
         return cls(
             folder.name,
