@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.precision import Precision, autocast, resolve_precision

@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.disk_cache import touch
 from regl_app.core.errors import StorageError
 from regl_app.core.log import logger

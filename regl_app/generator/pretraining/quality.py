@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import GeneratorConfig, ModelConfig
+from regl_app.config.sections import ModelConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.seeding import derive_seed
 from regl_app.data.images import ImageSet
 from regl_app.generator.pretraining.corpus import Corpus

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from regl_app.config import RunConfig, default_flat
+from regl_app.config.identity import decisive_keys
 from regl_app.config.presets import PRESET_KEYS
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
@@ -20,20 +21,8 @@ from regl_app.runs.statistics import Summary, largest_rows, latest_rows, summari
 
 Rows = list[list[float] | None]
 
-# Keys that do not change what is measured: runs that differ in nothing else are repetitions.
-_INCIDENTAL = {
-    "seed",
-    "data.seed",
-    "name",
-    "out-dir",
-    "cache-dir",
-    "device",
-    "share-diagnostics",
-    "tensorboard",
-    "report",
-    "generator.batch-size",
-    "server.timeout",
-}
+# Runs that differ in these alone are shown as seeds of one configuration.
+_SEEDS = {"seed", "data.seed", "device", "generator.batch-size"}
 
 # What a method's name already says.
 _IMPLIED = {"method", *PRESET_KEYS}
@@ -148,7 +137,8 @@ class RunData:
     def condition(self) -> tuple[tuple[str, Scalar], ...]:
         """Return the configuration less what repetitions may differ in, as a hashable key."""
         flat = self.config.to_flat()
-        return tuple((key, value) for key, value in flat.items() if key not in _INCIDENTAL)
+        shown = decisive_keys() - _SEEDS
+        return tuple((key, value) for key, value in flat.items() if key in shown)
 
 
 @dataclass(frozen=True)
