@@ -36,9 +36,8 @@ class Synthesizer:
 
     A facade over ``AdapterTuning``, ``ImageSequences`` and ``Pools``, where each call is described.
 
-    Args:
-        config, concepts, shape, seed, device, progress: as ``RunGenerator`` has them.
-        cache_dir: root of the adapter cache, the image store and the pools.
+    Built with ``cache_dir``, the root of the adapter cache, the image store and the pools; all else
+    is as ``RunGenerator`` has it.
     """
 
     def __init__(
