@@ -29,3 +29,5 @@ Scalar = str | int | float | bool
 """A value of the configuration."""
 Progress = Callable[[str, int, int], None]
 """Told of long work: what is done, how many steps of it are, and how many there will be."""
+StepProgress = Callable[[int, int], None]
+"""Told of one piece of work: how many steps of it are done, and how many there will be."""

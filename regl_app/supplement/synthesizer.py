@@ -22,7 +22,7 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.disk_cache import GIGABYTE, evict
 from regl_app.core.files import exclusive
 from regl_app.core.seeding import derive_seed
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, Progress, StepProgress
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import fit
@@ -33,9 +33,8 @@ from regl_app.generator.adapters import load_adapter, stack_adapters
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.foundation import Foundation, shared_foundation
 from regl_app.generator.image_conditioning import encode_latents, start_position, takes_image
-from regl_app.generator.noise_schedule import NoiseSchedule
 from regl_app.generator.pool import Pool, load_pool, sample_pool
-from regl_app.generator.sampling import Progress, sample
+from regl_app.generator.sampling import sample
 from regl_app.supplement.cache_keys import CacheKeys
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.generated import GeneratedImages
@@ -43,8 +42,6 @@ from regl_app.supplement.image_store import SupplementStore
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.preference_pairs import rank_pairs
 from regl_app.supplement.selection import reward
-
-Report = Callable[[str, int, int], None]
 
 _STORED_BATCHES = 2
 _PRIOR_STREAM, _PRIOR_PER_CLASS = derive_seed(0, "prior"), 16
@@ -81,7 +78,7 @@ class Synthesizer:
         seed: int,
         device: torch.device | str,
         cache_dir: Path,
-        progress: Report | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.config = config
         self.concepts = tuple(concepts)
@@ -174,7 +171,7 @@ class Synthesizer:
 
         Raises:
             ProtocolError: ``file`` is not the adapter of that digest.
-            GeneratorError: it is not an adapter of a UNet.
+            GeneratorError: it is not an adapter of a denoiser.
         """
         held = self.adapters.received(digest)
         if held is None and file:
@@ -294,7 +291,7 @@ class Synthesizer:
         adaptation: ClientGenerator,
         pictures: dict[int, torch.Tensor],
         stream: int,
-        report: Progress | None,
+        report: StepProgress | None,
     ) -> dict[int, torch.Tensor]:
         """Sample what is missing: first what starts from noise, then what starts from pictures."""
         foundation, config = self.foundation, self.config.generator
@@ -308,7 +305,7 @@ class Synthesizer:
         chosen = set(from_picture)
         from_noise = [place for place in wanted if place not in chosen]
         made: dict[tuple[int, int], torch.Tensor] = {}
-        steering = self._steering(adaptation.judges)
+        discrepancy_guidance = self._discrepancy_guidance(adaptation.judges)
         with foundation.adapter(adaptation.path):
             for places in (from_noise, from_picture):
                 if not places:
@@ -331,7 +328,7 @@ class Synthesizer:
                     config,
                     stream=stream,
                     starts=starts,
-                    steering=steering,
+                    discrepancy_guidance=discrepancy_guidance,
                     progress=_within(report, len(made), len(wanted)),
                 )
                 made |= dict(zip(places, fit(images, self.shape), strict=True))
@@ -355,12 +352,12 @@ class Synthesizer:
             client_name, held, seconds=time.perf_counter() - began, cached=cached
         )
 
-    def _steering(self, judges: ModelPair | None) -> DiscrepancyGuidance | None:
+    def _discrepancy_guidance(self, judges: ModelPair | None) -> DiscrepancyGuidance | None:
         if judges is None:
             return None
         config = self.config.steering
-        noising = NoiseSchedule.of(self.foundation, 0.0)
-        return DiscrepancyGuidance(noising, judges.gap(), self.shape, config.strength, config.limit)
+        process = self.foundation.noise_process()
+        return DiscrepancyGuidance(process, judges.gap(), self.shape, config.strength, config.limit)
 
     def _prior(self, real: ImageSet) -> Pool | None:
         config = self.config.lora
@@ -399,7 +396,7 @@ class Synthesizer:
         evict(self._pools, "*.safetensors", self._most, keep=path)
         return pool
 
-    def _reporter(self, what: str) -> Progress | None:
+    def _reporter(self, what: str) -> StepProgress | None:
         progress = self._progress
         if progress is None:
             return None
@@ -423,7 +420,7 @@ def _portions(missing: list[_Missing], size: int) -> list[list[_Missing]]:
     return portions
 
 
-def _within(report: Progress | None, before: int, total: int) -> Progress | None:
+def _within(report: StepProgress | None, before: int, total: int) -> StepProgress | None:
     """Return a progress callback for a part that begins after ``before`` of ``total``."""
     return None if report is None else lambda done, _: report(before + done, total)
 
@@ -431,7 +428,7 @@ def _within(report: Progress | None, before: int, total: int) -> Progress | None
 def make_synthesizer(
     config: RunConfig,
     federation: Federation,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Synthesizer:
     """Return what adapts the generator to a client and generates what the client lacks."""
     return Synthesizer(
