@@ -18,7 +18,7 @@ DATA ?=
 CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-bin))
 GENERATORS := $(if $(DATA),runs/generators/garments) $(if $(CIFAR),runs/generators/objects)
 
-.PHONY: help demo docker-demo install test lint format docs constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
+.PHONY: help demo docker-demo install test lint format docs site constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -31,7 +31,7 @@ docker-demo: ## a SuperLink and three clinics in containers; TLS=1 with keys; ne
 
 install: $(VENV)/.installed ## virtual environment with the package and its dependencies
 
-test: $(VENV)/.installed-test ## install the test extras and pass the whole suite
+test: $(VENV)/.installed-test ## install the extras and pass the whole suite
 	@$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(VENV)/.installed-test ## formatting, lint and types
@@ -46,12 +46,16 @@ format: $(VENV)/.installed-test ## format and fix what can be fixed
 docs: $(VENV)/.installed ## write docs/configuration.md from regl_app/config/run_config.py
 	@$(BIN)/python .ci/config_docs.py
 
+site: $(VENV)/.installed-docs ## the documentation as a site in .site/, every warning an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet -f .mkdocs.yml
+	@echo "$(CURDIR)/.site/index.html"
+
 constraints: $(VENV)/.installed-test ## pin what this environment holds: run it after testing
 	@$(BIN)/python .ci/pin.py
 
-bench: bench-digits bench-feddpd bench-limits bench-mnist ## every table of the README
+bench: bench-digits bench-feddpd bench-limits bench-mnist ## every table of README, docs/results.md and docs/feddpd-results.md
 
-bench-digits: $(VENV)/.installed ## README's digits tables, 3 seeds each
+bench-digits: $(VENV)/.installed ## digits tables of README and docs/results.md, 3 seeds each
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS)
 	@$(BIN)/python benchmarks/table.py digits --beta 0.1 --seeds $(SEEDS)
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --seeds $(SEEDS) --vary-data \
@@ -84,7 +88,7 @@ runs/generators/objects: | $(VENV)/.installed
 	  --denoiser-steps 1500 data.path=$(DATA) data.public-fraction=0.2
 
 clean: ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@python=$$(.ci/find-python.sh); \
@@ -99,5 +103,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	@$(PIP_INSTALL) -qq --progress-bar off -e '.[test]'
+	@$(PIP_INSTALL) -qq --progress-bar off -e '.[test,docs]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(PIP_INSTALL) -qq --progress-bar off -e '.[docs]'
 	@touch $@

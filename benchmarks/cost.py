@@ -124,10 +124,7 @@ def _own_sets() -> tuple[float, float]:
     seconds = []
     for what in ("warm", "probe", "pool"):
         with tempfile.TemporaryDirectory() as folder:
-            synthesizer = Synthesizer(
-                config, source.concepts, source.test.shape, seed=0, device="cpu",
-                cache_dir=Path(folder),
-            )  # fmt: skip
+            synthesizer = Synthesizer.of(config, source, "cpu", Path(folder))
             started = time.perf_counter()
             if what == "pool":
                 synthesizer.pool(ClientGenerator.frozen("pool"))

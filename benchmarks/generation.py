@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import GeneratorConfig, LoraConfig
+from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.files import write_json
 from regl_app.data.images import ImageSet, to_float
 from regl_app.data.resize import fit

@@ -15,9 +15,8 @@ from regl_app.config import RunConfig
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
-from regl_app.core.log import log_progress, setup_logging
-from regl_app.core.seeding import derive_seed
-from regl_app.core.types import Counts, Weights
+from regl_app.core.log import setup_logging
+from regl_app.core.types import Tensors, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
@@ -26,10 +25,11 @@ from regl_app.flower.code_hash import own_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
-from regl_app.learning.models.build import build_model
-from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.methods.registry import make_method
+from regl_app.learning.models.build import model_of
+from regl_app.rounds.client import Client
+from regl_app.rounds.method_state import shared_weights
 from regl_app.supplement.payload import PayloadLimits
-from regl_app.supplement.synthesizer import Synthesizer
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,6 @@ class Node:
         return cls(_confined(with_absolute_paths(config), settings), handshake, settings)
 
     @property
-    def name(self) -> str:
-        """Return the client's name in random streams: wherever it runs, it is the same client."""
-        return f"client {self.partition_id}"
-
-    @property
     def partition_id(self) -> int:
         """Return which client this is, from 0."""
         return self.settings.partition_id
@@ -78,6 +73,34 @@ class Node:
     def source(self) -> Source:
         """Return the data set of which this client has a part: classes, concepts, image shape."""
         return self._federation.source
+
+    @cached_property
+    def client(self) -> Client:
+        """Return the client of the round: what of this node the library needs.
+
+        Raises:
+            DataError: its images cannot be read.
+        """
+        return Client(
+            self.config,
+            self.partition_id,
+            self.source,
+            self.data,
+            resolve_device(self.config.device),
+            self.settings.state_dir or cache_dir(self.config),
+            self.settings.name,
+            (self.handshake.code_hash, self.handshake.config_digest),
+        )
+
+    @property
+    def template(self) -> Weights:
+        """Return a model state with the names, shapes and types that the server's must have."""
+        return shared_weights(make_method(self.config), model_of(self.config, self.source))
+
+    @property
+    def method_template(self) -> Tensors:
+        """Return tensors with the names, shapes and types of the method's state at the server."""
+        return make_method(self.config).template(model_of(self.config, self.source))
 
     @cached_property
     def data(self) -> ClientData:
@@ -98,32 +121,10 @@ class Node:
         fraction = self.config.partition.test_fraction
         return load_site(folder, self.config.data, self.partition_id, fraction)
 
-    @cached_property
-    def real_counts(self) -> Counts:
-        """Return the real training images per class, ``(C,)``."""
-        return self.data.train.counts(self.num_classes)
-
     @property
     def num_classes(self) -> int:
         """Return C."""
         return self.source.num_classes
-
-    @cached_property
-    def device(self) -> torch.device:
-        """Return where this client computes."""
-        return resolve_device(self.config.device)
-
-    def seed(self, *names: str | int) -> int:
-        """Return the seed of one of this client's random streams."""
-        return derive_seed(self.config.seed, self.name, *names)
-
-    def model(self, weights: Weights | None = None) -> Classifier:
-        """Return the run's classifier, with ``weights`` if given."""
-        channels, side, _ = self.source.train.shape
-        model = build_model(self.config.model, self.num_classes, channels, side, self.config.seed)
-        if weights is not None:
-            model.load_state_dict(dict(weights))
-        return model.to(self.device)
 
     @property
     def payload_limits(self) -> PayloadLimits | None:
@@ -137,23 +138,6 @@ class Node:
             math.prod(self.source.train.shape),
             lambda: most_adapter_bytes(resolve_generator(config.generator.path), rank),
         )
-
-    def synthesizer(self) -> Synthesizer:
-        """Return the door to this worker's generator."""
-        return Synthesizer(
-            self.config,
-            self.source.concepts,
-            self.source.train.shape,
-            seed=self.config.seed,
-            device=self.device,
-            cache_dir=self.state_dir,
-            progress=log_progress(self.settings.name),
-        )
-
-    @property
-    def state_dir(self) -> Path:
-        """Return where adapters, images and what outlives a message are kept."""
-        return self.settings.state_dir or cache_dir(self.config)
 
 
 def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:

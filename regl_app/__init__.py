@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from regl_app.generator.foundation import Foundation
     from regl_app.generator.pictures import generate_images
     from regl_app.learning.evaluation.metrics import evaluate
-    from regl_app.learning.methods.registry import make_objective
+    from regl_app.learning.methods.registry import make_method, make_objective
     from regl_app.learning.models.build import make_model
     from regl_app.learning.training.loop import train_local
+    from regl_app.rounds.federate import federate
     from regl_app.runs.folder import RunFolder
     from regl_app.runs.report.build import build_report
     from regl_app.supplement.plan import client_quotas
@@ -41,8 +42,10 @@ _HOMES = {
     "Synthesizer": "supplement.synthesizer",
     "build_report": "runs.report.build",
     "client_quotas": "supplement.plan",
+    "federate": "rounds.federate",
     "evaluate": "learning.evaluation.metrics",
     "generate_images": "generator.pictures",
+    "make_method": "learning.methods.registry",
     "make_model": "learning.models.build",
     "make_objective": "learning.methods.registry",
     "make_synthesizer": "supplement.synthesizer",
@@ -63,7 +66,9 @@ __all__ = [
     "build_report",
     "client_quotas",
     "evaluate",
+    "federate",
     "generate_images",
+    "make_method",
     "make_model",
     "make_objective",
     "make_synthesizer",

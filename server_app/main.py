@@ -19,7 +19,6 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import RUN_FOLDER_LINE, SERVER, setup_logging
 from regl_app.data.federation import Federation
-from regl_app.data.source import Source
 from regl_app.data.sources.registry import load_source
 from regl_app.flower.code_hash import own_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
@@ -27,9 +26,11 @@ from regl_app.flower.messages.weights import weights_from_record, weights_to_rec
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_concepts, check_public_part
-from regl_app.learning.evaluation.metrics import Metrics, evaluate
-from regl_app.learning.models.build import build_model
-from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.methods.registry import make_method
+from regl_app.learning.models.build import model_of
+from regl_app.rounds.method_state import shared_weights
+from regl_app.rounds.server_round import evaluate_global, personalized_due
+from regl_app.rounds.sites.registry import make_site
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import round_line, scores
@@ -45,7 +46,6 @@ from server_app.round_record import Round, round_record
 from server_app.run_end import record_run_end
 from server_app.stopwatch import Stopwatch
 from server_app.supplement_strategy import SupplementStrategy
-from server_app.supplier import ServerSupplement
 from server_app.tensorboard import Tracker
 
 app = ServerApp()
@@ -105,23 +105,32 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     metrics.federation(facts)
     _announce(config, facts)
 
-    channels, side, _ = source.test.shape
-    model = build_model(config.model, num_classes, channels, side, config.seed).to(device)
+    model = model_of(config, source).to(device)
+    method = make_method(config)
+    template = shared_weights(method, model)
     strategy = SupplementStrategy(
         make_strategy(config.server),
         config,
-        template={key: value.cpu() for key, value in model.state_dict().items()},
+        template=template,
         num_classes=num_classes,
         handshake=replace(handshake, num_partitions=clients.num_partitions),
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
         run_dir=str(folder.path.resolve()),
-        supplier=_supplier(local, source, model, device),
-        pools={key: hello.pool for key, hello in clients.clients.items()},
+        method=method,
+        method_template=method.template(model),
+        site=make_site(
+            local,
+            source,
+            model,
+            device=device,
+            cache_dir=cache_dir(local),
+            pools={key: hello.pool for key, hello in clients.clients.items()},
+        ),
     )
     first = start.round + 1 if start else 0
     with Tracker(folder.path, enabled=config.tensorboard, first_round=first) as tracker:
-        scored, tail = _evaluate(model, federation, device)
+        scored, tail = evaluate_global(model, federation, device)
         if start is not None:
             model.load_state_dict(dict(start.weights))
             strategy.restore(start.state)
@@ -137,22 +146,22 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
             watch = Stopwatch()
             phase("train", number)
             # Every client supplements, trains and probes; the strategy averages and plans.
-            arrays = weights_to_record(model.state_dict())
+            arrays = weights_to_record(shared_weights(method, model))
             requests = strategy.configure_train(number, arrays, ConfigRecord(), grid)
             replies = exchange(grid, requests, config.server.timeout)
             watch.lap("wait_train")
             phase("aggregate")
             arrays, _ = strategy.aggregate_train(number, replies)
-            model.load_state_dict(weights_from_record(arrays, model.state_dict()))
+            model.load_state_dict(weights_from_record(arrays, template), strict=False)
             watch.lap("aggregate")
-            watch.move("aggregate", strategy.supplier_seconds)
+            watch.move("aggregate", strategy.site.seconds)
 
             # The new global model, on the server's test set and on the clients' own.
             phase("evaluate")
-            scored, tail = _evaluate(model, federation, device)
+            scored, tail = evaluate_global(model, federation, device)
             watch.lap("evaluate")
             evaluated = None
-            if scored is None or _personalized_due(number, config):
+            if scored is None or personalized_due(config, number):
                 phase("nodes")  # without any, Flower's strategies would wait for ever
                 require_nodes(grid, config.server.min_nodes, config.server.timeout)
                 phase("personalized")
@@ -189,30 +198,6 @@ def _check_public_part(config: RunConfig) -> None:
             return  # a server that generates nothing need not have it: the clients check theirs
         raise
     check_public_part(folder, config.data)
-
-
-def _supplier(
-    config: RunConfig, source: Source, model: Classifier, device: torch.device
-) -> ServerSupplement | None:
-    if not config.uses_generator or config.generates_at_client:
-        return None
-    return ServerSupplement(config, source, model, device=device, cache_dir=cache_dir(config))
-
-
-def _evaluate(
-    model: Classifier, federation: Federation, device: torch.device
-) -> tuple[Metrics | None, Metrics | None]:
-    """Return the metrics on the test set, if the server has one, and on its long tail, if any."""
-    if len(federation.source.test) == 0:
-        return None, None
-    classes, tail = federation.num_classes, federation.tail_test
-    whole = evaluate(model, federation.source.test, classes, device)
-    return whole, None if tail is None else evaluate(model, tail, classes, device)
-
-
-def _personalized_due(number: int, config: RunConfig) -> bool:
-    every = config.server.personalized_every
-    return number == config.rounds or (every > 0 and number % every == 0)
 
 
 def _announce(config: RunConfig, facts: FederationFacts) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +16,26 @@ from flwr.serverapp.strategy import Strategy
 from regl_app.config import RunConfig
 from regl_app.core.errors import ProtocolError, RunError
 from regl_app.core.log import LOGGER
-from regl_app.core.seeding import numpy_generator
-from regl_app.core.types import Counts, Weights
-from regl_app.flower.messages.content import ARRAYS, OURS, most_bytes, request_record, without_ours
+from regl_app.core.types import Tensors, Weights
+from regl_app.flower.messages.content import (
+    ARRAYS,
+    METHOD,
+    OURS,
+    most_bytes,
+    request_record,
+    without_ours,
+)
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
-from regl_app.supplement.payload import Payload, pack
-from regl_app.supplement.plan import blind_quotas, measured_quotas
+from regl_app.learning.methods.method import Method
+from regl_app.rounds.method_state import aggregate_method
+from regl_app.rounds.server_round import sampled_clients
+from regl_app.rounds.sites.site import Site
 from server_app.checkpoint_state import ServerMemory
 from server_app.replies import Replies, check_replies
 from server_app.strategy_state import inner_state, restore_inner_state
-from server_app.supplier import ClientShare, ServerSupplement, mean_weights
 
 _INNER = "inner."
 
@@ -52,13 +58,13 @@ class SupplementStrategy(Strategy):
         partitions: node id -> partition, as introduced.
         num_partitions: K.
         run_dir: the run folder, for clients on the same machine.
-        supplier: makes the supplement at the server; None where the clients do.
-        pools: the digest of the pool each partition could make itself.
+        site: the server's half of the supplement.
+        method: the run's; it may keep a state at the server.
+        method_template: that state at first, and the bound of what clients may send for it.
     """
 
     trained: Replies[TrainReply]
     evaluated: Replies[EvaluateReply]
-    supplier_seconds: Mapping[str, float]
 
     def __init__(
         self,
@@ -71,8 +77,9 @@ class SupplementStrategy(Strategy):
         partitions: Mapping[int, int],
         num_partitions: int,
         run_dir: str = "",
-        supplier: ServerSupplement | None = None,
-        pools: Mapping[int, str] | None = None,
+        site: Site,
+        method: Method,
+        method_template: Tensors,
     ) -> None:
         self.inner = inner
         self._config = config
@@ -82,13 +89,11 @@ class SupplementStrategy(Strategy):
         self._partitions = dict(partitions)
         self._num_partitions = num_partitions
         self._run_dir = run_dir
-        self._supplier = supplier
-        self._pools = dict(pools or {})
-        self._quotas: dict[int, Counts] = {}
-        self._payloads: dict[int, Payload] = {}
-        self._adapters: dict[int, str] = {}
+        self._method = method
+        self._method_state = dict(method_template)
+        self._method_template = method_template
+        self.site = site
         self._run = uuid.uuid4().hex  # no result depends on it
-        self.supplier_seconds = {}
         self.trained = Replies({}, {}, (), {}, {})
         self._requests: list[Message] = []
 
@@ -97,10 +102,8 @@ class SupplementStrategy(Strategy):
         own = ServerMemory(
             self._run,
             self._handshake.code_hash,
-            quotas=self._quotas,
-            payloads=self._payloads,
-            adapters=self._adapters,
-            **({} if self._supplier is None else self._supplier.memory()),
+            method=self._method_state,
+            **self.site.memory(),
         )
         return own.to_tensors() | {
             _INNER + name: value for name, value in inner_state(self.inner).items()
@@ -117,10 +120,8 @@ class SupplementStrategy(Strategy):
                 own.code,
                 self._handshake.code_hash,
             )
-        self._quotas, self._payloads = dict(own.quotas), dict(own.payloads)
-        self._adapters = dict(own.adapters)
-        if self._supplier is not None:
-            self._supplier.restore(own.held, own.preferred, own.tuned)
+        self.site.restore(vars(own))
+        self._method_state = dict(own.method)
         inner = {k.removeprefix(_INNER): v for k, v in memory.items() if k.startswith(_INNER)}
         restore_inner_state(self.inner, inner)
 
@@ -132,15 +133,16 @@ class SupplementStrategy(Strategy):
         self._requests = self._sampled(server_round, list(requests))
         for request in self._requests:
             partition_id = self._partitions.get(request.metadata.dst_node_id, -1)
-            payload = self._payloads.get(partition_id)
             ours = TrainRequest(
                 server_round,
                 self._run_dir,
-                self._quotas.get(partition_id),
-                payload and payload.for_holder(self._adapters.get(partition_id, "")),
+                self.site.quotas(partition_id),
+                self.site.payload(partition_id),
                 self._run,
             )
             _add(request, ours.to_record(self._handshake))
+            if self._method_state:
+                request.content[METHOD] = weights_to_record(self._method_state)
         return self._requests
 
     def aggregate_train(
@@ -154,15 +156,13 @@ class SupplementStrategy(Strategy):
         self.trained = check_replies(
             self._requests, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
-            most_bytes(self._num_classes, self._template),
+            most_bytes(self._num_classes, self._template, self._method_template),
         )  # fmt: skip
-        for request in self._requests:
-            key = self._partitions.get(request.metadata.dst_node_id, -1)
-            # Who was asked and did not answer may have lost its adapter: it is sent whole again.
-            answer = self.trained.replies.get(key)
-            self._adapters[key] = "" if answer is None else answer.adapter
-        if self._supplier is not None:
-            self._refuse(self._supplier.screen(self.trained.replies))
+        asked = [
+            self._partitions.get(request.metadata.dst_node_id, -1) for request in self._requests
+        ]
+        self.site.answered(asked, self.trained.replies)
+        self._refuse(self.site.unreadable(self.trained.replies))
         usable = [key for key, reply in self.trained.replies.items() if reply.num_examples > 0]
         if len(usable) < self._config.server.min_replies:
             raise RunError(
@@ -174,15 +174,18 @@ class SupplementStrategy(Strategy):
         messages = {key: self.trained.messages[key] for key in usable}
         for message in messages.values():
             message.content = without_ours(message.content)
-        site = self._config.supplement.site
-        if self._supplier is None:
-            self._plan(server_round + 1)
-        elif site == "server":
-            self._tune(server_round, messages)
+        for key, weights in self.site.before_average(server_round, self.trained.replies).items():
+            messages[key].content[ARRAYS] = weights_to_record(weights)
         averaged, metrics = self.inner.aggregate_train(server_round, list(messages.values()))
         arrays = self._checked(server_round, averaged)
-        if self._supplier is not None and site == "download":
-            self._ship(server_round + 1, arrays)
+        self._method_state = dict(
+            aggregate_method(
+                self._method, self._method_state, self.trained.replies, self._num_partitions
+            )
+        )
+        weights = weights_from_record(arrays, self._template)
+        self.site.after_average(server_round, weights, self.trained.replies)
+        self._note()
         return arrays, metrics
 
     def configure_evaluate(
@@ -191,7 +194,8 @@ class SupplementStrategy(Strategy):
         """Return the inner strategy's requests, every client being asked."""
         self._requests = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
         for request in self._requests:
-            _add(request, request_record(server_round, self._handshake))
+            run = self._run if self._method.keeps else ""  # to find what of the model they keep
+            _add(request, request_record(server_round, self._handshake, run))
         return self._requests
 
     def aggregate_evaluate(
@@ -224,39 +228,13 @@ class SupplementStrategy(Strategy):
             server_round=server_round,
             template=self._template,
             num_classes=self._num_classes,
+            method=self._method_template,
         )
         if reply.partition_id >= self._num_partitions:
             raise ProtocolError(
                 f"partition-id must be < {self._num_partitions}, got {reply.partition_id}"
             )
         return reply
-
-    def _plan(self, next_round: int) -> None:
-        """Allocate the next quotas from D (FedDPD); a client that failed keeps its old ones."""
-        config = self._config
-        if (
-            config.supplement.policy != "discrepancy"
-            or config.plans_at_client
-            or next_round > config.rounds
-        ):
-            return
-        for partition_id, reply in self.trained.replies.items():
-            if reply.real_images == 0:
-                continue
-            held = reply.held
-            if held is None:  # private: its quotas are those it was sent, or the first, blind ones
-                held = self._quotas.get(partition_id)
-            if held is None:
-                held = blind_quotas(config, reply.real_images, self._num_classes, next_round - 1)
-            measured = reply.discrepancy
-            self._quotas[partition_id] = measured_quotas(
-                config,
-                held,
-                np.zeros(self._num_classes) if measured is None else measured,
-                reply.real_images,
-                next_round,
-                measured_round=next_round - 1,
-            )
 
     def _refuse(self, unreadable: Collection[int]) -> None:
         """Leave out models whose answers are no numbers, as replies that cannot be used."""
@@ -274,47 +252,11 @@ class SupplementStrategy(Strategy):
         )
         self.trained = kept
 
-    def _tune(self, number: int, messages: Mapping[int, Message]) -> None:
-        """Train the uploaded models on the images chosen for them, before they are averaged."""
-        assert self._supplier is not None
-        replies = self.trained.replies
-        given = self._supplier.supply(number, mean_weights(replies), replies)
-        for key, weights in self._supplier.tune(number, replies, given).items():
-            messages[key].content[ARRAYS] = weights_to_record(weights)
-        self._note(given, used_now=True)
-
-    def _ship(self, next_round: int, arrays: ArrayRecord) -> None:
-        """Choose what goes out with the next requests; a client that failed gets its old images."""
-        assert self._supplier is not None
-        if next_round > self._config.rounds:
-            self.supplier_seconds = {}
-            return
-        weights = weights_from_record(arrays, self._template)
-        given = self._supplier.supply(next_round, weights, self.trained.replies)
-        digest = self._supplier.pool_digest
-        for key, each in given.items():
-            if len(each.supply.images) == 0:  # a budget that has decayed to nothing
-                self._payloads.pop(key, None)
-            else:
-                pool = digest if self._pools.get(key) == digest else ""
-                self._payloads[key] = pack(each.supply, pool, self._adapters.get(key, ""))
-        self._note(given, used_now=False)
-
-    def _note(self, given: Mapping[int, ClientShare], *, used_now: bool) -> None:
+    def _note(self) -> None:
         """Write into the round's replies, for the history, what the server found and made."""
-        assert self._supplier is not None
-        self.supplier_seconds = dict(self._supplier.seconds)
         replies = dict(self.trained.replies)
-        for key, each in given.items():
-            reply = replies[key]
-            changes: dict[str, Any] = {"discrepancy": each.discrepancy}
-            if used_now:
-                changes["held"] = each.quotas
-                if reply.real_counts is not None:
-                    changes["synthetic_counts"] = each.supply.images.counts(self._num_classes)
-            replies[key] = dataclasses.replace(
-                reply, facts={**reply.facts, **each.supply.facts}, **changes
-            )
+        for key, changes in self.site.notes.items():
+            replies[key] = dataclasses.replace(replies[key], **changes)
         self.trained = dataclasses.replace(self.trained, replies=replies)
 
     def _sampled(self, server_round: int, requests: list[Message]) -> list[Message]:
@@ -325,13 +267,8 @@ class SupplementStrategy(Strategy):
             return self._partitions.get(node_id, len(requests) + 1_000_000), node_id
 
         requests = sorted(requests, key=rank)
-        wanted = max(
-            self._config.server.min_nodes, round(self._config.server.fraction * len(requests))
-        )
-        if wanted >= len(requests):
-            return requests
-        rng = numpy_generator(self._config.seed, "clients", server_round)
-        return [requests[index] for index in sorted(rng.permutation(len(requests))[:wanted])]
+        places = sampled_clients(self._config, server_round, len(requests))
+        return [requests[place] for place in places]
 
     def _checked(self, server_round: int, averaged: ArrayRecord | None) -> ArrayRecord:
         if averaged is None:

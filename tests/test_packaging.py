@@ -132,7 +132,8 @@ def test_constraints_are_exact_pins_without_host_or_path() -> None:
 def test_constraints_pin_every_direct_dependency() -> None:
     pinned = {line.partition("==")[0] for line in constraints()}
     project = PYPROJECT["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["test"] + extras["docs"]
     for requirement in wanted:
         name = re.split(r"[\[<>=]", requirement)[0]
         assert name in pinned, f"{name}: make constraints"

@@ -17,8 +17,8 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord
 
-from client_app.state import ClientState, Memory
-from regl_app.config.sections import DataConfig, GeneratorConfig
+from regl_app.config.sections import DataConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import ReglError
 from regl_app.data.sources.registry import load_source
 from regl_app.flower.messages.weights import weights_from_record
@@ -26,6 +26,7 @@ from regl_app.generator.adaptation.cache import METADATA, AdapterCache
 from regl_app.generator.adapters import WEIGHTS, load_adapter
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pool import load_pool
+from regl_app.rounds.client_state import ClientState, Memory
 from regl_app.runs.features import load_features
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.samples import load_samples

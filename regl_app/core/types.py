@@ -27,6 +27,8 @@ Fact = bool | int | float | str
 """What a client tells of its round beside its results."""
 Scalar = str | int | float | bool
 """A value of the configuration."""
+CacheKey = Mapping[str, object]
+"""All that a cached thing's content depends on, by name; JSON can write it."""
 Progress = Callable[[str, int, int], None]
 """Told of long work: what is done, how many steps of it are, and how many there will be."""
 StepProgress = Callable[[int, int], None]

@@ -6,7 +6,6 @@ clients of a worker; they differ by the adapter merged for the length of their t
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -19,9 +18,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.core.precision import Precision, autocast, resolve_precision
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
@@ -30,8 +29,6 @@ from regl_app.generator.families import FAMILIES, Family, family_of
 from regl_app.generator.flow_process import FlowProcess
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.prompts import TextConditioning, class_prompts, encode_prompts
-
-_logger = logging.getLogger(LOGGER)
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -176,7 +173,7 @@ def shared_foundation(
         _local.key, _local.foundation = None, None  # free the old one before the new one loads
         started = time.perf_counter()
         _local.foundation = Foundation.load(config, concepts, device)
-        _logger.info(
+        logger.info(
             "generator loaded to %s in %.1f s by process %d",
             device,
             time.perf_counter() - started,

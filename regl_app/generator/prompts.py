@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.types import Tensors
 from regl_app.generator.families import Family
 

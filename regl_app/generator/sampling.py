@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress
 from regl_app.data.images import to_uint8

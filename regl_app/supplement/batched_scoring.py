@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch.func import functional_call, stack_module_state, vmap
 
+from regl_app.core.types import Weights
 from regl_app.data.images import to_float
 from regl_app.learning.models.classifier import Classifier
-
-Weights = Mapping[str, torch.Tensor]
 
 _IMAGES_AT_ONCE = 512
 
@@ -36,11 +35,11 @@ def score_models(
             the grouped convolutions that this becomes took twice as long as a loop
             (benchmarks/scoring.py).
     """
-    place = torch.device(device)
+    device = torch.device(device)
     if batched is None:
-        batched = place.type != "cpu"
+        batched = device.type != "cpu"
     score = _batched if batched else _looped
-    logits = score(states, architecture, images, place)
+    logits = score(states, architecture, images, device)
     return logits.float().log_softmax(dim=-1).cpu()
 
 
@@ -48,12 +47,12 @@ def _looped(
     states: Sequence[Weights], architecture: Classifier, images: torch.Tensor, device: torch.device
 ) -> torch.Tensor:
     model = copy.deepcopy(architecture).to(device).eval()
-    found = []
+    logits = []
     for state in states:
         model.load_state_dict(dict(state))
         parts = torch.split(images, _IMAGES_AT_ONCE)
-        found.append(torch.cat([model(to_float(part.to(device))) for part in parts]))
-    return torch.stack(found)
+        logits.append(torch.cat([model(to_float(part.to(device))) for part in parts]))
+    return torch.stack(logits)
 
 
 def _batched(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import Any
 
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.core.digests import tensor_bytes
 from regl_app.core.precision import resolve_precision
+from regl_app.core.types import CacheKey
 from regl_app.data.images import ImageSet
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.prompts import class_prompts
-
-Key = dict[str, Any]
 
 
 class CacheKeys:
@@ -44,7 +43,7 @@ class CacheKeys:
         """Return the digest of the generator's files."""
         return generator_digest(resolve_generator(self._config.generator.path))
 
-    def lora(self, real: ImageSet, seed: int) -> Key:
+    def lora(self, real: ImageSet, seed: int) -> CacheKey:
         """Return the key of an adapter tuned on ``real``."""
         # Prior preservation also learns from the sampler's images.
         preserving = self._config.lora.prior_weight > 0
@@ -57,19 +56,25 @@ class CacheKeys:
             "seed": seed,
         }
 
-    def preference(self, pool: Key, judges: str, seed: int) -> Key:
-        """Return the key of an adapter tuned on ``pool`` by the predictions of ``judges``."""
+    def preference(self, pool: CacheKey, models: str, seed: int) -> CacheKey:
+        """Return the key of an adapter tuned by preference.
+
+        Args:
+            pool: key of the images that are compared.
+            models: digest of the pair of models whose predictions rank them.
+            seed: of the tuning.
+        """
         layers = ("rank", "alpha", "layers")
         return {
             "pool": pool,
-            "judges": judges,
+            "judges": models,  # its old name stays: by it adapters are found again
             "disagreement": self._config.supplement.disagreement,
             "dpo": self._config.dpo.model_dump(exclude={"rounds"}),
             "lora": {name: getattr(self._config.lora, name) for name in layers},
             "seed": seed,
         }
 
-    def pool(self, adapter: str, stream: int, per_class: int) -> Key:
+    def pool(self, adapter: str, stream: int, per_class: int) -> CacheKey:
         """Return the key of ``per_class`` images of every class, sampled from noise."""
         return {
             **self._sampler(),
@@ -82,8 +87,8 @@ class CacheKeys:
         }
 
     def images(
-        self, label: int, adapter: str, pictures: torch.Tensor, stream: int, judges: str | None
-    ) -> Key:
+        self, label: int, adapter: str, pictures: torch.Tensor, stream: int, models: str | None
+    ) -> CacheKey:
         """Return the key of one class's image sequence.
 
         Args:
@@ -91,7 +96,7 @@ class CacheKeys:
             adapter: digest of the adapter, or 'frozen'.
             pictures: real images that the sequence starts from, ``(N, C, H, W)``, N >= 0.
             stream: seed of the sequence.
-            judges: digest of the models that steer the sampler, if any do.
+            models: digest of the models that steer the sampler, if any do.
         """
         generator = self._config.generator
         key = {
@@ -104,14 +109,14 @@ class CacheKeys:
             "pictures": "",
         }
         if len(pictures) and generator.image_share > 0:
-            digest = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()
+            digest = hashlib.sha256(tensor_bytes(pictures)).hexdigest()
             key["pictures"] = f"{digest}/{generator.image_strength}/{generator.image_share}"
-        if judges is not None:
+        if models is not None:
             steering = self._config.steering
-            key["steering"] = f"{judges}/{steering.strength}/{steering.limit}"
+            key["steering"] = f"{models}/{steering.strength}/{steering.limit}"
         return key
 
-    def _common(self) -> Key:
+    def _common(self) -> dict[str, object]:
         # Arithmetic depends on threads and device, so results under one name never mix.
         return {
             "generator": self.generator,
@@ -120,7 +125,7 @@ class CacheKeys:
             "device": self._device.type,
         }
 
-    def _sampler(self) -> Key:
+    def _sampler(self) -> dict[str, object]:
         config = self._config.generator
         return self._common() | {
             "steps": config.steps,
@@ -129,13 +134,13 @@ class CacheKeys:
             "image_size": config.image_size,
         }
 
-    def _adapted(self, adapter: str) -> Key:
+    def _adapted(self, adapter: str) -> dict[str, object]:
         guide = "frozen" if adapter == "frozen" else self._config.generator.guide
         return {"adapter": adapter, "guide": guide}
 
 
 def _digest_of(real: ImageSet) -> str:
     digest = hashlib.sha256(str(real.shape).encode())
-    digest.update(real.labels.numpy().tobytes())
-    digest.update(real.images.contiguous().numpy().tobytes())
+    digest.update(tensor_bytes(real.labels))
+    digest.update(tensor_bytes(real.images))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A client's generator and what it made."""
+"""A client's generator: the run's one, with an adapter or steered by models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regl_app.supplement.model_pair import ModelPair
 class ClientGenerator:
     """One client's generator: the adapter's folder, or None for the frozen one.
 
-    ``judges`` steer the sampler (discrepancy guidance); ``facts`` are how the tuning went.
+    ``models`` steer the sampler (discrepancy guidance); ``facts`` are how the tuning went.
     """
 
     client: str
@@ -24,20 +24,27 @@ class ClientGenerator:
     cached: bool = False
     steps: int = 0
     loss: float | None = None
-    judges: ModelPair | None = None
+    models: ModelPair | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def frozen(cls, client: str, judges: ModelPair | None = None) -> ClientGenerator:
+    def frozen(cls, client: str, models: ModelPair | None = None) -> ClientGenerator:
         """Return the training-free generator as client ``client`` uses it."""
-        return cls(client, None, "frozen", judges=judges)
+        return cls(client, None, "frozen", models=models)
 
     @classmethod
-    def held(
-        cls, client: str, held: CachedAdapter, *, seconds: float = 0.0, cached: bool = True
+    def with_adapter(
+        cls, client: str, adapter: CachedAdapter, *, seconds: float = 0.0, cached: bool = True
     ) -> ClientGenerator:
         """Return the generator with an adapter from the cache, or one just put there."""
-        steps = 0 if cached else held.steps
+        steps = 0 if cached else adapter.steps
         return cls(
-            client, held.path, held.digest, seconds, cached, steps, held.loss, facts=held.facts
+            client,
+            adapter.path,
+            adapter.digest,
+            seconds,
+            cached,
+            steps,
+            adapter.loss,
+            facts=adapter.facts,
         )

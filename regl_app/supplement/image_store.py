@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +16,11 @@ import torch
 
 from regl_app.core.disk_cache import GIGABYTE, entries, evict, touch
 from regl_app.core.errors import StorageError
+from regl_app.core.log import logger
 from regl_app.core.tensor_files import load_tensors, save_tensors
+from regl_app.core.types import CacheKey
 
-Key = Mapping[str, str | int | float | bool | None]
 _IMAGES, _ENTRIES = "images", "??/*.safetensors"
-
-_logger = logging.getLogger("regl")
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class SupplementStore:
     root: Path
     max_bytes: int = 2 * GIGABYTE
 
-    def get(self, key: Key, count: int) -> torch.Tensor | None:
+    def get(self, key: CacheKey, count: int) -> torch.Tensor | None:
         """Return the first ``min(count, stored)`` images, uint8 ``(n, C, H, W)``, or None.
 
         A damaged entry is deleted and made anew; one that cannot be read counts as absent.
@@ -49,7 +46,7 @@ class SupplementStore:
         touch(path)  # least recently *used*
         return images[:count].clone()
 
-    def put(self, key: Key, images: torch.Tensor) -> None:
+    def put(self, key: CacheKey, images: torch.Tensor) -> None:
         """Store a sequence's first images, uint8 ``(n, C, H, W)``, replacing a shorter entry.
 
         Without room on the disk they are not stored, with a warning: they can be made again.
@@ -64,7 +61,7 @@ class SupplementStore:
         try:
             save_tensors(path, {_IMAGES: images}, note=_text(key))
         except StorageError as error:
-            _logger.warning("images are not stored, so a later run makes them again: %s", error)
+            logger.warning("images are not stored, so a later run makes them again: %s", error)
             return
         evict(self.root, _ENTRIES, self.max_bytes, keep=path)
 
@@ -72,7 +69,7 @@ class SupplementStore:
         """Return the bytes the store occupies."""
         return sum(entry.size for entry in entries(self.root, _ENTRIES))
 
-    def _path(self, key: Key) -> Path:
+    def _path(self, key: CacheKey) -> Path:
         name = hashlib.sha256(_text(key).encode()).hexdigest()
         return self.root / name[:2] / f"{name[2:40]}.safetensors"
 
@@ -85,7 +82,7 @@ class SupplementStore:
         return 0 if images is None else len(images)
 
 
-def _text(key: Key) -> str:
+def _text(key: CacheKey) -> str:
     return json.dumps(dict(key), sort_keys=True)
 
 

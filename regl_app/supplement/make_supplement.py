@@ -8,104 +8,125 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from regl_app.config import RunConfig
+from regl_app.config.supplement_sections import SupplementConfig
 from regl_app.core.activity import phase
-from regl_app.core.types import Counts, Fact
+from regl_app.core.types import Counts, Fact, Indices
 from regl_app.data.images import ImageSet
+from regl_app.supplement.adapter_state import AdapterState
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.generated import GeneratedImages
 from regl_app.supplement.model_pair import ModelPair
-from regl_app.supplement.selection import Labels, first, reward, select
+from regl_app.supplement.selection import first, reward, select
 from regl_app.supplement.synthesizer import Synthesizer
 
 
 @dataclass(frozen=True)
-class Supply:
+class Supplement:
     """The images that fill a client's quotas, how they were made and what that cost.
 
-    ``places`` (M,) say where the images are in the shared pool or, if ``made.sequence`` is set, in
-    the client's own sequences; None where nobody else can make them again.
-    ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none;
-    ``tuned`` says whether it was tuned now.
+    ``candidates`` are what they were chosen from: the same images, if nothing selects.
+    ``adapter_state`` is what later rounds go on with. ``indices`` (M,) say where the images are in
+    the shared pool or, if ``candidates.sequence`` is set, in the client's own sequences; None where
+    nobody else can make them again.
     """
 
     images: ImageSet
-    adaptation: ClientGenerator
-    made: GeneratedImages
-    places: Labels | None = None
-    preferred: str = ""
-    tuned: bool = False
+    client_generator: ClientGenerator
+    candidates: GeneratedImages
+    adapter_state: AdapterState
+    indices: Indices | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
-def supply(
+def make_supplement(
+    config: RunConfig,
     synthesizer: Synthesizer,
     client_name: str,
     quotas: Counts,
     real: ImageSet,
-    judges: ModelPair | None,
-    *,
-    preferred: str = "",
-    tuning: bool = False,
-) -> Supply:
-    """Return the images of ``quotas`` (C,) that client ``client_name`` is to be given.
+    pair: ModelPair | None,
+    adapter_state: AdapterState,
+) -> Supplement:
+    """Return the supplement of client ``client_name``: images that fill ``quotas`` (C,).
 
     Args:
+        config: the run, whose supplement keys and ``dpo.rounds`` matter here.
         synthesizer: the door to the generator.
         client_name: whose random streams are used.
         quotas: images per class, ``(C,)``.
         real: the client's own images; empty where it is not the client who makes them.
-        judges: global and local model; None before there is a local one: then images are taken as
+        pair: global and local model; None before there is a local one: then images are taken as
             they come.
-        preferred: the adapter that an earlier round preferred, '' if none.
-        tuning: whether preferences are tuned, if they can be: there are models to compare.
+        adapter_state: what earlier rounds left.
     """
-    config, tuned = synthesizer.config, False
     started = time.perf_counter()
     phase("adapt")
-    adaptation = synthesizer.adapt(client_name, real)
-    kind = config.supplement.adapter
-    if judges is not None and kind == "guidance":
-        adaptation = ClientGenerator.frozen(client_name, judges)
-    elif judges is not None and kind == "dpo":
-        if tuning:
-            adaptation = synthesizer.prefer(adaptation, judges)
-            preferred, tuned = adaptation.path.name if adaptation.path else "", True
-        else:
-            adaptation = synthesizer.preferred(client_name, preferred) or adaptation
+    client_generator, adapter_state = _adapt(
+        config, synthesizer, client_name, real, pair, adapter_state
+    )
     seconds = {"adapt": time.perf_counter() - started}
-    selecting = config.supplement.selection != "none"
-    make = synthesizer.candidates if selecting else synthesizer.generate
+    selects = config.supplement.selection != "none"
+    generate = synthesizer.candidates if selects else synthesizer.generate
     phase("generate")
-    made = make(quotas, adaptation, real)
-    seconds["generate"] = made.seconds
+    candidates = generate(quotas, client_generator, real)
+    seconds["generate"] = candidates.seconds
     started = time.perf_counter()
-    images, facts = made.images, _facts(adaptation, made)
-    places = made.places
-    if places is None and made.sequence is not None:
-        places = np.arange(len(images))
-    if selecting:
+    images, facts = candidates.images, _facts(client_generator, candidates)
+    indices = candidates.indices
+    if indices is None and candidates.sequence is not None:
+        indices = np.arange(len(images))
+    if selects:
         phase("select")
-        chosen, found = _choose(synthesizer, made, quotas, judges)
+        chosen, selection_facts = _select(config.supplement, candidates, quotas, pair)
         images = images.subset(chosen)
-        places = None if places is None else places[chosen]
+        indices = None if indices is None else indices[chosen]
         seconds["select"] = time.perf_counter() - started
-        facts |= found
-    return Supply(images, adaptation, made, places, preferred, tuned, seconds, facts)
+        facts |= selection_facts
+    return Supplement(images, client_generator, candidates, adapter_state, indices, seconds, facts)
 
 
-def _choose(
-    synthesizer: Synthesizer, made: GeneratedImages, quotas: Counts, judges: ModelPair | None
-) -> tuple[Labels, dict[str, Fact]]:
+def _adapt(
+    config: RunConfig,
+    synthesizer: Synthesizer,
+    client_name: str,
+    real: ImageSet,
+    pair: ModelPair | None,
+    state: AdapterState,
+) -> tuple[ClientGenerator, AdapterState]:
+    """Return the client's generator of this round, and what the next one goes on with.
+
+    Preferences are tuned in the first ``dpo.rounds`` rounds in which there are models to compare.
+    """
+    client_generator = synthesizer.adapt(client_name, real)
+    adapter = config.supplement.adapter
+    if pair is None or adapter not in ("guidance", "dpo"):
+        return client_generator, state
+    if adapter == "guidance":
+        return ClientGenerator.frozen(client_name, pair), state
+    if state.tuned >= config.dpo.rounds:
+        preferred = synthesizer.preferred(client_name, state.preferred)
+        return preferred or client_generator, state
+    client_generator = synthesizer.prefer(client_generator, pair)
+    name = client_generator.path.name if client_generator.path else ""
+    return client_generator, AdapterState(name, state.tuned + 1)
+
+
+def _select(
+    keys: SupplementConfig,
+    candidates: GeneratedImages,
+    quotas: Counts,
+    pair: ModelPair | None,
+) -> tuple[Indices, dict[str, Fact]]:
     """Return where the quotas' images are among the candidates, and how the choice went."""
-    keys = synthesizer.config.supplement
-    facts: dict[str, Fact] = {"candidates": len(made.images)}
-    if judges is None or len(made.images) == 0:
-        return first(made.images.labels.numpy(), quotas), facts
+    facts: dict[str, Fact] = {"candidates": len(candidates.images)}
+    if pair is None or len(candidates.images) == 0:
+        return first(candidates.images.labels.numpy(), quotas), facts
     predictions = (
-        judges.predictions(made.images)
-        if made.places is None
-        else judges.of_pool(made.images, made.places)
+        pair.predictions(candidates.images)
+        if candidates.indices is None
+        else pair.of_pool(candidates.images, candidates.indices)
     )
     chosen = select(predictions, quotas, disagreement=keys.disagreement, filtered=keys.filter)
     facts["discrepant"] = chosen.discrepant
@@ -116,14 +137,14 @@ def _choose(
     return chosen.indices, facts
 
 
-def _facts(adaptation: ClientGenerator, made: GeneratedImages) -> dict[str, Fact]:
+def _facts(client_generator: ClientGenerator, candidates: GeneratedImages) -> dict[str, Fact]:
     facts: dict[str, Fact] = {
-        "adapted": adaptation.path is not None,
-        "adapter_steps": adaptation.steps,
-        "adapter_cached": adaptation.cached,
-        "generated": made.generated,
-        "reused": made.reused,
+        "adapted": client_generator.path is not None,
+        "adapter_steps": client_generator.steps,
+        "adapter_cached": client_generator.cached,
+        "generated": candidates.generated,
+        "reused": candidates.reused,
     }
-    if adaptation.loss is not None:
-        facts["adapter_loss"] = adaptation.loss
-    return facts | {f"adapter_{name}": value for name, value in adaptation.facts.items()}
+    if client_generator.loss is not None:
+        facts["adapter_loss"] = client_generator.loss
+    return facts | {f"adapter_{name}": value for name, value in client_generator.facts.items()}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from regl_app.core.digests import digest_of_tensors
+from regl_app.core.types import Indices
 from regl_app.data.images import ImageSet
 from regl_app.generator.discrepancy_guidance import Gap, log_gap
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.classifier import Classifier
-from regl_app.supplement.selection import Labels, PairPredictions
+from regl_app.supplement.selection import PairPredictions
 
 
 @dataclass(frozen=True)
@@ -35,31 +36,29 @@ class ModelPair:
     @cached_property
     def digest(self) -> str:
         """Return what identifies both models' weights."""
-        digest = hashlib.sha256()
-        for model in (self.global_model, self.local_model):
-            for name, value in model.state_dict().items():
-                digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-                digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        models = (self.global_model, self.local_model)
+        return digest_of_tensors(
+            named for model in models for named in model.state_dict().items()
+        ).hex()
 
     def predictions(self, images: ImageSet) -> PairPredictions:
         """Return both models' log-probabilities of ``images``."""
-        found = [
+        log_probs = [
             predict_log_probs(model, images.images, self.device).numpy().astype(np.float64)
             for model in (self.global_model, self.local_model)
         ]
-        return PairPredictions(found[0], found[1], images.labels.numpy())
+        return PairPredictions(log_probs[0], log_probs[1], images.labels.numpy())
 
-    def of_pool(self, images: ImageSet, places: Labels | None = None) -> PairPredictions:
+    def of_pool(self, images: ImageSet, indices: Indices | None = None) -> PairPredictions:
         """Return both models' predictions on ``images`` of the shared pool.
 
         Args:
-            images: those at ``places``.
-            places: where they are in the pool, ``(N,)``; None: all of it.
+            images: those at ``indices``.
+            indices: where they are in the pool, ``(N,)``; None: all of it.
         """
         if self.on_pool is None:
             return self.predictions(images)
-        return self.on_pool if places is None else self.on_pool.at(places)
+        return self.on_pool if indices is None else self.on_pool.at(indices)
 
     def gap(self) -> Gap:
         """Return ``log p_G(y|x) - log p_L(y|x)``, differentiable in x."""

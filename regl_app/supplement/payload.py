@@ -1,4 +1,4 @@
-"""How images reach a client: as pixels, or as places in what its own generator makes again."""
+"""How images reach a client: as pixels, or as indices into what its own generator makes again."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import numpy as np
 import torch
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, Indices, Labels
 from regl_app.data.images import ImageSet
 from regl_app.generator.adapters import WEIGHTS
-from regl_app.supplement.make_supplement import Supply
-from regl_app.supplement.selection import Labels
+from regl_app.supplement.make_supplement import Supplement
 
 
 @dataclass(frozen=True)
 class PoolReference:
     """Where images are among those that the same generator makes from the same seeds.
 
-    ``pool`` is the shared pool's digest: it stands for generator, sampler and seeds. ``places``
+    ``pool`` is the shared pool's digest: it stands for generator, sampler and seeds. ``indices``
     (M,) count in that pool or, if ``sequence`` (C,) is set, among so many images per class of the
     client's own sequences; these are made with the adapter of digest ``adapter``, '' for none.
     """
 
     pool: str
-    places: Labels
+    indices: Indices
     adapter: str = ""
     sequence: Counts | None = None
 
@@ -75,28 +74,28 @@ class PayloadLimits:
         return size + size // 1000 + 1024
 
 
-def unpack(payload: Payload, shape: tuple[int, int, int], made: ImageSet | None) -> ImageSet:
+def unpack(payload: Payload, shape: tuple[int, int, int], candidates: ImageSet | None) -> ImageSet:
     """Return the images of a payload.
 
     Args:
         payload: from another machine.
         shape: ``(C, H, W)`` of the images.
-        made: what this client's generator made of the reference, if there is one.
+        candidates: what this client's generator makes of the reference, if there is one.
 
     Raises:
-        ProtocolError: it is damaged, or does not fit ``shape`` or what was made.
+        ProtocolError: it is damaged, or does not fit ``shape`` or ``candidates``.
     """
     labels = torch.from_numpy(payload.labels)
     if payload.reference is not None:
-        places = payload.reference.places
-        if made is None or len(places) != len(labels):
+        indices = payload.reference.indices
+        if candidates is None or len(indices) != len(labels):
             raise ProtocolError(
-                f"{len(labels)} images came as {len(places)} places in a pool that this "
+                f"{len(labels)} images came as {len(indices)} places in a pool that this "
                 "client does not have (set supplement.transport='images')"
             )
-        if len(labels) and not 0 <= places.min() <= places.max() < len(made):
-            raise ProtocolError(f"payload-places must be < {len(made)}, got {places.max()}")
-        chosen = made.subset(places)
+        if len(labels) and not 0 <= indices.min() <= indices.max() < len(candidates):
+            raise ProtocolError(f"payload-places must be < {len(candidates)}, got {indices.max()}")
+        chosen = candidates.subset(indices)
         if not torch.equal(chosen.labels, labels):
             raise ProtocolError("payload-places lead to images of other classes than sent")
         return chosen
@@ -115,24 +114,25 @@ def unpack(payload: Payload, shape: tuple[int, int, int], made: ImageSet | None)
     return ImageSet(pixels.to(torch.uint8).reshape(len(labels), *shape), labels)
 
 
-def pack(supplied: Supply, pool: str, held: str) -> Payload:
-    """Return a supply as it travels to its client: by reference if that can be and is shorter.
+def pack(supplement: Supplement, pool: str, adapter: str) -> Payload:
+    """Return a supplement as it travels to its client: by reference if that can be and is shorter.
 
     Args:
-        supplied: with at least one image.
+        supplement: with at least one image.
         pool: digest of the pool that client and server would both make; '' if they would not.
-        held: digest of the adapter that the client keeps, '' if none.
+        adapter: digest of the one that the client keeps, '' if none.
     """
-    labels, adaptation = supplied.images.labels.numpy(), supplied.adaptation
-    if not pool or supplied.places is None:
-        return Payload.of_images(supplied.images)
-    if adaptation.path is None:
-        return Payload(labels, PoolReference(pool, supplied.places, "", supplied.made.sequence))
+    client_generator, indices = supplement.client_generator, supplement.indices
+    if not pool or indices is None:
+        return Payload.of_images(supplement.images)
+    labels, sequence = supplement.images.labels.numpy(), supplement.candidates.sequence
+    if client_generator.path is None:
+        return Payload(labels, PoolReference(pool, indices, "", sequence))
     # The file goes along even for one who has it, in case it is lost by then: see for_holder.
-    file = (adaptation.path / WEIGHTS).read_bytes()
-    if adaptation.digest != held:
-        pixels = Payload.of_images(supplied.images)
+    file = (client_generator.path / WEIGHTS).read_bytes()
+    if client_generator.digest != adapter:
+        pixels = Payload.of_images(supplement.images)
         if len(file) > len(pixels.pixels):
             return pixels
-    reference = PoolReference(pool, supplied.places, adaptation.digest, supplied.made.sequence)
+    reference = PoolReference(pool, indices, client_generator.digest, sequence)
     return Payload(labels, reference, adapter_file=file)

@@ -72,7 +72,7 @@ def blind_quotas(config: RunConfig, num_images: int, num_classes: int, round_num
 
 def measured_quotas(
     config: RunConfig,
-    held: Counts,
+    last_quotas: Counts,
     discrepancy: Floats,
     real_images: int,
     next_round: int,
@@ -88,23 +88,23 @@ def measured_quotas(
 
     Args:
         config: the run, whose supplement keys matter here.
-        held: the client's quotas of the round just finished, ``(C,)``.
+        last_quotas: the client's quotas of the round just finished, ``(C,)``.
         discrepancy: its vector d of that round, ``(C,)``.
         real_images: n_k, its number of real training images.
         next_round: t of the round the quotas are for, >= 2.
         measured_round: t of the round that measured.
     """
-    total = budget(config, real_images, len(held), next_round)
+    total = budget(config, real_images, len(last_quotas), next_round)
     measured = discrepancy if measured_round > 1 else np.zeros_like(discrepancy)
     keys = config.supplement
     return discrepancy_quotas(
-        held, measured, total, gamma=keys.gamma, momentum=keys.momentum, cap=keys.cap
+        last_quotas, measured, total, gamma=keys.gamma, momentum=keys.momentum, cap=keys.cap
     )
 
 
 def uploaded_quotas(
     config: RunConfig,
-    held: Counts | None,
+    last_quotas: Counts | None,
     discrepancy: Floats,
     real_images: int,
     round_number: int,
@@ -115,7 +115,7 @@ def uploaded_quotas(
 
     Args:
         config: the run, whose supplement keys matter here.
-        held: the client's last quotas, ``(C,)``; None before the first.
+        last_quotas: its quotas before, ``(C,)``; None before the first.
         discrepancy: its vector d, ``(C,)``.
         real_images: n_k.
         round_number: t, whose budget is spent.
@@ -124,7 +124,7 @@ def uploaded_quotas(
     if keys.policy == "equal":
         return blind_quotas(config, real_images, len(discrepancy), round_number)
     return discrepancy_quotas(
-        np.zeros(len(discrepancy), dtype=np.int64) if held is None else held,
+        np.zeros(len(discrepancy), dtype=np.int64) if last_quotas is None else last_quotas,
         discrepancy,
         budget(config, real_images, len(discrepancy), round_number),
         gamma=keys.gamma,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, Floats
 
 
 def allocate(weights: npt.ArrayLike, total: int, room: Counts) -> Counts:
@@ -41,15 +41,15 @@ def allocate(weights: npt.ArrayLike, total: int, room: Counts) -> Counts:
         # Scaled by the largest first: tiny weights must not underflow in the division.
         scaled = np.where(active, share, 0.0) / share[active].max()
         exact = rest * scaled / scaled.sum()
-        given = np.minimum(np.floor(exact).astype(np.int64), open_room)
-        if given.sum() == 0 or (given < open_room)[active].all():
-            short = rest - int(given.sum())
-            remainder = np.where(active & (given < open_room), exact - given, -1.0)
+        part = np.minimum(np.floor(exact).astype(np.int64), open_room)
+        if part.sum() == 0 or (part < open_room)[active].all():
+            short = rest - int(part.sum())
+            remainder = np.where(active & (part < open_room), exact - part, -1.0)
             for index in np.argsort(-remainder, kind="stable")[:short]:
                 if remainder[index] >= 0:
-                    given[index] += 1
-        quotas += given
-        rest -= int(given.sum())
+                    part[index] += 1
+        quotas += part
+        rest -= int(part.sum())
     return quotas
 
 
@@ -77,7 +77,7 @@ def bootstrap_quotas(counts: Counts, total: int, cap: int) -> Counts:
 
 
 def discrepancy_quotas(
-    held: Counts,
+    last_quotas: Counts,
     discrepancy: npt.ArrayLike,
     total: int,
     *,
@@ -91,13 +91,13 @@ def discrepancy_quotas(
     taught well shows no discrepancy any more; were it dropped for that, the client would forget
     it. So a part of the last round's mix is kept::
 
-        share = momentum * held / sum(held) + (1 - momentum) * relu(d)^gamma / sum(relu(d)^gamma)
+        share = momentum * last / sum(last) + (1 - momentum) * relu(d)^gamma / sum(relu(d)^gamma)
 
     Where nothing is lacking (all d <= 0) the last mix stays; with no mix either, all classes get
     the same, so that the planned total is always the realised one.
 
     Args:
-        held: quotas of the round that was measured, ``(C,)``.
+        last_quotas: those of the round that was measured, ``(C,)``.
         discrepancy: d, ``(C,)``.
         total: B_t, the images of the next round.
         gamma: sharpness; 0 treats all lacking classes alike.
@@ -106,7 +106,7 @@ def discrepancy_quotas(
     """
     lacking = np.maximum(np.asarray(discrepancy, dtype=np.float64), 0.0)
     need = _shares(np.where(lacking > 0, lacking**gamma, 0.0))
-    mix = _shares(held.astype(np.float64))
+    mix = _shares(last_quotas.astype(np.float64))
     if need.any() and mix.any():
         mix = momentum * mix + (1 - momentum) * need
     elif need.any():
@@ -114,7 +114,7 @@ def discrepancy_quotas(
     return allocate(mix, total, np.full(len(lacking), cap, dtype=np.int64))
 
 
-def _shares(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _shares(weights: Floats) -> Floats:
     largest = weights.max(initial=0.0)
     scaled = weights / largest if largest > 0 else weights
     return scaled / scaled.sum() if largest > 0 else weights

@@ -6,19 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regl_app.core.types import Floats
-from regl_app.supplement.selection import Labels
+from regl_app.core.types import Floats, Indices, Labels
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Preferred and refused images of the same class, as places in a pool, each ``(M,)``.
+    """Preferred and refused images of the same class, as indices in a pool, each ``(M,)``.
 
     ``margin`` is the mean difference of their rewards: what the pairing can teach.
     """
 
-    winners: Labels
-    losers: Labels
+    winners: Indices
+    losers: Indices
     margin: float
 
 

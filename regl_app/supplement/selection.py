@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.types import Counts, Floats
+from regl_app.core.types import Counts, Floats, Indices, Labels
 
 Flags = npt.NDArray[np.bool_]
-Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,10 @@ class PairPredictions:
         if count and not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise ProtocolError(f"labels must be < {self.num_classes}, got {self.labels.max()}")
 
-    def at(self, places: Labels) -> PairPredictions:
-        """Return the predictions on the images at ``places`` (M,)."""
+    def at(self, indices: Indices) -> PairPredictions:
+        """Return the predictions on the images at ``indices`` (M,)."""
         return PairPredictions(
-            self.log_p_global[places], self.log_p_local[places], self.labels[places]
+            self.log_p_global[indices], self.log_p_local[indices], self.labels[indices]
         )
 
     @property
@@ -59,8 +58,8 @@ class PairPredictions:
         """Return log p_G(y|x) and log p_L(y|x), each ``(N,)``, floored so that they are finite."""
         rows = np.arange(len(self.labels))
         least = np.log(np.finfo(np.float64).tiny)
-        found = (self.log_p_global[rows, self.labels], self.log_p_local[rows, self.labels])
-        return np.maximum(found[0], least), np.maximum(found[1], least)
+        of_label = (self.log_p_global[rows, self.labels], self.log_p_local[rows, self.labels])
+        return np.maximum(of_label[0], least), np.maximum(of_label[1], least)
 
 
 def reward(predictions: PairPredictions, disagreement: float) -> Floats:
@@ -94,12 +93,12 @@ def is_discrepant(predictions: PairPredictions) -> Flags:
 
 @dataclass(frozen=True)
 class Selection:
-    """Chosen images: their places in the pool ``(M,)``, by class, best first.
+    """Chosen images: their indices in the pool ``(M,)``, by class, best first.
 
     ``discrepant`` of them passed the filter; the others filled quotas that it left open.
     """
 
-    indices: Labels
+    indices: Indices
     discrepant: int
 
 
@@ -130,7 +129,7 @@ def select(
     return Selection(indices, int(passed[indices].sum()))
 
 
-def first(labels: Labels, quotas: Counts) -> Labels:
-    """Return the places ``(M,)`` of the first ``quotas[c]`` images of every class c, by class."""
-    places = [np.flatnonzero(labels == c)[:quota] for c, quota in enumerate(quotas)]
-    return np.concatenate([np.empty(0, dtype=np.int64), *places])
+def first(labels: Labels, quotas: Counts) -> Indices:
+    """Return the indices ``(M,)`` of the first ``quotas[c]`` images of every class c, by class."""
+    indices = [np.flatnonzero(labels == c)[:quota] for c, quota in enumerate(quotas)]
+    return np.concatenate([np.empty(0, dtype=np.int64), *indices])

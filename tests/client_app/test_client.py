@@ -51,7 +51,7 @@ def _handshake(context: Context) -> Handshake:
 def _send(context: Context, kind: str, ours: ConfigRecord, weights: bool = True) -> RecordDict:
     content = RecordDict({OURS: ours})
     if weights:
-        content[ARRAYS] = weights_to_record(Node.of(context).model().state_dict())
+        content[ARRAYS] = weights_to_record(Node.of(context).template)
     message = Message(content, 7, kind)
     message.metadata.__dict__["_message_id"] = "1"
     return app(message, context).content
@@ -64,7 +64,7 @@ def _train(context: Context, number: int = 1, quotas: np.ndarray | None = None) 
     return TrainReply.read(
         content,
         server_round=number,
-        template=node.model().state_dict(),
+        template=node.template,
         num_classes=node.num_classes,
     )
 
@@ -81,11 +81,11 @@ def test_hello_tells_the_partition_and_the_labels_if_shared() -> None:
 def test_training_changes_the_model_and_reports_what_it_did() -> None:
     context = _context()
     node, reply = Node.of(context), _train(context)
-    start = node.model().state_dict()
+    start = node.template
     assert reply.weights is not None
     assert any(not torch.equal(reply.weights[key], start[key]) for key in start)
     assert reply.num_examples == reply.real_images == len(node.data.train)
-    np.testing.assert_array_equal(reply.real_counts, node.real_counts)
+    np.testing.assert_array_equal(reply.real_counts, node.client.real_counts)
     assert reply.held is None
     assert reply.discrepancy is None
     assert reply.loss > 0

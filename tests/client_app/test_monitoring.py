@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Context, RecordDict
 
-from client_app.monitoring import monitored
+from client_app.monitoring import monitored, node_name
 from regl_app.core.activity import current, note, phase
 
 NodeValue = int | float | str | bytes | bool

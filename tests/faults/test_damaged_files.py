@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.state import ClientState, Memory
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.core.tensor_files import save_tensors
@@ -17,6 +16,7 @@ from regl_app.generator.adaptation.cache import METADATA, AdapterCache
 from regl_app.generator.adaptation.lora import TunedAdapter
 from regl_app.generator.adapters import WEIGHTS
 from regl_app.generator.pool import load_pool
+from regl_app.rounds.client_state import ClientState, Memory
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.supplement.image_store import SupplementStore
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.data.images import to_float
 from regl_app.data.resize import fit, fit_floats
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance, log_gap

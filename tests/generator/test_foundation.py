@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import ConfigError, GeneratorError
 from regl_app.core.precision import resolve_precision
 from regl_app.generator.checkpoint import generator_digest, resolve_generator

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from client_app.state import ClientState, Memory
+from regl_app.rounds.client_state import ClientState, Memory
 
 WEIGHTS = {"a.weight": torch.tensor([[1.0, 2.0]]), "a.bias": torch.tensor([3.0])}
 
@@ -79,7 +79,9 @@ def test_a_finished_run_is_forgotten_after_a_day_another_after_a_month(
     now, day = time.time(), 24 * 3600
     seen = {}
     for days in (0.5, 2, 29, 31):
-        monkeypatch.setattr("client_app.state.time.time", lambda days=days: now + days * day)
+        monkeypatch.setattr(
+            "regl_app.rounds.client_state.time.time", lambda days=days: now + days * day
+        )
         new.save(Memory(1, WEIGHTS))
         seen[days] = [each.folder.parent.exists() for each in (finished, broken)]
     assert seen == {0.5: [True, True], 2: [False, True], 29: [False, True], 31: [False, False]}

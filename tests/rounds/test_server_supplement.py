@@ -16,8 +16,9 @@ from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
+from regl_app.rounds.averaging import mean_weights
+from regl_app.rounds.server_supplement import ServerSupplement
 from regl_app.supplement.discrepancy import class_discrepancy
-from server_app.supplier import ServerSupplement, mean_weights
 
 CPU = torch.device("cpu")
 
@@ -59,12 +60,12 @@ def make(config: RunConfig, cache: Path) -> ServerSupplement:
 def test_discrepancies_and_choices_are_those_of_each_model_alone(
     config: RunConfig, tmp_path: Path
 ) -> None:
-    supplier = make(config, tmp_path)
+    supplement = make(config, tmp_path)
     replies = {key: reply(config, key) for key in (0, 3)}
     whole = model(config, 0).state_dict()
-    assert supplier.screen(replies) == set()
-    given = supplier.supply(1, whole, replies)
-    probe = supplier._synthesizer.probe()
+    assert supplement.screen(replies) == set()
+    given = supplement.make(1, whole, replies)
+    probe = supplement._synthesizer.probe()
     for key, each in given.items():
         local = model(config, key + 1)
         expected = class_discrepancy(
@@ -75,19 +76,19 @@ def test_discrepancies_and_choices_are_those_of_each_model_alone(
         )
         np.testing.assert_allclose(each.discrepancy, expected, atol=1e-5)
         assert each.quotas.sum() == 8
-        np.testing.assert_array_equal(each.supply.images.counts(3), each.quotas)
+        np.testing.assert_array_equal(each.supplement.images.counts(3), each.quotas)
     other = make(config, tmp_path)
     other.screen({3: replies[3]})
-    alone = other.supply(1, whole, {3: replies[3]})
-    assert torch.equal(alone[3].supply.images.images, given[3].supply.images.images)
+    alone = other.make(1, whole, {3: replies[3]})
+    assert torch.equal(alone[3].supplement.images.images, given[3].supplement.images.images)
 
 
 def test_a_reply_without_a_model_is_given_nothing(config: RunConfig, tmp_path: Path) -> None:
     empty = TrainReply(1, 1, 0, 0, 0.0, None)
     replies = {0: reply(config, 0), 1: empty}
-    supplier = make(config, tmp_path)
-    assert supplier.screen(replies) == set()
-    given = supplier.supply(1, model(config, 0).state_dict(), replies)
+    supplement = make(config, tmp_path)
+    assert supplement.screen(replies) == set()
+    given = supplement.make(1, model(config, 0).state_dict(), replies)
     assert set(given) == {0}
     assert mean_weights(replies).keys() == model(config, 0).state_dict().keys()
 
@@ -103,12 +104,12 @@ def test_the_mean_weighs_models_by_their_images(config: RunConfig) -> None:
 
 def test_tuning_lowers_the_loss_on_what_was_chosen(config: RunConfig, tmp_path: Path) -> None:
     steps = config.updated({"server.tune-steps": 30, "train.optimizer": "adam"})
-    supplier = make(steps, tmp_path)
+    supplement = make(steps, tmp_path)
     replies = {0: reply(config, 0)}
-    supplier.screen(replies)
-    given = supplier.supply(1, model(config, 0).state_dict(), replies)
-    images = given[0].supply.images
-    tuned = supplier.tune(1, replies, given)
+    supplement.screen(replies)
+    given = supplement.make(1, model(config, 0).state_dict(), replies)
+    images = given[0].supplement.images
+    tuned = supplement.tune(1, replies, given)
 
     def loss(weights: Weights | None) -> float:
         local = model(config, 0)
@@ -117,7 +118,7 @@ def test_tuning_lowers_the_loss_on_what_was_chosen(config: RunConfig, tmp_path: 
         return float(-scores.gather(1, images.labels[:, None]).mean())
 
     assert loss(tuned[0]) < loss(replies[0].weights)
-    assert "tune" in supplier.seconds
+    assert "tune" in supplement.seconds
 
 
 def test_a_model_that_answers_no_numbers_is_found_out(config: RunConfig, tmp_path: Path) -> None:
@@ -125,20 +126,20 @@ def test_a_model_that_answers_no_numbers_is_found_out(config: RunConfig, tmp_pat
     assert broken.weights is not None
     for value in broken.weights.values():  # finite, so the protocol lets it pass
         value.fill_(1e38)
-    supplier = make(config, tmp_path)
-    assert supplier.screen({0: sound, 1: broken}) == {1}
-    assert set(supplier.supply(1, model(config, 0).state_dict(), {0: sound})) == {0}
+    supplement = make(config, tmp_path)
+    assert supplement.screen({0: sound, 1: broken}) == {1}
+    assert set(supplement.make(1, model(config, 0).state_dict(), {0: sound})) == {0}
 
 
 def test_a_model_that_diverges_in_tuning_stays_as_it_came(
     config: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wild = config.updated({"server.tune-lr": 1e30, "train.clip-norm": 0.0, "server.tune-steps": 5})
-    supplier = make(wild, tmp_path)
+    supplement = make(wild, tmp_path)
     replies = {0: reply(config, 0)}
-    supplier.screen(replies)
-    given = supplier.supply(1, model(config, 0).state_dict(), replies)
-    assert supplier.tune(1, replies, given) == {}
+    supplement.screen(replies)
+    given = supplement.make(1, model(config, 0).state_dict(), replies)
+    assert supplement.tune(1, replies, given) == {}
     assert "lower server.tune-lr" in caplog.text
 
 
@@ -146,12 +147,12 @@ def test_every_client_is_tuned_as_often_as_configured_whenever_it_takes_part(
     config: RunConfig, tmp_path: Path
 ) -> None:
     keys = {"supplement.adapter": "dpo", "dpo.rounds": 1, "dpo.steps": 1, "dpo.batch-size": 2}
-    supplier = make(config.updated(keys), tmp_path)
+    supplement = make(config.updated(keys), tmp_path)
     whole, steps = model(config, 0).state_dict(), []
     for number, clients in enumerate(((0,), (0,), (1,)), start=1):
         replies = {key: reply(config, key) for key in clients}
-        supplier.screen(replies)
-        for each in supplier.supply(number, whole, replies).values():
-            steps.append(each.supply.facts["adapter_steps"])
-            assert each.supply.preferred
+        supplement.screen(replies)
+        for each in supplement.make(number, whole, replies).values():
+            steps.append(each.supplement.facts["adapter_steps"])
+            assert each.supplement.adapter_state.preferred
     assert steps == [1, 0, 1]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client_app.state import ClientState
 from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.cache import AdapterCache, CachedAdapter
+from regl_app.rounds.client_state import ClientState
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.samples import load_all_samples
@@ -144,7 +144,7 @@ def test_models_are_compared_from_the_second_round_on(
         steps = [record.clients[0]["adapter_steps"] for record in history]
         assert steps == [0, 2, 0, 0]
         assert [record.clients[0]["adapted"] for record in history] == [False, True, True, True]
-    # The clients let go of what they kept, a day from now: see client_app.state.
+    # The clients let go of what they kept, a day from now: see regl_app.rounds.client_state.
     kept = list((tmp_path / "one" / "state").rglob("*.safetensors"))
     assert all(time.time() - path.stat().st_mtime > 28 * 24 * 3600 for path in kept)
     again = run("two").read_history()[1:]

@@ -1,21 +1,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from regl_app.config.sections import ModelConfig
 from regl_app.data.images import ImageSet, to_float
-from regl_app.learning.models.build import build_model
 from regl_app.supplement.model_pair import ModelPair
 
 CPU = torch.device("cpu")
-
-
-def judges(seeds: tuple[int, int] = (0, 1)) -> ModelPair:
-    models = [build_model(ModelConfig(width=4), 3, 1, 16, seed) for seed in seeds]
-    return ModelPair(models[0], models[1], CPU)
+Make = Callable[..., ModelPair]
 
 
 def pictures() -> ImageSet:
@@ -24,8 +19,8 @@ def pictures() -> ImageSet:
     return ImageSet(images, torch.tensor([0, 0, 1, 1, 2, 2]))
 
 
-def test_opinions_are_both_models_own() -> None:
-    pair, images = judges(), pictures()
+def test_predictions_are_both_models_own(model_pair: Make) -> None:
+    pair, images = model_pair(), pictures()
     predictions = pair.predictions(images)
     for model, found in (
         (pair.global_model, predictions.log_p_global),
@@ -37,21 +32,23 @@ def test_opinions_are_both_models_own() -> None:
     assert predictions.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_the_gap_is_the_opinions_difference_and_leads_back_to_the_image() -> None:
-    pair, images = judges(), pictures()
+def test_the_gap_is_the_predictions_difference_and_leads_back_to_the_image(
+    model_pair: Make,
+) -> None:
+    pair, images = model_pair(), pictures()
     x = to_float(images.images).requires_grad_()
     gap = pair.gap()(x, images.labels)
-    in_words = pair.predictions(images).of_label()
-    np.testing.assert_allclose(gap.detach().numpy(), in_words[0] - in_words[1], atol=1e-5)
+    of_label = pair.predictions(images).of_label()
+    np.testing.assert_allclose(gap.detach().numpy(), of_label[0] - of_label[1], atol=1e-5)
     (gradient,) = torch.autograd.grad(gap.sum(), x)
     assert gradient.abs().sum() > 0
     assert all(p.grad is None and not p.requires_grad for p in pair.local_model.parameters())
 
 
-def test_the_digest_is_of_both_weights_in_their_roles() -> None:
-    assert judges().digest == judges().digest
-    assert judges().digest != judges((1, 0)).digest
-    changed = copy.deepcopy(judges().local_model)
+def test_the_digest_is_of_both_weights_in_their_roles(model_pair: Make) -> None:
+    assert model_pair().digest == model_pair().digest
+    assert model_pair().digest != model_pair((1, 0)).digest
+    changed = copy.deepcopy(model_pair().local_model)
     with torch.no_grad():
         next(changed.parameters()).view(-1)[0] += 1e-3
-    assert ModelPair(judges().global_model, changed, CPU).digest != judges().digest
+    assert ModelPair(model_pair().global_model, changed, CPU).digest != model_pair().digest

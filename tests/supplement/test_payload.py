@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Indices, Labels
 from regl_app.data.images import ImageSet
 from regl_app.supplement.payload import Payload, PoolReference, unpack
-from regl_app.supplement.selection import Labels
 
 SHAPE = (1, 8, 8)
 
@@ -20,8 +20,8 @@ def images(count: int = 6) -> ImageSet:
     return ImageSet(pixels, torch.arange(count) % 3)
 
 
-def by_reference(labels: Labels, places: Labels) -> Payload:
-    return Payload(labels, PoolReference("abc", places))
+def by_reference(labels: Labels, indices: Indices) -> Payload:
+    return Payload(labels, PoolReference("abc", indices))
 
 
 def test_an_adapters_file_travels_only_to_who_lacks_it() -> None:
@@ -43,9 +43,9 @@ def test_pixels_arrive_bit_for_bit() -> None:
 
 
 def test_references_lead_to_the_clients_own_images() -> None:
-    pool, places = images(), np.array([5, 0, 3])
-    found = unpack(by_reference(pool.labels.numpy()[places], places), SHAPE, pool)
-    assert torch.equal(found.images, pool.images[places])
+    pool, indices = images(), np.array([5, 0, 3])
+    found = unpack(by_reference(pool.labels.numpy()[indices], indices), SHAPE, pool)
+    assert torch.equal(found.images, pool.images[indices])
 
 
 @pytest.mark.parametrize(

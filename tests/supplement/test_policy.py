@@ -107,16 +107,16 @@ def test_equal_differs_by_at_most_one(classes, total):
     st.data(),
 )
 def test_discrepancy_spends_exactly_the_budget(classes, total, gamma, momentum, cap, data):
-    held = data.draw(hnp.arrays(np.int64, classes, elements=st.integers(0, cap)))
+    last = data.draw(hnp.arrays(np.int64, classes, elements=st.integers(0, cap)))
     lacking = data.draw(hnp.arrays(np.float64, classes, elements=st.floats(-1, 1)))
-    quotas = discrepancy_quotas(held, lacking, total, gamma=gamma, momentum=momentum, cap=cap)
+    quotas = discrepancy_quotas(last, lacking, total, gamma=gamma, momentum=momentum, cap=cap)
     assert (quotas >= 0).all()
     assert (quotas <= cap).all()
     assert quotas.sum() == min(total, cap * classes)
 
 
-def follow(d, total, held=(0, 0, 0, 0), gamma=1.0, momentum=0.0, cap=100):
-    quotas = discrepancy_quotas(np.array(held), d, total, gamma=gamma, momentum=momentum, cap=cap)
+def follow(d, total, last=(0, 0, 0, 0), gamma=1.0, momentum=0.0, cap=100):
+    quotas = discrepancy_quotas(np.array(last), d, total, gamma=gamma, momentum=momentum, cap=cap)
     return quotas.tolist()
 
 
@@ -129,8 +129,8 @@ def test_discrepancy_follows_positive_gaps_only():
 
 
 def test_discrepancy_keeps_a_part_of_what_it_taught():
-    d, held = [0.0, 0.0, 0.3, 0.1], [0, 10, 10, 0]
-    assert follow(d, 40, held, momentum=0.5) == [0, 10, 25, 5]
-    assert follow(d, 40, held, momentum=1.0) == [0, 20, 20, 0]
-    assert follow([-1.0, -0.1, 0.0, 0.0], 8, held, momentum=0.5) == [0, 4, 4, 0]
+    d, last = [0.0, 0.0, 0.3, 0.1], [0, 10, 10, 0]
+    assert follow(d, 40, last, momentum=0.5) == [0, 10, 25, 5]
+    assert follow(d, 40, last, momentum=1.0) == [0, 20, 20, 0]
+    assert follow([-1.0, -0.1, 0.0, 0.0], 8, last, momentum=0.5) == [0, 4, 4, 0]
     assert follow([-1.0, -0.1, 0.0, 0.0], 8) == [2, 2, 2, 2]

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import PrivacyConfig
+from regl_app.config.supplement_sections import PrivacyConfig
 from regl_app.core.types import Scalar
 from regl_app.supplement.privacy import epsilon, is_released, privatize
 
@@ -62,9 +62,11 @@ def test_epsilon_is_just_above_the_exact_one_of_the_composed_mechanism(noise: fl
     assert exact <= epsilon(config(privacy__noise=noise)) <= 1.25 * exact
 
 
-@pytest.mark.parametrize(("noise", "told"), [(2.0, 16.5), (4.0, 7.1), (8.0, 3.2), (16.0, 1.5)])
-def test_epsilons_are_those_of_the_documentation(noise: float, told: float) -> None:
-    assert round(epsilon(config(privacy__noise=noise)), 1) == told
+@pytest.mark.parametrize(
+    ("noise", "documented"), [(2.0, 16.5), (4.0, 7.1), (8.0, 3.2), (16.0, 1.5)]
+)
+def test_epsilons_are_those_of_the_documentation(noise: float, documented: float) -> None:
+    assert round(epsilon(config(privacy__noise=noise)), 1) == documented
 
 
 def test_epsilon_without_noise_or_without_a_vector() -> None:

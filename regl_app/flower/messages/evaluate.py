@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.types import Counts
 from regl_app.flower.messages.content import METRICS, NUM_EXAMPLES, OURS, metric_record, our_record
 from regl_app.flower.messages.fields import (
     at_least,
@@ -16,23 +15,17 @@ from regl_app.flower.messages.fields import (
     put_counts,
     shown,
 )
+from regl_app.rounds.exchange import EvaluationResult
 
 
 @dataclass(frozen=True)
-class EvaluateReply:
-    """The global model on a client's own test set; all zero where that is empty.
+class EvaluateReply(EvaluationResult):
+    """A client's measurement of the global model, as it travels."""
 
-    ``confusion`` (C, C) counts the classes that were taken for one another; absent where labels
-    are private, or the server has test images of its own.
-    """
-
-    partition_id: int
-    round: int
-    num_examples: int
-    accuracy: float = 0.0
-    macro_f1: float = 0.0
-    loss: float = 0.0
-    confusion: Counts | None = None
+    @classmethod
+    def of(cls, result: EvaluationResult) -> EvaluateReply:
+        """Return the reply that tells ``result``."""
+        return cls(**vars(result))
 
     def to_content(self) -> RecordDict:
         """Return the reply's content."""

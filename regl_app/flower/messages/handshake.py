@@ -13,7 +13,7 @@ from regl_app.config.identity import result_keys
 from regl_app.core.errors import ProtocolError
 from regl_app.flower.messages.fields import at_least, get, shown
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def put_payload(record: ConfigRecord, payload: Payload) -> None:
         record["payload-pixels"] = payload.pixels  # never empty, even of no images
         return
     record["payload-pool"] = reference.pool
-    record["payload-places"] = [int(value) for value in reference.places]
+    record["payload-places"] = [int(value) for value in reference.indices]
     put_counts(record, "payload-sequence", reference.sequence)
     if reference.adapter:
         record["payload-adapter"] = reference.adapter

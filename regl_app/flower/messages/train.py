@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.types import Counts, Fact, Weights
+from regl_app.core.types import Tensors, Weights
 from regl_app.flower.messages.content import (
     ARRAYS,
+    METHOD,
     METRICS,
     NUM_EXAMPLES,
     OURS,
@@ -35,23 +35,14 @@ from regl_app.flower.messages.fields import (
 )
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.payload_fields import get_payload, put_payload
-from regl_app.flower.messages.weights import _check_finite, weights_from_record, weights_to_record
-from regl_app.supplement.payload import Payload, PayloadLimits
+from regl_app.flower.messages.weights import check_finite, weights_from_record, weights_to_record
+from regl_app.rounds.exchange import RoundResult, RoundTask
+from regl_app.supplement.payload import PayloadLimits
 
 
 @dataclass(frozen=True)
-class TrainRequest:
-    """The server's request for one round; ``quotas`` (C,) is None where the client plans itself.
-
-    ``payload`` holds images that the server made for the client, if it did; ``run`` tells this run
-    from any other, also from one that had the same folder.
-    """
-
-    round: int
-    run_dir: str = ""
-    quotas: Counts | None = None
-    payload: Payload | None = None
-    run: str = ""
+class TrainRequest(RoundTask):
+    """The server's request for one round, as it travels."""
 
     def to_record(self, handshake: Handshake) -> ConfigRecord:
         """Return our record, to stand beside the inner strategy's arrays and config."""
@@ -69,10 +60,12 @@ class TrainRequest:
         expected: Handshake,
         num_classes: int,
         limits: PayloadLimits | None = None,
+        method: Tensors | None = None,
     ) -> TrainRequest:
         """Return the checked request.
 
-        ``limits`` are what a payload may hold; None where none is expected.
+        ``limits`` are what a payload may hold; None where none is expected. ``method`` is the
+        template of the method's state.
 
         Raises:
             ProtocolError: other code or configuration, or a field is missing, malformed or larger
@@ -88,34 +81,18 @@ class TrainRequest:
             quotas,
             payload,
             get(record, "run", str, most=MOST_ID),
+            _method(content, method or {}),
         )
 
 
 @dataclass(frozen=True)
-class TrainReply:
-    """What a client sends after its round.
+class TrainReply(RoundResult):
+    """What a client sends after its round, as it travels."""
 
-    ``weights`` is None for a client without images: it takes no part in the average.
-    ``num_examples`` counts real and synthetic images trained on, the weight in FedAvg.
-    ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
-    ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
-    private. ``adapter`` is the digest of the server's adapter that the client keeps, '' if none.
-    ``facts`` are numbers and texts for the run's history.
-    """
-
-    partition_id: int
-    round: int
-    num_examples: int
-    real_images: int
-    loss: float
-    weights: Weights | None
-    discrepancy: npt.NDArray[np.float64] | None = None
-    held: Counts | None = None
-    real_counts: Counts | None = None
-    synthetic_counts: Counts | None = None
-    adapter: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    @classmethod
+    def of(cls, result: RoundResult) -> TrainReply:
+        """Return the reply that tells ``result``."""
+        return cls(**vars(result))
 
     def to_content(self) -> RecordDict:
         """Return the reply's content.
@@ -144,15 +121,26 @@ class TrainReply:
         metrics = MetricRecord({NUM_EXAMPLES: self.num_examples, "loss": self.loss})
         content = RecordDict({OURS: record, METRICS: metrics})
         if self.weights is not None:
-            _check_finite(self.weights)
+            check_finite(self.weights)
             content[ARRAYS] = weights_to_record(self.weights)
+        if self.sent:
+            check_finite(self.sent, METHOD)
+            content[METHOD] = weights_to_record(self.sent)
         return content
 
     @classmethod
     def read(
-        cls, content: RecordDict, *, server_round: int, template: Weights, num_classes: int
+        cls,
+        content: RecordDict,
+        *,
+        server_round: int,
+        template: Weights,
+        num_classes: int,
+        method: Tensors | None = None,
     ) -> TrainReply:
         """Return the checked reply to the request of ``server_round``.
+
+        ``template`` is the model's, ``method`` that of the tensors its method sends.
 
         Raises:
             ProtocolError: names the key, what was expected and what came.
@@ -164,7 +152,7 @@ class TrainReply:
             raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number, got {shown(num_examples)}")
         arrays = content.array_records
         _check_numbers(num_examples, loss, not arrays)
-        if arrays and set(arrays) != {ARRAYS}:
+        if arrays and set(arrays) - {METHOD} != {ARRAYS}:
             raise ProtocolError(
                 f"the only ArrayRecord must be {ARRAYS!r}, got {shown(sorted(arrays))}"
             )
@@ -184,7 +172,19 @@ class TrainReply:
             adapter=get_digest(record, "adapter"),
             seconds={k: seconds_of(k, v) for k, v in table(record, "seconds.").items()},
             facts={k: fact_of(k, v) for k, v in table(record, "facts.").items()},
+            sent=_method(content, method or {}) if arrays else {},
         )
+
+
+def _method(content: RecordDict, template: Tensors) -> Tensors:
+    """Return the tensors of the run's method, bounded by ``template``."""
+    record = content.array_records.get(METHOD)
+    if (record is None) != (not template):
+        raise ProtocolError(
+            f"an ArrayRecord {METHOD!r} is {'missing' if record is None else 'not expected'}: "
+            f"the run's method has {len(template)} tensors of its own"
+        )
+    return {} if record is None else weights_from_record(record, template, METHOD)
 
 
 def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float64] | None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from regl_app.core.disk_cache import GIGABYTE, evict, touch
 from regl_app.core.errors import ProtocolError
 from regl_app.core.files import atomic_path, sha256_file, write_json
+from regl_app.core.types import CacheKey
 from regl_app.generator.adaptation.lora import TunedAdapter
 from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
 
 METADATA = "adapter.json"
 IN_USE_SECONDS = 3600.0
 """From finding an adapter to merging it no more time passes; merged, its file is not needed."""
-Key = Mapping[str, object]
 _NAME = 40
 
 
@@ -45,7 +45,7 @@ class AdapterCache:
     root: Path
     max_bytes: int = 2 * GIGABYTE
 
-    def get(self, key: Key) -> CachedAdapter | None:
+    def get(self, key: CacheKey) -> CachedAdapter | None:
         """Return the adapter tuned from ``key``; None if absent or damaged."""
         return self._load(self._path(key))
 
@@ -72,7 +72,7 @@ class AdapterCache:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def put(self, key: Key, tuned: TunedAdapter) -> CachedAdapter:
+    def put(self, key: CacheKey, tuned: TunedAdapter) -> CachedAdapter:
         """Store an adapter under ``key``, replacing a damaged one."""
         path = self._path(key)
         with atomic_path(path, keep=lambda: self._load(path) is not None) as temporary:
@@ -112,7 +112,7 @@ class AdapterCache:
         pattern = "[0-9a-f]" * _NAME
         evict(self.root, pattern, self.max_bytes, keep=keep, spare=IN_USE_SECONDS)
 
-    def _path(self, key: Key) -> Path:
+    def _path(self, key: CacheKey) -> Path:
         text = json.dumps(key, sort_keys=True)
         return self.root / hashlib.sha256(text.encode()).hexdigest()[:_NAME]
 
@@ -121,7 +121,7 @@ def _is_name(name: str) -> bool:
     return re.fullmatch(f"[0-9a-f]{{{_NAME}}}", name) is not None
 
 
-def _describe(folder: Path, key: Key, held: CachedAdapter) -> None:
+def _describe(folder: Path, key: CacheKey, held: CachedAdapter) -> None:
     write_json(
         folder / METADATA,
         {

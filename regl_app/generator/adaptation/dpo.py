@@ -13,7 +13,7 @@ from typing import Self
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
-from regl_app.config.sections import DpoConfig, LoraConfig
+from regl_app.config.supplement_sections import DpoConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress, Tensors

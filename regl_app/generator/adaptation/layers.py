@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from regl_app.config.sections import LoraConfig
+from regl_app.config.supplement_sections import LoraConfig
 from regl_app.core.seeding import torch_generator
 from regl_app.generator.foundation import Foundation
 

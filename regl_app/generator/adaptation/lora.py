@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from regl_app.config.sections import LoraConfig
+from regl_app.config.supplement_sections import LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress, Tensors

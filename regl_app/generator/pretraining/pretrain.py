@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from regl_app.core.files import atomic_path, write_json
+from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed, torch_generator
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.pretraining.autoencoder import encode, train_autoencoder
@@ -24,8 +24,6 @@ from regl_app.generator.pretraining.optimizer import LossProgress
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.generator.pretraining.quality import measure_quality
 from regl_app.generator.pretraining.tokenizer import build_tokenizer
-
-logger = logging.getLogger("regl")
 
 # The first phrasing is the default prompt; the others keep the text encoder from rote.
 PHRASINGS = ("a photo of {}", "a photo of {}.", "a picture of {}", "an image of {}", "{}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, Labels
 from regl_app.learning.evaluation.metrics import Metrics
 
 
-def confusion_counts(labels: Counts, predicted: Counts, num_classes: int) -> Counts:
+def confusion_counts(labels: Labels, predicted: Labels, num_classes: int) -> Counts:
     """Return how often class i was taken for j, ``(C, C)``, of labels and predictions ``(N,)``."""
     flat = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return flat.astype(np.int64).reshape(num_classes, num_classes)

@@ -9,6 +9,7 @@ from regl_app.config import RunConfig
 from regl_app.config.sections import ModelConfig
 from regl_app.core.seeding import torch_generator
 from regl_app.data.federation import Federation
+from regl_app.data.source import Source
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.cnn import SmallCnn
 
@@ -55,7 +56,12 @@ def _initialize(model: nn.Module, generator: torch.Generator) -> None:
                 raise TypeError(f"no initial values known for {name}: {type(module).__name__}")
 
 
+def model_of(config: RunConfig, source: Source) -> Classifier:
+    """Return the untrained classifier that a run of ``config`` on ``source`` starts from."""
+    channels, side, _ = source.test.shape
+    return build_model(config.model, source.num_classes, channels, side, config.seed)
+
+
 def make_model(config: RunConfig, federation: Federation) -> Classifier:
     """Return the untrained classifier that a run of ``config`` starts from."""
-    channels, side, _ = federation.source.train.shape
-    return build_model(config.model, federation.num_classes, channels, side, config.seed)
+    return model_of(config, federation.source)

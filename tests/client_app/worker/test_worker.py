@@ -68,7 +68,7 @@ def endless(at: Context) -> RecordDict:
     from regl_app.flower.messages.weights import weights_to_record
 
     handshake = Handshake(own_code_hash(), config_digest(RunConfig.from_flat(at.run_config)))
-    arrays = weights_to_record(Node.of(at).model().state_dict())
+    arrays = weights_to_record(Node.of(at).template)
     request = TrainRequest(1).to_record(handshake)
     return RecordDict({OURS: request, ARRAYS: arrays})
 

@@ -264,7 +264,7 @@ def test_a_payload_comes_back_as_it_was() -> None:
         assert (got.pixels, got.adapter_file) == (payload.pixels, payload.adapter_file)
         assert (got.reference is None) == (payload.reference is None)
         if payload.reference is not None and got.reference is not None:
-            for name in ("pool", "places", "adapter", "sequence"):
+            for name in ("pool", "indices", "adapter", "sequence"):
                 np.testing.assert_array_equal(
                     getattr(got.reference, name), getattr(payload.reference, name)
                 )

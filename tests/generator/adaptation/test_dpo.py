@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config.sections import DpoConfig, GeneratorConfig, LoraConfig
+from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.adaptation.dpo import PreferenceTuned, dpo_loss, tune_dpo
 from regl_app.generator.adapters import lora_update, save_adapter, stack_adapters

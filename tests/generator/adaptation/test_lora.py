@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config.sections import GeneratorConfig, LoraConfig
+from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet

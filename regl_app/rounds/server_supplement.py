@@ -24,20 +24,19 @@ from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts, Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
-from regl_app.flower.messages.train import TrainReply
-from regl_app.learning.methods.registry import make_objective
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
+from regl_app.rounds.exchange import RoundResult
+from regl_app.supplement.adapter_state import AdapterState
 from regl_app.supplement.batched_scoring import score_models
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.discrepancy import class_discrepancy
-from regl_app.supplement.make_supplement import Supply, supply
+from regl_app.supplement.make_supplement import Supplement, make_supplement
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.plan import uploaded_quotas
 from regl_app.supplement.selection import PairPredictions
 from regl_app.supplement.synthesizer import Synthesizer
-
-Scores = Floats
 
 _logger = logging.getLogger(LOGGER)
 
@@ -48,7 +47,19 @@ class ClientShare:
 
     discrepancy: Floats
     quotas: Counts
-    supply: Supply
+    supplement: Supplement
+
+    def notes(self, result: RoundResult, *, used_now: bool) -> dict[str, Any]:
+        """Return what of ``result`` the history is to have instead, fields by name.
+
+        Quotas and images belong to the round in which they are used.
+        """
+        changes: dict[str, Any] = {"discrepancy": self.discrepancy}
+        if used_now:
+            changes["held"] = self.quotas
+            if result.real_counts is not None:
+                changes["synthetic_counts"] = self.supplement.images.counts(len(self.quotas))
+        return {**changes, "facts": {**result.facts, **self.supplement.facts}}
 
 
 class ServerSupplement:
@@ -92,7 +103,7 @@ class ServerSupplement:
         self._held: dict[int, Counts] = {}
         self._preferred: dict[int, str] = {}
         self._tuned: Counter[int] = Counter()
-        self._answers: dict[int, Scores] = {}
+        self._answers: dict[int, Floats] = {}
         self.seconds = {}
         self._screened = 0.0
 
@@ -112,11 +123,11 @@ class ServerSupplement:
         self._held, self._preferred = dict(held), dict(preferred)
         self._tuned = Counter(tuned)
 
-    def screen(self, replies: Mapping[int, TrainReply]) -> set[int]:
+    def screen(self, replies: Mapping[int, RoundResult]) -> set[int]:
         """Return who uploaded a model whose answers on the probe set are not finite.
 
         Finite weights may still be so large that nothing comes of them. The others' answers are
-        kept for ``supply``.
+        kept for ``make``.
         """
         started = time.perf_counter()
         uploads = {key: r.weights for key, r in replies.items() if r.weights is not None}
@@ -126,8 +137,8 @@ class ServerSupplement:
         self._screened = time.perf_counter() - started
         return set(found) - set(self._answers)
 
-    def supply(
-        self, number: int, global_weights: Weights, replies: Mapping[int, TrainReply]
+    def make(
+        self, number: int, global_weights: Weights, replies: Mapping[int, RoundResult]
     ) -> dict[int, ClientShare]:
         """Return what each client that uploaded a model is to be given in round ``number``.
 
@@ -152,7 +163,7 @@ class ServerSupplement:
             }
         self.seconds["score"] = time.perf_counter() - started + self._screened
         given = {}
-        judge = self._with(global_weights)
+        global_model = self._with(global_weights)
         for key, weights in uploads.items():
             discrepancy = class_discrepancy(
                 whole, self._answers[key], probe.labels.numpy(), whole.shape[1]
@@ -160,25 +171,25 @@ class ServerSupplement:
             quotas = uploaded_quotas(
                 self._config, self._held.get(key), discrepancy, replies[key].real_images, number
             )
-            judges = ModelPair(judge, self._with(weights), self._device, on_pool.get(key))
-            supplied = supply(
+            pair = ModelPair(global_model, self._with(weights), self._device, on_pool.get(key))
+            supplied = make_supplement(
+                self._config,
                 self._synthesizer,
                 f"client {key}",
                 quotas,
                 self._nothing,
-                judges,
-                preferred=self._preferred.get(key, ""),
-                tuning=self._tuned[key] < self._config.dpo.rounds,
+                pair,
+                AdapterState(self._preferred.get(key, ""), self._tuned[key]),
             )
-            self._tuned[key] += supplied.tuned
-            self._held[key], self._preferred[key] = quotas, supplied.preferred
+            self._tuned[key] = supplied.adapter_state.tuned
+            self._held[key], self._preferred[key] = quotas, supplied.adapter_state.preferred
             for part, value in supplied.seconds.items():
                 self.seconds[part] += value
             given[key] = ClientShare(discrepancy, quotas, supplied)
         return given
 
     def tune(
-        self, number: int, replies: Mapping[int, TrainReply], given: Mapping[int, ClientShare]
+        self, number: int, replies: Mapping[int, RoundResult], given: Mapping[int, ClientShare]
     ) -> dict[int, Weights]:
         """Return the uploaded models after some steps on the images chosen for each of them.
 
@@ -197,9 +208,9 @@ class ServerSupplement:
             model = self._with(replies[key].weights or {})
             train_local(
                 model,
-                each.supply.images,
+                each.supplement.images,
                 config,
-                objective=make_objective(config),
+                method=make_method(config),
                 seed=derive_seed(config.seed, f"client {key}", "server", number),
                 device=self._device,
             )
@@ -226,26 +237,9 @@ class ServerSupplement:
         model.load_state_dict(dict(weights))
         return model.to(self._device)
 
-    def _score(self, images: ImageSet, states: Sequence[Weights]) -> list[Scores]:
+    def _score(self, images: ImageSet, states: Sequence[Weights]) -> list[Floats]:
         """Return each model's log-probabilities ``(N, C)``."""
         if not states:
             return []
         found = score_models(states, self._model, images.images, self._device)
         return list(found.double().numpy())
-
-
-def mean_weights(replies: Mapping[int, TrainReply]) -> dict[str, torch.Tensor]:
-    """Return the uploaded models' average, weighted by their images, shapes as uploaded.
-
-    Args:
-        replies: by partition, at least one of them with a model.
-    """
-    uploads = [(r.num_examples, r.weights) for r in replies.values() if r.weights is not None]
-    images = sum(count for count, _ in uploads)
-    return {
-        name: (
-            torch.stack([count * weights[name].double() for count, weights in uploads]).sum(0)
-            / images
-        ).to(value.dtype)
-        for name, value in uploads[0][1].items()
-    }

@@ -1,0 +1,44 @@
+"""A client's sample pictures and its adapter, for the run folder where it is on this machine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from client_app.node import Node
+from regl_app.core.files import atomic_path
+from regl_app.data.images import ImageSet
+from regl_app.runs.samples import PER_CLASS, save_samples
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.synthesizer import Synthesizer
+
+
+def leave_samples(
+    node: Node,
+    run_dir: Path,
+    synthesizer: Synthesizer,
+    adaptation: ClientGenerator,
+    probe: ImageSet,
+) -> None:
+    """Write a few pictures and the adapter into ``run_dir``, if the operator allows that folder."""
+    if not node.settings.roots.holds(run_dir) or not (run_dir / "config.json").is_file():
+        return
+    client = node.client
+    # A prefix of the client's own sequence: later rounds reuse what is made here.
+    few = np.full(client.num_classes, PER_CLASS, dtype=np.int64)
+    adapted = adaptation.path is not None
+    save_samples(
+        run_dir,
+        client.partition_id,
+        real=client.data.train,
+        frozen=probe,
+        adapted=synthesizer.generate(few, adaptation, client.data.train).images
+        if adapted
+        else None,
+        class_names=client.source.class_names,
+    )
+    if adaptation.path is not None:
+        with atomic_path(run_dir / "adapters" / f"client-{client.partition_id:02d}") as temporary:
+            shutil.copytree(adaptation.path, temporary)

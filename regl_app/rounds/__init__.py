@@ -1,0 +1,1 @@
+"""One round in the papers' order, without Flower: what a client does, what the server plans."""

@@ -1,0 +1,163 @@
+"""One client's round in the order of the paper: supplement, train, probe, keep, disclose."""
+
+from __future__ import annotations
+
+import time
+
+from regl_app.core.activity import note, phase
+from regl_app.core.types import Floats, Weights
+from regl_app.data.images import ImageSet
+from regl_app.learning.evaluation.confusion import confusion_counts
+from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, score
+from regl_app.learning.methods.registry import make_method
+from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.training.loop import train_local
+from regl_app.rounds.client import Client
+from regl_app.rounds.client_memory import own_part, recall, remember
+from regl_app.rounds.client_supplement import (
+    ClientSupplement,
+    OnFirst,
+    make_client_supplement,
+)
+from regl_app.rounds.disclosure import (
+    shared_counts,
+    shared_discrepancy,
+    shared_facts,
+    shared_quotas,
+    shares_confusion,
+)
+from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask
+from regl_app.supplement.discrepancy import class_discrepancy
+
+
+def train_round(
+    client: Client, task: RoundTask, weights: Weights, *, on_first: OnFirst | None = None
+) -> RoundResult:
+    """Supplement the client's data, train on it, measure what is still lacking.
+
+    Args:
+        client: whose round it is; without training images it only says so.
+        task: the server's plan for it.
+        weights: the global model G_{t-1}.
+        on_first: called in round 1 with the generator and the probe set, to show samples.
+
+    Raises:
+        ReglError: generator, payload or what was kept cannot be used.
+    """
+    config, real = client.config, client.data.train
+    if len(real) == 0:
+        return _nothing_to_train_on(client, task)
+
+    method = make_method(config)
+    memory = recall(client, task, method)
+
+    # 1. Supplement: the planned synthetic images of the classes this client lacks.
+    phase("supplement")
+    supplement = make_client_supplement(client, task, weights, memory, on_first=on_first)
+    note(real_images=len(real), synthetic_images=len(supplement.images))
+
+    # 2. Train the local model L_t from the global model G_{t-1} on real and synthetic images.
+    phase("train")
+    local = client.model(weights, memory.kept)
+    trained = train_local(
+        local,
+        ImageSet.concat([real, supplement.images]),
+        config.train,
+        method=method,
+        seed=client.seed("train", task.round),
+        device=client.device,
+        real_images=len(real),
+        kept=memory.kept,
+        received=task.received,
+    )
+
+    # 3. Probe: where is the global model surer than the local one?
+    phase("probe")
+    started = time.perf_counter()
+    global_model = client.model(weights, memory.kept)
+    discrepancy = _discrepancy(client, supplement, global_model, local)
+    own_test = evaluate(local, client.data.test, client.num_classes, client.device)
+
+    # 4. Keep what the next round needs, and tell what may be told.
+    state = local.state_dict()
+    remember(client, task, method, state, trained.kept, supplement, discrepancy)
+    return RoundResult(
+        partition_id=client.partition_id,
+        round=task.round,
+        num_examples=len(real) + len(supplement.images),
+        real_images=len(real),
+        loss=trained.loss,
+        weights={name: state[name] for name in method.shared(list(state))},
+        discrepancy=shared_discrepancy(client, task.round, discrepancy),
+        held=shared_quotas(config, supplement.quotas),
+        real_counts=shared_counts(config, client.real_counts),
+        synthetic_counts=shared_counts(config, supplement.images.counts(client.num_classes)),
+        adapter=supplement.adapter,
+        seconds={
+            **supplement.seconds,
+            "train": trained.seconds,
+            "probe": time.perf_counter() - started,
+        },
+        facts={
+            **shared_facts(config, supplement.facts),
+            "loss": trained.loss,
+            **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
+        },
+        sent=trained.sent,
+    )
+
+
+def evaluate_round(
+    client: Client, round_number: int, weights: Weights, *, run: str = ""
+) -> EvaluationResult:
+    """Measure the global model on the client's own test set: personalization.
+
+    What of the model stays at clients is the client's own; ``run`` is the server's name for the
+    run that kept it.
+    """
+    test, confusion = client.data.test, None
+    kept = own_part(client, run, round_number, make_method(client.config))
+    log_probs = predict_log_probs(client.model(weights, kept), test.images, client.device)
+    if len(test) == 0:
+        return EvaluationResult(client.partition_id, round_number, 0)
+    found = score(log_probs, test.labels, client.num_classes)
+    if shares_confusion(client.config):
+        predicted = log_probs.argmax(dim=1).numpy()
+        confusion = confusion_counts(test.labels.numpy(), predicted, client.num_classes)
+    return EvaluationResult(
+        client.partition_id,
+        round_number,
+        found.images,
+        found.accuracy,
+        found.macro_f1,
+        found.loss,
+        confusion,
+    )
+
+
+def _discrepancy(
+    client: Client, supplement: ClientSupplement, global_model: Classifier, local: Classifier
+) -> Floats | None:
+    """Return d_k, ``(C,)``: FedDPD's comparison of both models on the shared probe set."""
+    if supplement.probe is None:
+        return None
+    return class_discrepancy(
+        predict_log_probs(global_model, supplement.probe.images, client.device).numpy(),
+        predict_log_probs(local, supplement.probe.images, client.device).numpy(),
+        supplement.probe.labels.numpy(),
+        client.num_classes,
+    )
+
+
+def _nothing_to_train_on(client: Client, task: RoundTask) -> RoundResult:
+    counts = shared_counts(client.config, client.real_counts)
+    return RoundResult(
+        partition_id=client.partition_id,
+        round=task.round,
+        num_examples=0,
+        real_images=0,
+        loss=0.0,
+        weights=None,
+        real_counts=counts,
+        synthetic_counts=counts,
+    )

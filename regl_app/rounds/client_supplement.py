@@ -1,0 +1,215 @@
+"""Step 1 of a client's round: make what is planned, or take what the server made."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from regl_app.core.errors import GeneratorError, ProtocolError
+from regl_app.core.formats import format_seconds
+from regl_app.core.log import LOGGER
+from regl_app.core.types import Counts, Fact, Weights
+from regl_app.data.images import ImageSet
+from regl_app.generator.checkpoint import resolve_generator
+from regl_app.rounds.client import Client
+from regl_app.rounds.client_state import Memory
+from regl_app.rounds.disclosure import shares_samples
+from regl_app.rounds.exchange import RoundTask
+from regl_app.supplement.adapter_state import AdapterState
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.make_supplement import Supplement, make_supplement
+from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.payload import Payload, PoolReference, unpack
+from regl_app.supplement.plan import client_quotas, measured_quotas
+from regl_app.supplement.synthesizer import Synthesizer
+
+_logger = logging.getLogger(LOGGER)
+
+
+@dataclass(frozen=True)
+class ClientSupplement:
+    """A client's synthetic images, the quotas ``(C,)`` they fill, and the shared probe set.
+
+    ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none;
+    ``tuned`` counts the rounds that tuned it; ``adapter`` is the digest of one the server sent.
+    """
+
+    images: ImageSet
+    quotas: Counts
+    probe: ImageSet | None = None
+    preferred: str = ""
+    tuned: int = 0
+    adapter: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+OnFirst = Callable[[Synthesizer, ClientGenerator, ImageSet], None]
+"""Told of a client's generator and the probe set, in its first round."""
+
+
+def make_client_supplement(
+    client: Client,
+    task: RoundTask,
+    weights: Weights,
+    memory: Memory,
+    *,
+    on_first: OnFirst | None = None,
+) -> ClientSupplement:
+    """Return the images planned for this round: by the server if it sent quotas, else by rule.
+
+    Adapter and images are cached by content, so later rounds only add what is new. Where models
+    are compared, it is the global one, ``weights``, with what this client trained last; in its
+    first round a client has nothing to compare and takes the first images of a sequence. Where the
+    server makes the supplement, what it sent is all there is.
+    """
+    config, real = client.config, client.data.train
+    if not config.generates_at_client:
+        return _received(client, task)
+    quotas = _quotas(client, task, memory)
+    synthesizer = client.synthesizer
+    made = make_supplement(
+        config,
+        synthesizer,
+        client.name,
+        quotas,
+        real,
+        _models(client, weights, memory),
+        AdapterState(memory.preferred, memory.tuned),
+    )
+    started = time.perf_counter()
+    probe = synthesizer.probe()
+    seconds = {**made.seconds, "probe_images": time.perf_counter() - started}
+    if task.round == 1:
+        _report(client, made)
+        if on_first is not None and shares_samples(config):
+            on_first(synthesizer, made.client_generator, probe)
+    return ClientSupplement(
+        images=made.images,
+        quotas=quotas,
+        probe=probe,
+        preferred=made.adapter_state.preferred,
+        tuned=made.adapter_state.tuned,
+        seconds=seconds,
+        facts=made.facts,
+    )
+
+
+def own_pool(client: Client) -> str:
+    """Return the digest of the shared pool that this client could make; '' without a generator."""
+    if client.config.supplement.site != "download" or client.config.supplement.transport != "seeds":
+        return ""
+    try:
+        # Only to say that it has it, no client fetches a checkpoint.
+        resolve_generator(client.config.generator.path, fetch=False)
+        return client.synthesizer.pool_digest
+    except GeneratorError as error:
+        _logger.info("%s: images have to be sent: %s", client.label, error)
+        return ""
+
+
+def _received(client: Client, task: RoundTask) -> ClientSupplement:
+    """Return what came with the task, if anything did."""
+    shape, payload = client.data.train.shape, task.payload
+    if payload is None:
+        return ClientSupplement(ImageSet.empty(shape), np.zeros_like(client.real_counts))
+    started = time.perf_counter()
+    made = None if payload.reference is None else _made_again(client, payload, payload.reference)
+    images = unpack(payload, shape, made)
+    facts: dict[str, Fact] = {"received": len(images), "by_reference": made is not None}
+    return ClientSupplement(
+        images,
+        images.counts(client.num_classes),
+        adapter=payload.reference.adapter if payload.reference else "",
+        seconds={"receive": time.perf_counter() - started},
+        facts=facts,
+    )
+
+
+def _made_again(client: Client, payload: Payload, reference: PoolReference) -> ImageSet:
+    """Return what this client's generator makes of a reference."""
+    synthesizer = client.synthesizer
+    if reference.pool != synthesizer.pool_digest:
+        raise ProtocolError(
+            f"payload-pool must be {synthesizer.pool_digest!r}, got {reference.pool!r} "
+            "(the generators differ: set supplement.transport='images')"
+        )
+    if reference.sequence is None:
+        return synthesizer.pool(ClientGenerator.frozen(client.name)).images
+    most = max(client.config.supplement.cap, client.config.pool.per_class)
+    if reference.sequence.max() > most:
+        raise ProtocolError(
+            f"payload-sequence must be at most {most} images of a class "
+            f"(supplement.cap, pool.per-class), got {reference.sequence.max()}"
+        )
+    client_generator: ClientGenerator | None = ClientGenerator.frozen(client.name)
+    if reference.adapter:
+        client_generator = synthesizer.received(
+            client.name, reference.adapter, payload.adapter_file
+        )
+    if client_generator is None:
+        raise ProtocolError(
+            f"payload-adapter {reference.adapter!r} is no longer in this client's cache; the "
+            "server sends it again in the next round"
+        )
+    nothing = ImageSet.empty(client.data.train.shape)
+    return synthesizer.generate(reference.sequence, client_generator, nothing).images
+
+
+def _quotas(client: Client, task: RoundTask, memory: Memory) -> Counts:
+    if task.quotas is not None:
+        return task.quotas
+    if memory.held is not None and memory.discrepancy is not None:
+        images = len(client.data.train)
+        return measured_quotas(
+            client.config,
+            memory.held,
+            memory.discrepancy,
+            images,
+            task.round,
+            measured_round=memory.round,
+        )
+    return client_quotas(client.config, client.real_counts, task.round)
+
+
+def _models(client: Client, weights: Weights, memory: Memory) -> ModelPair | None:
+    if not memory.weights:
+        return None
+    return ModelPair(
+        client.model(weights, memory.kept), client.model(memory.weights), client.device
+    )
+
+
+def _report(client: Client, made: Supplement) -> None:
+    client_generator, candidates = made.client_generator, made.candidates
+    if client_generator.path is None:
+        adapter = "frozen generator"
+    elif client_generator.cached:
+        adapter = "adapter from the cache"
+    else:
+        adapter = (
+            f"adapter {client_generator.steps} steps in {format_seconds(client_generator.seconds)}"
+        )
+    used = len(made.images)
+    source = (
+        f"{candidates.reused} of them stored"
+        if candidates.reused
+        else format_seconds(candidates.seconds)
+    )
+    made_of = len(candidates.images)
+    chosen = "" if used == made_of else f" of {made_of} candidates"
+    real = len(client.data.train)
+    _logger.info(
+        "%s: %d real image%s, %s, %d synthetic images%s (%s)",
+        client.label,
+        real,
+        "" if real == 1 else "s",
+        adapter,
+        used,
+        chosen,
+        source,
+    )

@@ -1,0 +1,69 @@
+"""What may leave a client, in one place: read this to know what the server can learn.
+
+Beside what is decided here a reply tells the local model, how many images it was trained on and
+its mean loss, seconds, and how the supplement went. docs/secure.md has the table; its tests hold
+it against every message of real runs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+import numpy as np
+
+from regl_app.config import RunConfig
+from regl_app.core.types import Counts, Fact, Floats
+from regl_app.rounds.client import Client
+from regl_app.supplement.privacy import is_released, privatize
+
+
+def shared_counts(config: RunConfig, counts: Counts) -> Counts | None:
+    """Return images per class ``(C,)`` where diagnostics are shared, else None."""
+    return counts if config.share_diagnostics else None
+
+
+def shared_quotas(config: RunConfig, quotas: Counts) -> Counts | None:
+    """Return the quotas ``(C,)`` the client filled, where the server goes on planning from them.
+
+    They tell which classes the client lacks: under differential privacy they stay with it.
+    """
+    planned_by_server = config.supplement.policy == "discrepancy" and config.generates_at_client
+    if planned_by_server and not config.plans_at_client and config.privacy.noise == 0:
+        return quotas
+    return None
+
+
+def shared_discrepancy(
+    client: Client, round_number: int, discrepancy: Floats | None
+) -> Floats | None:
+    """Return what the server learns of the discrepancy ``(C,)``: with noise, if any, or nothing."""
+    if discrepancy is None or not is_released(client.config, round_number):
+        return None
+    config = client.config.privacy
+    # The run's seed is no secret: noise drawn from it hides nothing.
+    random = np.random.default_rng(
+        client.seed("privacy", round_number) if config.reproducible else secrets.randbits(128)
+    )
+    return privatize(discrepancy, config, random)
+
+
+def shared_facts(config: RunConfig, facts: Mapping[str, Fact]) -> Mapping[str, Fact]:
+    """Return how the supplement went; nothing of it where the discrepancy is to be hidden.
+
+    How many candidates there were tells how many classes were wanted.
+    """
+    return {} if config.hides_discrepancy else facts
+
+
+def shares_confusion(config: RunConfig) -> bool:
+    """Return whether a client counts its test images' classes and predictions for the server.
+
+    Only where the server has no test images of its own, and diagnostics are shared.
+    """
+    return config.data.source == "site" and config.share_diagnostics
+
+
+def shares_samples(config: RunConfig) -> bool:
+    """Return whether sample pictures, real ones among them, go into a run folder at hand."""
+    return config.share_diagnostics

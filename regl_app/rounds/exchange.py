@@ -1,0 +1,72 @@
+"""What server and client tell each other in a round, whatever carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from regl_app.core.types import Counts, Fact, Floats, Tensors, Weights
+from regl_app.supplement.payload import Payload
+
+
+@dataclass(frozen=True)
+class RoundTask:
+    """What the server asks of a client; ``quotas`` (C,) is None where the client plans itself.
+
+    ``payload`` holds images that the server made for the client, if it did; ``run`` tells this run
+    from any other, also from one that had the same folder, ``run_dir``. ``received`` is the
+    server's state of the run's method.
+    """
+
+    round: int
+    run_dir: str = ""
+    quotas: Counts | None = None
+    payload: Payload | None = None
+    run: str = ""
+    received: Tensors = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What of a client's round leaves it: see ``disclosure``.
+
+    ``weights`` is None for a client without images: it takes no part in the average.
+    ``num_examples`` counts real and synthetic images trained on, the weight in FedAvg.
+    ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
+    ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
+    private. ``adapter`` is the digest of the server's adapter that the client keeps, '' if none.
+    ``facts`` are numbers and texts for the run's history; ``sent`` is what the run's method sends
+    beside the model.
+    """
+
+    partition_id: int
+    round: int
+    num_examples: int
+    real_images: int
+    loss: float
+    weights: Weights | None
+    discrepancy: Floats | None = None
+    held: Counts | None = None
+    real_counts: Counts | None = None
+    synthetic_counts: Counts | None = None
+    adapter: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    sent: Tensors = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The global model on a client's own test set; all zero where that is empty.
+
+    ``confusion`` (C, C) counts the classes that were taken for one another; absent where labels
+    are private, or the server has test images of its own.
+    """
+
+    partition_id: int
+    round: int
+    num_examples: int
+    accuracy: float = 0.0
+    macro_f1: float = 0.0
+    loss: float = 0.0
+    confusion: Counts | None = None

@@ -1,0 +1,79 @@
+"""Site ``download`` (FedDPD): the server makes and selects the images, clients train on them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from regl_app.config import RunConfig
+from regl_app.core.types import Weights
+from regl_app.rounds.server_supplement import ServerSupplement
+from regl_app.rounds.sites.server import ServerSite
+from regl_app.rounds.sites.site import Results
+from regl_app.supplement.payload import Payload, pack
+
+
+class DownloadSite(ServerSite):
+    """Makes each client's supplement by the new global model and sends it in the next round.
+
+    Args:
+        config: the run.
+        supplement: makes the images.
+        pools: the digest of the pool that each partition could make itself.
+    """
+
+    def __init__(
+        self, config: RunConfig, supplement: ServerSupplement, pools: Mapping[int, str]
+    ) -> None:
+        super().__init__(supplement)
+        self._config = config
+        self._pools = dict(pools)
+        self._payloads: dict[int, Payload] = {}
+        self._adapters: dict[int, str] = {}
+
+    def payload(self, partition_id: int) -> Payload | None:
+        """Return the images for a client, without what it holds already."""
+        payload = self._payloads.get(partition_id)
+        return payload and payload.for_holder(self._adapters.get(partition_id, ""))
+
+    def answered(self, asked: Collection[int], results: Results) -> None:
+        """Note which adapter each client keeps.
+
+        Who was asked and did not answer may have lost its adapter: it is sent whole again.
+        """
+        for key in asked:
+            answer = results.get(key)
+            self._adapters[key] = "" if answer is None else answer.adapter
+
+    def before_average(self, number: int, results: Results) -> Mapping[int, Weights]:
+        """Leave the uploaded models as they are."""
+        return {}
+
+    def after_average(self, number: int, weights: Weights, results: Results) -> None:
+        """Choose what goes out with the next round; a client that failed gets its old images."""
+        self.notes, self.seconds = {}, {}
+        if number >= self._config.rounds:
+            return
+        shares = self._supplement.make(number + 1, weights, results)
+        digest = self._supplement.pool_digest
+        for key, share in shares.items():
+            if len(share.supplement.images) == 0:  # a budget that has decayed to nothing
+                self._payloads.pop(key, None)
+            else:
+                pool = digest if self._pools.get(key) == digest else ""
+                self._payloads[key] = pack(share.supplement, pool, self._adapters.get(key, ""))
+        self._note(results, shares, used_now=False)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what goes out next, which adapters clients keep, and the supplement's memory."""
+        return {
+            "payloads": self._payloads,
+            "adapters": self._adapters,
+            **super().memory(),
+        }
+
+    def restore(self, memory: Mapping[str, Any]) -> None:
+        """Go on from :meth:`memory`."""
+        super().restore(memory)
+        self._payloads = dict(memory["payloads"])
+        self._adapters = dict(memory["adapters"])

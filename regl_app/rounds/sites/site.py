@@ -1,0 +1,57 @@
+"""What every site does for a round at the server; each site's file shows only its difference."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from regl_app.core.types import Counts, Weights
+from regl_app.rounds.exchange import RoundResult
+from regl_app.supplement.payload import Payload
+
+Results = Mapping[int, RoundResult]
+"""The usable results of a round, by partition."""
+
+
+class Site:
+    """The server's half of the supplement: what goes out to whom, and what becomes of the results.
+
+    In a round: ``quotas`` and ``payload`` go out; ``answered``, ``unreadable``, ``before_average``
+    and ``after_average`` see what came back, in this order. ``notes`` are what the server found out
+    in the round, for its history, and ``seconds`` what that took, by part.
+    """
+
+    notes: Mapping[int, Mapping[str, Any]]
+    seconds: Mapping[str, float]
+
+    def __init__(self) -> None:
+        self.notes, self.seconds = {}, {}
+
+    def quotas(self, partition_id: int) -> Counts | None:
+        """Return the quotas ``(C,)`` to be sent, None where the client plans itself."""
+        return None
+
+    def payload(self, partition_id: int) -> Payload | None:
+        """Return the images to be sent, None if there are none."""
+        return None
+
+    def answered(self, asked: Collection[int], results: Results) -> None:
+        """Take note of who of those that were ``asked`` answered."""
+
+    def unreadable(self, results: Results) -> set[int]:
+        """Return whose uploaded models give answers that are no finite numbers."""
+        return set()
+
+    def before_average(self, number: int, results: Results) -> Mapping[int, Weights]:
+        """Return models to average instead of the uploaded ones, and plan round ``number + 1``."""
+        return {}
+
+    def after_average(self, number: int, weights: Weights, results: Results) -> None:
+        """Prepare round ``number + 1`` by the new global model."""
+
+    def memory(self) -> dict[str, Any]:
+        """Return what is kept from round to round, as fields of the server's memory."""
+        return {}
+
+    def restore(self, memory: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`memory` returned."""

@@ -1,0 +1,149 @@
+"""Adapters: the generator tuned to a client's look (LoRA) or to what it lacks (DPO), once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from regl_app.core.seeding import derive_seed
+from regl_app.core.types import CacheKey
+from regl_app.data.images import ImageSet
+from regl_app.generator.adaptation.cache import AdapterCache
+from regl_app.generator.adaptation.dpo import tune_dpo
+from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
+from regl_app.generator.adapters import load_adapter, stack_adapters
+from regl_app.generator.pool import Pool
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.pools import Pools
+from regl_app.supplement.preference_pairs import rank_pairs
+from regl_app.supplement.run_generator import RunGenerator
+from regl_app.supplement.selection import reward
+
+_PRIOR_STREAM, _PRIOR_PER_CLASS = derive_seed(0, "prior"), 16
+
+
+class AdapterTuning:
+    """Tunes adapters of a run's generator, or takes them from the cache.
+
+    Args:
+        generator: the run's.
+        cache: where adapters are kept.
+        pools: what preferences are formed on, and the prior that LoRA preserves.
+    """
+
+    def __init__(self, generator: RunGenerator, cache: AdapterCache, pools: Pools) -> None:
+        self._generator = generator
+        self._cache = cache
+        self._pools = pools
+
+    def adapt(self, client_name: str, real: ImageSet) -> ClientGenerator:
+        """Return the client's generator, tuned on ``real`` or taken from the cache.
+
+        Frozen where the configuration says so or ``real`` has fewer than ``lora.min-images``.
+        """
+        config = self._generator.config
+        adapter = config.supplement.adapter
+        by_data = adapter == "lora" or (adapter == "dpo" and config.dpo.start == "lora")
+        if not by_data or len(real) < config.lora.min_images:
+            return ClientGenerator.frozen(client_name)
+        seed = derive_seed(self._generator.seed, "adapter", client_name)
+        tune = partial(self._tune_lora, real, seed)
+        return self._find_or_tune(client_name, self._generator.keys.lora(real, seed), tune)
+
+    def prefer(self, start: ClientGenerator, pair: ModelPair) -> ClientGenerator:
+        """Return ``start`` tuned towards images that the client lacks most (FedDPD's DPO).
+
+        The pool is what ``start`` itself makes; pairs are formed by the rank of the reward.
+
+        Args:
+            start: the client's generator so far.
+            pair: global and local model, whose predictions on the pool are the reward.
+        """
+        seed = derive_seed(self._generator.seed, "preference", start.client)
+        key = self._generator.keys.preference(self._pools.key(start), pair.digest, seed)
+        return self._find_or_tune(start.client, key, partial(self._tune_dpo, start, pair, seed))
+
+    def preferred(self, client_name: str, name: str) -> ClientGenerator | None:
+        """Return the adapter that ``prefer`` left under ``name``, if it is still there."""
+        cached = self._cache.find(name)
+        return None if cached is None else ClientGenerator.with_adapter(client_name, cached)
+
+    def received(self, client_name: str, digest: str, file: bytes) -> ClientGenerator | None:
+        """Return the generator with an adapter from another machine, as ``client_name`` uses it.
+
+        Args:
+            client_name: whose sequences are made with it.
+            digest: of the adapter.
+            file: its content; empty where it came before. None is returned if it is not here.
+
+        Raises:
+            ProtocolError: ``file`` is not the adapter of that digest.
+            GeneratorError: it is not an adapter of a denoiser.
+        """
+        cached = self._cache.received(digest)
+        if cached is None and file:
+            cached = self._cache.receive(digest, file)
+        return None if cached is None else ClientGenerator.with_adapter(client_name, cached)
+
+    def _find_or_tune(
+        self, client_name: str, key: CacheKey, tune: Callable[[], TunedAdapter]
+    ) -> ClientGenerator:
+        """Return the adapter of ``key``, tuned only if it is not in the cache."""
+        began = time.perf_counter()
+        adapter = self._cache.get(key)
+        cached = adapter is not None
+        if adapter is None:
+            adapter = self._cache.put(key, tune())
+        return ClientGenerator.with_adapter(
+            client_name, adapter, seconds=time.perf_counter() - began, cached=cached
+        )
+
+    def _tune_lora(self, real: ImageSet, seed: int) -> TunedAdapter:
+        return tune_lora(
+            self._generator.foundation,
+            real,
+            self._generator.config.lora,
+            seed=seed,
+            prior=self._prior(real),
+            progress=self._generator.reporter("adapter steps"),
+        )
+
+    def _tune_dpo(self, start: ClientGenerator, pair: ModelPair, seed: int) -> TunedAdapter:
+        """Return the adapter that ``start`` and its preference tuning make together."""
+        config, foundation = self._generator.config, self._generator.foundation
+        pool = self._pools.pool(start)
+        is_shared = start.path is None  # what the models say of the shared pool may be known
+        predictions = pair.of_pool(pool.images) if is_shared else pair.predictions(pool.images)
+        base = load_adapter(start.path) if start.path else {}
+        rewards = reward(predictions, config.supplement.disagreement)
+        ranked = rank_pairs(rewards, pool.labels.numpy(), config.dpo.quantile)
+        with foundation.adapter(start.path):
+            tuned = tune_dpo(
+                foundation,
+                pool.latents,
+                pool.labels,
+                torch.from_numpy(np.stack([ranked.winners, ranked.losers])),
+                config.dpo,
+                config.lora,
+                seed=seed,
+                progress=self._generator.reporter("preference steps"),
+            )
+        state = stack_adapters(base, tuned.state) if base else tuned.state
+        facts = {
+            "pairs": float(len(ranked.winners)),
+            "reward_margin": ranked.margin,
+            "implicit_margin": tuned.margins[-1],
+        }
+        return TunedAdapter(state, tuned.steps, tuned.loss, tuned.seconds, facts)
+
+    def _prior(self, real: ImageSet) -> Pool | None:
+        """Return what LoRA must not forget; None if nothing, or if ``real`` has every class."""
+        has_every_class = (real.counts(len(self._generator.concepts)) > 0).all()
+        if self._generator.config.lora.prior_weight == 0 or has_every_class:
+            return None
+        return self._pools.frozen(_PRIOR_STREAM, _PRIOR_PER_CLASS)

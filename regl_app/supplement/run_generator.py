@@ -1,0 +1,64 @@
+"""The run's generator, the same for all of its clients, loaded only where something is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.core.types import Progress
+from regl_app.generator.foundation import Foundation, shared_foundation
+from regl_app.supplement.cache_keys import CacheKeys
+
+
+@dataclass(frozen=True)
+class RunGenerator:
+    """What adapters, image sequences and pools are made with, for one classifier.
+
+    Args:
+        config: the run; its generator, lora, dpo, pool, probe and threads keys matter here.
+        concepts: what each class shows ('the digit three'), ``(C,)``.
+        shape: ``(C, H, W)`` of the classifier's images.
+        seed: the run's seed; every client draws from its own stream under it.
+        device: where the generator runs.
+        progress: called with (what, done, of).
+    """
+
+    config: RunConfig
+    concepts: tuple[str, ...]
+    shape: tuple[int, int, int]
+    seed: int
+    device: torch.device
+    progress: Progress | None = None
+
+    @property
+    def foundation(self) -> Foundation:
+        """Return this worker's foundation, loading it when first needed.
+
+        Raises:
+            GeneratorError: the checkpoint cannot be used.
+        """
+        return shared_foundation(self.config.generator, self.concepts, self.device)
+
+    @cached_property
+    def keys(self) -> CacheKeys:
+        """Return the cache keys of what this generator makes."""
+        return CacheKeys(self.config, self.concepts, self.shape, self.device)
+
+    def reporter(
+        self, what: str, before: int = 0, total: int | None = None
+    ) -> Callable[[int, int], None] | None:
+        """Return what is called with (done, of) while ``what`` is made; None if nobody listens.
+
+        Args:
+            what: is made, e.g. 'images'.
+            before: how many were done before this part of the work.
+            total: how many the whole work has; None: as many as the part says.
+        """
+        progress = self.progress
+        if progress is None:
+            return None
+        return lambda done, part: progress(what, before + done, part if total is None else total)

@@ -1,0 +1,99 @@
+"""The plain loop gives what Flower's run gives, to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from regl_app import RunConfig, RunFolder, federate, run_in_process
+from regl_app.core.errors import ConfigError
+from regl_app.core.types import Scalar
+
+SMALL: dict[str, Scalar] = {
+    "rounds": 3,
+    "data.max-train": 200,
+    "data.max-test": 60,
+    "train.steps": 3,
+    "model.width": 4,
+    "supplement.cap": 3,
+    "lora.steps": 2,
+    "lora.min-images": 2,
+    "dpo.steps": 2,
+    "pool.per-class": 3,
+    "probe.per-class": 2,
+    "generator.steps": 2,
+    "server.tune-steps": 2,
+    "report": False,
+    "tensorboard": False,
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "fedavg", "server.fraction": 0.7, "server.personalized-every": 2},
+        {"method": "regl", "long-tail.factor": 5.0},
+        {"method": "scaffold", "server.fraction": 0.7},
+        {"method": "moon"},
+        {"method": "fedrep"},
+        {"method": "regl-dpd", "objective": "scaffold", "supplement.adapter": "frozen"},
+        {"method": "regl-dpd", "supplement.adapter": "dpo"},
+        {"method": "feddpd", "supplement.site": "download"},
+        {"method": "feddpd", "supplement.site": "server"},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+def test_the_history_is_that_of_a_run_by_flower(
+    settings: dict[str, Scalar], tmp_path: Path
+) -> None:
+    config = RunConfig.from_flat(
+        {**SMALL, **settings, "out-dir": str(tmp_path), "cache-dir": str(tmp_path / "cache")}
+    )
+    run = RunFolder.open(run_in_process(config, clients=3))
+    found = federate(config.updated({"cache-dir": str(tmp_path / "other")}), 3)
+    history = run.read_history()
+    assert [record.round for record in history] == [each.number for each in found.rounds]
+    for record, each in zip(history, found.rounds, strict=True):
+        assert record.metrics.accuracy == each.metrics.accuracy
+        assert record.metrics.loss == each.metrics.loss
+        assert record.metrics.per_class == each.metrics.per_class
+        assert (record.tail is None) == (each.tail is None)
+        if record.tail is not None and each.tail is not None:
+            assert record.tail.accuracy == each.tail.accuracy
+        for name in ("discrepancy", "real_counts", "synthetic_counts"):
+            assert getattr(record, name) == _rows(each.results, name)
+        assert record.quotas == _rows(each.results, "held")
+        facts = {key: dict(result.facts) for key, result in each.results.items()}
+        assert record.clients == facts
+        tested = {k: r.accuracy for k, r in each.evaluated.items() if r.num_examples}
+        assert (record.personalized.per_client if record.personalized else {}) == tested
+    kept = load_file(run.path / "model.safetensors")
+    state = found.model.state_dict()
+    assert kept.keys() == state.keys()
+    assert all(torch.equal(kept[name], state[name].cpu()) for name in state)
+
+
+def _rows(results: object, name: str) -> list[list[float] | None] | None:
+    assert isinstance(results, dict)
+    rows = [getattr(results[key], name) if key in results else None for key in range(3)]
+    listed = [None if row is None else np.asarray(row).tolist() for row in rows]
+    return listed if any(row is not None for row in listed) else None
+
+
+@pytest.mark.parametrize(
+    ("settings", "clients", "words"),
+    [
+        ({}, 0, "clients must be >= 1, got 0"),
+        ({"data.source": "site", "data.classes": "a,b"}, 2, "deployment"),
+        ({"server.strategy": "fedadam"}, 2, "run_in_process"),
+    ],
+)
+def test_what_the_loop_cannot_do_is_refused(
+    settings: dict[str, Scalar], clients: int, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        federate(RunConfig.from_flat({"method": "fedavg", **settings}), clients)

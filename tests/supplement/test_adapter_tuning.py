@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.core.disk_cache import GIGABYTE
+from regl_app.core.errors import ProtocolError
+from regl_app.core.files import sha256_file
+from regl_app.core.types import Scalar
+from regl_app.data.images import ImageSet
+from regl_app.generator.adaptation.cache import AdapterCache
+from regl_app.generator.adapters import WEIGHTS, load_adapter
+from regl_app.supplement.adapter_tuning import AdapterTuning
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.pools import Pools
+from regl_app.supplement.run_generator import RunGenerator
+
+Make = Callable[..., AdapterTuning]
+Pair = Callable[..., ModelPair]
+
+
+@pytest.fixture
+def make(run_generator: Callable[..., RunGenerator], tmp_path: Path) -> Make:
+    def tuning(config: RunConfig, **changes: object) -> AdapterTuning:
+        generator = run_generator(config, **changes)
+        pools = Pools(generator, tmp_path / "pools", GIGABYTE)
+        return AdapterTuning(generator, AdapterCache(tmp_path / "adapters"), pools)
+
+    return tuning
+
+
+def test_too_few_images_or_a_frozen_run_stay_frozen(
+    config: RunConfig, real: ImageSet, make: Make
+) -> None:
+    assert make(config).adapt("a", real.subset([0, 1])).path is None
+    frozen = config.updated({"method": "regl-free"})
+    assert make(frozen).adapt("a", real) == ClientGenerator.frozen("a")
+
+
+def test_a_damaged_adapter_is_tuned_again(config: RunConfig, real: ImageSet, make: Make) -> None:
+    first = make(config).adapt("a", real)
+    assert first.path is not None
+    for file in first.path.iterdir():
+        file.write_bytes(file.read_bytes()[:-20])
+    second = make(config).adapt("a", real)
+    assert not second.cached
+    assert second.digest == first.digest
+
+
+def test_other_prompts_have_another_prior(
+    config: RunConfig, real: ImageSet, make: Make, tmp_path: Path
+) -> None:
+    preserving = config.updated({"lora.prior-weight": 1.0})
+    make(preserving).adapt("a", real)
+    make(preserving, concepts=("a shirt", "a shoe", "a bag")).adapt("a", real)
+    assert len(list((tmp_path / "pools").glob("*.safetensors"))) == 2
+
+
+def test_who_has_every_class_needs_no_prior(
+    config: RunConfig, real: ImageSet, make: Make, tmp_path: Path
+) -> None:
+    every = ImageSet(real.images, torch.tensor([0] * 7 + [1] * 2 + [2]))
+    make(config.updated({"lora.prior-weight": 1.0})).adapt("a", every)
+    assert not (tmp_path / "pools").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "preserving", "same"),
+    [
+        ({"generator.image-size": 24}, False, False),
+        ({"generator.guidance": 5.0}, False, True),
+        ({"generator.guidance": 5.0}, True, False),
+    ],
+)
+def test_an_adapter_is_found_again_only_by_what_it_was_tuned_from(
+    config: RunConfig,
+    real: ImageSet,
+    make: Make,
+    change: dict[str, Scalar],
+    preserving: bool,
+    same: bool,
+) -> None:
+    first = config.updated({"lora.prior-weight": float(preserving)})
+    assert not make(first).adapt("a", real).cached
+    assert make(first.updated(change)).adapt("a", real).cached == same
+
+
+@pytest.mark.parametrize("start", ["frozen", "lora"])
+def test_a_preferred_adapter_is_tuned_once_and_found_by_name(
+    config: RunConfig,
+    real: ImageSet,
+    make: Make,
+    model_pair: Pair,
+    start: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dpo = config.updated({"supplement.adapter": "dpo", "dpo.start": start})
+    tuning = make(dpo)
+    base = tuning.adapt("a", real)
+    assert (base.path is None) == (start == "frozen")
+    preferred = tuning.prefer(base, model_pair())
+    assert preferred.steps == 2
+    assert preferred.facts["pairs"] == 3 * max(1, int(0.25 * 6))
+    assert preferred.facts["reward_margin"] > 0
+    assert preferred.path is not None
+    assert preferred.digest != base.digest
+    assert tuning.prefer(base, model_pair((1, 0))).digest != preferred.digest
+
+    monkeypatch.setattr(RunGenerator, "foundation", property(lambda self: pytest.fail("loaded")))
+    warm = make(dpo)
+    again = warm.prefer(warm.adapt("a", real), model_pair())
+    assert again.cached
+    assert again.facts == preferred.facts
+    by_name = warm.preferred("a", preferred.path.name)
+    assert by_name is not None
+    assert by_name.digest == preferred.digest
+    assert warm.preferred("a", "") is None
+    assert warm.preferred("a", "../" + preferred.path.name) is None
+    assert warm.preferred("a", "0" * 40) is None
+
+
+def test_preferences_on_top_of_lora_keep_the_lora(
+    config: RunConfig, real: ImageSet, make: Make, model_pair: Pair
+) -> None:
+    tuning = make(config.updated({"supplement.adapter": "dpo", "dpo.start": "lora"}))
+    base = tuning.adapt("a", real)
+    preferred = tuning.prefer(base, model_pair())
+    assert base.path is not None
+    assert preferred.path is not None
+    below, both = load_adapter(base.path), load_adapter(preferred.path)
+    assert both.keys() == below.keys()
+    for name, value in below.items():
+        axis = 0 if ".lora_A." in name else 1
+        assert torch.equal(both[name].narrow(axis, 0, value.shape[axis]), value)
+
+
+def test_an_adapter_from_another_machine_is_kept_under_its_digest(
+    config: RunConfig, real: ImageSet, make: Make
+) -> None:
+    sent = make(config).adapt("a", real)
+    assert sent.path is not None
+    digest, file = sha256_file(sent.path / WEIGHTS), (sent.path / WEIGHTS).read_bytes()
+    assert make(config).received("b", digest, b"") is None
+    with pytest.raises(ProtocolError, match="must have digest"):
+        make(config).received("b", digest, file[:-1])
+    for content in (file, b""):
+        received = make(config).received("b", digest, content)
+        assert received is not None
+        assert (received.client, received.digest, received.cached) == ("b", sent.digest, True)

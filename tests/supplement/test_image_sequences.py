@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.data.images import ImageSet
+from regl_app.generator.sampling import sample
+from regl_app.supplement import image_sequences
+from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.image_sequences import ImageSequences
+from regl_app.supplement.image_store import SupplementStore
+from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.run_generator import RunGenerator
+from regl_app.supplement.synthesizer import Synthesizer
+
+FROZEN = ClientGenerator.frozen("a")
+Make = Callable[..., ImageSequences]
+
+
+@pytest.fixture
+def make(run_generator: Callable[..., RunGenerator]) -> Make:
+    def sequences(config: RunConfig, folder: Path, **changes: object) -> ImageSequences:
+        return ImageSequences(run_generator(config, **changes), SupplementStore(folder / "images"))
+
+    return sequences
+
+
+def quotas(*counts: int) -> np.ndarray:
+    return np.array(counts, dtype=np.int64)
+
+
+def same_picture(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether pixels agree up to rounding: processors pick their kernels by batch size."""
+    return one.shape == other.shape and float((one.int() - other.int()).abs().float().mean()) < 1
+
+
+def test_a_larger_quota_extends_the_same_sequence(
+    config: RunConfig, real: ImageSet, make: Make, tmp_path: Path
+) -> None:
+    sequences = make(config, tmp_path)
+    first = sequences.generate(quotas(0, 2, 3), FROZEN, real)
+    assert (first.generated, first.reused) == (5, 0)
+    assert first.images.labels.tolist() == [1, 1, 2, 2, 2]
+    more = sequences.generate(quotas(1, 4, 2), FROZEN, real)
+    assert (more.generated, more.reused) == (3, 4)
+    assert torch.equal(more.images.images[1:3], first.images.images[:2])
+    assert torch.equal(more.images.images[5:7], first.images.images[2:4])
+
+
+def test_growing_by_rounds_equals_making_all_at_once(
+    config: RunConfig, real: ImageSet, make: Make, tmp_path: Path
+) -> None:
+    slowly = make(config, tmp_path / "slowly")
+    for quota in (1, 2, 5):
+        grown = slowly.generate(quotas(quota, 0, quota), FROZEN, real)
+    at_once = make(config, tmp_path / "at-once").generate(quotas(5, 0, 5), FROZEN, real)
+    assert same_picture(grown.images.images, at_once.images.images)
+
+
+def test_no_quota_makes_no_image(config: RunConfig, make: Make, tmp_path: Path) -> None:
+    empty = ImageSet.empty((1, 16, 16))
+    result = make(config, tmp_path).generate(quotas(0, 0, 0), FROZEN, empty)
+    assert len(result.images) == 0
+    assert result.images.shape == (1, 16, 16)
+
+
+def test_what_was_made_before_a_crash_is_not_made_again(
+    config: RunConfig, real: ImageSet, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = config.updated({"generator.batch-size": 2})
+    wanted = quotas(3, 5, 4)
+    whole = make(small, tmp_path / "whole").generate(wanted, FROZEN, real).images
+    calls = itertools.count(1)
+
+    def dies(*arguments: Any, **options: Any) -> torch.Tensor:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return sample(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_sequences, "sample", dies)
+        with pytest.raises(KeyboardInterrupt):
+            make(small, tmp_path / "torn").generate(wanted, FROZEN, real)
+    rest = make(small, tmp_path / "torn").generate(wanted, FROZEN, real)
+    assert (rest.generated, rest.reused) == (4, 8)
+    assert same_picture(rest.images.images, whole.images)
+
+
+def test_clients_and_seeds_draw_different_images_but_share_the_probe(
+    config: RunConfig, real: ImageSet, make: Make, tmp_path: Path
+) -> None:
+    one, other = make(config, tmp_path), make(config, tmp_path, seed=1)
+    images = [
+        sequences.generate(quotas(0, 0, 2), ClientGenerator.frozen(name), real).images.images
+        for sequences, name in ((one, "a"), (one, "b"), (other, "a"))
+    ]
+    for left, right in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(images[left], images[right])
+    assert torch.equal(one.probe().images, other.probe().images)
+    assert one.probe().labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_probe_that_all_workers_want_at_once_is_made_once(
+    config: RunConfig, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(*arguments: Any, **options: Any) -> torch.Tensor:
+        calls.append("sample")
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr(image_sequences, "sample", counted)
+    with ThreadPoolExecutor(2) as workers:
+        one, other = workers.map(lambda _: make(config, tmp_path).probe().images, "ab")
+    assert torch.equal(one, other)
+    assert calls == ["sample"]
+
+
+def test_minority_classes_also_start_from_real_pictures(
+    config: RunConfig,
+    real: ImageSet,
+    make: Make,
+    synthesizer: Callable[..., Synthesizer],
+    tmp_path: Path,
+) -> None:
+    adapted = synthesizer(config, tmp_path).adapt("a", real)
+    with_pictures = make(config, tmp_path).generate(quotas(0, 4, 4), adapted, real)
+    text_only = config.updated({"generator.image-conditioning": False})
+    without = make(text_only, tmp_path).generate(quotas(0, 4, 4), adapted, real)
+    same = [
+        same_picture(one, other)
+        for one, other in zip(with_pictures.images.images, without.images.images, strict=True)
+    ]
+    # Half of class 1, of which the client has two images; none of class 2, which it lacks.
+    assert same == [True, False, True, False, True, True, True, True]
+    # Only who has no picture to start from can make them again.
+    assert with_pictures.sequence is None
+    assert without.sequence is not None
+    assert without.sequence.tolist() == [0, 4, 4]
+
+
+def test_other_pictures_make_other_images(
+    config: RunConfig,
+    real: ImageSet,
+    make: Make,
+    synthesizer: Callable[..., Synthesizer],
+    tmp_path: Path,
+) -> None:
+    adapted = synthesizer(config, tmp_path).adapt("a", real)
+    sequences = make(config, tmp_path)
+    images = sequences.generate(quotas(0, 2, 0), adapted, real).images.images
+    changed = ImageSet(255 - real.images, real.labels)
+    other = sequences.generate(quotas(0, 2, 0), adapted, changed)
+    assert other.generated == 2
+    assert not torch.equal(other.images.images[1], images[1])
+
+
+def test_a_model_pair_steers_the_sampler_as_far_as_configured(
+    config: RunConfig,
+    real: ImageSet,
+    make: Make,
+    model_pair: Callable[..., ModelPair],
+    tmp_path: Path,
+) -> None:
+    def images(strength: float, pair: ModelPair | None) -> torch.Tensor:
+        steering = {"steering.strength": strength, "steering.limit": 10.0}
+        keys = config.updated({"supplement.adapter": "guidance", **steering})
+        guided = ClientGenerator.frozen("a", pair)
+        return make(keys, tmp_path).generate(quotas(0, 2, 2), guided, real).images.images
+
+    plain, steered = images(50.0, None), images(50.0, model_pair())
+    assert torch.equal(images(0.0, model_pair()), plain)
+    assert not torch.equal(steered, plain)
+    assert torch.equal(images(50.0, model_pair()), steered)
+    assert not torch.equal(images(50.0, model_pair((1, 0))), steered)
