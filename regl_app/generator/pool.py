@@ -13,11 +13,11 @@ from regl_app.core.disk_cache import touch
 from regl_app.core.errors import StorageError
 from regl_app.core.log import logger
 from regl_app.core.tensor_files import load_tensors, save_tensors
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, StepProgress
 from regl_app.data.images import ImageSet, to_uint8
 from regl_app.data.resize import fit
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.sampling import Progress, sample_latents
+from regl_app.generator.sampling import sample_latents
 
 _LATENTS, _IMAGES = "latents", "images"
 
@@ -48,7 +48,7 @@ def sample_pool(
     per_class: int,
     stream: int,
     path: Path,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> Pool:
     """Return ``per_class`` samples of every class, by class, the same for all who ask.
 

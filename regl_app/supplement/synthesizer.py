@@ -102,7 +102,7 @@ class Synthesizer:
 
         Raises:
             ProtocolError: ``file`` is not the adapter of that digest.
-            GeneratorError: it is not an adapter of a UNet.
+            GeneratorError: it is not an adapter of a denoiser.
         """
         return self._tuning.received(client_name, digest, file)
 

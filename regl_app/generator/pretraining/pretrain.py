@@ -20,7 +20,7 @@ from regl_app.generator.pretraining.autoencoder import encode, train_autoencoder
 from regl_app.generator.pretraining.corpus import Corpus
 from regl_app.generator.pretraining.denoiser import NOISE, train_denoiser
 from regl_app.generator.pretraining.model_card import model_card
-from regl_app.generator.pretraining.optimizer import StepProgress
+from regl_app.generator.pretraining.optimizer import LossProgress
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.generator.pretraining.quality import measure_quality
 from regl_app.generator.pretraining.tokenizer import build_tokenizer
@@ -34,7 +34,7 @@ def pretrain(
     corpus: Corpus,
     options: PretrainOptions | None = None,
     *,
-    progress: StepProgress | None = None,
+    progress: LossProgress | None = None,
 ) -> Path:
     """Train a generator on ``corpus`` and write it to ``out``; return ``out``.
 
@@ -106,7 +106,7 @@ def _save(folder: Path, vae: Any, text_encoder: Any, unet: Any, tokenizer: Any) 
     write_json(settings, json.loads(settings.read_text(encoding="utf-8")) | {"dtype": "float32"})
 
 
-def _log_progress() -> StepProgress:
+def _log_progress() -> LossProgress:
     start = time.perf_counter()
 
     def report(stage: str, done: int, total: int, loss: float) -> None:
