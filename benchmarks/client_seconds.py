@@ -44,13 +44,12 @@ def main() -> None:
     mean = mean_interval(ratios)
     rows = [[name, *(f"{value:.2f}" for value in values)] for name, values in seconds.items()]
     rows.append(["server / fedavg", *(f"{ratio:.2f}" for ratio in ratios)])
-    half = "" if mean.half is None else f" ± {mean.half:.2f}"
     table = markdown_table(["s per client and round", *map(str, range(1, options.turns + 1))], rows)
     text = f"""digits, 10 clients, Dirichlet 0.01, seed 0; `python benchmarks/client_seconds.py`
 
 {table}
 
-By turn; each the median of {options.rounds} rounds. Mean ratio {mean.mean:.2f}{half} (95 %
+By turn; each the median of {options.rounds} rounds. Mean ratio {mean.text(digits=2)} (95 %
 t-interval over turns).
 
 {machine_line(facts)}

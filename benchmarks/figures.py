@@ -80,8 +80,7 @@ def _dots(rows: Mapping[str, Sequence[float]], title: str) -> Svg:
         for value in values:
             svg.add("circle", cx=x_of(value), cy=y, r=3.0, class_="seed")
         svg.add("circle", cx=x_of(interval.mean), cy=y, r=5.0, class_="mean")
-        told = f"{interval.mean:.1f}" + ("" if interval.half is None else f" ± {half:.1f}")
-        svg.text(svg.width - right + 12, y + 4, told, "")
+        svg.text(svg.width - right + 12, y + 4, interval.text(), "")
     return svg
 
 

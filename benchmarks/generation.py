@@ -22,15 +22,15 @@ from typing import Any
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import GeneratorConfig, LoraConfig
+from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.files import write_json
 from regl_app.data.images import ImageSet, to_float
 from regl_app.data.resize import fit
 from regl_app.data.sources.registry import load_source
-from regl_app.generator.adaptation.layers import adapted_layers
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adapters import save_adapter
 from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.families import UNET
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.prompts import class_prompts
@@ -120,7 +120,7 @@ class _NaiveTuning:
         self.noising = DDPMScheduler.from_config(pipeline.scheduler.config)
         for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
             module.requires_grad_(False)
-        layers = adapted_layers(pipeline.unet, config.layers)
+        layers = UNET.adapted_layers(pipeline.unet, config.layers)
         pipeline.unet.add_adapter(
             PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=layers)
         )

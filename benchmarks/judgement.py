@@ -166,8 +166,7 @@ def _shares(
 
 
 def _mean(shares: Sequence[float]) -> str:
-    interval = mean_interval([100 * share for share in shares])
-    return f"{interval.mean:.1f}" + ("" if interval.half is None else f" ± {interval.half:.1f}")
+    return mean_interval(shares).text(100)
 
 
 def _table(found: dict[int, list[Shares]], seeds: int) -> str:

@@ -195,9 +195,8 @@ def _table(
     ]
     for name, values in found.items():
         right, images, accuracy = (mean_interval([value[i] for value in values]) for i in range(3))
-        half = f" ± {100 * accuracy.half:.1f}" if accuracy.half is not None else ""
         read = f"{100 * right.mean:.0f}" if images.mean else "-"
-        lines.append(f"| {name} | {images.mean:.0f} | {read} | {100 * accuracy.mean:.1f}{half} |")
+        lines.append(f"| {name} | {images.mean:.0f} | {read} | {accuracy.text(100)} |")
     lines += ["", f"1 CPU core, torch {facts['torch']}; {today}, revision {facts['revision']}.", ""]
     return "\n".join(lines)
 

@@ -93,8 +93,7 @@ def _average(values: Iterable[float]) -> float:
 
 
 def _mean(values: Sequence[float]) -> str:
-    interval = mean_interval(values)
-    return f"{interval.mean:.2f}" + ("" if interval.half is None else f" ± {interval.half:.2f}")
+    return mean_interval(values).text(digits=2)
 
 
 if __name__ == "__main__":

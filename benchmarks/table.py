@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None, command: str = "") -> int:
     # Where the runs lay is of no interest to a reader, and names this machine.
     content = comparison.to_json() | {"settings": _published(base), "machine": machine}
     content["outcomes"] = [
-        {key: value for key, value in vars(outcome).items() if key != "folder"}
+        {key: value for key, value in outcome.to_json().items() if key != "folder"}
         for outcome in comparison.outcomes
     ]
     write_json(HERE / "results" / f"{name}.json", content)

@@ -17,7 +17,7 @@ from client_app.monitoring import Handler, monitored
 from client_app.node import Node
 from client_app.samples import leave_samples
 from regl_app.core.log import LOGGER
-from regl_app.flower.messages.content import arrays_of, read_request
+from regl_app.flower.messages.content import arrays_of, read_request, run_of
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.train import TrainReply, TrainRequest
@@ -49,7 +49,9 @@ def hello(content: RecordDict, context: Context) -> RecordDict:
 def train(content: RecordDict, context: Context) -> RecordDict:
     """Do one round: supplement the local data, train on it, measure what is still lacking."""
     node = Node.of(context)
-    request = TrainRequest.read(content, node.handshake, node.num_classes, node.payload_limits)
+    request = TrainRequest.read(
+        content, node.handshake, node.num_classes, node.payload_limits, node.method_template
+    )
     weights = weights_from_record(arrays_of(content), node.template)
     samples = partial(leave_samples, node, Path(request.run_dir))
     result = train_round(node.client, request, weights, on_first=samples)
@@ -61,7 +63,8 @@ def evaluate(content: RecordDict, context: Context) -> RecordDict:
     node = Node.of(context)
     server_round = read_request(content, node.handshake)
     weights = weights_from_record(arrays_of(content), node.template)
-    return EvaluateReply.of(evaluate_round(node.client, server_round, weights)).to_content()
+    result = evaluate_round(node.client, server_round, weights, run=run_of(content))
+    return EvaluateReply.of(result).to_content()
 
 
 HANDLERS: Mapping[str, Handler] = MappingProxyType(

@@ -16,7 +16,7 @@ from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
-from regl_app.core.types import Weights
+from regl_app.core.types import Tensors, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
@@ -25,8 +25,10 @@ from regl_app.flower.code_hash import own_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
 from regl_app.rounds.client import Client
+from regl_app.rounds.method_state import shared_weights
 from regl_app.supplement.payload import PayloadLimits
 
 
@@ -93,7 +95,12 @@ class Node:
     @property
     def template(self) -> Weights:
         """Return a model state with the names, shapes and types that the server's must have."""
-        return model_of(self.config, self.source).state_dict()
+        return shared_weights(make_method(self.config), model_of(self.config, self.source))
+
+    @property
+    def method_template(self) -> Tensors:
+        """Return tensors with the names, shapes and types of the method's state at the server."""
+        return make_method(self.config).template(model_of(self.config, self.source))
 
     @cached_property
     def data(self) -> ClientData:

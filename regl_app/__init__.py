@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from regl_app.generator.foundation import Foundation
     from regl_app.generator.pictures import generate_images
     from regl_app.learning.evaluation.metrics import evaluate
-    from regl_app.learning.methods.registry import make_objective
+    from regl_app.learning.methods.registry import make_method, make_objective
     from regl_app.learning.models.build import make_model
     from regl_app.learning.training.loop import train_local
     from regl_app.rounds.federate import federate
@@ -45,6 +45,7 @@ _HOMES = {
     "federate": "rounds.federate",
     "evaluate": "learning.evaluation.metrics",
     "generate_images": "generator.pictures",
+    "make_method": "learning.methods.registry",
     "make_model": "learning.models.build",
     "make_objective": "learning.methods.registry",
     "make_synthesizer": "supplement.synthesizer",
@@ -67,6 +68,7 @@ __all__ = [
     "evaluate",
     "federate",
     "generate_images",
+    "make_method",
     "make_model",
     "make_objective",
     "make_synthesizer",

@@ -47,7 +47,7 @@ def write_features(
     state = {key: value.detach().clone() for key, value in model.state_dict().items()}
     local = {}
     for _, partition_id in sorted(skew)[:SHOWN_CLIENTS]:
-        model.load_state_dict(dict(trained[partition_id].weights or {}))
+        model.load_state_dict(state | dict(trained[partition_id].weights or {}))
         local[partition_id] = _view(model, some, device)
     model.load_state_dict(state)
     try:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, Tensors
 from regl_app.supplement.payload import Payload, PoolReference
 
-_TEXTS = "texts"
+_TEXTS, _METHOD = "texts", "method."
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class ServerMemory:
 
     ``quotas`` and ``held`` (C,) are the next ones and the supplier's last ones; ``payloads`` go out
     with the next requests; ``adapters`` are the digests of those that clients keep; ``preferred``
-    and ``tuned`` the supplier's preference-tuned adapters and in how many rounds each was tuned.
+    and ``tuned`` the supplier's preference-tuned adapters and in how many rounds each was tuned;
+    ``method`` is the method's state.
     """
 
     run: str
@@ -33,6 +34,7 @@ class ServerMemory:
     adapters: Mapping[int, str] = field(default_factory=dict)
     preferred: Mapping[int, str] = field(default_factory=dict)
     tuned: Mapping[int, int] = field(default_factory=dict)
+    method: Tensors = field(default_factory=dict)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name."""
@@ -58,6 +60,7 @@ class ServerMemory:
             "tuned": self.tuned,
             "references": references,
         }
+        tensors |= {_METHOD + name: value for name, value in self.method.items()}
         return tensors | {_TEXTS: _bytes(json.dumps(texts).encode())}
 
     @classmethod
@@ -97,6 +100,7 @@ class ServerMemory:
             by_partition("adapters"),
             by_partition("preferred"),
             by_partition("tuned"),
+            {k.removeprefix(_METHOD): v for k, v in tensors.items() if k.startswith(_METHOD)},
         )
 
 

@@ -26,7 +26,9 @@ from regl_app.flower.messages.weights import weights_from_record, weights_to_rec
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_concepts, check_public_part
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
+from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.rounds.sites.registry import make_site
 from regl_app.runs.folder import Checkpoint, RunFolder
@@ -104,15 +106,19 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     _announce(config, facts)
 
     model = model_of(config, source).to(device)
+    method = make_method(config)
+    template = shared_weights(method, model)
     strategy = SupplementStrategy(
         make_strategy(config.server),
         config,
-        template={key: value.cpu() for key, value in model.state_dict().items()},
+        template=template,
         num_classes=num_classes,
         handshake=replace(handshake, num_partitions=clients.num_partitions),
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
         run_dir=str(folder.path.resolve()),
+        method=method,
+        method_template=method.template(model),
         site=make_site(
             local,
             source,
@@ -140,13 +146,13 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
             watch = Stopwatch()
             phase("train", number)
             # Every client supplements, trains and probes; the strategy averages and plans.
-            arrays = weights_to_record(model.state_dict())
+            arrays = weights_to_record(shared_weights(method, model))
             requests = strategy.configure_train(number, arrays, ConfigRecord(), grid)
             replies = exchange(grid, requests, config.server.timeout)
             watch.lap("wait_train")
             phase("aggregate")
             arrays, _ = strategy.aggregate_train(number, replies)
-            model.load_state_dict(weights_from_record(arrays, model.state_dict()))
+            model.load_state_dict(weights_from_record(arrays, template), strict=False)
             watch.lap("aggregate")
             watch.move("aggregate", strategy.site.seconds)
 

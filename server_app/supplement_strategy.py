@@ -16,12 +16,21 @@ from flwr.serverapp.strategy import Strategy
 from regl_app.config import RunConfig
 from regl_app.core.errors import ProtocolError, RunError
 from regl_app.core.log import LOGGER
-from regl_app.core.types import Weights
-from regl_app.flower.messages.content import ARRAYS, OURS, most_bytes, request_record, without_ours
+from regl_app.core.types import Tensors, Weights
+from regl_app.flower.messages.content import (
+    ARRAYS,
+    METHOD,
+    OURS,
+    most_bytes,
+    request_record,
+    without_ours,
+)
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
+from regl_app.learning.methods.method import Method
+from regl_app.rounds.method_state import aggregate_method
 from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
 from server_app.checkpoint_state import ServerMemory
@@ -50,6 +59,8 @@ class SupplementStrategy(Strategy):
         num_partitions: K.
         run_dir: the run folder, for clients on the same machine.
         site: the server's half of the supplement.
+        method: the run's; it may keep a state at the server.
+        method_template: that state at first, and the bound of what clients may send for it.
     """
 
     trained: Replies[TrainReply]
@@ -67,6 +78,8 @@ class SupplementStrategy(Strategy):
         num_partitions: int,
         run_dir: str = "",
         site: Site,
+        method: Method,
+        method_template: Tensors,
     ) -> None:
         self.inner = inner
         self._config = config
@@ -76,6 +89,9 @@ class SupplementStrategy(Strategy):
         self._partitions = dict(partitions)
         self._num_partitions = num_partitions
         self._run_dir = run_dir
+        self._method = method
+        self._method_state = dict(method_template)
+        self._method_template = method_template
         self.site = site
         self._run = uuid.uuid4().hex  # no result depends on it
         self.trained = Replies({}, {}, (), {}, {})
@@ -86,6 +102,7 @@ class SupplementStrategy(Strategy):
         own = ServerMemory(
             self._run,
             self._handshake.code_hash,
+            method=self._method_state,
             **self.site.memory(),
         )
         return own.to_tensors() | {
@@ -104,6 +121,7 @@ class SupplementStrategy(Strategy):
                 self._handshake.code_hash,
             )
         self.site.restore(vars(own))
+        self._method_state = dict(own.method)
         inner = {k.removeprefix(_INNER): v for k, v in memory.items() if k.startswith(_INNER)}
         restore_inner_state(self.inner, inner)
 
@@ -123,6 +141,8 @@ class SupplementStrategy(Strategy):
                 self._run,
             )
             _add(request, ours.to_record(self._handshake))
+            if self._method_state:
+                request.content[METHOD] = weights_to_record(self._method_state)
         return self._requests
 
     def aggregate_train(
@@ -136,7 +156,7 @@ class SupplementStrategy(Strategy):
         self.trained = check_replies(
             self._requests, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
-            most_bytes(self._num_classes, self._template),
+            most_bytes(self._num_classes, self._template, self._method_template),
         )  # fmt: skip
         asked = [
             self._partitions.get(request.metadata.dst_node_id, -1) for request in self._requests
@@ -158,6 +178,11 @@ class SupplementStrategy(Strategy):
             messages[key].content[ARRAYS] = weights_to_record(weights)
         averaged, metrics = self.inner.aggregate_train(server_round, list(messages.values()))
         arrays = self._checked(server_round, averaged)
+        self._method_state = dict(
+            aggregate_method(
+                self._method, self._method_state, self.trained.replies, self._num_partitions
+            )
+        )
         weights = weights_from_record(arrays, self._template)
         self.site.after_average(server_round, weights, self.trained.replies)
         self._note()
@@ -169,7 +194,8 @@ class SupplementStrategy(Strategy):
         """Return the inner strategy's requests, every client being asked."""
         self._requests = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
         for request in self._requests:
-            _add(request, request_record(server_round, self._handshake))
+            run = self._run if self._method.keeps else ""  # to find what of the model they keep
+            _add(request, request_record(server_round, self._handshake, run))
         return self._requests
 
     def aggregate_evaluate(
@@ -202,6 +228,7 @@ class SupplementStrategy(Strategy):
             server_round=server_round,
             template=self._template,
             num_classes=self._num_classes,
+            method=self._method_template,
         )
         if reply.partition_id >= self._num_partitions:
             raise ProtocolError(

@@ -49,10 +49,10 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second_pipeline: Path
 
 
 def test_the_documentation_has_its_examples() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["steps", "federation", "pictures"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["steps", "loop", "federation", "pictures"])
 def test_an_example_runs_as_it_is_printed(block: str) -> None:
     names: dict[str, Any] = {}
     exec(compile(block, "docs/api.md", "exec"), names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import subprocess
@@ -57,3 +58,12 @@ def test_rows_of_one_name_that_share_run_folders_are_the_same(
             key = (each.get("runs", name), row)
             full = (each["source"], each["beta"], each.get("settings", {}), settings)
             assert seen.setdefault(key, full) == full, key
+
+
+def test_benchmarks_use_the_library_and_not_the_command() -> None:
+    for path in BENCHMARKS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regl_app"):
+                names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+                assert "cli" not in names, path
+                assert not any(name.startswith("_") for name in names), path

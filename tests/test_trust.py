@@ -17,7 +17,8 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord
 
-from regl_app.config.sections import DataConfig, GeneratorConfig
+from regl_app.config.sections import DataConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import ReglError
 from regl_app.data.sources.registry import load_source
 from regl_app.flower.messages.weights import weights_from_record

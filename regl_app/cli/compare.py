@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from regl_app.cli.console import EXIT_FAILED, print_path, print_table
-from regl_app.cli.engines import ClientCpus, ClientGpus
-from regl_app.cli.options import Clients, Settings
+from regl_app.cli.options import ClientCpus, ClientGpus, Clients, Settings
 from regl_app.config.parsing import parse_settings, parse_variants
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging

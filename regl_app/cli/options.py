@@ -1,4 +1,4 @@
-"""From ``key=value`` arguments and configuration files to a run configuration."""
+"""Arguments that several commands take, and the run configuration they lead to."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ ConfigFile = Annotated[
     ),
 ]
 Clients = Annotated[int, typer.Option("--clients", "-n", min=1, help="Number of clients.")]
+ClientCpus = Annotated[
+    int, typer.Option(min=1, help="Processors a client reserves; as many clients run as fit.")
+]
+ClientGpus = Annotated[
+    float, typer.Option(min=0.0, help="GPU share per client (flwr), e.g. 0.2 for five at a time.")
+]
 
 
 def resolve(

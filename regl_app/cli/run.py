@@ -10,8 +10,7 @@ import typer
 from click.core import ParameterSource
 
 from regl_app.cli.console import print_path
-from regl_app.cli.engines import ClientCpus, ClientGpus
-from regl_app.cli.options import ConfigFile, Settings, resolve
+from regl_app.cli.options import ClientCpus, ClientGpus, ConfigFile, Settings, resolve
 from regl_app.cli.summary import print_summary
 from regl_app.config import RunConfig
 from regl_app.config.parsing import parse_settings

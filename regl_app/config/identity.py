@@ -1,22 +1,35 @@
-"""Which keys of a run's configuration its results depend on: the others may change on the way."""
+"""Which keys of a run's configuration its results depend on, by the mark at each key.
+
+``result``: another value is another result. ``machine``: no result depends on it, but what clients
+keep between rounds does. ``view``: how a run is shown, bounded or named; it may change on the way.
+"""
 
 from __future__ import annotations
 
-from regl_app.config.run_config import RunConfig
+from regl_app.config.run_config import RunConfig, flat_fields
 from regl_app.core.types import Scalar
 
-_FREE_KEYS = frozenset(
-    {"resume", "name", "out-dir", "report", "tensorboard", "log-format", "cache-limit"}
-    | {"metrics-port", "metrics-address", "server.timeout", "server.min-replies"}
-)
+
+def marks() -> dict[str, str]:
+    """Return what every key changes: 'result', 'machine' or 'view'."""
+    found = {}
+    for key, field in flat_fields(RunConfig):
+        extra = field.json_schema_extra
+        found[key] = str(extra["changes"]) if isinstance(extra, dict) else ""
+    return found
+
+
+def decisive_keys() -> frozenset[str]:
+    """Return the keys of which another value is another result."""
+    return frozenset(key for key, mark in marks().items() if mark == "result")
 
 
 def result_keys(config: RunConfig) -> dict[str, Scalar]:
-    """Return the keys of ``config`` that results depend on.
+    """Return the keys of ``config`` that must stay when an interrupted run goes on.
 
     ``cache-dir`` is one: clients without a state-dir keep there what they need of earlier rounds.
     """
-    free = set(_FREE_KEYS)
+    free = {key for key, mark in marks().items() if mark == "view"}
     if config.server.fraction >= 1:  # else it bounds how many clients are drawn
         free.add("server.min-nodes")
     return {key: value for key, value in config.to_flat().items() if key not in free}

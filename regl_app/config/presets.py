@@ -2,7 +2,8 @@
 
 Any single key still overrides its preset. Choose ``regl-dpd`` when the global label distribution
 is unknown, ``regl`` when balancing is known to be right, ``regl-free`` when a client cannot
-afford to tune, ``fedavg``/``fedprox`` as baselines and ``central`` as the upper bound.
+afford to tune, ``fedavg``, ``fedprox``, ``scaffold`` and ``moon`` as
+baselines, ``fedrep`` where each client wants a model of its own and ``central`` as the upper bound.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "fedavg": Preset("none", "frozen"),
         "fedprox": Preset("none", "frozen", objective="fedprox"),
+        "scaffold": Preset("none", "frozen", objective="scaffold"),
+        "moon": Preset("none", "frozen", objective="moon"),
+        "fedrep": Preset("none", "frozen", objective="fedrep"),
         "central": Preset("none", "frozen"),
         "regl-free": Preset("balance", "frozen"),
         "regl": Preset("balance", "lora"),

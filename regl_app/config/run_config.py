@@ -15,23 +15,24 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from regl_app.config.explain import explain
 from regl_app.config.presets import PRESET_KEYS, PRESETS
+from regl_app.config.section import MACHINE, RESULT, VIEW, Section, hyphenated
 from regl_app.config.sections import (
     DataConfig,
-    DpoConfig,
-    GeneratorConfig,
     LongTailConfig,
-    LoraConfig,
     ModelConfig,
     PartitionConfig,
+    ServerConfig,
+    TrainConfig,
+)
+from regl_app.config.supplement_sections import (
+    DpoConfig,
+    GeneratorConfig,
+    LoraConfig,
     PoolConfig,
     PrivacyConfig,
     ProbeConfig,
-    Section,
-    ServerConfig,
     SteeringConfig,
     SupplementConfig,
-    TrainConfig,
-    hyphenated,
 )
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
@@ -40,54 +41,96 @@ from regl_app.core.types import Scalar
 class RunConfig(Section):
     """Everything that defines a run. Same configuration, same machine: same result."""
 
-    method: Literal["regl-dpd", "regl", "regl-free", "feddpd", "fedavg", "fedprox", "central"] = (
-        Field("regl-dpd", description="preset: a point in policy x adapter x site x objective")
+    method: Literal[
+        "regl-dpd",
+        "regl",
+        "regl-free",
+        "feddpd",
+        "fedavg",
+        "fedprox",
+        "scaffold",
+        "moon",
+        "fedrep",
+        "central",
+    ] = Field(
+        "regl-dpd",
+        description="preset: a point in policy x adapter x site x objective",
+        json_schema_extra=RESULT,
     )
-    objective: Literal["auto", "fedavg", "fedprox"] = Field(
-        "auto", description="local learning rule; 'auto' = as the method says"
+    objective: Literal["auto", "fedavg", "fedprox", "scaffold", "moon", "fedrep"] = Field(
+        "auto",
+        description="local learning rule; 'auto' = as the method says",
+        json_schema_extra=RESULT,
     )
-    rounds: int = Field(10, ge=1, description="federated rounds")
-    seed: int = Field(0, ge=0, description="seed of models, training, adapters and sampling")
-    name: str = Field("", description="run folder's name; '' = method-source-seed, numbered")
-    out_dir: str = Field("runs", description="folder that receives the run folder")
+    rounds: int = Field(10, ge=1, description="federated rounds", json_schema_extra=RESULT)
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of models, training, adapters and sampling",
+        json_schema_extra=RESULT,
+    )
+    name: str = Field(
+        "",
+        description="run folder's name; '' = method-source-seed, numbered",
+        json_schema_extra=VIEW,
+    )
+    out_dir: str = Field(
+        "runs", description="folder that receives the run folder", json_schema_extra=VIEW
+    )
     resume: str = Field(
         "",
         description="run folder of an interrupted run to go on with, from its last complete round; "
         "all keys that results depend on have to be that run's",
+        json_schema_extra=VIEW,
     )
     cache_dir: str = Field(
-        "", description="adapters and images shared by runs; '' = <user cache>/regl"
+        "",
+        description="adapters and images shared by runs; '' = <user cache>/regl",
+        json_schema_extra=MACHINE,
     )
     cache_limit: float = Field(
         10.0,
         gt=0,
         description="GB that images, adapters and pools below cache-dir may take, each: the least "
         "recently used go first, adapters an hour after their last use at the earliest",
+        json_schema_extra=VIEW,
     )
-    device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'")
+    device: str = Field(
+        "auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'", json_schema_extra=RESULT
+    )
     threads: int = Field(
-        1, ge=1, description="CPU threads per client; results depend on it, so it is part of a run"
+        1,
+        ge=1,
+        description="CPU threads per client; results depend on it, so it is part of a run",
+        json_schema_extra=RESULT,
     )
     share_diagnostics: bool = Field(
         True,
         description="replies carry label histograms and clients write sample pictures into the "
         "run folder, for the report; turn off where labels are private",
+        json_schema_extra=MACHINE,
     )
-    tensorboard: bool = Field(True, description="write TensorBoard scalars and images")
-    report: bool = Field(True, description="write report.html at the end")
+    tensorboard: bool = Field(
+        True, description="write TensorBoard scalars and images", json_schema_extra=VIEW
+    )
+    report: bool = Field(True, description="write report.html at the end", json_schema_extra=VIEW)
     log_format: Literal["auto", "plain", "full", "json"] = Field(
         "auto",
         description="log lines: 'full' = time, level, node, round and phase first, 'json' = one "
         "object per line, 'auto' = full in a deployment, else plain",
+        json_schema_extra=VIEW,
     )
     metrics_port: int = Field(
         0,
         ge=0,
         le=65535,
         description="port on which the server shows its metrics over HTTP during the run; 0 = none",
+        json_schema_extra=VIEW,
     )
     metrics_address: str = Field(
-        "127.0.0.1", description="address that metrics-port listens on; '0.0.0.0' = all"
+        "127.0.0.1",
+        description="address that metrics-port listens on; '0.0.0.0' = all",
+        json_schema_extra=VIEW,
     )
 
     data: DataConfig = DataConfig()
@@ -183,6 +226,11 @@ class RunConfig(Section):
             )
         if self.supplement.site != "client" and self.uses_generator:
             self._check_server_site()
+        if self.objective == "scaffold" and self.train.optimizer != "sgd":
+            raise ValueError(
+                "objective='scaffold' corrects the steps of plain SGD, got train.optimizer="
+                f"{self.train.optimizer!r} (set train.optimizer='sgd')"
+            )
         if self.privacy.noise > 0 and self.privacy.vector == "client":
             raise ValueError(
                 f"privacy.noise={self.privacy.noise:g} contradicts privacy.vector='client': a "
@@ -236,6 +284,11 @@ class RunConfig(Section):
 
     def _check_server_site(self) -> None:
         site = self.supplement.site
+        if self.objective == "fedrep":
+            raise ValueError(
+                f"supplement.site={site!r} judges uploaded models, and with objective='fedrep' "
+                "their heads stay at the clients (use supplement.site='client')"
+            )
         if self.supplement.policy == "balance":
             raise ValueError(
                 f"supplement.site={site!r} contradicts supplement.policy='balance': the server "

@@ -1,7 +1,8 @@
-"""Who is doing what just now, so that log lines and metrics can say so without being told.
+"""Who is doing what just now and for how long: the one clock of log lines, metrics and records.
 
 One :class:`Activity` per thread (clients of the in-process engine are threads). Code in the middle
-of it says :func:`phase` as it goes from step to step; outside of any activity that does nothing.
+of it says :func:`phase` as it goes from step to step, or :func:`timed` where it wants the seconds
+of a step as well; outside of any activity the first does nothing and the second only measures.
 """
 
 from __future__ import annotations
@@ -11,6 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+
+@dataclass
+class Span:
+    """A stretch of time from its making on; ``stop`` ends it."""
+
+    _began: float = field(default_factory=lambda: time.monotonic())
+    _ended: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Return its length, until now while it goes on."""
+        return (time.monotonic() if self._ended is None else self._ended) - self._began
+
+    def stop(self) -> None:
+        """End it; once it has ended that does nothing."""
+        if self._ended is None:
+            self._ended = time.monotonic()
 
 
 @dataclass
@@ -63,6 +82,32 @@ def phase(name: str, round_number: int | None = None) -> None:
     now.phase = name
     if round_number is not None:
         now.round = round_number
+
+
+@contextmanager
+def timed(name: str | None = None) -> Iterator[Span]:
+    """Measure the block, as the phase ``name`` if one is given, and tell its seconds.
+
+    The phase from before goes on when the block ends. When it fails, its own stays, so that the
+    line about the failure says where it was. The span holds all of the block's seconds; in the
+    activity's, those of phases within it count to these alone.
+
+    Example:
+        >>> with timed("adapt") as adapting:
+        ...     pass
+        >>> record = {"adapt": adapting.seconds}
+    """
+    now = _current.get()
+    before = now.phase if now else ""
+    span = Span()
+    if name is not None:
+        phase(name)
+    try:
+        yield span
+    finally:
+        span.stop()
+    if name is not None:
+        phase(before)
 
 
 def note(**counts: int) -> None:

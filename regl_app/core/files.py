@@ -9,7 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,19 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` to ``path`` atomically as indented JSON (NaN is refused)."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files below ``folder``; 0 if it is absent.
+
+    What vanishes or hides meanwhile does not count.
+    """
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total
 
 
 def sha256_file(path: Path) -> str:

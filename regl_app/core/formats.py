@@ -6,11 +6,7 @@ from __future__ import annotations
 def format_seconds(seconds: float) -> str:
     """Return a duration for people: ``8 s``, ``3 min 05 s``, ``2 h 10 min``."""
     whole = round(max(seconds, 0.0))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole} s" if whole < 60 else _minutes(whole)
 
 
 NONE = "\N{EN DASH}"
@@ -31,14 +27,21 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds as people say them: 0.4 s, 42 s, 3 min 05 s, 2 h 10 min."""
+    """Return measured seconds: 0.4 s, 42 s, 3 min 05 s, 2 h 10 min; a dash where there are none.
+
+    Finer than :func:`format_seconds`, whose seconds are a guess or stand in a line of the log.
+    """
     if seconds is None:
         return NONE
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    return _minutes(round(seconds))
+
+
+def _minutes(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -14,15 +14,17 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from regl_app.core.activity import current
 from regl_app.core.errors import ConfigError
 from regl_app.core.formats import format_seconds
+from regl_app.core.types import Progress
 
 LOGGER = "regl"
+logger = logging.getLogger(LOGGER)
+"""Ours: every module logs here, its level and form are those of ``setup_logging``."""
 SERVER = "server"
 """What the ServerApp is called in logs."""
 FORMATS = ("auto", "plain", "full", "json")
@@ -33,8 +35,6 @@ RUN_FOLDER_LINE = "run folder: "
 """Opens the log line by which ``regl run`` learns where a run writes."""
 
 _ARRAY_COPY = "__array__ implementation doesn't accept a copy keyword"
-
-Progress = Callable[[str, int, int], None]
 
 
 def setup_logging(log_format: str = "auto") -> logging.Logger:
@@ -50,7 +50,6 @@ def setup_logging(log_format: str = "auto") -> logging.Logger:
     """
     # diffusers' schedulers under NumPy 2: two long lines per worker that no user can act on.
     warnings.filterwarnings("ignore", _ARRAY_COPY, DeprecationWarning, r"diffusers\.")
-    logger = logging.getLogger(LOGGER)
     chosen = _chosen(log_format)
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
@@ -140,7 +139,6 @@ def log_progress(who: str, every: float = 5.0) -> Progress:
 
     The end of each ``what`` is left to the caller, who knows what came of it.
     """
-    logger = logging.getLogger(LOGGER)
     started: dict[str, float] = {}
     last = {"time": time.monotonic()}
 

@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
+from regl_app.core.digests import digest_of_tensors
 from regl_app.core.files import atomic_path
+from regl_app.core.types import Tensors
 
 _CHECKSUM = "sha256"
-
-Tensors = Mapping[str, torch.Tensor]
 
 
 def save_tensors(path: Path, tensors: Tensors, *, note: str = "") -> None:
@@ -31,7 +29,8 @@ def save_tensors(path: Path, tensors: Tensors, *, note: str = "") -> None:
     """
     plain = _plain(tensors)
     with atomic_path(path) as temporary:
-        save_file(plain | {_CHECKSUM: _checksum(plain)}, temporary, metadata={"note": note})
+        checksum = torch.tensor(list(_checksum(plain)), dtype=torch.uint8)
+        save_file(plain | {_CHECKSUM: checksum}, temporary, metadata={"note": note})
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor] | None:
@@ -45,7 +44,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor] | None:
     except SafetensorError:
         return None
     checksum = tensors.pop(_CHECKSUM, None)
-    if checksum is None or checksum.tolist() != _checksum(tensors).tolist():
+    if checksum is None or checksum.tolist() != list(_checksum(tensors)):
         return None
     return tensors
 
@@ -54,7 +53,7 @@ def save_weights(path: Path, weights: Tensors) -> None:
     """Write a model's state atomically, nothing added: the checksum is in the metadata."""
     plain = _plain(weights)
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata={_CHECKSUM: bytes(_checksum(plain).tolist()).hex()})
+        save_file(plain, temporary, metadata={_CHECKSUM: _checksum(plain).hex()})
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor] | None:
@@ -71,7 +70,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor] | None:
         checksum = header["__metadata__"][_CHECKSUM]
     except (SafetensorError, ValueError, KeyError):
         return None
-    return tensors if checksum == bytes(_checksum(tensors).tolist()).hex() else None
+    return tensors if checksum == _checksum(tensors).hex() else None
 
 
 def _plain(tensors: Tensors) -> dict[str, torch.Tensor]:
@@ -82,9 +81,5 @@ def _plain(tensors: Tensors) -> dict[str, torch.Tensor]:
     }
 
 
-def _checksum(tensors: Tensors) -> torch.Tensor:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+def _checksum(tensors: Tensors) -> bytes:
+    return digest_of_tensors(sorted(tensors.items()))

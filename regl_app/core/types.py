@@ -31,3 +31,5 @@ CacheKey = Mapping[str, object]
 """All that a cached thing's content depends on, by name; JSON can write it."""
 Progress = Callable[[str, int, int], None]
 """Told of long work: what is done, how many steps of it are, and how many there will be."""
+StepProgress = Callable[[int, int], None]
+"""Told of one piece of work: how many steps of it are done, and how many there will be."""

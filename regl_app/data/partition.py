@@ -9,7 +9,6 @@ clients may be empty.
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from typing import Any
@@ -19,10 +18,10 @@ import torch
 
 from regl_app.config.sections import PartitionConfig
 from regl_app.core.errors import DataError
+from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.core.types import Indices, Labels
 
-_log = logging.getLogger("regl")
 _FILLER = -1
 
 Rows = tuple[Indices, Labels]
@@ -152,7 +151,7 @@ def _adopt_orphans(parts: list[Indices], labels: Labels) -> None:
         images = np.flatnonzero((labels == label) & ~owned).astype(np.int64)
         parts[smallest] = np.append(parts[smallest], images)
     if len(orphans):
-        _log.warning(
+        logger.warning(
             "partition: classes %s were drawn by none of the %d clients and went to the smallest "
             "ones, which hold more than partition.classes-per-client",
             orphans.tolist(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
-from torch.nn import functional
 
 _CHUNK = 4096
 
@@ -22,12 +21,7 @@ def to_square(images: torch.Tensor, size: int) -> torch.Tensor:
         return images.contiguous()
     # In chunks: float copies of a large set would take several times its memory.
     parts = [
-        functional.interpolate(
-            part.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
-        )
-        .round_()
-        .clamp_(0, 255)
-        .to(torch.uint8)
+        _resized(part.float(), size, size).round_().clamp_(0, 255).to(torch.uint8)
         for part in torch.split(images, _CHUNK)
     ]
     return torch.cat(parts)
@@ -41,18 +35,26 @@ def fit(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
 
     Colour becomes grey by luma (ITU-R 601); grey becomes colour by repetition.
     """
-    channels, height, width = shape
-    if images.shape[1:] == (channels, height, width):
+    if images.shape[1:] == tuple(shape):
         return images
     if len(images) == 0:
         return torch.empty((0, *shape), dtype=torch.uint8)
-    values = images.float()
+    values = fit_floats(images.float(), shape)
+    return values.round().clamp(0, 255).to(torch.uint8).contiguous()
+
+
+def fit_floats(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Return float images of any range as ``fit`` does, without rounding: differentiable."""
+    channels, height, width = shape
     if images.shape[1] == 3 and channels == 1:
         luma = torch.tensor(_LUMA, device=images.device).view(1, 3, 1, 1)
-        values = (values * luma).sum(1, keepdim=True)
-    if values.shape[2:] != (height, width):
-        values = F.interpolate(
-            values, size=(height, width), mode="bilinear", antialias=True, align_corners=False
-        )
-    values = values.expand(-1, channels, -1, -1)
-    return values.round().clamp(0, 255).to(torch.uint8).contiguous()
+        images = (images * luma).sum(1, keepdim=True)
+    if images.shape[2:] != (height, width):
+        images = _resized(images, height, width)
+    return images.expand(-1, channels, -1, -1)
+
+
+def _resized(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return F.interpolate(
+        images, size=(height, width), mode="bilinear", antialias=True, align_corners=False
+    )

@@ -1,65 +1,70 @@
-"""LoRA adapters on disk (the format ``load_lora_weights`` reads) and merged into a UNet."""
+"""LoRA adapters on disk (the format ``load_lora_weights`` reads) and merged into a denoiser."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import atomic_path
+from regl_app.core.types import Tensors
+from regl_app.generator.families import PARTS
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
-_PREFIX = "unet."
 
 
-def save_adapter(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Write LoRA weights of the UNet so that ``pipeline.load_lora_weights(folder)`` reads them.
+def save_adapter(folder: Path, state: Tensors) -> None:
+    """Write LoRA weights of a denoiser so that ``pipeline.load_lora_weights(folder)`` reads them.
 
     Args:
         folder: becomes the adapter's folder, whole or not at all.
-        state: ``<module>.lora_A.weight`` and ``<module>.lora_B.weight``, scale included in B.
+        state: ``<part>.<layer>.lora_A.weight`` and ``.lora_B.weight``, scale included in B; part
+            is the denoiser's name in its pipeline, 'unet' or 'transformer'.
     """
-    from diffusers import StableDiffusionPipeline
-
     with atomic_path(folder) as temporary:
-        StableDiffusionPipeline.save_lora_weights(temporary, unet_lora_layers=dict(state))
+        temporary.mkdir()
+        # What save_lora_weights writes; not every pipeline has it.
+        save_file(dict(state), temporary / WEIGHTS, metadata={"format": "pt"})
 
 
 def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
     """Return the weights that ``save_adapter`` wrote.
 
     Raises:
-        GeneratorError: the file is absent, damaged, not finite, or adapts something else than a
-            UNet.
+        GeneratorError: the file is absent, damaged, not finite, or adapts something else than one
+            denoiser.
     """
     path = folder / WEIGHTS
     try:
-        stored = load_file(path)
+        state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise GeneratorError(f"the adapter {str(path)!r} cannot be read: {error}") from error
-    if not stored or not all(key.startswith(_PREFIX) for key in stored):
-        raise GeneratorError(f"the adapter {str(path)!r} does not adapt a UNet alone")
-    state = {key.removeprefix(_PREFIX): value for key, value in stored.items()}
+    parts = {key.partition(".")[0] for key in state}
+    if len(parts) != 1 or not parts <= set(PARTS):
+        raise GeneratorError(
+            f"the adapter {str(path)!r} must adapt one of {', '.join(PARTS)} alone, not "
+            f"{', '.join(sorted(parts)) or 'nothing'}"
+        )
     for name in {key.rsplit(".lora_", 1)[0] for key in state}:
         pair = state.get(f"{name}.lora_A.weight"), state.get(f"{name}.lora_B.weight")
         if not _fits(*pair):
             shapes = [None if part is None else tuple(part.shape) for part in pair]
             raise GeneratorError(
-                f"the adapter {str(path)!r} is damaged: layer {name!r} must have finite lora_A and "
-                f"lora_B of one rank, got shapes {shapes}"
+                f"the adapter {str(path)!r} is damaged: layer {name.partition('.')[2]!r} must have "
+                f"finite lora_A and lora_B of one rank, got shapes {shapes}"
             )
     return state
 
 
 def most_adapter_bytes(generator: Path, rank: int) -> int:
-    """Return the most bytes that an adapter of ``rank`` for a generator's UNet can have.
+    """Return the most bytes that an adapter of ``rank`` for a generator's denoiser can have.
 
     Every matrix and every kernel counts as adapted, whatever ``lora.layers`` says, in float32 and
     with a quarter on top for names.
@@ -69,9 +74,9 @@ def most_adapter_bytes(generator: Path, rank: int) -> int:
         rank: of the update.
 
     Raises:
-        GeneratorError: its UNet has no readable safetensors.
+        GeneratorError: its denoiser has no readable safetensors.
     """
-    files = sorted((generator / "unet").glob("*.safetensors"))
+    files = sorted(file for part in PARTS for file in (generator / part).glob("*.safetensors"))
     shapes: list[list[int]] = []
     try:
         for file in files:
@@ -79,9 +84,11 @@ def most_adapter_bytes(generator: Path, rank: int) -> int:
                 names = content.keys()
                 shapes += [content.get_slice(name).get_shape() for name in names]
     except (OSError, SafetensorError) as error:
-        raise GeneratorError(f"the UNet of {str(generator)!r} cannot be read: {error}") from error
+        raise GeneratorError(
+            f"the denoiser of {str(generator)!r} cannot be read: {error}"
+        ) from error
     if not files:
-        raise GeneratorError(f"the UNet of {str(generator)!r} has no safetensors")
+        raise GeneratorError(f"the denoiser of {str(generator)!r} has no safetensors")
     sides = sum(shape[0] + math.prod(shape[1:]) for shape in shapes if len(shape) in (2, 4))
     return 5 * rank * sides + 2**20
 
@@ -99,9 +106,7 @@ def _fits(down: torch.Tensor | None, up: torch.Tensor | None) -> bool:
     )
 
 
-def stack_adapters(
-    first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def stack_adapters(first: Tensors, second: Tensors) -> dict[str, torch.Tensor]:
     """Return one adapter whose update is the sum of both: their ranks add up, nothing is lost.
 
     ``B1 A1 + B2 A2 = [B1 B2] [A1; A2]``; a layer that only one adapts keeps that one's rank.
@@ -115,14 +120,16 @@ def stack_adapters(
 
 
 class AdapterSlot:
-    """The adapter that is merged into a UNet's weights at the moment, if any.
+    """The adapter that is merged into a denoiser's weights at the moment, if any.
 
     Args:
-        unet: frozen; nobody else may replace its weights while an adapter is merged.
+        denoiser: frozen; nobody else may replace its weights while an adapter is merged.
+        part: its name in the pipeline and in an adapter's file.
     """
 
-    def __init__(self, unet: Any) -> None:
-        self._unet = unet
+    def __init__(self, denoiser: Any, part: str) -> None:
+        self._denoiser = denoiser
+        self._part = part
         self._frozen: dict[str, torch.Tensor] = {}
         self._merged: dict[str, torch.Tensor] = {}
 
@@ -133,22 +140,28 @@ class AdapterSlot:
 
     @contextmanager
     def merge(self, folder: Path) -> Iterator[None]:
-        """Add the adapter's update to the UNet's weights; on leaving, put the old ones back.
+        """Add the adapter's update to the denoiser's weights; on leaving, put the old ones back.
 
         Merging costs one small product per layer and then samples at the frozen model's speed. The
         old weights are kept, not recomputed: a subtraction would not restore every bit.
 
         Raises:
-            GeneratorError: the adapter does not fit this UNet, or another one is merged.
+            GeneratorError: the adapter does not fit this denoiser, or another one is merged.
         """
         if self._frozen:
             raise GeneratorError(f"{str(folder)!r} cannot be merged: an adapter already is")
         state = load_adapter(folder)
         names = sorted(key.removesuffix(".lora_A.weight") for key in state if ".lora_A." in key)
         try:
-            for name in names:
-                down, up = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
-                weight = self._unet.get_submodule(name).weight.detach()
+            for layer in names:
+                down, up = state[f"{layer}.lora_A.weight"], state[f"{layer}.lora_B.weight"]
+                part, _, name = layer.partition(".")
+                if part != self._part:
+                    raise GeneratorError(
+                        f"the adapter {str(folder)!r} does not fit: it adapts a {part}, this "
+                        f"generator has a {self._part}"
+                    )
+                weight = self._denoiser.get_submodule(name).weight.detach()
                 shape = (up.shape[0], *down.shape[1:])
                 if shape != weight.shape:  # before the product, which may be of any size
                     raise GeneratorError(
@@ -174,9 +187,9 @@ class AdapterSlot:
         finally:
             self._use(self._merged)
 
-    def _use(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def _use(self, weights: Tensors) -> None:
         for name, weight in weights.items():
-            self._unet.get_submodule(name).weight.data = weight
+            self._denoiser.get_submodule(name).weight.data = weight
 
 
 def lora_update(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:

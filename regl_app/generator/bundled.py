@@ -19,8 +19,12 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.generator.checksums import CHECKSUMS
 
+BUNDLED = "bundled"
+ENVIRONMENT = "REGL_GENERATOR"
+
 _DISTRIBUTION = "regl-app"
 _FOLDER = Path("regl_app") / "generator" / "weights"
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
 _SUFFIXES = frozenset({".safetensors", ".json", ".txt"})
 
 
@@ -37,10 +41,12 @@ def bundled_path() -> Path:
 
 @functools.lru_cache(maxsize=4)
 def _find(override: str) -> Path:
+    from regl_app.generator.families import PARTS  # the rest of this module needs no torch
+
     here = Path(__file__).resolve().parent / "weights"
     candidates = [Path(override).expanduser()] if override else [here, *_installed()]
     for folder in candidates:
-        if (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file():
+        if any((folder / part / _WEIGHTS).is_file() for part in PARTS):
             if not override:  # an override may be another generator
                 verify(folder, CHECKSUMS)
             return folder
@@ -81,9 +87,3 @@ def _installed() -> Iterator[Path]:
         url = urlsplit(json.loads(pointer).get("url", "")) if pointer else None
         if url is not None and url.scheme == "file":
             yield Path(unquote(url.path)) / _FOLDER
-
-
-BUNDLED = "bundled"
-
-
-ENVIRONMENT = "REGL_GENERATOR"

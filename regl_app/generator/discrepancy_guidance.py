@@ -1,4 +1,4 @@
-"""Discrepancy guidance: steer the sampler to what a client lacks, without any tuning (ours).
+"""Discrepancy guidance: lead the sampler to what a client lacks, without any tuning (ours).
 
 After classifier guidance (Dhariwal and Nichol 2021) and guidance by a downstream model's own need
 (Askari-Hemmat et al. 2025): here the guide is the gap between the global and the local model.
@@ -13,8 +13,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 from torch import nn
 
+from regl_app.data.resize import fit_floats
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.noise_schedule import NoiseSchedule
+from regl_app.generator.noise_schedule import NoiseProcess
+
+_LEAST_SIGNAL = 1e-5  # power of x0 in x_t; schedules with zero terminal SNR go below
 
 Gap = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -39,29 +42,29 @@ def log_gap(global_model: nn.Module, local_model: nn.Module) -> Gap:
 class DiscrepancyGuidance:
     """Adds the discrepancy's gradient to every prediction of the noise.
 
-    With the predicted clean latent ``x0``, seen through the decoder::
+    With the predicted clean latent ``x0``, seen through the decoder (here for diffusion)::
 
         eps' = eps - w * sqrt(1 - abar_t) * grad_x [log p_G(y|x0) - log p_L(y|x0)]
 
-    The UNet counts as constant in the gradient (``dx0/dx = 1/sqrt(abar_t)``), so it costs a pass
-    through decoder and classifiers only. Where ``abar_t`` is small the gradient explodes and
+    The denoiser counts as constant in the gradient (``dx0/dx = 1/sqrt(abar_t)``), so it costs a
+    pass through decoder and classifiers only. Where ``abar_t`` is small the gradient explodes and
     ``x0`` means little: the correction is limited to ``limit`` times the norm of the noise.
 
     Args:
-        noising: the checkpoint's noise schedule and prediction type.
+        process: what the checkpoint was trained with.
         gap: the two models' disagreement, of images of ``shape``.
         shape: ``(C, H, W)`` of the classifiers' images.
         strength: w; 0 leaves every bit of the prediction as it is.
         limit: largest correction over the norm of the predicted noise.
     """
 
-    noising: NoiseSchedule
+    process: NoiseProcess
     gap: Gap
     shape: tuple[int, int, int]
     strength: float
     limit: float = 0.2
 
-    def steer(
+    def adjust(
         self,
         foundation: Foundation,
         latents: torch.Tensor,
@@ -69,42 +72,27 @@ class DiscrepancyGuidance:
         timestep: torch.Tensor,
         labels: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the steered prediction ``(N, c, h, w)``, of the checkpoint's own type.
+        """Return the adjusted prediction ``(N, c, h, w)``, of the checkpoint's own type.
 
         Args:
             foundation: whose decoder shows the images.
-            latents: the UNet's input ``x_t``, variance preserving whatever the scheduler is.
-            prediction: the UNet's output for it.
-            timestep: t, one for all; schedulers with fractional ones are rounded.
+            latents: the denoiser's input ``x_t``, the process's own whatever the scheduler is.
+            prediction: the denoiser's output for it.
+            timestep: t, one for all.
             labels: classes, ``(N,)``.
         """
         if self.strength == 0:
             return prediction
-        last = len(self.noising.alphas_cumprod) - 1
-        abar = self.noising.alphas_cumprod[timestep.round().long().clamp(0, last)]
-        abar = abar.clamp(min=1e-5)  # zero terminal SNR
-        noise, clean = self.noising.split(latents, prediction, abar)
+        level = self.process.level(timestep, least=_LEAST_SIGNAL)
+        noise, clean = self.process.split(latents, prediction, level)
         with torch.enable_grad():
             seen = clean.detach().requires_grad_()
-            images = resized(foundation.decode(seen), self.shape)
+            images = fit_floats(foundation.decode(seen), self.shape).clamp(-1, 1)
             (gradient,) = torch.autograd.grad(self.gap(images, labels).sum(), seen)
-        shift = self.strength * ((1 - abar) / abar).sqrt() * gradient
+        shift = self.strength * level.ratio * gradient
         norms = shift.flatten(1).norm(dim=1), noise.flatten(1).norm(dim=1)
         scale = (self.limit * norms[1] / norms[0].clamp(min=1e-12)).clamp(max=1.0)
-        steered = noise - scale.view(-1, 1, 1, 1) * shift
-        # Consistent with the same x_t: x0 = (x_t - sqrt(1 - abar) eps) / sqrt(abar).
-        clean = (latents - (1 - abar).sqrt() * steered) / abar.sqrt()
-        return self.noising.target(clean, steered, abar)
-
-
-def resized(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
-    """Return RGB images ``(N, 3, H, W)`` in [-1, 1] at ``shape`` (C, H, W), differentiably."""
-    channels, height, width = shape
-    if channels == 1:
-        luma = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
-        images = (images * luma).sum(1, keepdim=True)
-    if images.shape[2:] != (height, width):
-        images = F.interpolate(
-            images, size=(height, width), mode="bilinear", antialias=True, align_corners=False
-        )
-    return images.clamp(-1, 1)
+        adjusted = noise - scale.view(-1, 1, 1, 1) * shift
+        # Consistent with the same x_t = signal x0 + noise eps.
+        clean = (latents - level.noise * adjusted) / level.signal
+        return self.process.target(clean, adjusted, level)

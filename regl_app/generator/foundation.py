@@ -1,4 +1,4 @@
-"""The foundation model of a worker: any Stable-Diffusion-like pipeline, ready to be sampled.
+"""The foundation model of a worker: a latent diffusion pipeline, ready to be sampled.
 
 The text encoder runs once per class prompt and is dropped. One foundation serves all virtual
 clients of a worker; they differ by the adapter merged for the length of their turn.
@@ -6,7 +6,6 @@ clients of a worker; they differ by the adapter merged for the length of their t
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -19,25 +18,27 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.core.precision import Precision, autocast, resolve_precision
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.compatibility import check_concepts
+from regl_app.generator.families import FAMILIES, Family, family_of
+from regl_app.generator.flow_process import FlowProcess
+from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.prompts import TextConditioning, class_prompts, encode_prompts
-
-_logger = logging.getLogger(LOGGER)
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
 @dataclass(frozen=True)
 class Foundation:
-    """UNet, VAE and scheduler of one checkpoint with the text conditioning of all classes."""
+    """Denoiser, VAE and scheduler of one checkpoint with the text conditioning of all classes."""
 
-    unet: Any
+    denoiser: Any
+    family: Family
     vae: Any
     scheduler: Any
     text: TextConditioning
@@ -57,31 +58,33 @@ class Foundation:
 
         Raises:
             GeneratorError: the checkpoint does not know a concept, is absent, damaged, has no
-                safetensors, or is no latent diffusion model with a UNet and a noise-prediction
-                scheduler.
+                safetensors, or is no latent diffusion model of a known family with a scheduler
+                of diffusion or flow matching.
         """
         place = torch.device(device)
         check_concepts(config.path, concepts)
         folder = resolve_generator(config.path)
         pipeline = _load_pipeline(folder)
-        _check(pipeline, folder)
+        family = _check(pipeline, folder)
+        denoiser = getattr(pipeline, family.part)
         prompts = class_prompts(config, concepts)
         factor = int(pipeline.vae_scale_factor)
-        image_size = config.image_size or int(pipeline.unet.config.sample_size) * factor
+        image_size = config.image_size or int(denoiser.config.sample_size) * factor
         if image_size % factor:
             raise GeneratorError(
                 f"generator.image-size must be a multiple of {factor} for {config.path!r}, "
                 f"got {image_size}"
             )
-        text = encode_prompts(pipeline, prompts, image_size, place)
-        for module in (pipeline.unet, pipeline.vae):
+        text = encode_prompts(pipeline, family, prompts, image_size, place)
+        for module in (denoiser, pipeline.vae):
             module.requires_grad_(False)
             module.eval()
             # nn.Module's own method: the library's override warns about modules kept in fp32.
             torch.nn.Module.to(module, place, torch.float32)
             torch.nn.Module.to(module, memory_format=torch.channels_last)
         return cls(
-            unet=pipeline.unet,
+            denoiser=denoiser,
+            family=family,
             vae=pipeline.vae,
             scheduler=pipeline.scheduler,
             text=text,
@@ -91,7 +94,7 @@ class Foundation:
             precision=resolve_precision(config.precision, place),
             image_size=image_size,
             factor=factor,
-            adapters=AdapterSlot(pipeline.unet),
+            adapters=AdapterSlot(denoiser, family.part),
         )
 
     @property
@@ -102,31 +105,29 @@ class Foundation:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Return ``(c, h, w)`` of one latent."""
-        side = self.image_size // self.factor
-        return int(self.unet.config.in_channels), side, side
+        return self.family.latent_shape(self.denoiser, self.image_size // self.factor)
 
-    @property
-    def prediction_type(self) -> str:
-        """Return what the UNet predicts: 'epsilon', 'v_prediction' or 'sample'."""
-        return str(self.scheduler.config.prediction_type)
+    def noise_process(self, min_snr: float = 0.0) -> NoiseProcess:
+        """Return the process the checkpoint was trained with; ``min_snr`` clips loss weights."""
+        kind = FlowProcess if _is_flow(self.scheduler) else DiffusionProcess
+        return kind.of(self.scheduler, self.device, min_snr)
 
     def new_scheduler(self) -> Any:
         """Return a fresh scheduler of the checkpoint's own kind; schedulers keep state."""
         return type(self.scheduler).from_config(self.scheduler.config)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context in which the UNet and the VAE run."""
+        """Return the context in which the denoiser and the VAE run."""
         return autocast(self.precision, self.device)
 
     def predict(
         self, latents: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
-        """Return the UNet's prediction, float32 ``(N, c, h, w)``, for prompt ``rows`` (N,)."""
+        """Return the denoiser's prediction, float32 ``(N, c, h, w)``, for prompt ``rows`` (N,)."""
         with self.autocast():
             latents = latents.contiguous(memory_format=torch.channels_last)
-            output = self.unet(latents, timesteps, **self.text.arguments(rows), return_dict=False)
-        prediction: torch.Tensor = output[0].float()
-        return prediction
+            output = self.family.predict(self.denoiser, latents, timesteps, self.text.of(rows))
+        return output.float()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return images, float32 ``(N, 3, H, W)`` about [-1, 1], of scaled latents."""
@@ -164,7 +165,7 @@ def shared_foundation(
 ) -> Foundation:
     """Return this worker thread's foundation, loading it once for all its virtual clients.
 
-    Per thread, because a client's turn changes the UNet's weights; only the last one is kept.
+    Per thread, because a client's turn changes the denoiser's weights; only the last one is kept.
     """
     fields = ("path", "prompt", "precision", "image_size")
     key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device))
@@ -172,7 +173,7 @@ def shared_foundation(
         _local.key, _local.foundation = None, None  # free the old one before the new one loads
         started = time.perf_counter()
         _local.foundation = Foundation.load(config, concepts, device)
-        _logger.info(
+        logger.info(
             "generator loaded to %s in %.1f s by process %d",
             device,
             time.perf_counter() - started,
@@ -218,16 +219,28 @@ def _quiet() -> Iterator[None]:
                 each.enable_progress_bar()
 
 
-def _check(pipeline: Any, folder: Path) -> None:
-    parts = [part for part in ("unet", "vae", "scheduler") if getattr(pipeline, part, None) is None]
+def _check(pipeline: Any, folder: Path) -> Family:
+    family = family_of(pipeline)
+    if family is None:
+        raise GeneratorError(
+            f"the generator in {str(folder)!r} is a {type(pipeline).__name__}, whose denoiser is "
+            f"not supported; allowed are {', '.join(FAMILIES)}"
+        )
+    parts = [part for part in ("vae", "scheduler") if getattr(pipeline, part, None) is None]
     if parts:
         raise GeneratorError(
             f"the generator in {str(folder)!r} is a {type(pipeline).__name__} without "
-            f"{' and '.join(parts)}; only latent diffusion models with a UNet are supported"
+            f"{' and '.join(parts)}; only latent diffusion models are supported"
         )
     prediction = pipeline.scheduler.config.get("prediction_type")
-    if prediction not in _PREDICTIONS:
+    if prediction not in _PREDICTIONS and not _is_flow(pipeline.scheduler):
         raise GeneratorError(
             f"the scheduler of {str(folder)!r} predicts {prediction!r}; allowed are "
             f"{', '.join(_PREDICTIONS)}"
         )
+    return family
+
+
+def _is_flow(scheduler: Any) -> bool:
+    """Return whether a scheduler solves flow matching: what sets those of diffusers apart."""
+    return hasattr(scheduler, "scale_noise")

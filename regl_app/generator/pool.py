@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.disk_cache import touch
 from regl_app.core.errors import StorageError
+from regl_app.core.log import logger
 from regl_app.core.tensor_files import load_tensors, save_tensors
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, StepProgress
 from regl_app.data.images import ImageSet, to_uint8
 from regl_app.data.resize import fit
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.sampling import Progress, sample_latents
+from regl_app.generator.sampling import sample_latents
 
 _LATENTS, _IMAGES = "latents", "images"
-
-_logger = logging.getLogger("regl")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def sample_pool(
     per_class: int,
     stream: int,
     path: Path,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> Pool:
     """Return ``per_class`` samples of every class, by class, the same for all who ask.
 
@@ -73,7 +71,7 @@ def sample_pool(
     try:
         save_tensors(path, {_LATENTS: latents, _IMAGES: images})
     except StorageError as error:
-        _logger.warning("the pool is not stored, so it is made again each time: %s", error)
+        logger.warning("the pool is not stored, so it is made again each time: %s", error)
     return Pool(latents.cpu(), ImageSet(images, labels))
 
 

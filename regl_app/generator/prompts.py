@@ -8,31 +8,26 @@ from typing import Any
 
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
+from regl_app.core.types import Tensors
+from regl_app.generator.families import Family
 
 _TEXT_BATCH = 64
 
 
 @dataclass(frozen=True)
 class TextConditioning:
-    """What the UNet is told, per class and, in the last row, for the empty prompt.
+    """What the denoiser is told, per class and, in the last row, for the empty prompt.
 
-    ``embeddings`` (C + 1, L, D); ``pooled`` (C + 1, P) and ``time_ids`` (6,) only for SDXL.
+    Which tensors there are, ``(C + 1, ...)`` each, is the family's matter; 'embeddings'
+    ``(C + 1, L, D)`` always is one.
     """
 
-    embeddings: torch.Tensor
-    pooled: torch.Tensor | None = None
-    time_ids: torch.Tensor | None = None
+    tensors: Tensors
 
-    def arguments(self, rows: torch.Tensor) -> dict[str, Any]:
-        """Return the UNet's keyword arguments for ``rows`` (N,) int64; -1 is the empty prompt."""
-        arguments: dict[str, Any] = {"encoder_hidden_states": self.embeddings[rows]}
-        if self.pooled is not None and self.time_ids is not None:
-            arguments["added_cond_kwargs"] = {
-                "text_embeds": self.pooled[rows],
-                "time_ids": self.time_ids.expand(len(rows), -1),
-            }
-        return arguments
+    def of(self, rows: torch.Tensor) -> Tensors:
+        """Return the conditioning, ``(N, ...)``, of ``rows`` (N,); -1 is the empty prompt."""
+        return {name: tensor[rows] for name, tensor in self.tensors.items()}
 
 
 def class_prompts(config: GeneratorConfig, concepts: Sequence[str]) -> tuple[str, ...]:
@@ -41,28 +36,18 @@ def class_prompts(config: GeneratorConfig, concepts: Sequence[str]) -> tuple[str
 
 
 def encode_prompts(
-    pipeline: Any, prompts: Sequence[str], image_size: int, device: torch.device
+    pipeline: Any, family: Family, prompts: Sequence[str], image_size: int, device: torch.device
 ) -> TextConditioning:
+    """Return the conditioning of ``prompts`` (C,) and of the empty one, on ``device``."""
     texts = [*prompts, ""]
-    for name in ("text_encoder", "text_encoder_2"):
-        if (encoder := getattr(pipeline, name, None)) is not None:
-            encoder.float()
-    embeddings: list[torch.Tensor] = []
-    pooled: list[torch.Tensor] = []
+    for name, part in pipeline.components.items():
+        if name.startswith("text_encoder") and part is not None:
+            part.float()
     with torch.no_grad():
-        for start in range(0, len(texts), _TEXT_BATCH):
-            encoded = pipeline.encode_prompt(
-                texts[start : start + _TEXT_BATCH],
-                device="cpu",
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=False,
-            )
-            embeddings.append(encoded[0].float())
-            if len(encoded) > 2:  # SDXL also returns pooled embeddings
-                pooled.append(encoded[2].float())
-    size = float(image_size)
+        parts = [
+            family.encode(pipeline, texts[start : start + _TEXT_BATCH], image_size)
+            for start in range(0, len(texts), _TEXT_BATCH)
+        ]
     return TextConditioning(
-        torch.cat(embeddings).to(device),
-        torch.cat(pooled).to(device) if pooled else None,
-        torch.tensor([size, size, 0.0, 0.0, size, size], device=device) if pooled else None,
+        {name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]}
     )

@@ -8,18 +8,17 @@ choose their kernels by batch size, so pixels may differ by rounding between cut
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.seeding import torch_generator
+from regl_app.core.types import StepProgress
 from regl_app.data.images import to_uint8
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.foundation import Foundation
-
-Progress = Callable[[int, int], None]
 
 
 @torch.no_grad()
@@ -31,8 +30,8 @@ def sample(
     *,
     stream: int,
     starts: torch.Tensor | None = None,
-    steering: DiscrepancyGuidance | None = None,
-    progress: Progress | None = None,
+    discrepancy_guidance: DiscrepancyGuidance | None = None,
+    progress: StepProgress | None = None,
 ) -> torch.Tensor:
     """Return images, uint8 ``(N, 3, H, W)`` at the generator's size.
 
@@ -43,7 +42,7 @@ def sample(
         config: steps, guidance and batch size; ``image_strength`` for ``starts``.
         stream: seed of the sequences; different clients use different ones.
         starts: real latents ``(N, c, h, w)`` to start from (img2img); None: pure noise.
-        steering: moves every prediction towards what a client lacks; None: no discrepancy guidance.
+        discrepancy_guidance: moves every prediction towards what a client lacks; None: none does.
         progress: called with (images done, N) after each batch.
     """
     latents = sample_latents(
@@ -53,7 +52,7 @@ def sample(
         config,
         stream=stream,
         starts=starts,
-        steering=steering,
+        discrepancy_guidance=discrepancy_guidance,
         progress=progress,
     )
     images = [
@@ -73,8 +72,8 @@ def sample_latents(
     *,
     stream: int,
     starts: torch.Tensor | None = None,
-    steering: DiscrepancyGuidance | None = None,
-    progress: Progress | None = None,
+    discrepancy_guidance: DiscrepancyGuidance | None = None,
+    progress: StepProgress | None = None,
 ) -> torch.Tensor:
     """Return scaled latents, float32 ``(N, c, h, w)``; arguments as for ``sample``."""
     rows = torch.as_tensor(labels, dtype=torch.int64)
@@ -83,7 +82,7 @@ def sample_latents(
         part = slice(begin, begin + config.batch_size)
         noise = _Noise(foundation, rows[part].tolist(), indices[part], stream)
         start = None if starts is None else starts[part]
-        batches.append(_denoise(foundation, rows[part], noise, config, start, steering))
+        batches.append(_denoise(foundation, rows[part], noise, config, start, discrepancy_guidance))
         if progress is not None:
             progress(min(begin + config.batch_size, len(rows)), len(rows))
     return torch.cat(batches) if batches else torch.empty((0, *foundation.latent_shape))
@@ -110,38 +109,43 @@ def _denoise(
     noise: _Noise,
     config: GeneratorConfig,
     start: torch.Tensor | None,
-    steering: DiscrepancyGuidance | None,
+    discrepancy_guidance: DiscrepancyGuidance | None,
 ) -> torch.Tensor:
-    scheduler = foundation.new_scheduler()
+    """Return the latents ``(N, c, h, w)`` that the scheduler's steps lead the noise to."""
+    process, scheduler = foundation.noise_process(), foundation.new_scheduler()
     scheduler.set_timesteps(config.steps, device=foundation.device)
     timesteps = scheduler.timesteps
     if start is None:
-        latents = noise.initial * scheduler.init_noise_sigma
+        latents = process.start(scheduler, noise.initial)
     else:
-        order = getattr(scheduler, "order", 1)
-        first = max(config.steps - max(int(config.steps * config.image_strength), 1), 0) * order
-        timesteps = timesteps[first:]
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(first)
-        latents = scheduler.add_noise(
-            start.to(foundation.device), noise.initial, timesteps[:1].repeat(len(rows))
-        )
+        timesteps = _last_timesteps(scheduler, config)
+        start = start.to(foundation.device)
+        latents = process.start_from(scheduler, start, noise.initial, timesteps[:1])
     rows = rows.to(foundation.device)
     extra = _step_arguments(scheduler, noise.generators)
     done = len(scheduler.timesteps) - len(timesteps)
     guided = config.guidance_stop * len(scheduler.timesteps) if config.guidance > 1 else 0.0
     for place, timestep in enumerate(timesteps, start=done):
-        scaled = scheduler.scale_model_input(latents, timestep)
+        scaled = process.scaled(scheduler, latents, timestep)
         if place < guided:
             prediction = _guided(foundation, scaled, timestep, rows, config)
         else:
             prediction = foundation.predict(scaled, timestep, rows)
-        if steering is not None:
-            prediction = steering.steer(foundation, scaled, prediction, timestep, rows)
+        if discrepancy_guidance is not None:
+            prediction = discrepancy_guidance.adjust(foundation, scaled, prediction, timestep, rows)
         stepped = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)
         latents = stepped[0].float()
-    result: torch.Tensor = latents
-    return result
+    return latents
+
+
+def _last_timesteps(scheduler: Any, config: GeneratorConfig) -> torch.Tensor:
+    """Return the timesteps that are left when sampling starts from pictures, and begin there."""
+    order = getattr(scheduler, "order", 1)
+    first = max(config.steps - max(int(config.steps * config.image_strength), 1), 0) * order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    timesteps: torch.Tensor = scheduler.timesteps[first:]
+    return timesteps
 
 
 def _guided(

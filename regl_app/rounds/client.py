@@ -11,9 +11,11 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.log import log_progress
 from regl_app.core.seeding import derive_seed
-from regl_app.core.types import Counts, Weights
+from regl_app.core.types import Counts, Tensors, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.source import Source
+from regl_app.learning.methods.method import personal
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
 from regl_app.learning.models.classifier import Classifier
 from regl_app.supplement.synthesizer import Synthesizer
@@ -62,11 +64,16 @@ class Client:
         """Return the seed of one of this client's random streams."""
         return derive_seed(self.config.seed, self.name, *names)
 
-    def model(self, weights: Weights | None = None) -> Classifier:
-        """Return the run's classifier, with ``weights`` if given."""
+    def model(self, weights: Weights | None = None, kept: Tensors | None = None) -> Classifier:
+        """Return the run's classifier, with ``weights`` if given.
+
+        What of a model stays at clients (``personal``) comes from ``kept``, else it is untrained.
+        """
         model = model_of(self.config, self.source)
         if weights is not None:
-            model.load_state_dict(dict(weights))
+            own = personal(make_method(self.config), list(model.state_dict()))
+            state = {name: value for name, value in (kept or {}).items() if name in own}
+            model.load_state_dict(model.state_dict() | dict(weights) | state)
         return model.to(self.device)
 
     @cached_property

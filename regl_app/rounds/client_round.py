@@ -9,15 +9,15 @@ from regl_app.core.types import Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
 from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, score
-from regl_app.learning.methods.registry import make_objective
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
 from regl_app.rounds.client import Client
+from regl_app.rounds.client_memory import own_part, recall, remember
 from regl_app.rounds.client_supplement import (
     ClientSupplement,
     OnFirst,
     make_client_supplement,
-    remember,
 )
 from regl_app.rounds.disclosure import (
     shared_counts,
@@ -48,38 +48,46 @@ def train_round(
     if len(real) == 0:
         return _nothing_to_train_on(client, task)
 
+    method = make_method(config)
+    memory = recall(client, task, method)
+
     # 1. Supplement: the planned synthetic images of the classes this client lacks.
     phase("supplement")
-    supplement = make_client_supplement(client, task, weights, on_first=on_first)
+    supplement = make_client_supplement(client, task, weights, memory, on_first=on_first)
     note(real_images=len(real), synthetic_images=len(supplement.images))
 
     # 2. Train the local model L_t from the global model G_{t-1} on real and synthetic images.
     phase("train")
-    local = client.model(weights)
+    local = client.model(weights, memory.kept)
     trained = train_local(
         local,
         ImageSet.concat([real, supplement.images]),
-        config,
-        objective=make_objective(config),
+        config.train,
+        method=method,
         seed=client.seed("train", task.round),
         device=client.device,
+        real_images=len(real),
+        kept=memory.kept,
+        received=task.received,
     )
 
     # 3. Probe: where is the global model surer than the local one?
     phase("probe")
     started = time.perf_counter()
-    discrepancy = _discrepancy(client, supplement, client.model(weights), local)
+    global_model = client.model(weights, memory.kept)
+    discrepancy = _discrepancy(client, supplement, global_model, local)
     own_test = evaluate(local, client.data.test, client.num_classes, client.device)
 
     # 4. Keep what the next round needs, and tell what may be told.
-    remember(client, task, local.state_dict(), supplement, discrepancy)
+    state = local.state_dict()
+    remember(client, task, method, state, trained.kept, supplement, discrepancy)
     return RoundResult(
         partition_id=client.partition_id,
         round=task.round,
         num_examples=len(real) + len(supplement.images),
         real_images=len(real),
         loss=trained.loss,
-        weights=local.state_dict(),
+        weights={name: state[name] for name in method.shared(list(state))},
         discrepancy=shared_discrepancy(client, task.round, discrepancy),
         held=shared_quotas(config, supplement.quotas),
         real_counts=shared_counts(config, client.real_counts),
@@ -95,13 +103,21 @@ def train_round(
             "loss": trained.loss,
             **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
         },
+        sent=trained.sent,
     )
 
 
-def evaluate_round(client: Client, round_number: int, weights: Weights) -> EvaluationResult:
-    """Measure the global model on the client's own test set: personalization."""
+def evaluate_round(
+    client: Client, round_number: int, weights: Weights, *, run: str = ""
+) -> EvaluationResult:
+    """Measure the global model on the client's own test set: personalization.
+
+    What of the model stays at clients is the client's own; ``run`` is the server's name for the
+    run that kept it.
+    """
     test, confusion = client.data.test, None
-    log_probs = predict_log_probs(client.model(weights), test.images, client.device)
+    kept = own_part(client, run, round_number, make_method(client.config))
+    log_probs = predict_log_probs(client.model(weights, kept), test.images, client.device)
     if len(test) == 0:
         return EvaluationResult(client.partition_id, round_number, 0)
     found = score(log_probs, test.labels, client.num_classes)

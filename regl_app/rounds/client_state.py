@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from regl_app.core.tensor_files import load_tensors, save_tensors
-from regl_app.core.types import Counts, Floats, Weights
+from regl_app.core.types import Counts, Floats, Tensors, Weights
 from regl_app.rounds.client import Client
 
-_ROUND, _PREFERRED, _MODEL = "round", "preferred", "model."
+_ROUND, _PREFERRED, _MODEL, _METHOD = "round", "preferred", "model.", "method."
 _TUNED, _HELD, _DISCREPANCY = "tuned", "held", "discrepancy"
 _KEPT_SECONDS, _FINISHED_SECONDS = 30 * 24 * 3600, 24 * 3600
 # One more than the server's checkpoints: the older of these may be what is gone on from.
@@ -32,7 +32,8 @@ class Memory:
 
     ``weights`` are the local model's, empty if models are not compared; ``preferred`` is the
     preference-tuned adapter's name, '' if none, ``tuned`` the rounds that tuned it; ``held`` and
-    ``discrepancy`` (C,) are there where the client plans by itself.
+    ``discrepancy`` (C,) are there where the client plans by itself; ``kept`` is what the method
+    keeps.
     """
 
     round: int = 0
@@ -41,6 +42,7 @@ class Memory:
     tuned: int = 0
     held: Counts | None = None
     discrepancy: Floats | None = None
+    kept: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class ClientState:
             int(held[_TUNED]),
             held[_HELD].numpy() if _HELD in held else None,
             held[_DISCREPANCY].numpy() if _DISCREPANCY in held else None,
+            {k.removeprefix(_METHOD): v for k, v in held.items() if k.startswith(_METHOD)},
         )
 
     def save(self, memory: Memory) -> None:
@@ -100,6 +103,7 @@ class ClientState:
             if values is not None:
                 tensors[name] = torch.from_numpy(values)
         tensors |= {_MODEL + name: value for name, value in memory.weights.items()}
+        tensors |= {_METHOD + name: value for name, value in memory.kept.items()}
         save_tensors(self._path(memory.round), tensors)
         files = self._files()
         for number, path in files:

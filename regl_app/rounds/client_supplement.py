@@ -12,11 +12,11 @@ import numpy as np
 from regl_app.core.errors import GeneratorError, ProtocolError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import LOGGER
-from regl_app.core.types import Counts, Fact, Floats, Weights
+from regl_app.core.types import Counts, Fact, Weights
 from regl_app.data.images import ImageSet
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.rounds.client import Client
-from regl_app.rounds.client_state import ClientState, Memory
+from regl_app.rounds.client_state import Memory
 from regl_app.rounds.disclosure import shares_samples
 from regl_app.rounds.exchange import RoundTask
 from regl_app.supplement.adapter_state import AdapterState
@@ -53,7 +53,12 @@ OnFirst = Callable[[Synthesizer, ClientGenerator, ImageSet], None]
 
 
 def make_client_supplement(
-    client: Client, task: RoundTask, weights: Weights, *, on_first: OnFirst | None = None
+    client: Client,
+    task: RoundTask,
+    weights: Weights,
+    memory: Memory,
+    *,
+    on_first: OnFirst | None = None,
 ) -> ClientSupplement:
     """Return the images planned for this round: by the server if it sent quotas, else by rule.
 
@@ -65,7 +70,6 @@ def make_client_supplement(
     config, real = client.config, client.data.train
     if not config.generates_at_client:
         return _received(client, task)
-    memory = _memory(client, task, weights)
     quotas = _quotas(client, task, memory)
     synthesizer = client.synthesizer
     made = make_supplement(
@@ -156,50 +160,6 @@ def _made_again(client: Client, payload: Payload, reference: PoolReference) -> I
     return synthesizer.generate(reference.sequence, client_generator, nothing).images
 
 
-def remember(
-    client: Client,
-    task: RoundTask,
-    local: Weights,
-    supplement: ClientSupplement,
-    discrepancy: Floats | None,
-) -> None:
-    """Keep what the next round needs: the local model to compare, its own plan if it makes one."""
-    if not _remembers(client):
-        return
-    state = ClientState.of(client, task.run)
-    if task.round == client.config.rounds:
-        state.finish()
-        return
-    compared, planned = client.config.compares_models, client.config.plans_at_client
-    state.save(
-        Memory(
-            task.round,
-            local if compared else {},
-            supplement.preferred,
-            supplement.tuned,
-            supplement.quotas if planned else None,
-            discrepancy if planned else None,
-        )
-    )
-
-
-def _remembers(client: Client) -> bool:
-    return client.config.compares_models or client.config.plans_at_client
-
-
-def _memory(client: Client, task: RoundTask, weights: Weights) -> Memory:
-    if not _remembers(client):
-        return Memory()
-    memory = ClientState.of(client, task.run).before(task.round, weights)
-    if task.round > 1 and memory.round == 0:
-        _logger.warning(
-            "%s: nothing of an earlier round is kept here, so round %d goes as a first one",
-            client.label,
-            task.round,
-        )
-    return memory
-
-
 def _quotas(client: Client, task: RoundTask, memory: Memory) -> Counts:
     if task.quotas is not None:
         return task.quotas
@@ -219,7 +179,9 @@ def _quotas(client: Client, task: RoundTask, memory: Memory) -> Counts:
 def _models(client: Client, weights: Weights, memory: Memory) -> ModelPair | None:
     if not memory.weights:
         return None
-    return ModelPair(client.model(weights), client.model(memory.weights), client.device)
+    return ModelPair(
+        client.model(weights, memory.kept), client.model(memory.weights), client.device
+    )
 
 
 def _report(client: Client, made: Supplement) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from regl_app.core.types import Counts, Fact, Floats, Weights
+from regl_app.core.types import Counts, Fact, Floats, Tensors, Weights
 from regl_app.supplement.payload import Payload
 
 
@@ -14,7 +14,8 @@ class RoundTask:
     """What the server asks of a client; ``quotas`` (C,) is None where the client plans itself.
 
     ``payload`` holds images that the server made for the client, if it did; ``run`` tells this run
-    from any other, also from one that had the same folder, ``run_dir``.
+    from any other, also from one that had the same folder, ``run_dir``. ``received`` is the
+    server's state of the run's method.
     """
 
     round: int
@@ -22,6 +23,7 @@ class RoundTask:
     quotas: Counts | None = None
     payload: Payload | None = None
     run: str = ""
+    received: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class RoundResult:
     ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
     ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
     private. ``adapter`` is the digest of the server's adapter that the client keeps, '' if none.
-    ``facts`` are numbers and texts for the run's history.
+    ``facts`` are numbers and texts for the run's history; ``sent`` is what the run's method sends
+    beside the model.
     """
 
     partition_id: int
@@ -49,6 +52,7 @@ class RoundResult:
     adapter: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    sent: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

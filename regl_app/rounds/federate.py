@@ -20,6 +20,7 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.data.federation import Federation
 from regl_app.learning.evaluation.metrics import Metrics
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import make_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.averaging import fedavg
@@ -27,6 +28,7 @@ from regl_app.rounds.client import Client, client_name
 from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_supplement import own_pool
 from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask
+from regl_app.rounds.method_state import aggregate_method, shared_weights
 from regl_app.rounds.server_round import evaluate_global, personalized_due, sampled_clients
 from regl_app.rounds.sites.registry import make_site
 
@@ -137,14 +139,16 @@ def _federate(
         on_round(done)
         return done
 
+    method = make_method(config)
+    state = method.template(model)
     rounds = [measured(0, {}, {})]
     for number in range(1, config.rounds + 1):
-        weights = _detached(model)
+        weights = shared_weights(method, model)
         # Every client supplements, trains and probes.
         asked = list(sampled_clients(config, number, total))
         results = {}
         for key in asked:
-            task = RoundTask(number, "", site.quotas(key), site.payload(key), run)
+            task = RoundTask(number, "", site.quotas(key), site.payload(key), run, state)
             results[key] = train_round(clients[key], task, weights)
 
         # The server plans and averages.
@@ -160,7 +164,8 @@ def _federate(
         for key, tuned in site.before_average(number, results).items():
             usable[key] = dataclasses.replace(usable[key], weights=tuned)
         averaged = fedavg(usable)
-        model.load_state_dict(averaged)
+        model.load_state_dict(averaged, strict=False)
+        state = aggregate_method(method, state, usable, total)
         site.after_average(number, averaged, results)
         for key, changes in site.notes.items():
             results[key] = dataclasses.replace(results[key], **changes)
@@ -168,13 +173,10 @@ def _federate(
         # The new global model, on the clients' own test sets and on the server's.
         evaluated = {}
         if personalized_due(config, number):
-            weights = _detached(model)
+            weights = shared_weights(method, model)
             evaluated = {
-                client.partition_id: evaluate_round(client, number, weights) for client in clients
+                client.partition_id: evaluate_round(client, number, weights, run=run)
+                for client in clients
             }
         rounds.append(measured(number, results, evaluated))
     return Federated(tuple(rounds), model)
-
-
-def _detached(model: Classifier) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -24,7 +24,7 @@ from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts, Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
-from regl_app.learning.methods.registry import make_objective
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
 from regl_app.rounds.exchange import RoundResult
@@ -210,7 +210,7 @@ class ServerSupplement:
                 model,
                 each.supplement.images,
                 config,
-                objective=make_objective(config),
+                method=make_method(config),
                 seed=derive_seed(config.seed, f"client {key}", "server", number),
                 device=self._device,
             )

@@ -8,8 +8,6 @@ round), ``model.safetensors``, ``checkpoints/``, ``adapters/``, ``samples/``, ``
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,53 +20,17 @@ from pydantic import ValidationError
 from regl_app.config import RunConfig
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
-from regl_app.core.files import storing, write_json
-from regl_app.core.tensor_files import (
-    Tensors,
-    load_tensors,
-    load_weights,
-    save_tensors,
-    save_weights,
-)
+from regl_app.core.files import write_json
+from regl_app.core.tensor_files import load_weights, save_weights
 from regl_app.generator.checkpoint import generator_identity
+from regl_app.runs.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from regl_app.runs.environment import describe_environment
-from regl_app.runs.records import (
-    FederationFacts,
-    GlobalMetrics,
-    Personalized,
-    PhaseSeconds,
-    Record,
-    RoundRecord,
-    RunResult,
-    Traffic,
-)
+from regl_app.runs.history import append_round, read_history
+from regl_app.runs.records import FederationFacts, Record, RoundRecord, RunResult
 
-__all__ = [
-    "Checkpoint",
-    "FederationFacts",
-    "GlobalMetrics",
-    "Personalized",
-    "PhaseSeconds",
-    "RoundRecord",
-    "RunFolder",
-    "RunResult",
-    "Traffic",
-]
+__all__ = ["Checkpoint", "RunFolder"]
 
-KEPT_CHECKPOINTS = 2
-_MODEL, _STATE = "model.", "state."
-
-_logger = logging.getLogger("regl")
 _RecordT = TypeVar("_RecordT", bound=Record)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The global model after ``round``, and what else the server needs to go on from there."""
-
-    round: int
-    weights: Tensors
-    state: Tensors
 
 
 @dataclass(frozen=True)
@@ -166,13 +128,7 @@ class RunFolder:
 
     def append_round(self, record: RoundRecord) -> None:
         """Append ``record`` to history.jsonl and flush it to the disk."""
-        path = self.path / "history.jsonl"
-        line = record.model_dump_json().encode() + b"\n"
-        with storing(path), path.open("ab+") as stream:
-            _cut_torn_line(stream.fileno(), path)
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_round(self.path / "history.jsonl", record)
 
     def read_history(self) -> list[RoundRecord]:
         """Return the rounds in order; a torn last line is logged and left out.
@@ -182,25 +138,7 @@ class RunFolder:
         Raises:
             RunError: any other line is not a round record.
         """
-        path = self.path / "history.jsonl"
-        if not path.is_file():
-            return []
-        content = path.read_bytes()
-        lines = content.split(b"\n")
-        if lines.pop():
-            _logger.warning(
-                "%s: line %d is torn (the run was interrupted while writing it) and left out",
-                path,
-                len(lines) + 1,
-            )
-        rounds: dict[int, RoundRecord] = {}
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = RoundRecord.model_validate_json(line)
-            except ValidationError as error:
-                raise RunError(f"{path}:{number}: not a round record: {error}") from error
-            rounds[record.round] = record
-        return [rounds[key] for key in sorted(rounds)]
+        return read_history(self.path / "history.jsonl")
 
     def write_facts(self, facts: FederationFacts) -> None:
         """Write federation.json."""
@@ -245,18 +183,7 @@ class RunFolder:
 
     def checkpoint(self, checkpoint: Checkpoint) -> Path:
         """Write ``checkpoint`` as one file with a checksum; only the last two are kept."""
-        path = self.checkpoints / f"round-{checkpoint.round:04d}.safetensors"
-        tensors = {_MODEL + name: value for name, value in checkpoint.weights.items()}
-        tensors |= {_STATE + name: value for name, value in checkpoint.state.items()}
-        save_tensors(path, tensors, note=f"round {checkpoint.round}")
-        for _, old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
-            old.unlink(missing_ok=True)
-        return path
-
-    def latest_checkpoint(self) -> tuple[int, Path] | None:
-        """Return ``(round, path)`` of the newest checkpoint, None without one."""
-        found = self._checkpoints()
-        return found[-1] if found else None
+        return write_checkpoint(self.checkpoints, checkpoint)
 
     def read_checkpoint(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole; None if the run has left none.
@@ -264,29 +191,7 @@ class RunFolder:
         Raises:
             RunError: all that are there are damaged.
         """
-        found = self._checkpoints()
-        for number, path in reversed(found):
-            tensors = load_tensors(path)
-            if tensors is not None:
-                weights, state = (
-                    {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
-                    for part in (_MODEL, _STATE)
-                )
-                return Checkpoint(number, weights, state)
-            _logger.warning("%s: damaged (its checksum is wrong), the one before is taken", path)
-        if found:
-            raise RunError(
-                f"{self.checkpoints}: {len(found)} checkpoints, all damaged: the run cannot go on "
-                "(restore one of them from a backup, or start a new run)"
-            )
-        return None
-
-    def _checkpoints(self) -> list[tuple[int, Path]]:
-        return sorted(
-            (int(match[1]), path)
-            for path in self.checkpoints.glob("round-*.safetensors")
-            if (match := re.fullmatch(r"round-(\d+)\.safetensors", path.name))
-        )
+        return read_checkpoint(self.checkpoints)
 
     def _read_record(self, name: str, kind: type[_RecordT]) -> _RecordT | None:
         path = self.path / name
@@ -315,12 +220,3 @@ def _make_numbered(parent: Path, name: str) -> Path:
             number += 1
         else:
             return path
-
-
-def _cut_torn_line(descriptor: int, path: Path) -> None:
-    size = os.fstat(descriptor).st_size
-    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
-        return
-    kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
-    _logger.warning("%s: dropping a torn last line of %d bytes", path, size - kept)
-    os.ftruncate(descriptor, kept)

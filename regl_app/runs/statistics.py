@@ -10,9 +10,6 @@ from regl_app.runs.records import RoundRecord, RunResult
 
 TARGET_ACCURACY = 0.9
 
-# 97.5 % quantiles of Student's t for 1 to 10 degrees of freedom
-_STUDENT = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -49,6 +46,11 @@ class Interval:
     mean: float
     half: float | None
     count: int
+
+    def text(self, scale: float = 1.0, digits: int = 1) -> str:
+        """Return ``mean ± half`` times ``scale``, the mean alone of a single value."""
+        mean = f"{self.mean * scale:.{digits}f}"
+        return mean if self.half is None else f"{mean} ± {self.half * scale:.{digits}f}"
 
 
 def summarize(
@@ -136,11 +138,8 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if count < 2:
         return Interval(mean, None, count)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    return Interval(mean, _student(count - 1) * deviation / math.sqrt(count), count)
+    # Only where it is needed: scipy takes a second to import. `stdtrit` inverts Student's t.
+    from scipy.special import stdtrit
 
-
-def _student(freedom: int) -> float:
-    if freedom <= len(_STUDENT):
-        return _STUDENT[freedom - 1]
-    # Cornish-Fisher expansion around the normal quantile; below 0.1 % off from 11 on
-    return 1.959964 + 2.3724 / freedom + 2.8224 / freedom**2
+    quantile = float(stdtrit(count - 1, 0.975))
+    return Interval(mean, quantile * deviation / math.sqrt(count), count)

@@ -83,7 +83,7 @@ class AdapterTuning:
 
         Raises:
             ProtocolError: ``file`` is not the adapter of that digest.
-            GeneratorError: it is not an adapter of a UNet.
+            GeneratorError: it is not an adapter of a denoiser.
         """
         cached = self._cache.received(digest)
         if cached is None and file:

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.core.digests import tensor_bytes
 from regl_app.core.precision import resolve_precision
 from regl_app.core.types import CacheKey
 from regl_app.data.images import ImageSet
@@ -108,7 +109,7 @@ class CacheKeys:
             "pictures": "",
         }
         if len(pictures) and generator.image_share > 0:
-            digest = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()
+            digest = hashlib.sha256(tensor_bytes(pictures)).hexdigest()
             key["pictures"] = f"{digest}/{generator.image_strength}/{generator.image_share}"
         if models is not None:
             steering = self._config.steering
@@ -140,6 +141,6 @@ class CacheKeys:
 
 def _digest_of(real: ImageSet) -> str:
     digest = hashlib.sha256(str(real.shape).encode())
-    digest.update(real.labels.numpy().tobytes())
-    digest.update(real.images.contiguous().numpy().tobytes())
+    digest.update(tensor_bytes(real.labels))
+    digest.update(tensor_bytes(real.images))
     return digest.hexdigest()

@@ -19,7 +19,6 @@ from regl_app.data.images import ImageSet
 from regl_app.data.resize import fit
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.image_conditioning import encode_latents, start_position, takes_image
-from regl_app.generator.noise_schedule import NoiseSchedule
 from regl_app.generator.sampling import sample
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.generated import GeneratedImages
@@ -150,7 +149,7 @@ class ImageSequences:
         from_noise = [position for position in positions if position in others]
         images: dict[tuple[int, int], torch.Tensor] = {}
         before, total = progress
-        steering = self._steering(client_generator.models)
+        guidance = self._guidance(client_generator.models)
         with foundation.adapter(client_generator.path):
             for group in (from_noise, from_pictures):
                 if not group:
@@ -163,7 +162,7 @@ class ImageSequences:
                     config,
                     stream=stream,
                     starts=starts,
-                    steering=steering,
+                    discrepancy_guidance=guidance,
                     progress=generator.reporter("images", before + len(images), total),
                 )
                 images |= dict(zip(group, fit(sampled, generator.shape), strict=True))
@@ -183,13 +182,13 @@ class ImageSequences:
         ]
         return encode_latents(self._generator.foundation, torch.stack(chosen))
 
-    def _steering(self, pair: ModelPair | None) -> DiscrepancyGuidance | None:
+    def _guidance(self, pair: ModelPair | None) -> DiscrepancyGuidance | None:
         if pair is None:
             return None
         generator, config = self._generator, self._generator.config.steering
-        noising = NoiseSchedule.of(generator.foundation, 0.0)
+        noise_process = generator.foundation.noise_process()
         return DiscrepancyGuidance(
-            noising, pair.gap(), generator.shape, config.strength, config.limit
+            noise_process, pair.gap(), generator.shape, config.strength, config.limit
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +16,11 @@ import torch
 
 from regl_app.core.disk_cache import GIGABYTE, entries, evict, touch
 from regl_app.core.errors import StorageError
+from regl_app.core.log import logger
 from regl_app.core.tensor_files import load_tensors, save_tensors
 from regl_app.core.types import CacheKey
 
 _IMAGES, _ENTRIES = "images", "??/*.safetensors"
-
-_logger = logging.getLogger("regl")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class SupplementStore:
         try:
             save_tensors(path, {_IMAGES: images}, note=_text(key))
         except StorageError as error:
-            _logger.warning("images are not stored, so a later run makes them again: %s", error)
+            logger.warning("images are not stored, so a later run makes them again: %s", error)
             return
         evict(self.root, _ENTRIES, self.max_bytes, keep=path)
 

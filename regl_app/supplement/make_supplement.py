@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import SupplementConfig
+from regl_app.config.supplement_sections import SupplementConfig
 from regl_app.core.activity import phase
 from regl_app.core.types import Counts, Fact, Indices
 from regl_app.data.images import ImageSet

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from regl_app.core.digests import digest_of_tensors
 from regl_app.core.types import Indices
 from regl_app.data.images import ImageSet
 from regl_app.generator.discrepancy_guidance import Gap, log_gap
@@ -36,12 +36,10 @@ class ModelPair:
     @cached_property
     def digest(self) -> str:
         """Return what identifies both models' weights."""
-        digest = hashlib.sha256()
-        for model in (self.global_model, self.local_model):
-            for name, value in model.state_dict().items():
-                digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-                digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        models = (self.global_model, self.local_model)
+        return digest_of_tensors(
+            named for model in models for named in model.state_dict().items()
+        ).hex()
 
     def predictions(self, images: ImageSet) -> PairPredictions:
         """Return both models' log-probabilities of ``images``."""

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import PrivacyConfig
+from regl_app.config.supplement_sections import PrivacyConfig
 from regl_app.core.types import Floats
 
 

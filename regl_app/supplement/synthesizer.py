@@ -36,9 +36,8 @@ class Synthesizer:
 
     A facade over ``AdapterTuning``, ``ImageSequences`` and ``Pools``, where each call is described.
 
-    Args:
-        config, concepts, shape, seed, device, progress: as ``RunGenerator`` has them.
-        cache_dir: root of the adapter cache, the image store and the pools.
+    Built with ``cache_dir``, the root of the adapter cache, the image store and the pools; all else
+    is as ``RunGenerator`` has it.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Synthesizer:
 
         Raises:
             ProtocolError: ``file`` is not the adapter of that digest.
-            GeneratorError: it is not an adapter of a UNet.
+            GeneratorError: it is not an adapter of a denoiser.
         """
         return self._tuning.received(client_name, digest, file)
 

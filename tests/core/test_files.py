@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.core.files import atomic_path, exclusive, sha256_file, write_json, write_text
+from regl_app.core.files import (
+    atomic_path,
+    exclusive,
+    folder_bytes,
+    sha256_file,
+    write_json,
+    write_text,
+)
 
 
 def test_a_write_makes_parents_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -84,3 +91,12 @@ def test_the_second_waits_until_the_first_has_made_it(tmp_path: Path) -> None:
         order.append("second")
     worker.join()
     assert order == ["first", "second"]
+
+
+def test_a_folder_is_as_large_as_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_bytes(bytes(10))
+    (tmp_path / "d").write_bytes(bytes(5))
+    (tmp_path / "gone").symlink_to(tmp_path / "never")
+    assert folder_bytes(tmp_path) == 15
+    assert folder_bytes(tmp_path / "never") == 0

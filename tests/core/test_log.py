@@ -1,4 +1,4 @@
-"""Progress lines: readable durations, and not too many of them."""
+"""Progress lines: who does what, and not too many of them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,7 @@ import pytest
 from regl_app.core import log as progress
 from regl_app.core.activity import activity, phase
 from regl_app.core.errors import ConfigError
-from regl_app.core.formats import format_seconds
 from regl_app.core.log import log_progress, setup_logging
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-1.0, "0 s"), (7.6, "8 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
-)
-def test_durations_read_well(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text
 
 
 def test_progress_is_logged_now_and_then_with_what_is_left(

@@ -17,7 +17,7 @@ Deploy = Callable[..., Any]  # the fixture's Deployment
 pytestmark = pytest.mark.timeout(1800)
 
 
-def test_the_default_method_runs_over_three_sites_with_tls_and_keys(
+def test_the_default_method_and_scaffolds_state_run_over_three_sites_with_tls_and_keys(
     deploy: Deploy, site_settings: dict[str, Scalar], site_folders: list[Path]
 ) -> None:
     deployment = deploy("a", "b", "c")
@@ -27,6 +27,7 @@ def test_the_default_method_runs_over_three_sites_with_tls_and_keys(
     log = deployment.run(
         **site_settings,
         **{"server.min-nodes": 3, "out-dir": str(deployment.folder / "runs")},
+        objective="scaffold",  # keeps tensors at the sites and at the server, and sends some
     )
     run = RunFolder.open(next((deployment.folder / "runs").iterdir()))
     result, facts = run.read_result(), run.read_facts()
@@ -42,12 +43,13 @@ def test_the_default_method_runs_over_three_sites_with_tls_and_keys(
     assert trained == [count - round(0.2 * count) for count in held]
     for name in ("a", "b", "c"):
         assert list(deployment.state(name).glob("adapters/*/adapter.json"))
+        assert list(deployment.state(name).glob("state/*/*/round-0001.safetensors"))
         images = trained["abc".index(name)]
         assert f" {name} hello: {images} training and" in deployment.log(name)
 
 
 def refused(deployment: Any, name: str) -> str:
-    """Return the log of a node that ended by itself, and not in request."""
+    """Return the log of a node that ended by itself, and not in good order."""
     process = deployment.processes[name]
     deadline = time.monotonic() + 180
     while process.poll() is None and time.monotonic() < deadline:

@@ -22,7 +22,10 @@ from regl_app.supplement.image_store import SupplementStore
 
 ONE = {"w": torch.tensor([1.0, -2.0])}
 TUNED = TunedAdapter(
-    {"conv.lora_A.weight": torch.ones(1, 2), "conv.lora_B.weight": torch.ones(2, 1)}, 3, 0.5, 1.0
+    {"unet.conv.lora_A.weight": torch.ones(1, 2), "unet.conv.lora_B.weight": torch.ones(2, 1)},
+    3,
+    0.5,
+    1.0,
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import ConfigError, GeneratorError
 from regl_app.core.precision import resolve_precision
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
@@ -24,8 +24,12 @@ def foundation(second_pipeline: Path) -> Foundation:
 def test_shapes_come_from_the_checkpoint(foundation: Foundation) -> None:
     assert foundation.image_size == 48
     assert foundation.latent_shape == (4, 12, 12)
-    assert foundation.prediction_type == "epsilon"
-    assert foundation.text.embeddings.shape == (3, 32, 24)  # two classes and the empty prompt
+    assert foundation.family.part == "unet"
+    assert foundation.text.tensors["embeddings"].shape == (
+        3,
+        32,
+        24,
+    )  # two classes and the empty prompt
 
 
 def test_prompts_are_told_apart_and_equal_those_of_the_pipeline(
@@ -35,8 +39,8 @@ def test_prompts_are_told_apart_and_equal_those_of_the_pipeline(
 
     pipeline = StableDiffusionPipeline.from_pretrained(second_pipeline)
     expected, _ = pipeline.encode_prompt("a photo of the digit one", "cpu", 1, False)
-    assert torch.allclose(foundation.text.embeddings[1], expected[0], atol=1e-5)
-    assert not torch.allclose(foundation.text.embeddings[0], expected[0], atol=1e-3)
+    assert torch.allclose(foundation.text.tensors["embeddings"][1], expected[0], atol=1e-5)
+    assert not torch.allclose(foundation.text.tensors["embeddings"][0], expected[0], atol=1e-3)
 
 
 def test_encode_and_decode_keep_the_pipeline_s_scale(foundation: Foundation) -> None:
@@ -50,7 +54,7 @@ def test_encode_and_decode_keep_the_pipeline_s_scale(foundation: Foundation) -> 
 
 
 def test_weights_are_frozen_fp32(foundation: Foundation) -> None:
-    for module in (foundation.unet, foundation.vae):
+    for module in (foundation.denoiser, foundation.vae):
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in module.parameters())
 
 

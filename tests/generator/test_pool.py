@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.data.images import to_uint8
 from regl_app.data.resize import fit
 from regl_app.generator.foundation import Foundation

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config.sections import GeneratorConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.seeding import torch_generator
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents

@@ -37,6 +37,10 @@ SMALL: dict[str, Scalar] = {
     [
         {"method": "fedavg", "server.fraction": 0.7, "server.personalized-every": 2},
         {"method": "regl", "long-tail.factor": 5.0},
+        {"method": "scaffold", "server.fraction": 0.7},
+        {"method": "moon"},
+        {"method": "fedrep"},
+        {"method": "regl-dpd", "objective": "scaffold", "supplement.adapter": "frozen"},
         {"method": "regl-dpd", "supplement.adapter": "dpo"},
         {"method": "feddpd", "supplement.site": "download"},
         {"method": "feddpd", "supplement.site": "server"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from regl_app.runs.records import GlobalMetrics, Personalized, RoundRecord, RunResult, Traffic
-from regl_app.runs.statistics import largest_rows, latest_rows, mean_interval, summarize
+from regl_app.runs.statistics import Interval, largest_rows, latest_rows, mean_interval, summarize
 
 
 def _record(number: int, accuracy: float, **more: object) -> RoundRecord:
@@ -61,6 +61,12 @@ def test_interval_of_one_value_is_unknown() -> None:
     assert mean_interval([0.5]).half is None
 
 
+def test_an_interval_reads_as_mean_and_half_width() -> None:
+    assert mean_interval([0.5]).text(100) == "50.0"
+    assert mean_interval([0.5, 0.5]).text(100) == "50.0 ± 0.0"
+    assert Interval(1.0, 0.126, 3).text(digits=2) == "1.00 ± 0.13"
+
+
 @pytest.mark.parametrize("count", [2, 3, 5, 11, 12, 30])
 def test_interval_is_students(count: int) -> None:
     from scipy.stats import t
@@ -70,4 +76,4 @@ def test_interval_is_students(count: int) -> None:
     expected = t.ppf(0.975, count - 1) * deviation / count**0.5
     interval = mean_interval(values)
     assert interval.mean == pytest.approx((count - 1) / 2)
-    assert interval.half == pytest.approx(expected, rel=1e-3)
+    assert interval.half == pytest.approx(expected, rel=1e-9)

@@ -127,6 +127,9 @@ def test_the_default_method_goes_on_from_any_moment(
 @pytest.mark.parametrize(
     "changes",
     [
+        {"method": "scaffold"},
+        {"method": "moon"},
+        {"method": "fedrep"},
         {"method": "feddpd", "dpo.steps": 2, "pool.per-class": 4, "dpo.batch-size": 2},
         {
             "method": "feddpd",

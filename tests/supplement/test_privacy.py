@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import PrivacyConfig
+from regl_app.config.supplement_sections import PrivacyConfig
 from regl_app.core.types import Scalar
 from regl_app.supplement.privacy import epsilon, is_released, privatize
 

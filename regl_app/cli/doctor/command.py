@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,11 @@ from rich.text import Text
 
 from regl_app.cli.console import EXIT_FAILED
 from regl_app.cli.console import out as console
+from regl_app.cli.doctor.finding import Finding
 from regl_app.cli.options import ConfigFile, Settings, resolve
 from regl_app.core.errors import ConfigError
 
 _STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
-
-
 _PANEL = "Deployment"
 
 
@@ -78,6 +78,12 @@ def doctor(
     link = Link.parse(superlink, root_certificates, insecure) if superlink else None
     wanted = Deployment(link, keys, key, port, state_dir, data_dir)
     findings = list(examine_deployment(wanted, resolved)) if wanted else examine(resolved)
+    _print(findings)
+    if any(finding.status == "fail" for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _print(findings: Sequence[Finding]) -> None:
     table = Table.grid(padding=(0, 2))
     for finding in findings:
         style = _STYLES[finding.status]
@@ -87,5 +93,3 @@ def doctor(
             detail.append(f"\n{finding.remedy}", style="italic")
         table.add_row(Text(finding.status, style=style), Text(finding.topic), detail)
     console.print(table)
-    if any(finding.status == "fail" for finding in findings):
-        raise typer.Exit(EXIT_FAILED)

@@ -8,7 +8,6 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from packaging.requirements import Requirement
 from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding
 from regl_app.config import RunConfig
 from regl_app.core.errors import DataError, ReglError
+from regl_app.core.files import folder_bytes
 
 # Flower's managed local SuperLink listens there unless the variable says otherwise.
 SUPERLINK_PORT = 39091
@@ -131,8 +131,7 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
     except ReglError as error:
         yield Finding("generator", "fail", str(error))  # says the remedy itself
         return
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    yield Finding("generator", "ok", f"{path}, {size / 1e6:.1f} MB ({folder})")
+    yield Finding("generator", "ok", f"{path}, {folder_bytes(folder) / 1e6:.1f} MB ({folder})")
 
 
 def _folders(config: RunConfig) -> Iterator[Finding]:
@@ -144,7 +143,7 @@ def _folders(config: RunConfig) -> Iterator[Finding]:
         free = shutil.disk_usage(existing).free / 1e9
         detail = f"{folder}, {free:.0f} GB free"
         if topic == "cache":  # adapters and pools are never removed from it
-            held = _size(folder) / 1e9
+            held = folder_bytes(folder) / 1e9
             detail += f", holds {held:.2f} GB that may be deleted while nothing runs"
         if not os.access(existing, os.W_OK):
             yield Finding(topic, "fail", f"{folder} is not writable", "out-dir=..., cache-dir=...")
@@ -152,16 +151,6 @@ def _folders(config: RunConfig) -> Iterator[Finding]:
             yield Finding(topic, "note", detail, f"keep {FREE_DISK_GB:.0f} GB free")
         else:
             yield Finding(topic, "ok", detail)
-
-
-def _size(folder: Path) -> int:
-    """Return the bytes below ``folder``; what vanishes or hides meanwhile does not count."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += (Path(parent) / name).stat().st_size
-    return total
 
 
 def _flower() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from regl_app.cli.doctor.certificates import names, validity
 from regl_app.cli.doctor.finding import Finding
+from regl_app.core.activity import Span
 from regl_app.core.errors import ConfigError
 
 TIMEOUT = 10.0
@@ -82,10 +83,10 @@ def _reach(link: Link) -> Finding:
         detail = f"the name {link.host!r} is not known here: {why}"
         return Finding(topic, "fail", detail, "check the name and this machine's DNS or /etc/hosts")
     addresses = ", ".join(sorted({str(entry[4][0]) for entry in found}))
-    started = time.monotonic()
+    connecting = Span()
     try:
         with socket.create_connection((link.host, link.port), timeout=TIMEOUT):
-            took = time.monotonic() - started
+            connecting.stop()
     except ConnectionRefusedError:
         detail = f"{link} ({addresses}) refuses: nothing listens on port {link.port} there"
         return Finding(topic, "fail", detail, "start flower-superlink, on --host 0.0.0.0")
@@ -95,7 +96,9 @@ def _reach(link: Link) -> Finding:
     except OSError as error:
         detail = f"{link} ({addresses}) cannot be reached: {error.strerror or error}"
         return Finding(topic, "fail", detail, "check route and firewall")
-    return Finding(topic, "ok", f"{link} ({addresses}) is reachable in {took * 1000:.0f} ms")
+    return Finding(
+        topic, "ok", f"{link} ({addresses}) is reachable in {connecting.seconds * 1000:.0f} ms"
+    )
 
 
 def _verify(link: Link, context: ssl.SSLContext) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,11 +12,9 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from regl_app.core.files import write_bytes
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 
 FILE = "metrics.prom"
-
-_logger = logging.getLogger(LOGGER)
 
 
 class Snapshot(Collector):
@@ -39,7 +36,7 @@ def write_metrics(path: Path, families: Iterable[Metric]) -> None:
         write_bytes(path, generate_latest(registry))
         path.chmod(0o644)  # node_exporter is another user
     except OSError as error:
-        _logger.warning("%s: metrics cannot be written: %s", path, error)
+        logger.warning("%s: metrics cannot be written: %s", path, error)
 
 
 class HttpExposition:
@@ -56,14 +53,14 @@ class HttpExposition:
         try:
             self._server, self._thread = start_http_server(port, address, registry)
         except OSError as error:
-            _logger.warning(
+            logger.warning(
                 "no metrics over HTTP: metrics-port=%d on metrics-address=%r: %s",
                 port,
                 address,
                 error,
             )
         else:
-            _logger.info("metrics at http://%s:%d/metrics", address, port)
+            logger.info("metrics at http://%s:%d/metrics", address, port)
 
     def close(self) -> None:
         """Give the port back."""

@@ -6,7 +6,6 @@ already says. Nothing of it is sent anywhere.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -18,7 +17,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from regl_app.core.activity import Activity
-from regl_app.core.files import exclusive
+from regl_app.core.files import exclusive, folder_bytes
 from regl_app.core.version import __version__
 from regl_app.flower.deployment.exposition import write_metrics
 from regl_app.flower.deployment.metric_families import counted, gauge, labelled
@@ -74,12 +73,8 @@ def _families(
 
 
 def _storage(state: Path) -> Iterator[Metric]:
-    size = 0
-    for parent, _, names in os.walk(state):
-        for name in names:
-            with suppress(OSError):
-                size += (Path(parent) / name).stat().st_size
-    yield gauge("regl_node_state_bytes", "Adapters, images and state of this folder.", size)
+    held = folder_bytes(state)
+    yield gauge("regl_node_state_bytes", "Adapters, images and state of this folder.", held)
     adapters = sum(1 for path in (state / "adapters").glob("[!.]*") if path.is_dir())
     yield gauge("regl_node_adapters", "Adapters that are kept.", adapters)
     with suppress(OSError):

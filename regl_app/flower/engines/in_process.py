@@ -38,6 +38,7 @@ from regl_app.config.paths import with_absolute_paths
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.devices import resolve_device, usable_processors
 from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.log import logger
 from regl_app.core.types import Scalar
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 
@@ -172,7 +173,7 @@ class InProcessGrid(Grid):
             request = copy.deepcopy(request)
             reply = self._app(request, self._contexts[request.metadata.dst_node_id])
         except Exception as error:  # as in Flower: a client's exception is its reply
-            logging.getLogger("regl").debug("%s", traceback.format_exc())
+            logger.debug("%s", traceback.format_exc())
             failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
             reply = Message(failure, reply_to=request)
         number = next(self._numbers)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.types import Weights
+from regl_app.core.types import Tensors
 from regl_app.flower.messages.arrays import MOST_HEADER
 from regl_app.flower.messages.fields import (
+    MOST_ID,
     at_least,
     check_fields,
+    get,
     shown,
 )
 from regl_app.flower.messages.handshake import Handshake
 
-ARRAYS, METRICS, OURS = "arrays", "metrics", "regl"
+ARRAYS, METHOD, METRICS, OURS = "arrays", "method", "metrics", "regl"
 
 
 NUM_EXAMPLES = "num-examples"
@@ -23,9 +25,14 @@ NUM_EXAMPLES = "num-examples"
 _RECORDS_BYTES = 2**20
 
 
-def request_record(server_round: int, handshake: Handshake) -> ConfigRecord:
-    """Return our record of a request that needs no more than a round: hello (0) and evaluate."""
+def request_record(server_round: int, handshake: Handshake, run: str = "") -> ConfigRecord:
+    """Return our record of a request that needs no more than a round: hello (0) and evaluate.
+
+    ``run`` is told where clients need it, to find what of the model they keep.
+    """
     record = ConfigRecord({"round": server_round})
+    if run:
+        record["run"] = run
     handshake.write(record)
     return record
 
@@ -41,6 +48,12 @@ def read_request(content: RecordDict, expected: Handshake) -> int:
     return at_least(record, "round", 0)
 
 
+def run_of(content: RecordDict) -> str:
+    """Return the run that a hello or evaluate request belongs to, '' if it does not say."""
+    record = our_record(content)
+    return get(record, "run", str, most=MOST_ID) if "run" in record else ""
+
+
 def arrays_of(content: RecordDict) -> ArrayRecord:
     """Return the model in a request from the server.
 
@@ -54,8 +67,8 @@ def arrays_of(content: RecordDict) -> ArrayRecord:
 
 
 def without_ours(content: RecordDict) -> RecordDict:
-    """Return ``content`` as an inner strategy expects it: our record taken out."""
-    return RecordDict({key: record for key, record in content.items() if key != OURS})
+    """Return ``content`` as an inner strategy expects it: our records taken out."""
+    return RecordDict({key: record for key, record in content.items() if key not in (OURS, METHOD)})
 
 
 def count_bytes(content: RecordDict) -> int:
@@ -70,12 +83,12 @@ def count_bytes(content: RecordDict) -> int:
         raise ProtocolError(f"content holds an empty text or list ({error})") from error
 
 
-def most_bytes(num_classes: int, template: Weights | None = None) -> int:
-    """Return the most bytes that a reply may have: a model's, if there is one, and its records.
+def most_bytes(num_classes: int, *templates: Tensors) -> int:
+    """Return the most bytes that a reply may have: its records, and the tensors of ``templates``.
 
     The largest field is the confusion of ``num_classes`` classes for one another.
     """
-    arrays = (template or {}).items()
+    arrays = [item for template in templates for item in template.items()]
     return (
         _RECORDS_BYTES
         + 8 * num_classes * (num_classes + 8)

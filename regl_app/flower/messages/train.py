@@ -10,9 +10,10 @@ import numpy.typing as npt
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.types import Weights
+from regl_app.core.types import Tensors, Weights
 from regl_app.flower.messages.content import (
     ARRAYS,
+    METHOD,
     METRICS,
     NUM_EXAMPLES,
     OURS,
@@ -34,7 +35,7 @@ from regl_app.flower.messages.fields import (
 )
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.payload_fields import get_payload, put_payload
-from regl_app.flower.messages.weights import _check_finite, weights_from_record, weights_to_record
+from regl_app.flower.messages.weights import check_finite, weights_from_record, weights_to_record
 from regl_app.rounds.exchange import RoundResult, RoundTask
 from regl_app.supplement.payload import PayloadLimits
 
@@ -59,10 +60,12 @@ class TrainRequest(RoundTask):
         expected: Handshake,
         num_classes: int,
         limits: PayloadLimits | None = None,
+        method: Tensors | None = None,
     ) -> TrainRequest:
         """Return the checked request.
 
-        ``limits`` are what a payload may hold; None where none is expected.
+        ``limits`` are what a payload may hold; None where none is expected. ``method`` is the
+        template of the method's state.
 
         Raises:
             ProtocolError: other code or configuration, or a field is missing, malformed or larger
@@ -78,6 +81,7 @@ class TrainRequest(RoundTask):
             quotas,
             payload,
             get(record, "run", str, most=MOST_ID),
+            _method(content, method or {}),
         )
 
 
@@ -117,15 +121,26 @@ class TrainReply(RoundResult):
         metrics = MetricRecord({NUM_EXAMPLES: self.num_examples, "loss": self.loss})
         content = RecordDict({OURS: record, METRICS: metrics})
         if self.weights is not None:
-            _check_finite(self.weights)
+            check_finite(self.weights)
             content[ARRAYS] = weights_to_record(self.weights)
+        if self.sent:
+            check_finite(self.sent, METHOD)
+            content[METHOD] = weights_to_record(self.sent)
         return content
 
     @classmethod
     def read(
-        cls, content: RecordDict, *, server_round: int, template: Weights, num_classes: int
+        cls,
+        content: RecordDict,
+        *,
+        server_round: int,
+        template: Weights,
+        num_classes: int,
+        method: Tensors | None = None,
     ) -> TrainReply:
         """Return the checked reply to the request of ``server_round``.
+
+        ``template`` is the model's, ``method`` that of the tensors its method sends.
 
         Raises:
             ProtocolError: names the key, what was expected and what came.
@@ -137,7 +152,7 @@ class TrainReply(RoundResult):
             raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number, got {shown(num_examples)}")
         arrays = content.array_records
         _check_numbers(num_examples, loss, not arrays)
-        if arrays and set(arrays) != {ARRAYS}:
+        if arrays and set(arrays) - {METHOD} != {ARRAYS}:
             raise ProtocolError(
                 f"the only ArrayRecord must be {ARRAYS!r}, got {shown(sorted(arrays))}"
             )
@@ -157,7 +172,19 @@ class TrainReply(RoundResult):
             adapter=get_digest(record, "adapter"),
             seconds={k: seconds_of(k, v) for k, v in table(record, "seconds.").items()},
             facts={k: fact_of(k, v) for k, v in table(record, "facts.").items()},
+            sent=_method(content, method or {}) if arrays else {},
         )
+
+
+def _method(content: RecordDict, template: Tensors) -> Tensors:
+    """Return the tensors of the run's method, bounded by ``template``."""
+    record = content.array_records.get(METHOD)
+    if (record is None) != (not template):
+        raise ProtocolError(
+            f"an ArrayRecord {METHOD!r} is {'missing' if record is None else 'not expected'}: "
+            f"the run's method has {len(template)} tensors of its own"
+        )
+    return {} if record is None else weights_from_record(record, template, METHOD)
 
 
 def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float64] | None:

@@ -6,7 +6,7 @@ import torch
 from flwr.app import ArrayRecord
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.types import Weights
+from regl_app.core.types import Tensors, Weights
 from regl_app.flower.messages.arrays import decode
 from regl_app.flower.messages.content import ARRAYS
 from regl_app.flower.messages.fields import (
@@ -19,8 +19,12 @@ def weights_to_record(weights: Weights) -> ArrayRecord:
     return ArrayRecord({key: value.detach().cpu() for key, value in weights.items()})
 
 
-def weights_from_record(record: ArrayRecord, template: Weights) -> dict[str, torch.Tensor]:
-    """Return the arrays as a state of the same names, shapes and types as ``template``.
+def weights_from_record(
+    record: ArrayRecord, template: Tensors, name: str = ARRAYS
+) -> dict[str, torch.Tensor]:
+    """Return the arrays as tensors of the same names, shapes and types as ``template``.
+
+    ``name`` is the record's.
 
     Raises:
         ProtocolError: they differ, cannot be decoded, or are not finite.
@@ -28,12 +32,12 @@ def weights_from_record(record: ArrayRecord, template: Weights) -> dict[str, tor
     if set(record) != set(template):
         odd = sorted(set(record) ^ set(template))
         raise ProtocolError(
-            f"{ARRAYS} must hold the model's {len(template)} arrays; differ: {shown(odd)}"
+            f"{name} must hold the model's {len(template)} arrays; differ: {shown(odd)}"
         )
     weights = {
         key: torch.from_numpy(
             decode(
-                f"{ARRAYS}[{key!r}]",
+                f"{name}[{key!r}]",
                 record[key],
                 str(wanted.dtype).removeprefix("torch."),
                 tuple(wanted.shape),
@@ -41,14 +45,15 @@ def weights_from_record(record: ArrayRecord, template: Weights) -> dict[str, tor
         )
         for key, wanted in template.items()
     }
-    _check_finite(weights)
+    check_finite(weights, name)
     return weights
 
 
-def _check_finite(weights: Weights) -> None:
+def check_finite(weights: Tensors, name: str = ARRAYS) -> None:
+    """Raise :class:`ProtocolError` if a tensor has NaN or infinity."""
     for key, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ProtocolError(
-                f"{ARRAYS}[{key!r}] must be finite, got NaN or infinity "
+                f"{name}[{key!r}] must be finite, got NaN or infinity "
                 "(training diverged: lower train.lr)"
             )

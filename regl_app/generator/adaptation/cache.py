@@ -92,7 +92,7 @@ class AdapterCache:
 
         Raises:
             ProtocolError: its content does not have that digest.
-            GeneratorError: it is not an adapter of a UNet.
+            GeneratorError: it is not an adapter of a denoiser.
         """
         seen = hashlib.sha256(content).hexdigest()
         if seen != digest:

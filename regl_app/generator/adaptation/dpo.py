@@ -1,26 +1,26 @@
 """Preference optimization of a client's adapter (FedDPD, after Diffusion-DPO, Wallace et al. 2023).
 
-The reference model is the same UNet with the new layers switched off: whatever was merged before,
-the client's LoRA or nothing, is where preference tuning starts from and is pulled back to.
+The reference model is the same denoiser with the new layers switched off: whatever was merged
+before, the client's LoRA or nothing, is where preference tuning starts from and is pulled back to.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
-from regl_app.config.sections import DpoConfig, LoraConfig
+from regl_app.config.supplement_sections import DpoConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
-from regl_app.generator.adaptation.layers import lora_layers, lora_state, warm_cosine, without_lora
+from regl_app.core.types import StepProgress, Tensors
+from regl_app.generator.adaptation.fit import fit_layers, refuse_divergence
+from regl_app.generator.adaptation.layers import lora_layers, lora_state, without_lora
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.noise_schedule import NoiseSchedule
+from regl_app.generator.noise_schedule import NoiseProcess
 
 
 def dpo_loss(
@@ -50,7 +50,7 @@ class PreferenceTuned:
     zero and grows as the model comes to prefer the winners.
     """
 
-    state: dict[str, torch.Tensor]
+    state: Tensors
     steps: int
     loss: float
     margins: tuple[float, ...]
@@ -66,7 +66,7 @@ def tune_dpo(
     lora: LoraConfig,
     *,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: StepProgress | None = None,
 ) -> PreferenceTuned:
     """Tune new LoRA layers to make winners likelier than losers, and return them.
 
@@ -89,41 +89,33 @@ def tune_dpo(
     if pairs.shape[1] == 0:
         raise GeneratorError("preference tuning needs at least one pair, got none")
     began = time.perf_counter()
-    noising = NoiseSchedule.of(foundation, 0.0)
+    process = foundation.noise_process()
     random = torch_generator(seed, "dpo")
     margins: list[torch.Tensor] = []
-    with lora_layers(foundation.unet, lora, seed) as parameters:
-        optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(config.steps))
-        for step in range(config.steps):
-            chosen = torch.randint(pairs.shape[1], (config.batch_size,), generator=random)
-            batch = _Batch.draw(latents, rows, pairs[:, chosen], noising, random, foundation.device)
-            with torch.no_grad(), without_lora(foundation.unet):
-                reference = batch.errors(foundation)
-            losses, margin = dpo_loss(batch.errors(foundation), reference, config.beta)
-            loss = losses.mean()
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            schedule.step()
-            margins.append(margin.detach().mean().cpu())
-            if progress is not None and ((step + 1) % 10 == 0 or step + 1 == config.steps):
-                progress(step + 1, config.steps)
-        last = float(loss.detach())
-        if not math.isfinite(last):
-            raise GeneratorError(
-                f"preference tuning diverged: the loss is {last} after {config.steps} steps "
-                f"(lower dpo.lr, now {config.lr})"
-            )
-        state = lora_state(foundation.unet, lora)
+
+    def draw_loss() -> torch.Tensor:
+        chosen = torch.randint(pairs.shape[1], (config.batch_size,), generator=random)
+        batch = _Batch.draw(latents, rows, pairs[:, chosen], process, random, foundation.device)
+        with torch.no_grad(), without_lora(foundation.denoiser):
+            reference = batch.errors(foundation)
+        losses, margin = dpo_loss(batch.errors(foundation), reference, config.beta)
+        margins.append(margin.detach().mean())
+        return losses.mean()
+
+    with lora_layers(foundation, lora, seed) as parameters:
+        losses = fit_layers(
+            parameters, draw_loss, steps=config.steps, lr=config.lr, progress=progress
+        )
+        last = float(losses[-1])
+        refuse_divergence("preference tuning", last, config.steps, "dpo.lr", config.lr)
+        state = lora_state(foundation, lora)
     seconds = time.perf_counter() - began
     return PreferenceTuned(state, config.steps, last, tuple(map(float, margins)), seconds)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Winners, then losers: noisy latents ``(2 B, c, h, w)`` and what the UNet should predict."""
+    """Winners, then losers: noisy latents ``(2 B, c, h, w)`` and what to predict."""
 
     noisy: torch.Tensor
     timesteps: torch.Tensor
@@ -136,15 +128,15 @@ class _Batch:
         latents: torch.Tensor,
         rows: torch.Tensor,
         pairs: torch.Tensor,
-        noising: NoiseSchedule,
+        process: NoiseProcess,
         random: torch.Generator,
         device: torch.device,
     ) -> Self:
         places, count = pairs.flatten(), pairs.shape[1]
         clean = latents[places].to(device)
-        timesteps = noising.timesteps(count, random).to(device).repeat(2)
+        timesteps = process.timesteps(count, random).to(device).repeat(2)
         noise = torch.randn(clean[:count].shape, generator=random).to(device).repeat(2, 1, 1, 1)
-        noisy, target = noising.apply(clean, timesteps, noise)
+        noisy, target = process.apply(clean, timesteps, noise)
         return cls(noisy, timesteps, rows[places].to(device), target)
 
     def errors(self, foundation: Foundation) -> torch.Tensor:

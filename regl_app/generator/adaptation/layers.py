@@ -1,109 +1,125 @@
-"""LoRA on a UNet while it is tuned: PEFT's layers, their start, their weights, their rate."""
+"""LoRA on a denoiser while it is tuned: PEFT's layers, their start, their weights."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from regl_app.config.sections import LoraConfig
+from regl_app.config.supplement_sections import LoraConfig
 from regl_app.core.seeding import torch_generator
+from regl_app.generator.foundation import Foundation
 
 _NAME = "client"
 
 
 @contextmanager
-def lora_layers(unet: Any, config: LoraConfig, seed: int) -> Iterator[list[torch.nn.Parameter]]:
-    """Wrap the UNet's layers in PEFT's LoRA layers and yield what is trained; then unwrap them.
+def lora_layers(
+    foundation: Foundation, config: LoraConfig, seed: int
+) -> Iterator[list[torch.nn.Parameter]]:
+    """Wrap the denoiser's layers in PEFT's LoRA layers and yield what is trained; then unwrap them.
+
+    PEFT itself is called: some denoisers, such as PixArt's, have no ``add_adapter``.
 
     Args:
-        unet: frozen, as it shall be again afterwards; what is merged into it counts as frozen.
+        foundation: whose denoiser is frozen, as it shall be again afterwards; what is merged into
+            it counts as frozen.
         config: rank, scale and which layers.
         seed: of the initial weights; the update itself starts at zero.
     """
     from peft import LoraConfig as PeftConfig
+    from peft import inject_adapter_in_model
 
-    attention = unet.attn_processors
-    if next(unet.parameters()).device.type == "cpu":
-        from diffusers.models.attention_processor import AttnProcessor
-
-        # The fused kernel's bf16 backward took a fifth of a step on processors.
-        unet.set_attn_processor(AttnProcessor())
-    with torch.random.fork_rng(devices=[]):  # PEFT initializes from the global generator
-        unet.add_adapter(
-            PeftConfig(
-                r=config.rank,
-                lora_alpha=config.alpha,
-                target_modules=adapted_layers(unet, config.layers),
-                lora_dropout=0.0,
-            ),
-            adapter_name=_NAME,
-        )
-    try:
-        generator = torch_generator(seed, "lora", "init")
-        parameters = []
-        for name, parameter in unet.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            parameters.append(parameter)
-            if ".lora_A." in name:  # as PEFT does it: uniform up to 1/sqrt(fan in), B zero
-                bound = parameter[0].numel() ** -0.5
-                start = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-                parameter.data.copy_(start)
-        yield parameters
-    finally:
-        unet.unload_lora()
-        unet.set_attn_processor(attention)
-        unet.requires_grad_(False)
-
-
-def adapted_layers(unet: Any, layers: str) -> list[str]:
-    """Return the names of the UNet's layers that ``lora.layers`` means."""
-    attention = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
-    convolutions = ("conv1", "conv2", "conv_shortcut", "conv_in", "conv_out")
-    chosen = {"attention": (attention, ()), "convolution": ((), convolutions)}
-    linear, spatial = chosen.get(layers, (attention, convolutions))
-    return [
-        name
-        for name, module in unet.named_modules()
-        if (isinstance(module, torch.nn.Linear) and name.endswith(linear))
-        or (isinstance(module, torch.nn.Conv2d) and name.endswith(spatial))
-    ]
+    denoiser = foundation.denoiser
+    peft_config = PeftConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        target_modules=foundation.family.adapted_layers(denoiser, config.layers),
+        lora_dropout=0.0,
+    )
+    with _plain_attention_on_processors(denoiser):
+        with torch.random.fork_rng(devices=[]):  # PEFT initializes from the global generator
+            inject_adapter_in_model(peft_config, denoiser, _NAME)
+        try:
+            yield _started(denoiser, torch_generator(seed, "lora", "init"))
+        finally:
+            _unwrap(denoiser)
 
 
 @contextmanager
-def without_lora(unet: Any) -> Iterator[None]:
-    """Leave the LoRA layers' update out for a while: the reference model, without a copy."""
-    unet.disable_adapters()
+def _plain_attention_on_processors(denoiser: Any) -> Iterator[None]:
+    """Tune without the fused kernel on CPUs: its bf16 backward took a fifth of a step."""
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+    processors = denoiser.attn_processors
+    if next(denoiser.parameters()).device.type == "cpu":
+        denoiser.set_attn_processor(
+            {
+                name: AttnProcessor() if type(each) is AttnProcessor2_0 else each
+                for name, each in processors.items()
+            }
+        )
     try:
         yield
     finally:
-        unet.enable_adapters()
+        denoiser.set_attn_processor(processors)
 
 
-def lora_state(unet: Any, config: LoraConfig) -> dict[str, torch.Tensor]:
-    """Return the trained weights in PEFT's naming, on the CPU, scale included."""
+def _started(denoiser: Any, generator: torch.Generator) -> list[torch.nn.Parameter]:
+    """Return what is trained, with initial weights drawn from ``generator``."""
+    parameters = []
+    for name, parameter in denoiser.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        parameters.append(parameter)
+        if ".lora_A." in name:  # as PEFT does it: uniform up to 1/sqrt(fan in), B zero
+            bound = parameter[0].numel() ** -0.5
+            start = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+            parameter.data.copy_(start)
+    return parameters
+
+
+def _unwrap(denoiser: Any) -> None:
+    """Put the layers back that ``inject_adapter_in_model`` has wrapped."""
+    from diffusers.utils import recurse_remove_peft_layers
+
+    recurse_remove_peft_layers(denoiser)
+    del denoiser.peft_config
+    denoiser.requires_grad_(False)
+
+
+@contextmanager
+def without_lora(denoiser: Any) -> Iterator[None]:
+    """Leave the LoRA layers' update out for a while: the reference model, without a copy."""
+    _enable(denoiser, enabled=False)
+    try:
+        yield
+    finally:
+        _enable(denoiser, enabled=True)
+
+
+def _enable(denoiser: Any, *, enabled: bool) -> None:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in denoiser.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(enabled=enabled)
+
+
+def lora_state(foundation: Foundation, config: LoraConfig) -> dict[str, torch.Tensor]:
+    """Return the trained weights as an adapter's file names them, on the CPU, scale included."""
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(unet, adapter_name=_NAME)
+    state = get_peft_model_state_dict(foundation.denoiser, adapter_name=_NAME)
     # The scale goes into B: readers then need no alpha, and none can assume another one.
     scale = config.alpha / config.rank
     return {
-        key: (value * scale if ".lora_B." in key else value).detach().cpu().contiguous().clone()
+        f"{foundation.family.part}.{key}": (value * scale if ".lora_B." in key else value)
+        .detach()
+        .cpu()
+        .contiguous()
+        .clone()
         for key, value in state.items()
     }
-
-
-def warm_cosine(steps: int) -> Callable[[int], float]:
-    """Return the learning rate over its peak: a tenth of warm-up, then cosine to zero."""
-    warm = max(steps // 10, 1)
-
-    def rate(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))
-
-    return rate

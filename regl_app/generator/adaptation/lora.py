@@ -1,29 +1,30 @@
-"""The client's adapter: LoRA on the UNet, fine-tuned on the client's own images (ReGL, stage 2)."""
+"""The client's adapter: LoRA fine-tuned on the client's own images (ReGL, stage 2)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
-from regl_app.config.sections import LoraConfig
+from regl_app.config.supplement_sections import LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
+from regl_app.core.types import StepProgress, Tensors
 from regl_app.data.images import ImageSet
-from regl_app.generator.adaptation.layers import lora_layers, lora_state, warm_cosine
+from regl_app.generator.adaptation.fit import fit_layers, refuse_divergence
+from regl_app.generator.adaptation.layers import lora_layers, lora_state
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
-from regl_app.generator.noise_schedule import NoiseSchedule
 from regl_app.generator.pool import Pool
 
 
 @dataclass(frozen=True)
 class TunedAdapter:
-    """LoRA weights in PEFT's naming, scale included, and how the tuning went."""
+    """LoRA weights as ``save_adapter`` takes them, scale included, and how the tuning went."""
 
-    state: dict[str, torch.Tensor]
+    state: Tensors
     steps: int
     loss: float
     seconds: float
@@ -37,7 +38,7 @@ def tune_lora(
     *,
     seed: int,
     prior: Pool | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: StepProgress | None = None,
 ) -> TunedAdapter:
     """Fine-tune an adapter on ``real`` and return it; the foundation stays bit for bit the same.
 
@@ -60,33 +61,23 @@ def tune_lora(
         raise GeneratorError("an adapter needs at least one real image, got none")
     began = time.perf_counter()
     batches = _Batches(foundation, real, config, prior, seed)
-    noising = NoiseSchedule.of(foundation, config.min_snr)
+    process = foundation.noise_process(config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
-    with lora_layers(foundation.unet, config, seed) as parameters:
-        optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(config.steps))
-        total = torch.zeros(())
-        for step in range(config.steps):
-            latents, rows, weights = batches.draw()
-            noisy, timesteps, target, snr_weight = noising.draw(latents, noise)
-            error = foundation.predict(noisy, timesteps, rows).sub(target).square().mean((1, 2, 3))
-            loss = (error * snr_weight * weights).mean()
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            schedule.step()
-            if step >= config.steps // 2:
-                total += loss.detach().cpu()
-            if progress is not None and ((step + 1) % 10 == 0 or step + 1 == config.steps):
-                progress(step + 1, config.steps)
-        mean = float(total / (config.steps - config.steps // 2))
-        if not torch.isfinite(torch.tensor(mean)):
-            raise GeneratorError(
-                f"tuning diverged: the loss is {mean} after {config.steps} steps "
-                f"(lower lora.lr, now {config.lr})"
-            )
-        state = lora_state(foundation.unet, config)
+
+    def draw_loss() -> torch.Tensor:
+        latents, rows, weights = batches.draw()
+        noisy, timesteps, target, snr_weight = process.draw(latents, noise)
+        error = foundation.predict(noisy, timesteps, rows).sub(target).square().mean((1, 2, 3))
+        return (error * snr_weight * weights).mean()
+
+    with lora_layers(foundation, config, seed) as parameters:
+        losses = fit_layers(
+            parameters, draw_loss, steps=config.steps, lr=config.lr, progress=progress
+        )
+        late = losses[config.steps // 2 :]
+        mean = float(sum((loss.cpu() for loss in late), torch.zeros(())) / len(late))
+        refuse_divergence("tuning", mean, config.steps, "lora.lr", config.lr)
+        state = lora_state(foundation, config)
     return TunedAdapter(state, config.steps, mean, time.perf_counter() - began)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from regl_app.data.images import to_float
-from regl_app.generator.pretraining.optimizer import StepProgress, one_cycle_step, optimizer_for
+from regl_app.generator.pretraining.optimizer import LossProgress, one_cycle_step, optimizer_for
 
 _LATENT_NOISE = 0.1
 
@@ -19,7 +19,7 @@ def train_autoencoder(
     batch_size: int,
     lr: float,
     generator: torch.Generator,
-    progress: StepProgress,
+    progress: LossProgress,
 ) -> Any:
     """Return an ``AutoencoderTiny`` (about 0.3 M parameters) whose latents have unit variance.
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from regl_app.generator.pretraining.optimizer import StepProgress, one_cycle_step, optimizer_for
+from regl_app.generator.noise_schedule import DiffusionProcess
+from regl_app.generator.pretraining.optimizer import LossProgress, one_cycle_step, optimizer_for
 from regl_app.generator.pretraining.tokenizer import MAX_TOKENS
 
 NOISE = {
@@ -42,7 +43,7 @@ def train_denoiser(
     batch_size: int,
     lr: float,
     generator: torch.Generator,
-    progress: StepProgress,
+    progress: LossProgress,
 ) -> Denoiser:
     """Return a ``UNet2DConditionModel`` and a ``CLIPTextModel``, trained together.
 
@@ -60,36 +61,17 @@ def train_denoiser(
         generator: source of all randomness but the initial weights.
         progress: called after each step.
     """
-    from diffusers import DDPMScheduler
-
     unet, text_encoder = _new_models(len(tokenizer), latents.shape[-1])
-    phrasings = len(prompts[0])
-    texts = [text for group in prompts for text in group] + [""]
-    ids = tokenizer(
-        texts, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt"
-    ).input_ids
-    alphas = DDPMScheduler(**NOISE).alphas_cumprod
+    batches = _Batches(latents, labels, prompts, tokenizer, batch_size, generator)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     averaged = [parameter.detach().clone() for parameter in parameters]
     optimizer = optimizer_for(parameters, lr)
     for step in range(steps):
-        chosen = torch.randint(len(latents), (batch_size,), generator=generator)
-        rows = labels[chosen] * phrasings
-        rows = rows + torch.randint(phrasings, (batch_size,), generator=generator)
-        empty = torch.rand(batch_size, generator=generator) < _PROMPT_DROP
-        rows = torch.where(empty, len(texts) - 1, rows)
-        t = torch.randint(len(alphas), (batch_size,), generator=generator)
-        z = latents[chosen]
-        noise = torch.randn(z.shape, generator=generator)
-        alpha = alphas[t][:, None, None, None]
-        noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
-        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * z
+        noisy, timesteps, rows, target, weight = batches.draw()
         with torch.autocast("cpu", torch.bfloat16):
-            states = text_encoder(ids).last_hidden_state[rows]
+            states = text_encoder(batches.ids).last_hidden_state[rows]
             noisy = noisy.contiguous(memory_format=torch.channels_last)
-            prediction = unet(noisy, t, states).sample.float()
-        snr = alphas[t] / (1 - alphas[t])
-        weight = snr.clamp(max=_MIN_SNR) / (snr + 1)
+            prediction = unet(noisy, timesteps, states).sample.float()
         loss = (weight * (prediction - target).square().mean((1, 2, 3))).mean()
         one_cycle_step(optimizer, loss, step, steps, lr)
         decay = min(_EMA_DECAY, (1 + step) / (10 + step))
@@ -99,6 +81,45 @@ def train_denoiser(
         for parameter, mean in zip(parameters, averaged, strict=True):
             parameter.copy_(mean)
     return Denoiser(unet.eval(), text_encoder.eval())
+
+
+class _Batches:
+    """Noisy latents with a phrasing of their class each, or with the empty prompt."""
+
+    def __init__(
+        self,
+        latents: torch.Tensor,
+        labels: torch.Tensor,
+        prompts: Sequence[Sequence[str]],
+        tokenizer: Any,
+        size: int,
+        generator: torch.Generator,
+    ) -> None:
+        from diffusers import DDPMScheduler
+
+        texts = [text for group in prompts for text in group] + [""]
+        self.ids = tokenizer(
+            texts, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt"
+        ).input_ids
+        scheduler = DDPMScheduler(**NOISE)
+        self._process = DiffusionProcess.of(scheduler, torch.device("cpu"), _MIN_SNR)
+        self._latents, self._labels, self._phrasings = latents, labels, len(prompts[0])
+        self._size, self._generator = size, generator
+
+    def draw(self) -> tuple[torch.Tensor, ...]:
+        """Return noisy latents, timesteps, rows of ``ids``, targets and loss weights of a batch."""
+        size, generator = self._size, self._generator
+        chosen = torch.randint(len(self._latents), (size,), generator=generator)
+        rows = self._labels[chosen] * self._phrasings
+        rows = rows + torch.randint(self._phrasings, (size,), generator=generator)
+        empty = torch.rand(size, generator=generator) < _PROMPT_DROP
+        rows = torch.where(empty, len(self.ids) - 1, rows)
+        steps = len(self._process.alphas_cumprod)
+        timesteps = torch.randint(steps, (size,), generator=generator)
+        clean = self._latents[chosen]
+        noise = torch.randn(clean.shape, generator=generator)
+        noisy, target = self._process.apply(clean, timesteps, noise)
+        return noisy, timesteps, rows, target, self._process.weights(timesteps)
 
 
 def _new_models(vocabulary: int, side: int) -> tuple[Any, Any]:

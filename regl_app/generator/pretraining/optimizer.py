@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 
 import torch
 
-StepProgress = Callable[[str, int, int, float], None]
+from regl_app.generator.learning_rate import warm_cosine
+
+LossProgress = Callable[[str, int, int, float], None]
 """Called with (stage, steps done, steps in all, loss)."""
 
 _WARM_UP = 0.05
@@ -23,10 +24,7 @@ def one_cycle_step(
 ) -> None:
     """Take one clipped step at linear warm-up, then cosine decay to zero."""
     warm = max(1, round(_WARM_UP * steps))
-    if step < warm:
-        scale = (step + 1) / warm
-    else:
-        scale = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    scale = warm_cosine(steps, warm)(step)
     for group in optimizer.param_groups:
         group["lr"] = lr * scale
     optimizer.zero_grad(set_to_none=True)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,17 @@ from typing import Any
 import torch
 
 from regl_app.core.files import atomic_path, write_json
+from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed, torch_generator
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.pretraining.autoencoder import encode, train_autoencoder
 from regl_app.generator.pretraining.corpus import Corpus
 from regl_app.generator.pretraining.denoiser import NOISE, train_denoiser
 from regl_app.generator.pretraining.model_card import model_card
-from regl_app.generator.pretraining.optimizer import StepProgress
+from regl_app.generator.pretraining.optimizer import LossProgress
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.generator.pretraining.quality import measure_quality
 from regl_app.generator.pretraining.tokenizer import build_tokenizer
-
-logger = logging.getLogger("regl")
 
 # The first phrasing is the default prompt; the others keep the text encoder from rote.
 PHRASINGS = ("a photo of {}", "a photo of {}.", "a picture of {}", "an image of {}", "{}")
@@ -36,7 +34,7 @@ def pretrain(
     corpus: Corpus,
     options: PretrainOptions | None = None,
     *,
-    progress: StepProgress | None = None,
+    progress: LossProgress | None = None,
 ) -> Path:
     """Train a generator on ``corpus`` and write it to ``out``; return ``out``.
 
@@ -108,7 +106,7 @@ def _save(folder: Path, vae: Any, text_encoder: Any, unet: Any, tokenizer: Any) 
     write_json(settings, json.loads(settings.read_text(encoding="utf-8")) | {"dtype": "float32"})
 
 
-def _log_progress() -> StepProgress:
+def _log_progress() -> LossProgress:
     start = time.perf_counter()
 
     def report(stage: str, done: int, total: int, loss: float) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import GeneratorConfig, ModelConfig
+from regl_app.config.sections import ModelConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.seeding import derive_seed
 from regl_app.data.images import ImageSet
 from regl_app.generator.pretraining.corpus import Corpus
@@ -17,7 +18,7 @@ from regl_app.generator.pretraining.model_card import Quality
 
 def train_classifier(corpus: Corpus, seed: int, steps: int) -> torch.nn.Module:
     """Return the default CNN (RGB, 32x32), trained for ``steps`` batches of 64."""
-    from regl_app.learning.methods.registry import make_objective
+    from regl_app.learning.methods.registry import make_method
     from regl_app.learning.models.build import build_model
     from regl_app.learning.training.loop import train_local
 
@@ -28,7 +29,7 @@ def train_classifier(corpus: Corpus, seed: int, steps: int) -> torch.nn.Module:
         model,
         corpus.examples,
         config,
-        objective=make_objective(config),
+        method=make_method(config),
         seed=derive_seed(seed, "classifier-batches"),
         device=torch.device("cpu"),
     )

@@ -8,32 +8,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from regl_app.core.errors import RunError
-from regl_app.learning.methods.fedavg import FedAvg
+from regl_app.learning.methods.method import Batch, Local, Method
 
 
-class FedProx(FedAvg):
-    """``loss = cross_entropy + mu / 2 * ||w - w_global||^2``."""
+class FedProx(Method):
+    """``loss = cross_entropy + mu / 2 * ||w - w_global||^2``, mu being ``train.proximal``."""
 
-    needs_global = True
-
-    def __init__(self, mu: float) -> None:
-        self.mu = mu
-
-    def loss(
-        self,
-        model: nn.Module,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        global_model: nn.Module | None,
-    ) -> torch.Tensor:
-        """Return cross-entropy plus the proximal term.
-
-        Raises:
-            RunError: ``global_model`` is missing.
-        """
-        if global_model is None:
-            raise RunError("objective 'fedprox' needs the round's global model, got None")
-        pairs = zip(model.parameters(), global_model.parameters(), strict=True)
+    def loss(self, model: nn.Module, batch: Batch, local: Local) -> torch.Tensor:
+        """Return cross-entropy plus the proximal term."""
+        pairs = zip(model.parameters(), local.global_model.parameters(), strict=True)
         distance = torch.stack([(own - base).square().sum() for own, base in pairs]).sum()
-        return super().loss(model, images, labels, None) + self.mu / 2 * distance
+        return super().loss(model, batch, local) + self.train.proximal / 2 * distance

@@ -1,30 +1,133 @@
-"""What a local learning rule must provide."""
+"""What a local learning rule may change about FedAvg, and what it may look at.
+
+A method is one file: a subclass that overrides its difference, and one line of the registry. An
+object serves one client's round (or the server), so it may keep what it makes on the way.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+from regl_app.config.sections import TrainConfig
+from regl_app.core.errors import RunError
+from regl_app.core.types import Counts, Tensors
 
 
-class Objective(Protocol):
-    """A method's difference from FedAvg: the loss of one local step."""
+@dataclass(frozen=True)
+class Batch:
+    """One local step's images ``(N, C, H, W)`` in [-1, 1], ``labels`` ``(N,)``, and which of them
+    are ``synthetic`` ``(N,)`` bool."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    synthetic: torch.Tensor
+
+
+@dataclass
+class Local:
+    """What a method may look at in one client's round.
+
+    ``label_counts`` and ``real_counts`` ``(C,)`` are of all images trained on, and of the real ones
+    among them. ``kept`` is what ``finish`` kept at this client, empty at first; ``received`` is
+    the server's state, see ``Method.aggregate``.
+    """
+
+    model: nn.Module
+    label_counts: Counts
+    real_counts: Counts
+    kept: Tensors = field(default_factory=dict)
+    received: Tensors = field(default_factory=dict)
+    begun: bool = False
+
+    @cached_property
+    def global_model(self) -> nn.Module:
+        """Return the frozen model that the round started from, copied when first asked for.
+
+        Raises:
+            RunError: it is first asked for after a step, when there is nothing left to copy.
+        """
+        if self.begun:
+            raise RunError("a method must ask for local.global_model in its first step")
+        return self.frozen(self.model.state_dict())
+
+    def frozen(self, state: Tensors) -> nn.Module:
+        """Return a frozen model of the client's architecture with ``state``, to compare with."""
+        other = copy.deepcopy(self.model)
+        other.load_state_dict(dict(state))
+        return other.eval().requires_grad_(False)
+
+
+class Method:
+    """FedAvg (McMahan et al., 2017), to be changed: plain cross-entropy, everything is averaged."""
+
+    def __init__(self, train: TrainConfig) -> None:
+        self.train = train
+
+    def shared(self, names: Sequence[str]) -> Sequence[str]:
+        """Return which of a model's tensors, by ``names``, are sent and averaged.
+
+        The others stay at the client, who keeps them by ``finish``, and are its own from round to
+        round (FedPer, FedRep, FedBN).
+        """
+        return names
+
+    def trainable(self, model: nn.Module, step: int, steps: int) -> Iterable[nn.Parameter]:
+        """Return what step ``step``, from 1, of ``steps`` updates."""
+        return model.parameters()
+
+    def loss(self, model: nn.Module, batch: Batch, local: Local) -> torch.Tensor:
+        """Return the scalar loss of a batch: the mean cross-entropy."""
+        return functional.cross_entropy(model(batch.images).float(), batch.labels)
+
+    def after_backward(self, model: nn.Module, local: Local) -> None:
+        """Change the gradients that the optimizer will see; they are clipped already."""
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        """Return what the client keeps for its next round, and what the server is sent.
+
+        What is sent must have the names, shapes and types of ``template``.
+        """
+        return {}, {}
+
+    def template(self, model: nn.Module) -> Tensors:
+        """Return the server's first state, which is also the bound of what clients may send."""
+        return {}
+
+    def aggregate(
+        self,
+        state: Tensors,
+        sent: Mapping[int, Tensors],
+        weights: Mapping[int, float],
+        num_clients: int,
+    ) -> Tensors:
+        """Return the server's next state, which clients receive in the next round.
+
+        Args:
+            state: the server's, of ``template``.
+            sent: what clients sent in this round, by partition, ascending.
+            weights: the images they trained on, by partition.
+            num_clients: K, those that took no part included.
+        """
+        return state
 
     @property
-    def needs_global(self) -> bool:
-        """Whether ``loss`` wants the round's global model."""
-        ...
+    def keeps(self) -> bool:
+        """Return whether clients keep something from round to round."""
+        return type(self).finish is not Method.finish
 
-    def loss(
-        self,
-        model: nn.Module,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        global_model: nn.Module | None,
-    ) -> torch.Tensor:
-        """Return the scalar loss of ``images`` ``(N, C, H, W)`` in [-1, 1], ``labels`` ``(N,)``.
 
-        ``global_model`` is the frozen model the round started from, or None if not needed.
-        """
-        ...
+def personal(method: Method, names: Sequence[str]) -> frozenset[str]:
+    """Return which of a model's tensors stay at the client."""
+    return frozenset(names) - frozenset(method.shared(names))
+
+
+def detached(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return copies that no later step changes, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import TrainConfig
 from regl_app.learning.methods.fedavg import FedAvg
 from regl_app.learning.methods.fedprox import FedProx
-from regl_app.learning.methods.method import Objective
+from regl_app.learning.methods.fedrep import FedRep
+from regl_app.learning.methods.method import Method
+from regl_app.learning.methods.moon import Moon
+from regl_app.learning.methods.scaffold import Scaffold
 
-OBJECTIVES: Mapping[str, Callable[[TrainConfig], Objective]] = MappingProxyType(
+METHODS: Mapping[str, type[Method]] = MappingProxyType(
     {
-        "fedavg": lambda _: FedAvg(),
-        "fedprox": lambda train: FedProx(train.proximal),
+        "fedavg": FedAvg,
+        "fedprox": FedProx,
+        "scaffold": Scaffold,
+        "moon": Moon,
+        "fedrep": FedRep,
     }
 )
 
 
-def make_objective(config: RunConfig) -> Objective:
+def make_method(config: RunConfig) -> Method:
     """Return the local learning rule that ``config.objective`` names."""
-    return OBJECTIVES[config.objective](config.train)
+    return METHODS[config.objective](config.train)
+
+
+make_objective = make_method
+"""The former name, as notebooks know it."""

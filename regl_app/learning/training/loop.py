@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -14,8 +13,9 @@ from regl_app.config import RunConfig
 from regl_app.config.sections import TrainConfig
 from regl_app.core.precision import memory_format, trains_fast_in_bf16
 from regl_app.core.seeding import torch_generator
+from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet, to_float
-from regl_app.learning.methods.method import Objective
+from regl_app.learning.methods.method import Batch, Local, Method
 from regl_app.learning.training.augment import random_shift
 from regl_app.learning.training.batches import batches, num_steps
 
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What one local training did."""
+    """What one local training did; ``kept`` and ``sent`` are its method's, see ``finish``."""
 
     loss: float
     """Mean loss over all steps; 0 if there were none."""
@@ -32,16 +32,22 @@ class TrainResult:
     images: int
     """Images trained on, real and synthetic: the client's weight in FedAvg."""
     seconds: float
+    kept: Tensors = field(default_factory=dict)
+    sent: Tensors = field(default_factory=dict)
 
 
 def train_local(
     model: nn.Module,
     data: ImageSet,
-    config: RunConfig,
+    config: TrainConfig | RunConfig,
     *,
-    objective: Objective,
     seed: int,
     device: torch.device | str,
+    method: Method | None = None,
+    objective: Method | None = None,
+    real_images: int | None = None,
+    kept: Tensors | None = None,
+    received: Tensors | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train ``model`` in place on ``data`` for the configured number of steps.
@@ -50,45 +56,78 @@ def train_local(
     thread counts give equal weights. Without images the model stays as it is.
 
     Args:
+        config: how to train; of a whole configuration its section ``train`` is taken.
         seed: of the order of images and of augmentation.
+        method: the local learning rule, FedAvg's if None; ``objective`` is its former name.
+        real_images: how many of ``data`` are real, those after them being synthetic; None: all.
+        kept: what this client's last round kept for the method.
+        received: what the server sent for the method.
         progress: called with (steps done, steps in total) after each step.
     """
     started = time.perf_counter()
-    steps = num_steps(len(data), config.train)
+    train = config if isinstance(config, TrainConfig) else config.train
+    method = method or objective or Method(train)
+    steps = num_steps(len(data), train)
     model.to(device)
     if steps == 0:
-        return TrainResult(0.0, 0, len(data), time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return TrainResult(0.0, 0, len(data), seconds, dict(kept or {}))
     layout = memory_format(device)
     model.to(memory_format=layout)
-    global_model = _frozen_copy(model) if objective.needs_global else None
+    real = len(data) if real_images is None else real_images
+    local = _local(model, data, real, kept or {}, received or {})
     images, labels = data.images.to(device), data.labels.to(device)
-    optimizer = make_optimizer(model, config.train)
+    optimizer = make_optimizer(model, train)
     shifts = torch_generator(seed, "augment")
     most = max(1, data.shape[-1] // 8)
     bf16 = trains_fast_in_bf16(device)
     total = torch.zeros((), device=device)
     model.train()
     for step, chosen in enumerate(
-        batches(len(data), config.train, torch_generator(seed, "order")), start=1
+        batches(len(data), train, torch_generator(seed, "order")), start=1
     ):
         picked = chosen.to(device)
-        batch = images[picked]
-        if config.train.augment:
-            batch = random_shift(batch, most, shifts)
-        batch = to_float(batch).contiguous(memory_format=layout)
+        pictures = images[picked]
+        if train.augment:
+            pictures = random_shift(pictures, most, shifts)
+        pictures = to_float(pictures).contiguous(memory_format=layout)
+        batch = Batch(pictures, labels[picked], picked >= real)
+        _let_train(model, method.trainable(model, step, steps))
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
-            loss = objective.loss(model, batch, labels[picked], global_model)
+            loss = method.loss(model, batch, local)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        if config.train.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+        if train.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
+        method.after_backward(model, local)
         optimizer.step()
+        local.begun = True
         total += loss.detach()
         if progress is not None:
             progress(step, steps)
+    _let_train(model, model.parameters())
     # The usual layout again: safetensors refuses any other.
     model.to(memory_format=torch.contiguous_format)
-    return TrainResult(float(total) / steps, steps, len(data), time.perf_counter() - started)
+    keeps, sends = method.finish(model, local, steps)
+    seconds = time.perf_counter() - started
+    return TrainResult(float(total) / steps, steps, len(data), seconds, keeps, sends)
+
+
+def _local(
+    model: nn.Module, data: ImageSet, real_images: int, kept: Tensors, received: Tensors
+) -> Local:
+    head = getattr(model, "head", None)
+    classes = head.out_features if isinstance(head, nn.Linear) else int(data.labels.max()) + 1
+    real = data.subset(torch.arange(real_images))
+    return Local(model, data.counts(classes), real.counts(classes), kept, received)
+
+
+def _let_train(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+    """Let gradients reach ``parameters`` only; an optimizer leaves the others alone."""
+    chosen = {id(parameter) for parameter in parameters}
+    for parameter in model.parameters():
+        if parameter.requires_grad != (id(parameter) in chosen):
+            parameter.requires_grad_(id(parameter) in chosen)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -101,7 +140,3 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
-
-
-def _frozen_copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).eval().requires_grad_(False)

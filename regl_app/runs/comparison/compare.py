@@ -5,23 +5,21 @@ Nothing here knows an engine: a run is whatever ``Engine`` makes a run folder of
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from regl_app.config import RunConfig
 from regl_app.config.paths import with_absolute_paths
+from regl_app.core.activity import Span
 from regl_app.core.errors import ReglError
 from regl_app.core.files import write_json, write_text
+from regl_app.core.log import logger
 from regl_app.core.types import Scalar
 from regl_app.generator.checkpoint import generator_identity
 from regl_app.runs.comparison.outcome import Outcome, finished_runs, read_outcome
 from regl_app.runs.comparison.plan import Variants, configurations, digest
 from regl_app.runs.comparison.tables import Comparison
-
-_logger = logging.getLogger("regl")
 
 Engine = Callable[[RunConfig, int], Path]
 """Runs a configuration with so many clients; returns the finished run's folder."""
@@ -55,7 +53,7 @@ def compare(
     ]
     outcomes: list[Outcome] = []
     failures: list[str] = []
-    started, ran = time.monotonic(), 0
+    running, ran = Span(), 0
     missing = sum(each not in known for each in digests)
     for name, config, each in zip(names, configs, digests, strict=True):
         outcome = known.get(each)
@@ -64,16 +62,16 @@ def compare(
                 outcome = read_outcome(engine(config, clients))
             except ReglError as error:
                 failures.append(f"{config.name}: {error}")
-                _logger.error("%s failed: %s", config.name, error)
+                logger.error("%s failed: %s", config.name, error)
             ran += 1
-            left = (time.monotonic() - started) / ran * (missing - ran)
+            left = running.seconds / ran * (missing - ran)
             remaining = f"{ran} of {missing} runs, about {left / 60:.0f} min left"
         else:
             remaining = "already there"
         if outcome is not None:
             outcomes.append(replace(outcome, method=name))
-            accuracy = f"{outcome.accuracy:.1%}"
-            _logger.info("%s: global accuracy %s (%s)", config.name, accuracy, remaining)
+            accuracy = f"{outcome.summary.accuracy:.1%}"
+            logger.info("%s: global accuracy %s (%s)", config.name, accuracy, remaining)
         comparison = Comparison(
             tuple(variants), tuple(seeds), clients, tuple(outcomes), tuple(failures)
         )

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from regl_app.core.errors import RunError
+from regl_app.core.log import logger
 from regl_app.runs.comparison.plan import digest
-from regl_app.runs.statistics import summarize
+from regl_app.runs.statistics import Summary, summarize
 
-_logger = logging.getLogger("regl")
+# Of the summary's numbers what comparison.json does not hold.
+_NOT_IN_FILE = {"loss", "personalized_worst", "synthetic_images", "bytes_down", "bytes_up"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one finished run showed. Accuracies and F1 in [0, 1], of the last round.
+    """One finished run: which it was and, in ``summary``, what it showed.
 
-    ``method`` is the comparison's name for it. ``personalized`` is the global model's and
-    ``own_models`` the clients' own models' mean over clients' own test images;
-    ``rounds_to_target`` is None where 90 % was never reached. ``tail_accuracy`` is on the long
-    tail's own test set. ``js_before``, ``js_after`` and ``precision`` tell how the largest
-    supplement fits the global label distribution, as mean over clients.
+    ``method`` is the comparison's name for it, ``digest`` what identifies its result. A finished
+    run's summary holds at least accuracies, macro-F1 and seconds.
     """
 
     method: str
     seed: int
     digest: str
     folder: str
-    rounds: int
-    accuracy: float
-    best_accuracy: float
-    macro_f1: float
-    personalized: float | None
-    own_models: float | None
-    rounds_to_target: int | None
-    seconds: float
-    tail_accuracy: float | None = None
-    js_before: float | None = None
-    js_after: float | None = None
-    precision: float | None = None
+    summary: Summary
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as comparison.json holds it: one flat table."""
+        which: dict[str, object] = {
+            "method": self.method,
+            "seed": self.seed,
+            "digest": self.digest,
+            "folder": self.folder,
+        }
+        numbers = asdict(self.summary)
+        return which | {key: numbers[key] for key in numbers if key not in _NOT_IN_FILE}
 
 
 def read_outcome(folder: Path) -> Outcome:
@@ -55,29 +53,15 @@ def read_outcome(folder: Path) -> Outcome:
     if result is None or result.status != "finished" or not history:
         why = (result and result.error) or "it has not ended"
         raise RunError(f"{folder}: not a finished run: {why}")
-    config, summary = run.read_config(), summarize(history, result)
-    last = history[-1].metrics
+    config = run.read_config()
+    clients = facts.num_clients if facts else 0
+    generator = run.read_environment().get("generator", "")
     return Outcome(
         method=config.method,
         seed=config.seed,
-        digest=digest(
-            config,
-            facts.num_clients if facts else 0,
-            run.read_environment().get("generator", ""),
-        ),
+        digest=digest(config, clients, generator),
         folder=str(folder),
-        rounds=summary.rounds,
-        accuracy=last.accuracy,
-        best_accuracy=max(record.metrics.accuracy for record in history),
-        macro_f1=last.macro_f1,
-        personalized=summary.personalized,
-        own_models=summary.own_models,
-        rounds_to_target=summary.rounds_to_target,
-        seconds=result.seconds,
-        tail_accuracy=summary.tail_accuracy,
-        js_before=summary.js_before,
-        js_after=summary.js_after,
-        precision=summary.precision,
+        summary=summarize(history, result),
     )
 
 
@@ -88,7 +72,7 @@ def finished_runs(out_dir: Path) -> dict[str, Outcome]:
         try:
             outcome = read_outcome(path.parent)
         except RunError as error:
-            _logger.info("passed over: %s", error)
+            logger.info("passed over: %s", error)
         else:
             found[outcome.digest] = outcome
     return found

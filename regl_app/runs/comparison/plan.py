@@ -8,12 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from regl_app.config import RunConfig
+from regl_app.config.identity import decisive_keys
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
-
-# Keys that change where and how results are written, not what they are.
-_IRRELEVANT = {"name", "out-dir", "cache-dir", "tensorboard", "report", "share-diagnostics"}
-
 
 _OF_SUPPLEMENT = (
     *("supplement.", "generator.", "lora.", "probe.", "pool.", "dpo.", "steering.", "privacy."),
@@ -65,10 +62,11 @@ def digest(config: RunConfig, clients: int, generator: str) -> str:
     unused: tuple[str, ...] = () if config.uses_generator else _OF_SUPPLEMENT
     if config.supplement.adapter == "frozen":
         unused += _OF_ADAPTER
+    decisive = decisive_keys()
     relevant = {
         key: value
         for key, value in config.to_flat().items()
-        if key not in _IRRELEVANT and not key.startswith(unused)
+        if key in decisive and not key.startswith(unused)
     }
     used = generator if config.uses_generator else ""
     text = json.dumps([relevant, clients, used], sort_keys=True)

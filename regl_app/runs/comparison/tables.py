@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from regl_app.runs.comparison.outcome import Outcome
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
@@ -27,7 +27,7 @@ class Comparison:
     @property
     def tailed(self) -> bool:
         """Return whether runs were also judged on the test set of a long tail."""
-        return any(run.tail_accuracy is not None for run in self.outcomes)
+        return any(run.summary.tail_accuracy is not None for run in self.outcomes)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: one row per method, accuracies in percent."""
@@ -40,7 +40,7 @@ class Comparison:
             "JS distance": _distances,
             "precision %": lambda runs: _percent(runs, "precision"),
             "runs": lambda runs: f"{len(runs)}/{len(self.seeds)}",
-            "s/run": lambda runs: f"{mean_interval([run.seconds for run in runs]).mean:.0f}",
+            "s/run": lambda runs: f"{mean_interval(_known(runs, 'seconds')).mean:.0f}",
         }
         cells = {
             name: [cell(runs) if (runs := self.of(method)) else "-" for method in self.methods]
@@ -58,7 +58,7 @@ class Comparison:
     def differences(self, of: str = "accuracy") -> tuple[list[str], list[list[str]]]:
         """Return header and rows: final accuracy of the row's method minus the column's, points.
 
-        ``of`` is the outcome that is compared: 'accuracy' or 'tail_accuracy'.
+        ``of`` is the number of the summaries that is compared: 'accuracy' or 'tail_accuracy'.
 
         Paired by seed: runs of one seed share the split and the initial model, so the interval of
         the differences is the one to judge by, not whether two methods' intervals overlap.
@@ -71,11 +71,11 @@ class Comparison:
 
     def _difference(self, method: str, other: str, of: str) -> str:
         base, own = (
-            {run.seed: value for run in self.of(name) if (value := getattr(run, of)) is not None}
+            {run.seed: value for run in self.of(name) for value in _known([run], of)}
             for name in (other, method)
         )
         pairs = [value - base[seed] for seed, value in own.items() if seed in base]
-        return _mean(pairs, 100) if pairs else "-"
+        return mean_interval(pairs).text(100) if pairs else "-"
 
     def to_markdown(self) -> str:
         """Return both tables, with what the figures mean."""
@@ -99,37 +99,36 @@ class Comparison:
 
     def to_json(self) -> dict[str, object]:
         """Return everything as plain JSON values."""
-        return asdict(self)
+        outcomes = [outcome.to_json() for outcome in self.outcomes]
+        return asdict(replace(self, outcomes=())) | {"outcomes": outcomes}
 
 
-def _mean(values: Sequence[float], scale: float = 1.0) -> str:
-    interval = mean_interval(values)
-    mean = f"{interval.mean * scale:.1f}"
-    return mean if interval.half is None else f"{mean} ± {interval.half * scale:.1f}"
+def _known(runs: Sequence[Outcome], name: str) -> list[float]:
+    """Return one number of the runs' summaries, of those that have it."""
+    return [value for run in runs if (value := getattr(run.summary, name)) is not None]
 
 
 def _percent(runs: Sequence[Outcome], name: str) -> str:
-    known = [value for run in runs if (value := getattr(run, name)) is not None]
-    return _mean(known, 100) if known else "-"
+    known = _known(runs, name)
+    return mean_interval(known).text(100) if known else "-"
 
 
 def _rounds(runs: Sequence[Outcome]) -> str:
-    reached = [run.rounds_to_target for run in runs if run.rounds_to_target is not None]
-    text = _mean(reached) if reached else f"> {max(run.rounds for run in runs)}"
-    if reached and len(reached) < len(runs):
+    reached = _known(runs, "rounds_to_target")
+    if not reached:
+        return f"> {max(run.summary.rounds for run in runs)}"
+    text = mean_interval(reached).text()
+    if len(reached) < len(runs):
         text += f" (reached by {len(reached)}/{len(runs)})"
     return text
 
 
 def _distances(runs: Sequence[Outcome]) -> str:
-    known = [
-        (run.js_before, run.js_after)
-        for run in runs
-        if run.js_before is not None and run.js_after is not None
-    ]
-    if not known:
+    # A run has both or none: they are means over the same clients.
+    known = [_known(runs, name) for name in ("js_before", "js_after")]
+    if not all(known):
         return "-"
-    before, after = (mean_interval(values).mean for values in zip(*known, strict=True))
+    before, after = (mean_interval(values).mean for values in known)
     return f"{before:.2f} → {after:.2f}"
 
 

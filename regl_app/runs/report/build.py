@@ -15,7 +15,7 @@ from regl_app.runs.report.page.style import STYLE
 from regl_app.runs.report.page.template import TEMPLATE
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.run_page import RunPage, run_page
-from regl_app.runs.report.side_by_side import Comparison, compare
+from regl_app.runs.report.side_by_side import SideBySide, lay_side_by_side
 
 
 def build_report(runs: Sequence[Path], out: Path) -> Path:
@@ -33,28 +33,28 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     if len(loaded) == 1:
         write_text(out, _render([run_page(loaded[0])], None))
         return out
-    comparison, detailed = compare(loaded)
+    together, detailed = lay_side_by_side(loaded)
     pages = [run_page(run, f"run{index}-") for index, run in enumerate(detailed, start=1)]
-    write_text(out, _render(pages, comparison))
+    write_text(out, _render(pages, together))
     return out
 
 
-def _render(pages: Sequence[RunPage], comparison: Comparison | None) -> str:
+def _render(pages: Sequence[RunPage], together: SideBySide | None) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    if comparison is None:
+    if together is None:
         links = [(section.id, section.title) for section in pages[0].sections]
         links.append((f"{pages[0].prefix}record", "Record"))
         title = f"{pages[0].name} · ReGL"
     else:
         links = [("comparison", "Side by side"), ("curves", "Round by round"), ("runs", "Runs")]
-        title = f"{comparison.kicker} · ReGL"
+        title = f"{together.kicker} · ReGL"
     return environment.from_string(TEMPLATE).render(
         title=title,
         links=links,
         runs=pages,
-        comparison=comparison,
+        comparison=together,
         style=Markup(STYLE),
         script=Markup(SCRIPT),
         footer=f"Made by regl {__version__}. This file is complete: it loads nothing.",

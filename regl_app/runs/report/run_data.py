@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from regl_app.config import RunConfig, default_flat
+from regl_app.config.identity import decisive_keys
 from regl_app.config.presets import PRESET_KEYS
 from regl_app.core.errors import RunError
+from regl_app.core.log import logger
 from regl_app.core.types import Scalar
 from regl_app.runs.features import FeaturesFile, load_features
 from regl_app.runs.folder import RunFolder
@@ -20,26 +21,12 @@ from regl_app.runs.statistics import Summary, largest_rows, latest_rows, summari
 
 Rows = list[list[float] | None]
 
-# Keys that do not change what is measured: runs that differ in nothing else are repetitions.
-_INCIDENTAL = {
-    "seed",
-    "data.seed",
-    "name",
-    "out-dir",
-    "cache-dir",
-    "device",
-    "share-diagnostics",
-    "tensorboard",
-    "report",
-    "generator.batch-size",
-    "server.timeout",
-}
+# Runs that differ in these alone are shown as seeds of one configuration.
+_SEEDS = {"seed", "data.seed", "device", "generator.batch-size"}
 
 # What a method's name already says.
 _IMPLIED = {"method", *PRESET_KEYS}
 _DEFAULTS = default_flat()
-
-_logger = logging.getLogger("regl")
 
 
 @dataclass(frozen=True)
@@ -66,12 +53,12 @@ class RunData:
         try:
             samples = tuple(load_all_samples(path))
         except RunError as error:
-            _logger.warning("the report goes without sample pictures: %s", error)
+            logger.warning("the report goes without sample pictures: %s", error)
             samples = ()
         try:
             features = load_features(path)
         except RunError as error:
-            _logger.warning("the report goes without t-SNE: %s", error)
+            logger.warning("the report goes without t-SNE: %s", error)
             features = None
         return cls(
             folder.name,
@@ -150,7 +137,8 @@ class RunData:
     def condition(self) -> tuple[tuple[str, Scalar], ...]:
         """Return the configuration less what repetitions may differ in, as a hashable key."""
         flat = self.config.to_flat()
-        return tuple((key, value) for key, value in flat.items() if key not in _INCIDENTAL)
+        shown = decisive_keys() - _SEEDS
+        return tuple((key, value) for key, value in flat.items() if key in shown)
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Everything the template needs of a comparison."""
+class SideBySide:
+    """Everything the template needs of several runs."""
 
     kicker: str
     headline: Markup
@@ -54,8 +54,8 @@ class Comparison:
     section: Section
 
 
-def compare(runs: Sequence[RunData]) -> tuple[Comparison, list[RunData]]:
-    """Return the comparison of ``runs`` and the runs to show in detail, one per configuration."""
+def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]]:
+    """Return what ``runs`` show together, and which to show in detail, one per configuration."""
     groups = conditions(runs)
     scores = {
         group.label: mean_interval(values).mean
@@ -70,7 +70,7 @@ def compare(runs: Sequence[RunData]) -> tuple[Comparison, list[RunData]]:
     # Every run where they are few, else the first seed of each configuration: the file stays small.
     detailed = list(runs) if len(runs) <= MAX_DETAILED else [g.runs[0] for g in groups]
     detailed = detailed[:MAX_DETAILED]
-    comparison = Comparison(
+    together = SideBySide(
         kicker=f"Comparison of {len(runs)} runs",
         headline=_headline(groups, scores, best, same),
         lede=_lede(groups, scores, best),
@@ -88,7 +88,7 @@ def compare(runs: Sequence[RunData]) -> tuple[Comparison, list[RunData]]:
         rows=[_row(index, group, group.label == best) for index, group in enumerate(groups)],
         section=_curves(groups),
     )
-    return comparison, detailed
+    return together, detailed
 
 
 def _values(group: Condition, reading: Callable[[Summary], float | None]) -> list[float]:
@@ -167,9 +167,7 @@ def _row(index: int, group: Condition, best: bool) -> Row:
 def _share(values: Sequence[float]) -> str:
     if not values:
         return NONE
-    interval = mean_interval(values)
-    more = "" if interval.half is None else f" ± {100 * interval.half:.1f}"
-    return f"{100 * interval.mean:.1f}{more} %"
+    return f"{mean_interval(values).text(100)} %"
 
 
 def _curves(groups: Sequence[Condition]) -> Section:

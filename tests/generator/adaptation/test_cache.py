@@ -15,7 +15,10 @@ from regl_app.generator.adapters import WEIGHTS, save_adapter
 
 
 def tuned() -> TunedAdapter:
-    state = {"conv.lora_A.weight": torch.ones(1, 2), "conv.lora_B.weight": torch.ones(2, 1)}
+    state = {
+        "unet.conv.lora_A.weight": torch.ones(1, 2),
+        "unet.conv.lora_B.weight": torch.ones(2, 1),
+    }
     return TunedAdapter(state, 3, 0.5, 1.0, {"pairs": 4.0})
 
 
@@ -42,10 +45,13 @@ def test_what_is_not_the_adapter_that_was_named_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "change",
     [
-        {"conv.lora_B.weight": None},
-        {"conv.lora_B.weight": torch.ones(2, 3)},
-        {"conv.lora_A.weight": torch.full((1, 2), torch.nan)},
-        {name: torch.ones(2, 2, 3, 3) for name in ("conv.lora_A.weight", "conv.lora_B.weight")},
+        {"unet.conv.lora_B.weight": None},
+        {"unet.conv.lora_B.weight": torch.ones(2, 3)},
+        {"unet.conv.lora_A.weight": torch.full((1, 2), torch.nan)},
+        {
+            name: torch.ones(2, 2, 3, 3)
+            for name in ("unet.conv.lora_A.weight", "unet.conv.lora_B.weight")
+        },
     ],
 )
 def test_an_adapter_that_cannot_be_used_is_refused(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from regl_app.config.sections import DpoConfig, GeneratorConfig, LoraConfig
+from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.adaptation.dpo import PreferenceTuned, dpo_loss, tune_dpo
 from regl_app.generator.adapters import lora_update, save_adapter, stack_adapters
@@ -56,11 +56,11 @@ def test_it_starts_from_the_reference_itself(foundation: Foundation, latents: to
 def test_tuning_leaves_the_foundation_bit_for_bit_the_same(
     foundation: Foundation, latents: torch.Tensor
 ) -> None:
-    before = {name: value.clone() for name, value in foundation.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in foundation.denoiser.state_dict().items()}
     state = torch.get_rng_state()
     first, again, other = (tune(foundation, latents, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
-    after = foundation.unet.state_dict()
+    after = foundation.denoiser.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
@@ -78,10 +78,10 @@ def test_it_goes_on_from_a_client_s_own_adapter(
     assert any(not torch.equal(second.state[name], value) for name, value in first.items())
     save_adapter(tmp_path / "both", stack_adapters(first, second.state))
     with foundation.adapter(tmp_path / "both"):
-        stacked = {name: value.clone() for name, value in foundation.unet.state_dict().items()}
-    for name, frozen in foundation.unet.state_dict().items():
+        stacked = {name: value.clone() for name, value in foundation.denoiser.state_dict().items()}
+    for name, frozen in foundation.denoiser.state_dict().items():
         expected = frozen.clone()
-        layer = name.removesuffix(".weight")
+        layer = f"unet.{name.removesuffix('.weight')}"
         for state in (first, second.state):
             if f"{layer}.lora_A.weight" in state:
                 down, up = (state[f"{layer}.lora_{part}.weight"] for part in "AB")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regl_app.config.sections import GeneratorConfig, LoraConfig
+from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
@@ -20,7 +20,7 @@ from regl_app.generator.adapters import (
     save_adapter,
 )
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.noise_schedule import NoiseSchedule
+from regl_app.generator.noise_schedule import DiffusionProcess
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.sampling import sample, sample_latents
 
@@ -59,7 +59,7 @@ def pictures(foundation: Foundation, config: GeneratorConfig) -> torch.Tensor:
 def test_tuning_leaves_the_foundation_bit_for_bit_the_same(
     foundation: Foundation, generator_config: GeneratorConfig, real: ImageSet, tmp_path: Path
 ) -> None:
-    weights = {name: value.clone() for name, value in foundation.unet.state_dict().items()}
+    weights = {name: value.clone() for name, value in foundation.denoiser.state_dict().items()}
     before = pictures(foundation, generator_config)
     state = torch.get_rng_state()
     tuned = tune_lora(foundation, real, CONFIG, seed=2)
@@ -67,7 +67,7 @@ def test_tuning_leaves_the_foundation_bit_for_bit_the_same(
     save_adapter(tmp_path / "adapter", tuned.state)
     with foundation.adapter(tmp_path / "adapter"):
         inside = pictures(foundation, generator_config)
-    after = foundation.unet.state_dict()
+    after = foundation.denoiser.state_dict()
     assert after.keys() == weights.keys()
     assert all(torch.equal(after[name], value) for name, value in weights.items())
     assert torch.equal(pictures(foundation, generator_config), before)
@@ -77,11 +77,11 @@ def test_tuning_leaves_the_foundation_bit_for_bit_the_same(
 def test_weights_return_when_the_turn_fails(
     foundation: Foundation, tuned: TunedAdapter, tmp_path: Path
 ) -> None:
-    before = {name: value.clone() for name, value in foundation.unet.state_dict().items()}
+    before = {name: value.clone() for name, value in foundation.denoiser.state_dict().items()}
     save_adapter(tmp_path / "adapter", tuned.state)
     with pytest.raises(RuntimeError, match="mid-turn"), foundation.adapter(tmp_path / "adapter"):
         raise RuntimeError("mid-turn")
-    assert all(torch.equal(foundation.unet.state_dict()[n], v) for n, v in before.items())
+    assert all(torch.equal(foundation.denoiser.state_dict()[n], v) for n, v in before.items())
 
 
 def test_plain_diffusers_reads_the_adapter(
@@ -189,19 +189,20 @@ def test_min_snr_weights_are_those_of_the_paper() -> None:
     snr = abar / (1 - abar)
     steps = torch.arange(4)
     clipped = snr.clamp(max=5)
-    assert torch.allclose(NoiseSchedule(abar, "sample", 5.0).weights(steps), clipped)
+    assert torch.allclose(DiffusionProcess(abar, "sample", 5.0).weights(steps), clipped)
     assert torch.allclose(
-        NoiseSchedule(abar, "v_prediction", 5.0).weights(steps), clipped / (snr + 1)
+        DiffusionProcess(abar, "v_prediction", 5.0).weights(steps), clipped / (snr + 1)
     )
     expected = torch.tensor([5 / 99, 1.0, 1.0, 1.0])
-    assert torch.allclose(NoiseSchedule(abar, "epsilon", 5.0).weights(steps), expected)
-    assert NoiseSchedule(abar, "epsilon", 0.0).weights(steps).tolist() == [1, 1, 1, 1]
+    assert torch.allclose(DiffusionProcess(abar, "epsilon", 5.0).weights(steps), expected)
+    assert DiffusionProcess(abar, "epsilon", 0.0).weights(steps).tolist() == [1, 1, 1, 1]
 
 
 def test_v_target_is_the_paper_s() -> None:
-    noising = NoiseSchedule(torch.tensor([0.36]), "v_prediction", 0.0)
+    process = DiffusionProcess(torch.tensor([0.36]), "v_prediction", 0.0)
     x, eps = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0)
-    assert noising.target(x, eps, torch.tensor(0.36)).item() == pytest.approx(0.6 * 2 - 0.8 * 1)
+    level = process.level(torch.tensor(0))
+    assert process.target(x, eps, level).item() == pytest.approx(0.6 * 2 - 0.8 * 1)
 
 
 def test_prior_preservation_keeps_the_lacking_class_closer_to_the_frozen_model(
@@ -231,7 +232,9 @@ def test_no_image_is_refused(foundation: Foundation) -> None:
 def test_an_adapter_of_another_model_is_refused(
     foundation: Foundation, tuned: TunedAdapter, tmp_path: Path
 ) -> None:
-    renamed = {f"elsewhere.{name}": value for name, value in tuned.state.items()}
+    renamed = {
+        name.replace("unet.", "unet.elsewhere."): value for name, value in tuned.state.items()
+    }
     save_adapter(tmp_path / "renamed", renamed)
     with (
         pytest.raises(GeneratorError, match="does not fit"),

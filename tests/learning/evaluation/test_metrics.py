@@ -12,7 +12,7 @@ from torch import nn
 from regl_app.config.sections import ModelConfig
 from regl_app.core.errors import DataError
 from regl_app.data.images import ImageSet, to_float
-from regl_app.learning.evaluation.features import features, tsne
+from regl_app.learning.evaluation.features import features
 from regl_app.learning.evaluation.metrics import Metrics, evaluate, predict_log_probs, score
 from regl_app.learning.models import build_model
 
@@ -87,17 +87,3 @@ def test_features_feed_the_head() -> None:
         logits = model.head(torch.from_numpy(points))
     expected = predict_log_probs(model, _images().images, "cpu")
     assert torch.allclose(torch.log_softmax(logits, dim=1), expected, atol=1e-5)
-
-
-def test_tsne_is_seeded_and_takes_any_number_of_points() -> None:
-    rng = np.random.default_rng(0)
-    far = rng.normal(size=(20, 8)).astype(np.float32)
-    far[10:] += 50
-    plane = tsne(far, 0)
-    assert plane.shape == (20, 2)
-    assert np.array_equal(plane, tsne(far, 0))
-    centres = plane[:10].mean(axis=0), plane[10:].mean(axis=0)
-    spread = np.linalg.norm(plane[:10] - centres[0], axis=1).mean()
-    assert np.linalg.norm(centres[0] - centres[1]) > 2 * spread
-    for count in range(6):
-        assert tsne(far[:count], 0).shape == (count, 2)

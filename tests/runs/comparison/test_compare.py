@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from regl_app.runs.records import (
     RoundRecord,
     RunResult,
 )
+from regl_app.runs.statistics import summarize
 
 REGL: Variants = {"regl": {"method": "regl"}}
 CURVES: Mapping[str, list[float]] = {"fedavg": [0.2, 0.5, 0.7], "regl": [0.5, 0.9, 0.95]}
@@ -59,6 +61,13 @@ class FakeEngine:
         return write_run(config, clients, curve)
 
 
+def made(method: str, seed: int, **known: float | None) -> Outcome:
+    metrics = GlobalMetrics(accuracy=0.9, macro_f1=0.9)
+    history = [RoundRecord(round=number, metrics=metrics) for number in (1, 10)]
+    summary = summarize(history, RunResult(status="finished", seconds=1.0))
+    return Outcome(method, seed, "", "", replace(summary, **known))  # type: ignore[arg-type]
+
+
 def run(tmp_path: Path, engine: FakeEngine, seeds: list[int], **base: float) -> Comparison:
     return compare(
         {"rounds": 3, **base},
@@ -89,7 +98,7 @@ def test_the_table_holds_means_and_rounds_to_ninety_percent(tmp_path: Path) -> N
 
 def test_a_target_reached_by_some_runs_only_says_by_how_many() -> None:
     def outcome(seed: int, reached: int | None) -> Outcome:
-        return Outcome("regl", seed, "", "", 10, 0.9, 0.9, 0.9, None, None, reached, 1.0)
+        return made("regl", seed, rounds_to_target=reached)
 
     comparison = Comparison(("regl",), (0, 1), 4, (outcome(0, 3), outcome(1, None)), ())
     assert "3.0 (reached by 1/2)" in comparison.table()[1][0]
@@ -98,9 +107,7 @@ def test_a_target_reached_by_some_runs_only_says_by_how_many() -> None:
 def test_what_some_runs_measured_is_a_column_and_the_long_tail_is_judged_by_itself() -> None:
     def outcome(method: str, seed: int, tail: float, js_after: float | None) -> Outcome:
         js = (None, None) if js_after is None else (0.8, js_after)
-        return Outcome(
-            method, seed, "", "", 10, 0.9, 0.9, 0.9, None, None, 3, 1.0, tail, *js, precision=None
-        )
+        return made(method, seed, tail_accuracy=tail, js_before=js[0], js_after=js[1])
 
     runs = [outcome("fedavg", seed, 0.5, None) for seed in (0, 1)]
     runs += [outcome("regl", seed, 0.75, 0.25) for seed in (0, 1)]
@@ -136,7 +143,7 @@ def test_variants_of_one_method_are_rows_of_their_own(tmp_path: Path) -> None:
 
 def test_a_long_tail_in_some_rows_only_is_not_subtracted_from_the_others() -> None:
     def outcome(method: str, tail: float | None) -> Outcome:
-        return Outcome(method, 0, "", "", 10, 0.9, 0.9, 0.9, None, None, 3, 1.0, tail)
+        return made(method, 0, tail_accuracy=tail)
 
     runs = (outcome("plain", None), outcome("tailed", 0.5), outcome("other", 0.75))
     comparison = Comparison(("plain", "tailed", "other"), (0,), 4, runs, ())

@@ -15,17 +15,17 @@ from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.label_fit import label_fits
 from regl_app.runs.features import save_features
-from regl_app.runs.folder import (
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.records import (
     FederationFacts,
     GlobalMetrics,
+    LabelFits,
     Personalized,
     PhaseSeconds,
     RoundRecord,
-    RunFolder,
     RunResult,
     Traffic,
 )
-from regl_app.runs.records import LabelFits
 from regl_app.runs.samples import save_samples
 
 NAMES = [str(digit) for digit in range(10)]

@@ -10,7 +10,8 @@ import pytest
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
-from regl_app.runs.folder import FederationFacts, GlobalMetrics, RoundRecord, RunFolder, RunResult
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.records import FederationFacts, GlobalMetrics, RoundRecord, RunResult
 from regl_app.runs.report.build import build_report
 from regl_app.runs.report.run_data import RunData, conditions
 

@@ -9,14 +9,13 @@ from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.figures.base import (
     Absent,
     Figure,
-    Series,
     caption,
-    heat_map,
     legend,
-    line_chart,
     run_colour,
     scroll,
 )
+from regl_app.runs.report.figures.heat_map import heat_map
+from regl_app.runs.report.figures.line_chart import Series, line_chart
 from regl_app.runs.report.run_data import Condition, RunData
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
 

@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from regl_app.core.formats import short
 from regl_app.runs.records import RoundRecord
-from regl_app.runs.report.figures.base import Absent, Figure, caption, heat_map, legend, scroll
+from regl_app.runs.report.figures.base import Absent, Figure, caption, legend, scroll
+from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.run_data import RunData
 
 

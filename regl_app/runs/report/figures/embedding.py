@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from regl_app.core.array_files import Array
 from regl_app.core.formats import percent
-from regl_app.runs.features import ModelFeatures
+from regl_app.runs.features import FeaturesFile, ModelFeatures
 from regl_app.runs.report.figures.base import WIDTH, Absent, Figure, caption, legend
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg
@@ -26,39 +26,13 @@ def embedding(run: RunData, prefix: str) -> Figure | Absent:
         return Absent(title, "the run stored no features")
     if len(stored.labels) < _FEWEST:
         return Absent(title, f"only {len(stored.labels)} test images have features")
-    client = run.showcase_client
-    locals_ = stored.local_models
-    if locals_ and client not in locals_:
-        held = {k: sum(run.owns(k, c) for c in range(len(run.class_names))) for k in locals_}
-        client = min(locals_, key=lambda k: (held[k], k))
+    client = _client(run, stored)
     views = [("Global model", stored.global_model)]
-    if client is not None and client in locals_:
-        views.insert(0, (f"Client {client} after local training", locals_[client]))
+    if client is not None and client in stored.local_models:
+        views.insert(0, (f"Client {client} after local training", stored.local_models[client]))
     knows = client is not None and bool(run.real)
-    owned = np.array([knows and run.owns(client or 0, int(y)) for y in stored.labels])
-    panels = []
-    for heading, view in views:
-        correct = view.predictions == stored.labels
-        parts = [f"{percent(float(correct.mean()), 0)} right"]
-        if knows and owned.any() and not owned.all():
-            parts = [
-                f"{percent(float(correct[owned].mean()), 0)} right on owned",
-                f"{percent(float(correct[~owned].mean()), 0)} on missing",
-            ]
-        picture = _scatter(
-            _project(view.features, run.config.seed),
-            stored.labels,
-            view,
-            owned,
-            knows,
-            run,
-            heading,
-        )
-        panels.append(
-            Markup("<div><h4>{} <span>{}</span></h4>{}</div>").format(
-                heading, ", ".join(parts), picture
-            )
-        )
+    owned = np.array([run.owns(client or 0, int(y)) for y in stored.labels]) if knows else None
+    panels = [_panel(run, heading, view, stored.labels, owned) for heading, view in views]
     text = caption(
         "t-SNE of the penultimate layer for {n} test images{seen}. Separate islands mean that the "
         "model tells the classes apart; crosses are errors. Distances between islands mean "
@@ -74,6 +48,31 @@ def embedding(run: RunData, prefix: str) -> Figure | Absent:
         "pair" if len(panels) > 1 else "single", Markup("").join(panels)
     )
     return Figure(f"{prefix}tsne", title, text, body, wide=len(panels) > 1)
+
+
+def _client(run: RunData, stored: FeaturesFile) -> int | None:
+    """Return whose model is shown: the showcase client's, else whose that owns fewest classes."""
+    models, classes = stored.local_models, range(len(run.class_names))
+    if not models or run.showcase_client in models:
+        return run.showcase_client
+    return min(models, key=lambda k: (sum(run.owns(k, c) for c in classes), k))
+
+
+def _panel(
+    run: RunData, heading: str, view: ModelFeatures, labels: Array, owned: Array | None
+) -> Markup:
+    """Return one model's scatter; ``owned`` (N,) says whose class the client owns, if known."""
+    correct = view.predictions == labels
+    told = f"{percent(float(correct.mean()), 0)} right"
+    if owned is not None and owned.any() and not owned.all():
+        told = (
+            f"{percent(float(correct[owned].mean()), 0)} right on owned, "
+            f"{percent(float(correct[~owned].mean()), 0)} on missing"
+        )
+    places = _project(view.features, run.config.seed)
+    picture = _scatter(places, labels, view.predictions, owned, run.class_names)
+    body = picture.render(f"t-SNE of features: {heading} of {run.name}")
+    return Markup("<div><h4>{} <span>{}</span></h4>{}</div>").format(heading, told, body)
 
 
 def _project(features: Array, seed: int) -> Array:
@@ -92,14 +91,8 @@ def _project(features: Array, seed: int) -> Array:
 
 
 def _scatter(
-    places: Array,
-    labels: Array,
-    view: ModelFeatures,
-    owned: Array,
-    knows: bool,
-    run: RunData,
-    heading: str,
-) -> Markup:
+    places: Array, labels: Array, guesses: Array, owned: Array | None, names: Sequence[str]
+) -> Svg:
     svg = Svg(WIDTH, _HEIGHT)
     svg.add("rect", x=0.5, y=0.5, width=WIDTH - 1, height=_HEIGHT - 1, rx=8.0, class_="plot")
     low, high = places.min(axis=0), places.max(axis=0)
@@ -107,9 +100,9 @@ def _scatter(
     spots = np.stack(
         [18 + unit[:, 0] * (WIDTH - 36), 18 + (1 - unit[:, 1]) * (_HEIGHT - 36)], axis=1
     )
-    names = run.class_names
-    for (x, y), label, guess, own in zip(spots, labels, view.predictions, owned, strict=True):
-        css = "var(--real)" if own or not knows else "var(--synthetic)"
+    known = np.full(len(labels), True) if owned is None else owned
+    for (x, y), label, guess, own in zip(spots, labels, guesses, known, strict=True):
+        css = "var(--real)" if own else "var(--synthetic)"
         tip = f"{_name(names, label)}, taken for {_name(names, guess)}"
         if label == guess:
             svg.add("circle", cx=x, cy=y, r=3.4, style=f"fill:{css}", class_="point", tip=tip)
@@ -119,7 +112,7 @@ def _scatter(
     for label in np.unique(labels):
         x, y = np.median(spots[labels == label], axis=0)
         svg.text(float(x), float(y) + 6, _name(names, label)[:10], "cluster mid")
-    return svg.render(f"t-SNE of features: {heading} of {run.name}")
+    return svg
 
 
 def _name(names: Sequence[str], label: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from regl_app.runs.records import LabelFits
-from regl_app.runs.report.figures.base import Absent, Figure, Series, caption, legend, line_chart
+from regl_app.runs.report.figures.base import Absent, Figure, caption, legend
 from regl_app.runs.report.figures.labels import reason_without_synthetic
+from regl_app.runs.report.figures.line_chart import Series, line_chart
 from regl_app.runs.report.run_data import RunData
 
 _TITLE = "Distance to all clients' labels"

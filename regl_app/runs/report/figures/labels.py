@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from regl_app.core.formats import short
-from regl_app.runs.report.figures.base import Absent, Figure, caption, heat_map, legend, scroll
+from regl_app.runs.report.axes import Axes
+from regl_app.runs.report.figures.base import Absent, Figure, caption, legend, scroll
+from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg, ticks
 
@@ -148,27 +150,21 @@ def _bars(
 ) -> Markup:
     count = len(real)
     width = max(400.0, 40.0 + 16.0 * count)
-    height, left, bottom, head = 230.0, 38.0, 36.0, 14.0
-    svg = Svg(width, height)
-    marks = ticks(0, top, 4)
-    scale = (height - head - bottom) / marks[-1]
-    for mark in marks:
-        y = height - bottom - mark * scale
-        svg.add("line", x1=left, x2=width, y1=y, y2=y, class_="grid")
-        svg.text(left - 6, y + 4, short(mark), "tick end")
-    step = (width - left) / count
+    svg = Svg(width, 230.0)
+    axes = Axes(svg, ticks(0, top, 4), left=38.0, top=14.0, bottom=36.0)
+    axes.rising(short)
+    step, every = axes.width / count, max(1, -(-count // 20))
     for index, (a, b) in enumerate(zip(real, made, strict=True)):
-        x, y = left + step * (index + 0.14), height - bottom
+        x, y = axes.left + step * (index + 0.14), axes.bottom
         tip = f"class {names[index]}: {a:.0f} real, {b:.0f} synthetic"
         for value, css in ((a, "var(--real)"), (b, "var(--synthetic)")):
-            y -= value * scale
-            box = (x, y, step * 0.72, value * scale)
-            svg.rect(box, style=f"fill:{css}", tip=tip)
-        every = max(1, -(-count // 20))
+            tall = axes.height * axes.share(value)
+            y -= tall
+            svg.rect((x, y, step * 0.72, tall), style=f"fill:{css}", tip=tip)
         if index % every == 0:
             name = names[index] if len(names[index]) * 6.2 < step * every else names[index][:3]
-            svg.text(left + step * (index + 0.5), height - bottom + 16, name, "tick mid")
-    svg.text((left + width) / 2, height - 3, "class", "axis mid")
+            svg.text(axes.left + step * (index + 0.5), axes.bottom + 16, name, "tick mid")
+    axes.title("class", lift=3.0)
     picture = svg.render(label)
     return scroll(picture) if width > 480 else picture
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from markupsafe import Markup
 
 from regl_app.core.formats import duration, size
+from regl_app.runs.report.axes import Axes
 from regl_app.runs.report.figures.base import WIDTH, Absent, Figure, caption, legend
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg, ticks
@@ -147,51 +148,42 @@ def _legend(rows: _Rows) -> Markup:
     return legend([(phase, _colour(phase), "box") for phase, _ in _ordered(present)])
 
 
+def _marks(rows: _Rows) -> list[float]:
+    return ticks(0, max(sum(parts.values()) for _, parts in rows))
+
+
 def _bars(rows: _Rows, label: str) -> Markup:
     tall = 22.0 if len(rows) <= 20 else 14.0
-    left, right, bottom = 62.0, 14.0, 30.0
-    svg = Svg(WIDTH, tall * len(rows) + bottom + 6)
-    marks = ticks(0, max(sum(parts.values()) for _, parts in rows))
-    scale = (WIDTH - left - right) / marks[-1]
-    floor = svg.height - bottom
-    for mark in marks:
-        x = left + mark * scale
-        svg.add("line", x1=x, x2=x, y1=2, y2=floor, class_="grid")
-        svg.text(x, floor + 15, f"{mark:g}", "tick mid")
-    svg.text((left + WIDTH - right) / 2, svg.height - 2, "seconds", "axis mid")
+    svg = Svg(WIDTH, tall * len(rows) + 36.0)
+    axes = Axes(svg, _marks(rows), left=62.0, right=14.0, top=2.0, bottom=30.0)
+    axes.running(lambda mark: f"{mark:g}")
+    axes.title("seconds")
     for index, (name, parts) in enumerate(rows):
-        x, y = left, 4 + tall * index
-        svg.text(left - 7, y + tall / 2 + 3, name, "tick end")
+        x, y = axes.left, 4 + tall * index
+        svg.text(axes.left - 7, y + tall / 2 + 3, name, "tick end")
         for phase, value in _ordered(parts):
-            box = (x, y, value * scale, tall - 5)
+            long = axes.width * axes.share(value)
             tip = f"{name}\n{phase}: {duration(value)}"
-            svg.rect(box, style=f"fill:{_colour(phase)}", tip=tip)
-            x += value * scale
+            svg.rect((x, y, long, tall - 5), style=f"fill:{_colour(phase)}", tip=tip)
+            x += long
     return svg.render(label)
 
 
 def _columns(
     rows: _Rows, colour: Callable[[str], str], form: Callable[[float], str], label: str
 ) -> Markup:
-    height, left, right, top, bottom = 250.0, 58.0, 8.0, 10.0, 34.0
-    svg = Svg(WIDTH, height)
-    marks = ticks(0, max(sum(parts.values()) for _, parts in rows))
-    scale = (height - top - bottom) / marks[-1]
-    floor = height - bottom
-    for mark in marks:
-        y = floor - mark * scale
-        svg.add("line", x1=left, x2=WIDTH - right, y1=y, y2=y, class_="grid")
-        svg.text(left - 6, y + 4, form(mark), "tick end")
-    step = (WIDTH - left - right) / len(rows)
-    every = max(1, -(-len(rows) // 14))
+    svg = Svg(WIDTH, 250.0)
+    axes = Axes(svg, _marks(rows), left=58.0, right=8.0, top=10.0, bottom=34.0)
+    axes.rising(form)
+    step, every = axes.width / len(rows), max(1, -(-len(rows) // 14))
     for index, (name, parts) in enumerate(rows):
-        x, y = left + step * (index + 0.15), floor
+        x, y = axes.left + step * (index + 0.15), axes.bottom
         for phase, value in _ordered(parts):
-            y -= value * scale
-            box = (x, y, step * 0.7, value * scale)
+            tall = axes.height * axes.share(value)
+            y -= tall
             tip = f"round {name}\n{phase}: {form(value)}"
-            svg.rect(box, style=f"fill:{colour(phase)}", tip=tip)
+            svg.rect((x, y, step * 0.7, tall), style=f"fill:{colour(phase)}", tip=tip)
         if index % every == 0:
-            svg.text(left + step * (index + 0.5), floor + 17, name, "tick mid")
-    svg.text((left + WIDTH - right) / 2, height - 2, "round", "axis mid")
+            svg.text(axes.left + step * (index + 0.5), axes.bottom + 17, name, "tick mid")
+    axes.title("round")
     return svg.render(label)

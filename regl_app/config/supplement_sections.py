@@ -1,0 +1,321 @@
+"""The groups of keys of the supplement: what is generated, how, and what of it is told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from regl_app.config.section import RESULT, Section
+
+
+class SupplementConfig(Section):
+    """How many synthetic images of which class a client gets, from which adapter."""
+
+    policy: Literal["auto", "none", "equal", "balance", "discrepancy"] = Field(
+        "auto",
+        description="what decides the class quotas; 'auto' = as the method says",
+        json_schema_extra=RESULT,
+    )
+    adapter: Literal["auto", "frozen", "lora", "dpo", "guidance"] = Field(
+        "auto",
+        description="how the generator is adapted: to the client's look ('lora'), by preference to "
+        "what it lacks ('dpo'), in the sampler without tuning ('guidance'); 'auto' = as the method "
+        "says",
+        json_schema_extra=RESULT,
+    )
+    selection: Literal["auto", "none", "discrepancy"] = Field(
+        "auto",
+        description="'discrepancy' picks the images on which the client lags most behind the "
+        "global model from a pool; 'none' takes the first ones; 'auto' = as the method says",
+        json_schema_extra=RESULT,
+    )
+    site: Literal["auto", "client", "download", "server"] = Field(
+        "auto",
+        description="who generates: the 'client'; the server, and the client receives images "
+        "('download'); the server, which also trains the uploaded models on them ('server'); "
+        "'auto' = as the method says",
+        json_schema_extra=RESULT,
+    )
+    transport: Literal["seeds", "images"] = Field(
+        "seeds",
+        description="'download': 'seeds' sends places in the pool, or an adapter's hash and "
+        "places, to clients that have the same generator, and images to others; 'images' always "
+        "sends images, compressed without loss",
+        json_schema_extra=RESULT,
+    )
+    target: int = Field(
+        0,
+        ge=0,
+        description="images per class that 'balance' tops up to, as far as the budget goes; "
+        "0 = client's largest class",
+        json_schema_extra=RESULT,
+    )
+    cap: int = Field(
+        40, ge=0, description="most synthetic images per class and client", json_schema_extra=RESULT
+    )
+    ratio: float = Field(
+        3.0,
+        ge=0,
+        description="budget of round 1: synthetic images over the client's real ones, at most",
+        json_schema_extra=RESULT,
+    )
+    decay: float = Field(
+        0.3,
+        ge=0,
+        description="beta_s: the budget shrinks by exp(-beta_s) each round; 0 = it stays",
+        json_schema_extra=RESULT,
+    )
+    schedule: Literal["exponential", "constant", "linear"] = Field(
+        "exponential",
+        description="how the run's total, which ratio and decay set, is spread over its rounds",
+        json_schema_extra=RESULT,
+    )
+    gamma: float = Field(
+        1.0,
+        ge=0,
+        description="sharpness of quotas over the discrepancy; 0 = same for all lacking",
+        json_schema_extra=RESULT,
+    )
+    momentum: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="'discrepancy': part of the last round's mix that stays; 0 follows d alone",
+        json_schema_extra=RESULT,
+    )
+    disagreement: float = Field(
+        1.0,
+        ge=0,
+        description="lambda of the reward: bonus of an image that both models label differently, "
+        "in nats",
+        json_schema_extra=RESULT,
+    )
+    filter: bool = Field(
+        True,
+        description="select images first on which the client is worse and that the global model "
+        "can read; off: by reward alone",
+        json_schema_extra=RESULT,
+    )
+
+
+class PoolConfig(Section):
+    """Candidate images to select from and to form preferences on; the same for all clients."""
+
+    per_class: int = Field(80, ge=1, description="candidates per class", json_schema_extra=RESULT)
+    seed: int = Field(
+        0, ge=0, description="seed of the pool, equal for all parties", json_schema_extra=RESULT
+    )
+
+
+class GeneratorConfig(Section):
+    """The diffusion foundation model and its sampler."""
+
+    path: str = Field(
+        "bundled",
+        description="'bundled', a local diffusers pipeline folder, or a hub id",
+        json_schema_extra=RESULT,
+    )
+    prompt: str = Field(
+        "a photo of {concept}",
+        description="class prompt; {concept} is e.g. 'the digit three'",
+        json_schema_extra=RESULT,
+    )
+    steps: int = Field(
+        10, ge=1, le=1000, description="denoising steps per image", json_schema_extra=RESULT
+    )
+    guidance: float = Field(
+        3.0, ge=1, description="classifier-free guidance scale; 1 = off", json_schema_extra=RESULT
+    )
+    guidance_stop: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="share of the steps that are guided, the noisiest first; the rest costs half",
+        json_schema_extra=RESULT,
+    )
+    guide: Literal["adapted", "frozen"] = Field(
+        "adapted",
+        description="whose direction towards the class guides an adapted generator: its own, or "
+        "the frozen model's, which has not forgotten any class (a guided step costs half more)",
+        json_schema_extra=RESULT,
+    )
+    batch_size: int = Field(
+        250, ge=1, description="images denoised at once", json_schema_extra=RESULT
+    )
+    image_size: int = Field(
+        0,
+        ge=0,
+        description="side of generated images; 0 = the model's own",
+        json_schema_extra=RESULT,
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="'auto': bf16 where the processor is built for it, else fp32",
+        json_schema_extra=RESULT,
+    )
+    image_conditioning: bool = Field(
+        True,
+        description="minority classes also start from the client's own latents (img2img)",
+        json_schema_extra=RESULT,
+    )
+    image_strength: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="noise put on a real latent: 1 forgets the image",
+        json_schema_extra=RESULT,
+    )
+    image_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of a minority class sampled from real latents",
+        json_schema_extra=RESULT,
+    )
+
+
+class LoraConfig(Section):
+    """The client's adapter, fine-tuned on its own images."""
+
+    rank: int = Field(8, ge=1, le=256, description="rank of the update", json_schema_extra=RESULT)
+    alpha: float = Field(
+        8.0,
+        gt=0,
+        description="scale: the update is multiplied by alpha / rank",
+        json_schema_extra=RESULT,
+    )
+    layers: Literal["convolution", "attention", "all"] = Field(
+        "convolution",
+        description="what is adapted: convolutions carry the look, attention also what the text "
+        "means",
+        json_schema_extra=RESULT,
+    )
+    steps: int = Field(60, ge=1, description="optimizer steps", json_schema_extra=RESULT)
+    batch_size: int = Field(32, ge=1, description="real images per step", json_schema_extra=RESULT)
+    lr: float = Field(
+        5e-3,
+        gt=0,
+        description="peak learning rate; large checkpoints want about 1e-4",
+        json_schema_extra=RESULT,
+    )
+    min_snr: float = Field(
+        5.0, ge=0, description="gamma of min-SNR loss weighting; 0 = off", json_schema_extra=RESULT
+    )
+    prior_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of prior preservation on classes the client lacks; 0 = off",
+        json_schema_extra=RESULT,
+    )
+    min_images: int = Field(
+        8,
+        ge=1,
+        description="a client with fewer real images keeps the frozen generator",
+        json_schema_extra=RESULT,
+    )
+
+
+class DpoConfig(Section):
+    """Preference optimization of the client's adapter towards what the client lacks (FedDPD)."""
+
+    start: Literal["frozen", "lora"] = Field(
+        "frozen",
+        description="what is tuned: the frozen generator or the client's own LoRA adapter",
+        json_schema_extra=RESULT,
+    )
+    beta: float = Field(
+        500.0,
+        gt=0,
+        description="strength of the pull back to the model that was started from; the paper of "
+        "Diffusion-DPO takes 2000 to 5000 for large checkpoints",
+        json_schema_extra=RESULT,
+    )
+    steps: int = Field(
+        40,
+        ge=1,
+        description="optimizer steps, each time the adapter is tuned",
+        json_schema_extra=RESULT,
+    )
+    batch_size: int = Field(
+        16, ge=1, description="pairs of images per step", json_schema_extra=RESULT
+    )
+    lr: float = Field(
+        1e-3,
+        gt=0,
+        description="peak learning rate; large checkpoints want about 1e-5",
+        json_schema_extra=RESULT,
+    )
+    quantile: float = Field(
+        0.25,
+        gt=0,
+        le=0.5,
+        description="pairs join this share of a class's best images with the same share of its "
+        "worst; 0.5 = halves",
+        json_schema_extra=RESULT,
+    )
+    rounds: int = Field(
+        2,
+        ge=1,
+        description="how many rounds tune, the first that can measure",
+        json_schema_extra=RESULT,
+    )
+
+
+class SteeringConfig(Section):
+    """Discrepancy guidance: the sampler is pushed to images on which the client lags behind."""
+
+    strength: float = Field(
+        0.5, ge=0, description="w; 0 = bit for bit the frozen sampler", json_schema_extra=RESULT
+    )
+    limit: float = Field(
+        0.2,
+        ge=0,
+        description="largest correction over the norm of the predicted noise",
+        json_schema_extra=RESULT,
+    )
+
+
+class ProbeConfig(Section):
+    """The synthetic, class-balanced images on which local and global model are compared."""
+
+    per_class: int = Field(20, ge=1, description="probe images per class", json_schema_extra=RESULT)
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of the probe set, equal for all parties",
+        json_schema_extra=RESULT,
+    )
+
+
+class PrivacyConfig(Section):
+    """What a client tells of its discrepancy vector, from which its labels can be guessed."""
+
+    vector: Literal["server", "client"] = Field(
+        "server",
+        description="who plans by it: 'client' never sends the vector and plans its own quotas",
+        json_schema_extra=RESULT,
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation of Gaussian noise on the vector, over its largest length; "
+        "0 = none",
+        json_schema_extra=RESULT,
+    )
+    clip: float = Field(
+        1.0, gt=0, description="largest length of the vector under noise", json_schema_extra=RESULT
+    )
+    delta: float = Field(
+        1e-5,
+        gt=0,
+        lt=1,
+        description="delta at which the epsilon of the noise is told",
+        json_schema_extra=RESULT,
+    )
+    reproducible: bool = Field(
+        False,
+        description="draw the noise from `seed`: repeatable, for comparisons only, as whoever "
+        "knows the seed can take it off again",
+        json_schema_extra=RESULT,
+    )

@@ -1,0 +1,76 @@
+"""SCAFFOLD (Karimireddy et al., 2020): control variates correct the clients' drift.
+
+Each client keeps a control ``c_i``, an estimate of its own gradient; the server keeps their mean
+``c``. Every local step goes along ``g - c_i + c``, so that all clients move as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from regl_app.core.types import Tensors
+from regl_app.learning.methods.method import Local, Method, detached
+
+
+class Scaffold(Method):
+    """The paper's option II: ``c_i+ = c_i - c + (x - y_i) / (K * lr)``; needs plain SGD.
+
+    The paper's optimizer has no momentum. With one, ``K * lr`` is what K equal gradients move a
+    weight by (``displacement``), so that a constant gradient gives itself back.
+    """
+
+    def after_backward(self, model: nn.Module, local: Local) -> None:
+        """Correct the gradients: ``g - c_i + c``. The correction itself is not clipped."""
+        _ = local.global_model  # the x of ``finish``, to be copied before the first step
+        for name, parameter in model.named_parameters():
+            if parameter.grad is None:
+                continue
+            for control, sign in ((local.received, 1.0), (local.kept, -1.0)):
+                if name in control:
+                    value = control[name].to(parameter.grad.device)
+                    parameter.grad.add_(value, alpha=sign)
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        """Return the new control, and its difference from the old one."""
+        moved = displacement(self.train.lr, self.train.momentum, steps)
+        before = dict(local.global_model.named_parameters())
+        kept: dict[str, torch.Tensor] = {}
+        sent: dict[str, torch.Tensor] = {}
+        for name, parameter in detached(dict(model.named_parameters())).items():
+            drift = (before[name].detach().cpu() - parameter) / moved
+            server = local.received.get(name, torch.zeros_like(parameter))
+            old = local.kept.get(name, torch.zeros_like(parameter))
+            kept[name] = old - server + drift
+            sent[name] = kept[name] - old
+        return kept, sent
+
+    def template(self, model: nn.Module) -> Tensors:
+        """Return ``c = 0``, a tensor per parameter."""
+        return {
+            name: torch.zeros_like(value, device="cpu").detach()
+            for name, value in model.named_parameters()
+        }
+
+    def aggregate(
+        self,
+        state: Tensors,
+        sent: Mapping[int, Tensors],
+        weights: Mapping[int, float],
+        num_clients: int,
+    ) -> Tensors:
+        """Return ``c + 1/N * sum_i (c_i+ - c_i)``, over those of all N clients that took part."""
+        return {
+            name: value + sum(each[name] for each in sent.values()) / num_clients
+            for name, value in state.items()
+        }
+
+
+def displacement(lr: float, momentum: float, steps: int) -> float:
+    """Return how far ``steps`` equal unit gradients move a weight by SGD with ``momentum``.
+
+    ``lr * sum_k (1 - m^k) / (1 - m)``; without momentum ``lr * steps``.
+    """
+    return lr * sum((1 - momentum**k) / (1 - momentum) for k in range(1, steps + 1))

@@ -1,0 +1,37 @@
+"""The server's half of a method: which part of the model travels, and the state beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from regl_app.core.types import Tensors, Weights
+from regl_app.learning.methods.method import Method, detached
+from regl_app.rounds.exchange import RoundResult
+
+
+def shared_weights(method: Method, model: nn.Module) -> Weights:
+    """Return copies of the tensors of ``model`` that are sent and averaged, by name."""
+    state = model.state_dict()
+    return detached({name: state[name] for name in method.shared(list(state))})
+
+
+def aggregate_method(
+    method: Method, state: Tensors, results: Mapping[int, RoundResult], num_clients: int
+) -> Tensors:
+    """Return the method's next state at the server, from the results that have a model.
+
+    Args:
+        method: the run's.
+        state: its state so far.
+        results: by partition.
+        num_clients: K.
+    """
+    trained = {key: result for key, result in sorted(results.items()) if result.num_examples > 0}
+    return method.aggregate(
+        state,
+        {key: result.sent for key, result in trained.items()},
+        {key: float(result.num_examples) for key, result in trained.items()},
+        num_clients,
+    )

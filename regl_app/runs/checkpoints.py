@@ -1,0 +1,71 @@
+"""checkpoints/: the last rounds' global model and what else the server needs to go on from there.
+
+``round-NNNN.safetensors`` holds both, under ``model.`` and ``state.``, with a checksum.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from regl_app.core.errors import RunError
+from regl_app.core.log import logger
+from regl_app.core.tensor_files import load_tensors, save_tensors
+from regl_app.core.types import Tensors
+
+KEPT_CHECKPOINTS = 2
+_MODEL, _STATE = "model.", "state."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The global model after ``round``, and what else the server needs to go on from there."""
+
+    round: int
+    weights: Tensors
+    state: Tensors
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write ``checkpoint`` as one file of ``folder`` and return it; only the last two are kept."""
+    path = folder / f"round-{checkpoint.round:04d}.safetensors"
+    tensors = {_MODEL + name: value for name, value in checkpoint.weights.items()}
+    tensors |= {_STATE + name: value for name, value in checkpoint.state.items()}
+    save_tensors(path, tensors, note=f"round {checkpoint.round}")
+    for _, old in _found(folder)[:-KEPT_CHECKPOINTS]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest checkpoint in ``folder`` that is whole; None if there is none at all.
+
+    Raises:
+        RunError: all that are there are damaged.
+    """
+    found = _found(folder)
+    for number, path in reversed(found):
+        tensors = load_tensors(path)
+        if tensors is not None:
+            weights, state = (
+                {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+                for part in (_MODEL, _STATE)
+            )
+            return Checkpoint(number, weights, state)
+        logger.warning("%s: damaged (its checksum is wrong), the one before is taken", path)
+    if found:
+        raise RunError(
+            f"{folder}: {len(found)} checkpoints, all damaged: the run cannot go on "
+            "(restore one of them from a backup, or start a new run)"
+        )
+    return None
+
+
+def _found(folder: Path) -> list[tuple[int, Path]]:
+    """Return (round, path) of the checkpoints, oldest first."""
+    return sorted(
+        (int(match[1]), path)
+        for path in folder.glob("round-*.safetensors")
+        if (match := re.fullmatch(r"round-(\d+)\.safetensors", path.name))
+    )

@@ -1,0 +1,59 @@
+"""Every key says what it changes; what is left out of a result's identity follows from that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from regl_app.config import RunConfig, default_flat
+from regl_app.config.identity import decisive_keys, marks, result_keys
+from regl_app.core.types import Scalar
+from regl_app.runs.comparison.plan import digest
+
+KEYS = Path(__file__).parent / "keys.txt"
+
+
+def test_every_key_is_marked() -> None:
+    assert {key: mark for key, mark in marks().items() if mark not in _MARKS} == {}
+
+
+_MARKS = ("result", "machine", "view")
+
+
+def test_a_new_key_is_a_decision() -> None:
+    """The list in keys.txt is changed by hand: could the machine not know the value itself?"""
+    assert sorted(default_flat()) == KEYS.read_text(encoding="utf-8").split()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"log-format": "json"},
+        {"metrics-port": 9100},
+        {"metrics-address": "0.0.0.0"},
+        {"cache-limit": 1.0},
+        {"server.timeout": 5.0},
+        {"cache-dir": "/elsewhere"},
+        {"share-diagnostics": False},
+        {"report": False},
+    ],
+)
+def test_a_comparison_does_not_run_again_for_what_changes_no_result(
+    change: dict[str, Scalar],
+) -> None:
+    config = RunConfig.from_flat({"method": "regl"})
+    assert digest(config.updated(change), 3, "g") == digest(config, 3, "g")
+
+
+def test_a_comparison_runs_again_for_what_does() -> None:
+    config = RunConfig.from_flat({"method": "regl"})
+    assert digest(config.updated({"train.lr": 0.01}), 3, "g") != digest(config, 3, "g")
+
+
+def test_what_may_change_when_a_run_goes_on() -> None:
+    config = RunConfig.from_flat({})
+    kept = result_keys(config).keys()
+    assert decisive_keys() - {"server.min-nodes"} < kept
+    assert {"cache-dir", "share-diagnostics"} <= kept
+    assert not kept & {"resume", "name", "out-dir", "log-format", "server.timeout", "cache-limit"}
