@@ -11,13 +11,17 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from regl_app.core.types import Tensors
-from regl_app.learning.methods.method import Local, Method, detached
+from regl_app.learning.methods.method import Local, Method
 
 _HEAD = "head."
 
 
 class FedRep(Method):
-    """First ``train.head-share`` of the local steps for the head, then the rest for the body."""
+    """First ``train.head-share`` of the local steps for the head, then the rest for the body.
+
+    The paper's algorithm 1 counts both; a share suits clients of different sizes too. Each part
+    has one step at least, the body alone if there is but one.
+    """
 
     def shared(self, names: Sequence[str]) -> Sequence[str]:
         """Return the body's tensors."""
@@ -25,7 +29,8 @@ class FedRep(Method):
 
     def trainable(self, model: nn.Module, step: int, steps: int) -> Iterable[nn.Parameter]:
         """Return the head's parameters, or later the body's."""
-        head = step <= round(self.train.head_share * steps)
+        wanted = round(self.train.head_share * steps)
+        head = step <= min(max(1, wanted), steps - 1)
         return [
             parameter
             for name, parameter in model.named_parameters()
@@ -35,4 +40,4 @@ class FedRep(Method):
     def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
         """Keep the head."""
         state = model.state_dict()
-        return detached({k: v for k, v in state.items() if k.startswith(_HEAD)}), {}
+        return {k: v for k, v in state.items() if k.startswith(_HEAD)}, {}

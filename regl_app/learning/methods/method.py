@@ -1,15 +1,17 @@
 """What a local learning rule may change about FedAvg, and what it may look at.
 
 A method is one file: a subclass that overrides its difference, and one line of the registry. An
-object serves one client's round (or the server), so it may keep what it makes on the way.
+object holds nothing of a round, so that one may serve many clients: what is made on the way is
+remembered by ``Local.once``.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +20,8 @@ from torch.nn import functional
 from regl_app.config.sections import TrainConfig
 from regl_app.core.errors import RunError
 from regl_app.core.types import Counts, Tensors
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Local:
 
     ``label_counts`` and ``real_counts`` ``(C,)`` are of all images trained on, and of the real ones
     among them. ``kept`` is what ``finish`` kept at this client, empty at first; ``received`` is
-    the server's state, see ``Method.aggregate``.
+    the server's state, see ``Method.aggregate``; both are on the CPU.
     """
 
     model: nn.Module
@@ -45,6 +49,7 @@ class Local:
     kept: Tensors = field(default_factory=dict)
     received: Tensors = field(default_factory=dict)
     begun: bool = False
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def global_model(self) -> nn.Module:
@@ -61,7 +66,15 @@ class Local:
         """Return a frozen model of the client's architecture with ``state``, to compare with."""
         other = copy.deepcopy(self.model)
         other.load_state_dict(dict(state))
+        other.zero_grad(set_to_none=True)  # a copy has its own of what the model had
         return other.eval().requires_grad_(False)
+
+    def once(self, make: Callable[[Local], T]) -> T:
+        """Return what ``make``, a function of a module, makes of this round, made only once."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: T = self._made[make]
+        return made
 
 
 class Method:
@@ -92,7 +105,8 @@ class Method:
     def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
         """Return what the client keeps for its next round, and what the server is sent.
 
-        What is sent must have the names, shapes and types of ``template``.
+        Both are copied to the CPU by whoever asks. What is sent must have the names, shapes and
+        types of ``template``.
         """
         return {}, {}
 
@@ -129,5 +143,8 @@ def personal(method: Method, names: Sequence[str]) -> frozenset[str]:
 
 
 def detached(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return copies that no later step changes, on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    """Return copies that no later step changes, on the CPU and in the usual layout."""
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }

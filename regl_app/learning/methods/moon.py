@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from regl_app.core.errors import RunError
 from regl_app.core.types import Tensors
-from regl_app.learning.methods.method import Batch, Local, Method, detached
+from regl_app.learning.methods.method import Batch, Local, Method
 from regl_app.learning.models.classifier import Classifier
 
 
@@ -19,12 +19,11 @@ class Moon(Method):
     """``loss = cross_entropy + mu * contrast``, mu being ``train.moon-mu``.
 
     ``contrast = -log(e^(sim(z, z_glob) / t) / (e^(sim(z, z_glob) / t) + e^(sim(z, z_prev) / t)))``
-    with cosine similarity, penultimate features z and ``t`` the ``train.moon-temperature``. A
-    client's first round has no previous model and no contrast. Ours: the paper's projection head
-    is left out, so that all methods train one architecture.
+    with cosine similarity of penultimate features ``z``, ``(N, D)``, and ``t`` the
+    ``train.moon-temperature``. A client's first round has no previous model and no contrast: it
+    would be the constant log 2, without a gradient, if the global model stood in for it. Ours: the
+    paper's projection head is left out, so that all methods train one architecture.
     """
-
-    _previous: nn.Module | None = None
 
     def loss(self, model: nn.Module, batch: Batch, local: Local) -> torch.Tensor:
         """Return cross-entropy plus the model-contrastive term."""
@@ -32,13 +31,11 @@ class Moon(Method):
             return super().loss(model, batch, local)
         if not isinstance(model, Classifier):
             raise RunError(f"objective 'moon' needs a Classifier, got {type(model).__name__}")
-        if self._previous is None:
-            self._previous = local.frozen(local.kept)
         features = model.features(batch.images)
         cross_entropy = functional.cross_entropy(model.head(features).float(), batch.labels)
         similar = [
             functional.cosine_similarity(features.float(), _features(other, batch.images))
-            for other in (local.global_model, self._previous)
+            for other in (local.global_model, local.once(_previous))
         ]
         logits = torch.stack(similar, dim=1) / self.train.moon_temperature
         nearest = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
@@ -47,7 +44,11 @@ class Moon(Method):
 
     def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
         """Keep the local model: the next round's previous one."""
-        return detached(model.state_dict()), {}
+        return model.state_dict(), {}
+
+
+def _previous(local: Local) -> nn.Module:
+    return local.frozen(local.kept)
 
 
 @torch.no_grad()

@@ -20,18 +20,19 @@ class Scaffold(Method):
 
     The paper's optimizer has no momentum. With one, ``K * lr`` is what K equal gradients move a
     weight by (``displacement``), so that a constant gradient gives itself back.
+
+    ``train.clip-norm`` bounds ``g`` alone, before it is corrected. Then ``(x - y_i) / (K * lr)``
+    is the mean of ``g - c_i + c``, and the new control that of ``g``: the mean of clipped
+    gradients, so that a control is no longer than they are.
     """
 
     def after_backward(self, model: nn.Module, local: Local) -> None:
-        """Correct the gradients: ``g - c_i + c``. The correction itself is not clipped."""
+        """Correct the gradients: ``g - c_i + c``."""
         _ = local.global_model  # the x of ``finish``, to be copied before the first step
+        correction = local.once(_correction)
         for name, parameter in model.named_parameters():
-            if parameter.grad is None:
-                continue
-            for control, sign in ((local.received, 1.0), (local.kept, -1.0)):
-                if name in control:
-                    value = control[name].to(parameter.grad.device)
-                    parameter.grad.add_(value, alpha=sign)
+            if parameter.grad is not None:
+                parameter.grad.add_(correction[name])
 
     def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
         """Return the new control, and its difference from the old one."""
@@ -66,6 +67,15 @@ class Scaffold(Method):
             name: value + sum(each[name] for each in sent.values()) / num_clients
             for name, value in state.items()
         }
+
+
+def _correction(local: Local) -> dict[str, torch.Tensor]:
+    """Return ``c - c_i`` by parameter, beside it on its device: once a round, not every step."""
+    zero = torch.zeros(())
+    return {
+        name: (local.received.get(name, zero) - local.kept.get(name, zero)).to(parameter.device)
+        for name, parameter in local.model.named_parameters()
+    }
 
 
 def displacement(lr: float, momentum: float, steps: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +15,8 @@ from regl_app.core.precision import memory_format, trains_fast_in_bf16
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet, to_float
-from regl_app.learning.methods.method import Batch, Local, Method
+from regl_app.learning.methods.method import Batch, Local, Method, detached
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.training.augment import random_shift
 from regl_app.learning.training.batches import batches, num_steps
 
@@ -58,7 +59,8 @@ def train_local(
     Args:
         config: how to train; of a whole configuration its section ``train`` is taken.
         seed: of the order of images and of augmentation.
-        method: the local learning rule, FedAvg's if None; ``objective`` is its former name.
+        method: the local learning rule; ``objective`` is its former name. None: what a whole
+            configuration names, FedAvg's otherwise.
         real_images: how many of ``data`` are real, those after them being synthetic; None: all.
         kept: what this client's last round kept for the method.
         received: what the server sent for the method.
@@ -66,18 +68,19 @@ def train_local(
     """
     started = time.perf_counter()
     train = config if isinstance(config, TrainConfig) else config.train
-    method = method or objective or Method(train)
+    method = method or objective or _default_method(config)
     steps = num_steps(len(data), train)
     model.to(device)
     if steps == 0:
         seconds = time.perf_counter() - started
-        return TrainResult(0.0, 0, len(data), seconds, dict(kept or {}))
+        return TrainResult(0.0, 0, len(data), seconds, detached(kept or {}))
     layout = memory_format(device)
     model.to(memory_format=layout)
     real = len(data) if real_images is None else real_images
     local = _local(model, data, real, kept or {}, received or {})
     images, labels = data.images.to(device), data.labels.to(device)
     optimizer = make_optimizer(model, train)
+    learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     shifts = torch_generator(seed, "augment")
     most = max(1, data.shape[-1] // 8)
     bf16 = trains_fast_in_bf16(device)
@@ -92,7 +95,7 @@ def train_local(
             pictures = random_shift(pictures, most, shifts)
         pictures = to_float(pictures).contiguous(memory_format=layout)
         batch = Batch(pictures, labels[picked], picked >= real)
-        _let_train(model, method.trainable(model, step, steps))
+        _let_train(learnable, method.trainable(model, step, steps))
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             loss = method.loss(model, batch, local)
         optimizer.zero_grad(set_to_none=True)
@@ -105,12 +108,16 @@ def train_local(
         total += loss.detach()
         if progress is not None:
             progress(step, steps)
-    _let_train(model, model.parameters())
+    _let_train(learnable, learnable)
     # The usual layout again: safetensors refuses any other.
     model.to(memory_format=torch.contiguous_format)
-    keeps, sends = method.finish(model, local, steps)
+    keeps, sends = (detached(each) for each in method.finish(model, local, steps))
     seconds = time.perf_counter() - started
     return TrainResult(float(total) / steps, steps, len(data), seconds, keeps, sends)
+
+
+def _default_method(config: TrainConfig | RunConfig) -> Method:
+    return Method(config) if isinstance(config, TrainConfig) else make_method(config)
 
 
 def _local(
@@ -118,16 +125,18 @@ def _local(
 ) -> Local:
     head = getattr(model, "head", None)
     classes = head.out_features if isinstance(head, nn.Linear) else int(data.labels.max()) + 1
-    real = data.subset(torch.arange(real_images))
-    return Local(model, data.counts(classes), real.counts(classes), kept, received)
+    real = torch.bincount(data.labels[:real_images], minlength=classes).numpy()
+    return Local(model, data.counts(classes), real, kept, received)
 
 
-def _let_train(model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
-    """Let gradients reach ``parameters`` only; an optimizer leaves the others alone."""
+def _let_train(learnable: Sequence[nn.Parameter], parameters: Iterable[nn.Parameter]) -> None:
+    """Let gradients reach ``parameters`` alone; the optimizer then leaves the others as they are.
+
+    What was frozen before training is not ``learnable`` and stays frozen.
+    """
     chosen = {id(parameter) for parameter in parameters}
-    for parameter in model.parameters():
-        if parameter.requires_grad != (id(parameter) in chosen):
-            parameter.requires_grad_(id(parameter) in chosen)
+    for parameter in learnable:
+        parameter.requires_grad_(id(parameter) in chosen)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
