@@ -1,0 +1,109 @@
+"""The recipes of docs/extend.md fit the code: files run, diffs name lines that stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.config.sections import DataConfig, ModelConfig, TrainConfig
+from regl_app.data.images import ImageSet
+from regl_app.generator import families
+from regl_app.learning.models.build import build_model
+from regl_app.learning.training.loop import train_local
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.records import GlobalMetrics, Personalized, RoundRecord
+from regl_app.runs.report.figures.base import Absent, Figure
+from regl_app.runs.report.run_data import RunData
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+DIFFS = re.findall(r"```diff\n(.*?)```", TEXT, flags=re.S)
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """Return what the one Python block that defines ``name`` defines."""
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", TEXT, re.S) if name in block]
+    assert len(blocks) == 1, name
+    names = dict(vars(families)) if name == "AURA" else {"__name__": f"recipe_{name}"}
+    exec(compile(blocks[0], f"docs/extend.md: {name}", "exec"), names)
+    return names
+
+
+def test_every_recipe_has_its_diff() -> None:
+    assert len(DIFFS) == 4
+
+
+@pytest.mark.parametrize("diff", DIFFS)
+def test_the_lines_that_a_diff_builds_on_stand_in_its_file(diff: str) -> None:
+    held: list[str] = []
+    for line in diff.splitlines():
+        if line.startswith("--- a/"):
+            path = ROOT / line.removeprefix("--- a/")
+            held = path.read_text(encoding="utf-8").splitlines()
+        elif not line.startswith(("+", "@@")):
+            assert line[1:] in held, f"{path.name} has no line {line[1:]!r}"
+
+
+def test_the_method_keeps_what_its_gradients_add_up_to() -> None:
+    method = recipe("FedDyn")["FedDyn"]
+    train = TrainConfig(steps=3, batch_size=4, proximal=0.5)
+    images = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
+    data = ImageSet(images, torch.arange(8) % 2)
+    kept: dict[str, torch.Tensor] = {}
+    for expected in (0.0, 1.0):
+        model = build_model(ModelConfig(width=4), 2, channels=1, image_size=8, seed=0)
+        before = {name: value.clone() for name, value in model.named_parameters()}
+        done = train_local(
+            model, data, train, method=method(train), seed=0, device="cpu", kept=kept
+        )
+        for name, value in model.named_parameters():
+            old = expected * kept[name] if kept else torch.zeros_like(value)
+            torch.testing.assert_close(done.kept[name], old - 0.5 * (value - before[name]).detach())
+        kept = dict(done.kept)
+    assert any(bool(value.abs().sum() > 0) for value in kept.values())
+
+
+def test_the_source_reads_columns_first_and_labels_from_one(tmp_path: Path) -> None:
+    folder = tmp_path / "stl10_binary"
+    folder.mkdir()
+    pixels = np.zeros((10, 3, 96, 96), dtype=np.uint8)
+    pixels[:, 0, 5, :] = 200  # as the file has it: column 5 of the red channel
+    for split in ("train", "test"):
+        pixels.tofile(folder / f"{split}_X.bin")
+        np.arange(1, 11, dtype=np.uint8).tofile(folder / f"{split}_y.bin")
+    (folder / "class_names.txt").write_text(
+        "airplane bird car cat deer dog horse monkey ship truck"
+    )
+    config = DataConfig(path=str(tmp_path), image_size=96)
+    source = recipe("load_stl10")["load_stl10"](config)
+    assert source.concepts[:2] == ("an airplane", "a bird")
+    assert source.train.labels.tolist() == list(range(10))
+    assert source.train.images[0, 0, :, 5].tolist() == [200] * 96
+    assert source.train.images.sum() == 10 * 96 * 200
+
+
+def test_the_family_says_all_that_a_family_says() -> None:
+    family = recipe("AURA")["AURA"]
+    assert isinstance(family, families.Family)
+    assert family.part in families.PARTS
+    assert set(family.layers) == set(families.PIXART.layers)
+
+
+def test_the_figure_is_drawn_or_says_why_not(tmp_path: Path) -> None:
+    by_client = recipe("by_client")["by_client"]
+    folder = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}), tmp_path)
+    assert isinstance(by_client(RunData.load(folder.path), ""), Absent)
+    for number, shares in enumerate(({0: 0.5, 1: 0.25}, {1: 0.75}, {0: 1.0, 1: 0.25})):
+        measured = GlobalMetrics(accuracy=0.5, macro_f1=0.5)
+        own = Personalized(mean=0.5, per_client=shares)
+        folder.append_round(RoundRecord(round=number, metrics=measured, personalized=own))
+    figure = by_client(RunData.load(folder.path), "")
+    assert isinstance(figure, Figure)
+    assert "there are <b>75.0</b> points" in figure.caption
+    assert figure.body.count('class="unknown"') == 1
