@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,22 @@ def test_results_are_of_the_rows_that_the_tables_name(tables: dict[str, dict[str
         if result.is_file():
             rows = list(parse_variants(each["rows"]))
             assert json.loads(result.read_text(encoding="utf-8"))["methods"] == rows, name
+
+
+def test_the_numbers_over_a_table_are_its_results(tables: dict[str, dict[str, Any]]) -> None:
+    text = (BENCHMARKS / "feddpd.toml").read_text(encoding="utf-8")
+    said = dict(
+        re.findall(r"(?m)^# python benchmarks/feddpd.py ([\w.-]+).*\n((?:# .*\n)+)\[", text)
+    )
+    measured = [name for name in tables if (BENCHMARKS / "results" / f"{name}.json").is_file()]
+    assert sorted(said) == sorted(measured)
+    for name, comment in said.items():
+        table = (BENCHMARKS / "results" / f"{name}.md").read_text(encoding="utf-8")
+        column = 2 if "long-tail accuracy" in comment else 1
+        for row in parse_variants(tables[name]["rows"]):
+            (line,) = re.findall(rf"(?m)^\| {re.escape(row)} \|.*±.*/3 \|.*$", table)
+            mean = line.split("|")[column + 1].split("±")[0].strip()
+            assert f"{row} {mean}" in comment.replace("\n# ", " "), name
 
 
 def test_the_page_of_results_holds_what_was_measured() -> None:
