@@ -149,7 +149,19 @@ def test_the_default_method_goes_on_from_any_moment(
         {"method": "fedavg", "server.strategy": "fedavgm", "server.fraction": 0.67},
         {"method": "fedavg", "server.strategy": "fedyogi"},
     ],
-    ids=["server", "download", "pixels", "private", "dpo", "fedadam", "fedavgm", "fedyogi"],
+    ids=[
+        "scaffold",
+        "moon",
+        "fedrep",
+        "server",
+        "download",
+        "pixels",
+        "private",
+        "dpo",
+        "fedadam",
+        "fedavgm",
+        "fedyogi",
+    ],
 )
 @pytest.mark.parametrize("moment", ["after the replies", "before the end"])
 def test_what_the_server_and_the_clients_remember_survives(
