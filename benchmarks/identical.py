@@ -225,13 +225,15 @@ def _pairs(sides: Sequence[Fields], keys: Iterable[str]) -> Iterator[Pair]:
     last = sides[-1]
     for key in keys:
         one, two = (side.get(key, {"error": "there is no such run"}) for side in (sides[0], last))
+        # Flower's nodes run side by side, in any order: the first makes what they share.
+        raced = WORK if " flwr " in key else set()
         if len(sides) > 1 or "error" in one:
-            yield key, one, two, set()
+            yield key, one, two, raced
         whole, other = key.replace("+resumed", ""), key.replace(" flwr ", " in-process ")
         if whole != key and whole in last:
             yield f"{key} = whole", last[whole], two, WORK
         if other != key and other in last:
-            yield f"{key} = in-process", last[other], two, set()
+            yield f"{key} = in-process", last[other], two, raced
 
 
 def _differences(one: Fields, two: Fields, ignored: set[str]) -> list[str]:
@@ -239,8 +241,8 @@ def _differences(one: Fields, two: Fields, ignored: set[str]) -> list[str]:
         return [f"failed: {error}"]
     keys = [key for key in one | two if ignored.isdisjoint(key.split("."))]
     pairs = [(key, one.get(key, "absent"), two.get(key, "absent")) for key in keys]
-    # A key that only one checkout has is new: what it does to results shows in the results.
-    pairs = [pair for pair in pairs if not (pair[0].startswith("config.") and "absent" in pair[1:])]
+    # A key that the first checkout lacks is new: what it does to results shows in the results.
+    pairs = [pair for pair in pairs if not (pair[0].startswith("config.") and pair[1] == "absent")]
     return [f"{key}: {seen} != {other}" for key, seen, other in pairs if seen != other]
 
 
