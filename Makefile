@@ -43,7 +43,7 @@ format: $(VENV)/.installed-test ## format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(VENV)/.installed ## write docs/configuration.md from regl_app/config/run_config.py
+docs: $(VENV)/.installed ## write docs/configuration.md from regl_app/config/run_keys.py
 	@$(BIN)/python .ci/config_docs.py
 
 site: $(VENV)/.installed-docs ## the documentation as a site in .site/, every warning an error

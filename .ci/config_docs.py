@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from regl_app/config/run_config.py; with ``--check`` only compare."""
+"""Write docs/configuration.md from regl_app/config/run_keys.py; with ``--check`` only compare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 
 INTRO = """# Configuration
 
-<!-- Written by `make docs` from regl_app/config/run_config.py: change it there. -->
+<!-- Written by `make docs` from regl_app/config/run_keys.py: change it there. -->
 
 One run is one set of keys. The same keys work everywhere:
 

@@ -1,0 +1,236 @@
+"""What keys must be to one another: one rule a function, tried in the order of ``RULES``.
+
+A rule returns what is wrong, with the remedy, or None. A rule that needs another to hold stands
+after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from regl_app.config.run_keys import RunKeys
+
+Rule = Callable[[RunKeys], str | None]
+
+
+def check(config: RunKeys) -> None:
+    """Raise for the first rule that ``config`` breaks.
+
+    Raises:
+        ValueError: names keys, values and the remedy.
+    """
+    for rule in RULES:
+        if problem := rule(config):
+            raise ValueError(problem)
+
+
+def device_is_known(config: RunKeys) -> str | None:
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
+        return None
+    return f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {config.device!r}"
+
+
+def steps_or_epochs(config: RunKeys) -> str | None:
+    if (config.train.steps == 0) != (config.train.epochs == 0):
+        return None
+    return (
+        "exactly one of train.steps and train.epochs must be > 0, got "
+        f"train.steps={config.train.steps} and train.epochs={config.train.epochs} "
+        "(set the other one to 0)"
+    )
+
+
+def nothing_is_adapted_or_selected_without_images(config: RunKeys) -> str | None:
+    if config.supplement.policy != "none":
+        return None
+    for key, unused in (("adapter", "frozen"), ("selection", "none")):
+        if (value := getattr(config.supplement, key)) != unused:
+            return (
+                f"supplement.policy='none' contradicts supplement.{key}={value!r}: "
+                f"there are no synthetic images (set supplement.{key}={unused!r})"
+            )
+    return None
+
+
+def pool_makes_pairs(config: RunKeys) -> str | None:
+    if config.supplement.adapter != "dpo" or config.pool.per_class >= 2:
+        return None
+    return (
+        f"pool.per-class={config.pool.per_class} makes no pair for supplement.adapter='dpo' "
+        "(use 2 or more)"
+    )
+
+
+def pool_leaves_a_choice(config: RunKeys) -> str | None:
+    if config.supplement.selection == "none" or config.pool.per_class >= config.supplement.cap:
+        return None
+    return (
+        f"pool.per-class={config.pool.per_class} is too small to select up to "
+        f"supplement.cap={config.supplement.cap} images per class from (raise it; twice the "
+        "cap leaves a choice)"
+    )
+
+
+def upper_bound_takes_no_supplement(config: RunKeys) -> str | None:
+    if config.method != "central" or config.supplement.policy == "none":
+        return None
+    return (
+        "method='central' is the upper bound on real data and takes no supplement, got "
+        f"supplement.policy={config.supplement.policy!r} (use 'auto')"
+    )
+
+
+def server_gets_whole_models(config: RunKeys) -> str | None:
+    if not _server_generates(config) or config.objective != "fedrep":
+        return None
+    return (
+        f"supplement.site={config.supplement.site!r} judges uploaded models, and with "
+        "objective='fedrep' their heads stay at the clients (use supplement.site='client')"
+    )
+
+
+def server_knows_no_labels(config: RunKeys) -> str | None:
+    if not _server_generates(config) or config.supplement.policy != "balance":
+        return None
+    return (
+        f"supplement.site={config.supplement.site!r} contradicts supplement.policy='balance': the "
+        "server does not know the clients' labels (use 'discrepancy' or 'equal')"
+    )
+
+
+def server_has_no_client_images(config: RunKeys) -> str | None:
+    by_data = config.supplement.adapter == "lora" or (
+        config.supplement.adapter == "dpo" and config.dpo.start == "lora"
+    )
+    if not _server_generates(config) or not by_data:
+        return None
+    return (
+        f"supplement.site={config.supplement.site!r} contradicts an adapter tuned on the client's "
+        "images, which the server does not have (use supplement.adapter='frozen', 'guidance', or "
+        "'dpo' with dpo.start='frozen')"
+    )
+
+
+def uploaded_models_hide_nothing(config: RunKeys) -> str | None:
+    if not _server_generates(config) or not config.hides_discrepancy:
+        return None
+    return (
+        f"supplement.site={config.supplement.site!r} reads the discrepancy off the uploaded "
+        "models, so privacy.noise and privacy.vector hide nothing (use supplement.site='client')"
+    )
+
+
+def correction_is_of_plain_sgd(config: RunKeys) -> str | None:
+    if config.objective != "scaffold" or config.train.optimizer == "sgd":
+        return None
+    return (
+        "objective='scaffold' corrects the steps of plain SGD, got train.optimizer="
+        f"{config.train.optimizer!r} (set train.optimizer='sgd')"
+    )
+
+
+def noise_needs_a_sent_vector(config: RunKeys) -> str | None:
+    if config.privacy.noise == 0 or config.privacy.vector != "client":
+        return None
+    return (
+        f"privacy.noise={config.privacy.noise:g} contradicts privacy.vector='client': a "
+        "vector that is not sent needs no noise (set one of them back)"
+    )
+
+
+def hidden_labels_are_not_sent_openly(config: RunKeys) -> str | None:
+    if not config.hides_discrepancy or not config.share_diagnostics:
+        return None
+    return (
+        f"privacy.noise={config.privacy.noise:g} and privacy.vector={config.privacy.vector!r} "
+        "hide labels that share-diagnostics=true sends openly (set share-diagnostics=false)"
+    )
+
+
+def source_has_its_path(config: RunKeys) -> str | None:
+    needed = {"folder": "the folder of class folders", "hub": "a hub id or a parquet folder"}
+    if config.data.source not in needed or config.data.path:
+        return None
+    return f"data.source={config.data.source!r} needs data.path, {needed[config.data.source]}"
+
+
+def sites_agree_on_classes(config: RunKeys) -> str | None:
+    names = config.data.class_names
+    if config.data.source != "site" or (len(names) >= 2 and len(set(names)) == len(names)):
+        return None
+    return (
+        "data.source='site' needs data.classes, the names of at least two different "
+        f"classes, got {config.data.classes!r} (for example 'cat,dog')"
+    )
+
+
+def classes_are_subfolders(config: RunKeys) -> str | None:
+    if config.data.source != "site":
+        return None
+    for name in config.data.class_names:
+        if not name or name[0] == "." or set(name) & set("/\\"):
+            return f"data.classes must be names of subfolders, got {name!r} (no '/', no '.' first)"
+    return None
+
+
+def nobody_has_all_sites_images(config: RunKeys) -> str | None:
+    if config.data.source != "site":
+        return None
+    for key, seen, fits in (
+        ("method", config.method, config.method != "central"),
+        ("long-tail.factor", config.long_tail.factor, config.long_tail.factor == 1),
+        ("data.public-fraction", config.data.public_fraction, config.data.public_fraction == 0),
+    ):
+        if not fits:
+            return (
+                f"data.source='site' contradicts {key}={seen!r}: nobody has all sites' images "
+                "(leave it at its default)"
+            )
+    return None
+
+
+def prompt_names_the_class(config: RunKeys) -> str | None:
+    if "{concept}" in config.generator.prompt:
+        return None
+    return (
+        "generator.prompt must contain '{concept}', got "
+        f"{config.generator.prompt!r} (try 'a photo of {{concept}}')"
+    )
+
+
+def replies_can_be_reached(config: RunKeys) -> str | None:
+    server = config.server
+    if server.min_replies <= server.min_nodes or server.min_nodes == 1:
+        return None
+    return (
+        f"server.min-replies={server.min_replies} can never be reached when a round "
+        f"may start with server.min-nodes={server.min_nodes}"
+    )
+
+
+def _server_generates(config: RunKeys) -> bool:
+    return config.uses_generator and not config.generates_at_client
+
+
+RULES: tuple[Rule, ...] = (
+    device_is_known,
+    steps_or_epochs,
+    nothing_is_adapted_or_selected_without_images,
+    pool_makes_pairs,
+    pool_leaves_a_choice,
+    upper_bound_takes_no_supplement,
+    server_gets_whole_models,
+    server_knows_no_labels,
+    server_has_no_client_images,
+    uploaded_models_hide_nothing,
+    correction_is_of_plain_sgd,
+    noise_needs_a_sent_vector,
+    hidden_labels_are_not_sent_openly,
+    source_has_its_path,
+    sites_agree_on_classes,
+    classes_are_subfolders,
+    nobody_has_all_sites_images,
+    prompt_names_the_class,
+    replies_can_be_reached,
+)

@@ -1,0 +1,164 @@
+"""Every key of a run, each documented once, and what follows from several of them together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from regl_app.config.section import MACHINE, RESULT, VIEW, Section
+from regl_app.config.sections import (
+    DataConfig,
+    LongTailConfig,
+    ModelConfig,
+    PartitionConfig,
+    ServerConfig,
+    TrainConfig,
+)
+from regl_app.config.supplement_sections import (
+    DpoConfig,
+    GeneratorConfig,
+    LoraConfig,
+    PoolConfig,
+    PrivacyConfig,
+    ProbeConfig,
+    SteeringConfig,
+    SupplementConfig,
+)
+
+
+class RunKeys(Section):
+    """The keys of a run, checked one by one; ``RunConfig`` checks them together."""
+
+    method: Literal[
+        "regl-dpd",
+        "regl",
+        "regl-free",
+        "feddpd",
+        "fedavg",
+        "fedprox",
+        "scaffold",
+        "moon",
+        "fedrep",
+        "central",
+    ] = Field(
+        "regl-dpd",
+        description="preset: a point in policy x adapter x site x objective",
+        json_schema_extra=RESULT,
+    )
+    objective: Literal["auto", "fedavg", "fedprox", "scaffold", "moon", "fedrep"] = Field(
+        "auto",
+        description="local learning rule; 'auto' = as the method says",
+        json_schema_extra=RESULT,
+    )
+    rounds: int = Field(10, ge=1, description="federated rounds", json_schema_extra=RESULT)
+    seed: int = Field(
+        0,
+        ge=0,
+        description="seed of models, training, adapters and sampling",
+        json_schema_extra=RESULT,
+    )
+    name: str = Field(
+        "",
+        description="run folder's name; '' = method-source-seed, numbered",
+        json_schema_extra=VIEW,
+    )
+    out_dir: str = Field(
+        "runs", description="folder that receives the run folder", json_schema_extra=VIEW
+    )
+    resume: str = Field(
+        "",
+        description="run folder of an interrupted run to go on with, from its last complete round; "
+        "all keys that results depend on have to be that run's",
+        json_schema_extra=VIEW,
+    )
+    cache_dir: str = Field(
+        "",
+        description="adapters and images shared by runs; '' = <user cache>/regl",
+        json_schema_extra=MACHINE,
+    )
+    cache_limit: float = Field(
+        10.0,
+        gt=0,
+        description="GB that images, adapters and pools below cache-dir may take, each: the least "
+        "recently used go first, adapters an hour after their last use at the earliest",
+        json_schema_extra=VIEW,
+    )
+    device: str = Field(
+        "auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'", json_schema_extra=RESULT
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        description="CPU threads per client; results depend on it, so it is part of a run",
+        json_schema_extra=RESULT,
+    )
+    share_diagnostics: bool = Field(
+        True,
+        description="replies carry label histograms and clients write sample pictures into the "
+        "run folder, for the report; turn off where labels are private",
+        json_schema_extra=MACHINE,
+    )
+    tensorboard: bool = Field(
+        True, description="write TensorBoard scalars and images", json_schema_extra=VIEW
+    )
+    report: bool = Field(True, description="write report.html at the end", json_schema_extra=VIEW)
+    log_format: Literal["auto", "plain", "full", "json"] = Field(
+        "auto",
+        description="log lines: 'full' = time, level, node, round and phase first, 'json' = one "
+        "object per line, 'auto' = full in a deployment, else plain",
+        json_schema_extra=VIEW,
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="port on which the server shows its metrics over HTTP during the run; 0 = none",
+        json_schema_extra=VIEW,
+    )
+    metrics_address: str = Field(
+        "127.0.0.1",
+        description="address that metrics-port listens on; '0.0.0.0' = all",
+        json_schema_extra=VIEW,
+    )
+
+    data: DataConfig = DataConfig()
+    partition: PartitionConfig = PartitionConfig()
+    long_tail: LongTailConfig = LongTailConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    supplement: SupplementConfig = SupplementConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    lora: LoraConfig = LoraConfig()
+    pool: PoolConfig = PoolConfig()
+    dpo: DpoConfig = DpoConfig()
+    steering: SteeringConfig = SteeringConfig()
+    probe: ProbeConfig = ProbeConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    server: ServerConfig = ServerConfig()
+
+    @property
+    def uses_generator(self) -> bool:
+        """Whether images are synthesized in this run."""
+        return self.supplement.policy != "none" and self.supplement.cap > 0
+
+    @property
+    def generates_at_client(self) -> bool:
+        """Whether it is the clients who synthesize them."""
+        return self.uses_generator and self.supplement.site == "client"
+
+    @property
+    def compares_models(self) -> bool:
+        """Whether clients need their last local model, to compare it with the global one."""
+        needed = self.supplement.adapter in ("dpo", "guidance")
+        return self.generates_at_client and (needed or self.supplement.selection != "none")
+
+    @property
+    def hides_discrepancy(self) -> bool:
+        """Whether the discrepancy vector is kept from the server, or perturbed."""
+        return self.privacy.noise > 0 or self.privacy.vector == "client"
+
+    @property
+    def plans_at_client(self) -> bool:
+        """Whether clients measure their discrepancy and plan by it without telling anyone."""
+        return self.supplement.policy == "discrepancy" and self.privacy.vector == "client"

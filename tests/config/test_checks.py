@@ -1,0 +1,166 @@
+"""What keys must be to one another: each rule says what is wrong and the remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from regl_app.config import RunConfig, checks
+from regl_app.core.errors import ConfigError
+from regl_app.core.types import Scalar
+
+SITE: dict[str, Scalar] = {"data.source": "site", "data.classes": "cat,dog"}
+HIDDEN: dict[str, Scalar] = {"method": "feddpd", "share-diagnostics": False}
+
+CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
+    (checks.device_is_known, {"device": "tpu"}, ["device must be", "'cuda:N'", "'tpu'"]),
+    (checks.device_is_known, {"device": "cuda:"}, ["device must be", "'cuda:'"]),
+    (checks.steps_or_epochs, {"train.steps": 0}, ["exactly one of train.steps and train.epochs"]),
+    (checks.steps_or_epochs, {"train.epochs": 1}, ["train.epochs=1", "set the other one to 0"]),
+    (
+        checks.nothing_is_adapted_or_selected_without_images,
+        {"supplement.policy": "none", "supplement.adapter": "lora"},
+        ["contradicts supplement.adapter='lora'", "'frozen'"],
+    ),
+    (
+        checks.nothing_is_adapted_or_selected_without_images,
+        {"method": "fedavg", "supplement.selection": "discrepancy"},
+        ["supplement.selection='discrepancy'", "no synthetic images"],
+    ),
+    (
+        checks.pool_makes_pairs,
+        {"supplement.adapter": "dpo", "pool.per-class": 1},
+        ["pool.per-class=1", "makes no pair"],
+    ),
+    (
+        checks.pool_leaves_a_choice,
+        {"supplement.selection": "discrepancy", "pool.per-class": 39},
+        ["pool.per-class=39", "supplement.cap=40"],
+    ),
+    (
+        checks.upper_bound_takes_no_supplement,
+        {"method": "central", "supplement.policy": "balance"},
+        ["central", "'balance'"],
+    ),
+    (
+        checks.server_gets_whole_models,
+        {"method": "feddpd", "objective": "fedrep"},
+        ["supplement.site='server'", "objective='fedrep'", "supplement.site='client'"],
+    ),
+    (
+        checks.server_knows_no_labels,
+        {"method": "feddpd", "supplement.policy": "balance"},
+        ["'server'", "clients' labels"],
+    ),
+    (
+        checks.server_has_no_client_images,
+        {"method": "feddpd", "supplement.adapter": "lora"},
+        ["'server'", "client's images"],
+    ),
+    (
+        checks.server_has_no_client_images,
+        {"method": "feddpd", "dpo.start": "lora"},
+        ["'server'", "dpo.start='frozen'"],
+    ),
+    (
+        checks.uploaded_models_hide_nothing,
+        {**HIDDEN, "privacy.vector": "client"},
+        ["uploaded models", "supplement.site='client'"],
+    ),
+    (
+        checks.uploaded_models_hide_nothing,
+        {**HIDDEN, "supplement.site": "download", "privacy.noise": 1.0},
+        ["supplement.site='download'", "hide nothing"],
+    ),
+    (
+        checks.correction_is_of_plain_sgd,
+        {"method": "scaffold", "train.optimizer": "adam"},
+        ["objective='scaffold'", "train.optimizer='adam'"],
+    ),
+    (
+        checks.noise_needs_a_sent_vector,
+        {"privacy.noise": 1.0, "privacy.vector": "client", "share-diagnostics": False},
+        ["privacy.noise=1", "needs no noise"],
+    ),
+    (
+        checks.hidden_labels_are_not_sent_openly,
+        {"privacy.noise": 1.0},
+        ["privacy.noise=1", "share-diagnostics=false"],
+    ),
+    (
+        checks.hidden_labels_are_not_sent_openly,
+        {"privacy.vector": "client"},
+        ["privacy.vector='client'", "share-diagnostics=false"],
+    ),
+    (
+        checks.source_has_its_path,
+        {"data.source": "folder"},
+        ["data.source='folder' needs data.path, the folder of class folders"],
+    ),
+    (
+        checks.source_has_its_path,
+        {"data.source": "hub"},
+        ["data.source='hub' needs data.path, a hub id or a parquet folder"],
+    ),
+    (
+        checks.sites_agree_on_classes,
+        {"data.source": "site"},
+        ["data.source='site' needs data.classes", "''", "'cat,dog'"],
+    ),
+    (checks.sites_agree_on_classes, {**SITE, "data.classes": "cat,cat"}, ["'cat,cat'"]),
+    (
+        checks.classes_are_subfolders,
+        {**SITE, "data.classes": "cat,a/b"},
+        ["data.classes", "'a/b'", "no '/'"],
+    ),
+    (checks.classes_are_subfolders, {**SITE, "data.classes": "cat,.dog"}, ["'.dog'"]),
+    (checks.nobody_has_all_sites_images, {**SITE, "method": "central"}, ["method='central'"]),
+    (checks.nobody_has_all_sites_images, {**SITE, "long-tail.factor": 9.0}, ["long-tail.factor=9"]),
+    (
+        checks.nobody_has_all_sites_images,
+        {**SITE, "data.public-fraction": 0.5},
+        ["data.public-fraction=0.5", "nobody has all sites' images"],
+    ),
+    (checks.prompt_names_the_class, {"generator.prompt": "a digit"}, ["{concept}", "'a digit'"]),
+    (
+        checks.replies_can_be_reached,
+        {"server.min-nodes": 2, "server.min-replies": 3},
+        ["server.min-replies=3", "server.min-nodes=2"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "flat", "words"),
+    CASES,
+    ids=[f"{rule.__name__}-{list(flat.values())[-1]}" for rule, flat, _ in CASES],
+)
+def test_a_contradiction_is_refused_by_its_rule_with_the_remedy(
+    rule: checks.Rule, flat: dict[str, Scalar], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_flat(flat)
+    for word in words:
+        assert word in str(caught.value)
+    others = tuple(each for each in checks.RULES if each is not rule)
+    monkeypatch.setattr(checks, "RULES", others)
+    RunConfig.from_flat(flat)  # nobody else refuses it
+
+
+def test_every_rule_has_its_case() -> None:
+    assert {rule for rule, _, _ in CASES} == set(checks.RULES)
+    assert len(set(checks.RULES)) == len(checks.RULES)
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [
+        {},
+        {"device": "cuda:1"},
+        {"server.min-nodes": 1, "server.min-replies": 3},  # then more may come than it waits for
+        {"supplement.cap": 0, "supplement.site": "server", "supplement.adapter": "lora"},
+        {"privacy.vector": "client", "share-diagnostics": False},
+        {**SITE, "data.path": "tests"},
+    ],
+)
+def test_what_fits_together_is_taken(flat: dict[str, Scalar]) -> None:
+    RunConfig.from_flat(flat)
