@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from regl_app.config import RunConfig, flat_fields
+from regl_app.config.one_of import OneOf
 from regl_app.config.presets import PRESETS
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
@@ -44,6 +45,9 @@ def allowed(field: Any) -> str:
     annotation = field.annotation
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
+    for item in field.metadata:
+        if isinstance(item, OneOf):
+            return ", ".join(f"`{name}`" for name in item.names)
     bounds = []
     for item in field.metadata:
         for name, sign in (("gt", "&gt;"), ("ge", "&ge;"), ("lt", "&lt;"), ("le", "&le;")):

@@ -35,7 +35,7 @@ def hello(content: RecordDict, context: Context) -> RecordDict:
     """Introduce this client; refuse to take part in another code's or configuration's run."""
     node = Node.of(context)
     read_request(content, node.handshake)
-    if node.config.data.source == "site":
+    if node.config.data.local:
         _announce_own(node)
     if node.config.generates_at_client:
         # What is absent or unfit fails now, not after data.

@@ -12,6 +12,7 @@ from flwr.app import Context
 
 from client_app.node_config import NodeConfig
 from regl_app.config import RunConfig
+from regl_app.config.choices import SITES
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
@@ -109,7 +110,7 @@ class Node:
         Raises:
             DataError: they cannot be read.
         """
-        if self.config.data.source != "site":
+        if not self.config.data.local:
             return self._federation.client(self.partition_id)
         if self.settings.data_dir is None:
             raise ConfigError(
@@ -130,7 +131,7 @@ class Node:
     def payload_limits(self) -> PayloadLimits | None:
         """Return what the server may send at most; None where this client generates itself."""
         config = self.config
-        if not config.uses_generator or config.supplement.site != "download":
+        if not config.uses_generator or not SITES[config.supplement.site].sends_images:
             return None
         rank = config.lora.rank
         return PayloadLimits(
@@ -146,7 +147,7 @@ def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:
     Raises:
         DataError: a path leads out of what the operator allows.
     """
-    if config.data.source == "site":
+    if config.data.local:
         config = config.updated({"data.path": ""})
     paths = {"data.path": config.data.path, "generator.path": config.generator.path}
     if settings.state_dir is None:

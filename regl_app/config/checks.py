@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from regl_app.config.choices import ADAPTERS, POLICIES, SOURCES
+from regl_app.config.external import is_external, method_choice
 from regl_app.config.run_keys import RunKeys
 
 Rule = Callable[[RunKeys], str | None]
@@ -42,28 +44,30 @@ def steps_or_epochs(config: RunKeys) -> str | None:
 
 
 def nothing_is_adapted_or_selected_without_images(config: RunKeys) -> str | None:
-    if config.supplement.policy != "none":
+    policy = config.supplement.policy
+    if POLICIES[policy].generates:
         return None
     for key, unused in (("adapter", "frozen"), ("selection", "none")):
         if (value := getattr(config.supplement, key)) != unused:
             return (
-                f"supplement.policy='none' contradicts supplement.{key}={value!r}: "
+                f"supplement.policy={policy!r} contradicts supplement.{key}={value!r}: "
                 f"there are no synthetic images (set supplement.{key}={unused!r})"
             )
     return None
 
 
 def pool_makes_pairs(config: RunKeys) -> str | None:
-    if config.supplement.adapter != "dpo" or config.pool.per_class >= 2:
+    adapter = config.supplement.adapter
+    if not ADAPTERS[adapter].uses_pool or config.pool.per_class >= 2:
         return None
     return (
-        f"pool.per-class={config.pool.per_class} makes no pair for supplement.adapter='dpo' "
+        f"pool.per-class={config.pool.per_class} makes no pair for supplement.adapter={adapter!r} "
         "(use 2 or more)"
     )
 
 
 def pool_leaves_a_choice(config: RunKeys) -> str | None:
-    if config.supplement.selection == "none" or config.pool.per_class >= config.supplement.cap:
+    if not config.supplement.selects or config.pool.per_class >= config.supplement.cap:
         return None
     return (
         f"pool.per-class={config.pool.per_class} is too small to select up to "
@@ -73,7 +77,7 @@ def pool_leaves_a_choice(config: RunKeys) -> str | None:
 
 
 def upper_bound_takes_no_supplement(config: RunKeys) -> str | None:
-    if config.method != "central" or config.supplement.policy == "none":
+    if config.method != "central" or not POLICIES[config.supplement.policy].generates:
         return None
     return (
         "method='central' is the upper bound on real data and takes no supplement, got "
@@ -82,28 +86,28 @@ def upper_bound_takes_no_supplement(config: RunKeys) -> str | None:
 
 
 def server_gets_whole_models(config: RunKeys) -> str | None:
-    if not _server_generates(config) or config.objective != "fedrep":
+    objective = config.objective
+    if not _server_generates(config) or method_choice(objective).shares_whole_model:
         return None
+    of_them = "parts of them may" if is_external(objective) else "their heads"
     return (
         f"supplement.site={config.supplement.site!r} judges uploaded models, and with "
-        "objective='fedrep' their heads stay at the clients (use supplement.site='client')"
+        f"objective={objective!r} {of_them} stay at the clients (use supplement.site='client')"
     )
 
 
 def server_knows_no_labels(config: RunKeys) -> str | None:
-    if not _server_generates(config) or config.supplement.policy != "balance":
+    policy = config.supplement.policy
+    if not _server_generates(config) or not POLICIES[policy].needs_labels:
         return None
     return (
-        f"supplement.site={config.supplement.site!r} contradicts supplement.policy='balance': the "
+        f"supplement.site={config.supplement.site!r} contradicts supplement.policy={policy!r}: the "
         "server does not know the clients' labels (use 'discrepancy' or 'equal')"
     )
 
 
 def server_has_no_client_images(config: RunKeys) -> str | None:
-    by_data = config.supplement.adapter == "lora" or (
-        config.supplement.adapter == "dpo" and config.dpo.start == "lora"
-    )
-    if not _server_generates(config) or not by_data:
+    if not _server_generates(config) or not config.adapts_to_client_images:
         return None
     return (
         f"supplement.site={config.supplement.site!r} contradicts an adapter tuned on the client's "
@@ -122,10 +126,11 @@ def uploaded_models_hide_nothing(config: RunKeys) -> str | None:
 
 
 def correction_is_of_plain_sgd(config: RunKeys) -> str | None:
-    if config.objective != "scaffold" or config.train.optimizer == "sgd":
+    needs_sgd = method_choice(config.objective).needs_sgd
+    if not needs_sgd or config.train.optimizer == "sgd":
         return None
     return (
-        "objective='scaffold' corrects the steps of plain SGD, got train.optimizer="
+        f"objective={config.objective!r} corrects the steps of plain SGD, got train.optimizer="
         f"{config.train.optimizer!r} (set train.optimizer='sgd')"
     )
 
@@ -149,24 +154,24 @@ def hidden_labels_are_not_sent_openly(config: RunKeys) -> str | None:
 
 
 def source_has_its_path(config: RunKeys) -> str | None:
-    needed = {"folder": "the folder of class folders", "hub": "a hub id or a parquet folder"}
-    if config.data.source not in needed or config.data.path:
+    needed = SOURCES[config.data.source].path
+    if not needed or config.data.path:
         return None
-    return f"data.source={config.data.source!r} needs data.path, {needed[config.data.source]}"
+    return f"data.source={config.data.source!r} needs data.path, {needed}"
 
 
 def sites_agree_on_classes(config: RunKeys) -> str | None:
     names = config.data.class_names
-    if config.data.source != "site" or (len(names) >= 2 and len(set(names)) == len(names)):
+    if not config.data.local or (len(names) >= 2 and len(set(names)) == len(names)):
         return None
     return (
-        "data.source='site' needs data.classes, the names of at least two different "
-        f"classes, got {config.data.classes!r} (for example 'cat,dog')"
+        f"data.source={config.data.source!r} needs data.classes, the names of at least two "
+        f"different classes, got {config.data.classes!r} (for example 'cat,dog')"
     )
 
 
 def classes_are_subfolders(config: RunKeys) -> str | None:
-    if config.data.source != "site":
+    if not config.data.local:
         return None
     for name in config.data.class_names:
         if not name or name[0] == "." or set(name) & set("/\\"):
@@ -175,7 +180,7 @@ def classes_are_subfolders(config: RunKeys) -> str | None:
 
 
 def nobody_has_all_sites_images(config: RunKeys) -> str | None:
-    if config.data.source != "site":
+    if not config.data.local:
         return None
     for key, seen, fits in (
         ("method", config.method, config.method != "central"),
@@ -184,8 +189,8 @@ def nobody_has_all_sites_images(config: RunKeys) -> str | None:
     ):
         if not fits:
             return (
-                f"data.source='site' contradicts {key}={seen!r}: nobody has all sites' images "
-                "(leave it at its default)"
+                f"data.source={config.data.source!r} contradicts {key}={seen!r}: nobody has "
+                "all sites' images (leave it at its default)"
             )
     return None
 

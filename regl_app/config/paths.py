@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from regl_app.config.choices import SOURCES
 from regl_app.config.run_config import RunConfig
 from regl_app.core.types import Scalar
 
@@ -35,7 +36,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     if config.cache_dir:
         changes["cache-dir"] = str(_absolute(base, config.cache_dir))
     # A hub id looks like a relative path: it is one only if it exists.
-    if config.data.path and (config.data.source != "hub" or _exists(base, config.data.path)):
+    remote = SOURCES[config.data.source].remote
+    if config.data.path and (not remote or _exists(base, config.data.path)):
         changes["data.path"] = str(_absolute(base, config.data.path))
     if config.generator.path != "bundled" and _exists(base, config.generator.path):
         changes["generator.path"] = str(_absolute(base, config.generator.path))

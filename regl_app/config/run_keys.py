@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from regl_app.config.choices import ADAPTERS, METHODS, POLICIES, SITES
+from regl_app.config.external import collision, offered
+from regl_app.config.one_of import OneOf
 from regl_app.config.section import MACHINE, RESULT, VIEW, Section
 from regl_app.config.sections import (
     DataConfig,
@@ -46,7 +49,7 @@ class RunKeys(Section):
         description="preset: a point in policy x adapter x site x objective",
         json_schema_extra=RESULT,
     )
-    objective: Literal["auto", "fedavg", "fedprox", "scaffold", "moon", "fedrep"] = Field(
+    objective: Annotated[str, OneOf(("auto", *METHODS), offered, collision)] = Field(
         "auto",
         description="local learning rule; 'auto' = as the method says",
         json_schema_extra=RESULT,
@@ -140,18 +143,36 @@ class RunKeys(Section):
     @property
     def uses_generator(self) -> bool:
         """Whether images are synthesized in this run."""
-        return self.supplement.policy != "none" and self.supplement.cap > 0
+        return POLICIES[self.supplement.policy].generates and self.supplement.cap > 0
 
     @property
     def generates_at_client(self) -> bool:
         """Whether it is the clients who synthesize them."""
-        return self.uses_generator and self.supplement.site == "client"
+        return self.uses_generator and SITES[self.supplement.site].at_client
 
     @property
     def compares_models(self) -> bool:
         """Whether clients need their last local model, to compare it with the global one."""
-        needed = self.supplement.adapter in ("dpo", "guidance")
-        return self.generates_at_client and (needed or self.supplement.selection != "none")
+        needed = ADAPTERS[self.supplement.adapter].compares_models
+        return self.generates_at_client and (needed or self.supplement.selects)
+
+    @property
+    def adapts_to_client_images(self) -> bool:
+        """Whether the adapter, or the one it goes on from, is tuned on the client's images."""
+        adapter = ADAPTERS[self.supplement.adapter]
+        start = ADAPTERS[self.dpo.start] if adapter.starts_as_told else adapter
+        return start.needs_client_images
+
+    @property
+    def generates_from_pool(self) -> bool:
+        """Whether the server needs the shared pool: to tune on, or as candidates for everybody."""
+        adapter = ADAPTERS[self.supplement.adapter]
+        return adapter.uses_pool or (adapter.unchanged and self.supplement.selects)
+
+    @property
+    def measures_discrepancy(self) -> bool:
+        """Whether quotas are planned from the discrepancy vector."""
+        return POLICIES[self.supplement.policy].measures
 
     @property
     def hides_discrepancy(self) -> bool:
@@ -161,4 +182,4 @@ class RunKeys(Section):
     @property
     def plans_at_client(self) -> bool:
         """Whether clients measure their discrepancy and plan by it without telling anyone."""
-        return self.supplement.policy == "discrepancy" and self.privacy.vector == "client"
+        return self.measures_discrepancy and self.privacy.vector == "client"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from regl_app.config.choices import SOURCES, STRATEGIES
+from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, VIEW, Section
 
 
 class DataConfig(Section):
     """Where the images come from."""
 
-    source: Literal[
-        "digits", "mnist", "fashion-mnist", "emnist", "cifar10", "cifar100", "hub", "folder", "site"
-    ] = Field(
+    source: Annotated[str, OneOf.of(SOURCES)] = Field(
         "digits",
         description="data set, spread over the clients; 'digits' is embedded and needs no "
         "download; 'site': each node's own image folder, its data-dir",
@@ -88,6 +88,11 @@ class DataConfig(Section):
     def class_names(self) -> tuple[str, ...]:
         """Return ``classes`` one by one."""
         return tuple(name.strip() for name in self.classes.split(",")) if self.classes else ()
+
+    @property
+    def local(self) -> bool:
+        """Whether each node has images of its own, and nobody has all."""
+        return SOURCES[self.source].local
 
 
 class PublicDataConfig(DataConfig):
@@ -194,9 +199,9 @@ class TrainConfig(Section):
 class ServerConfig(Section):
     """Aggregation and what the server does when clients fail."""
 
-    strategy: Literal[
-        "fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "fedmedian", "fedtrimmedavg"
-    ] = Field("fedavg", description="the Flower strategy that is wrapped", json_schema_extra=RESULT)
+    strategy: Annotated[str, OneOf.of(STRATEGIES)] = Field(
+        "fedavg", description="the Flower strategy that is wrapped", json_schema_extra=RESULT
+    )
     fraction: float = Field(
         1.0,
         gt=0,

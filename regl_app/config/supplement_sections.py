@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from regl_app.config.choices import ADAPTERS, POLICIES, SITES
+from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, Section
 
 
 class SupplementConfig(Section):
     """How many synthetic images of which class a client gets, from which adapter."""
 
-    policy: Literal["auto", "none", "equal", "balance", "discrepancy"] = Field(
+    policy: Annotated[str, OneOf.of(POLICIES, "auto")] = Field(
         "auto",
         description="what decides the class quotas; 'auto' = as the method says",
         json_schema_extra=RESULT,
     )
-    adapter: Literal["auto", "frozen", "lora", "dpo", "guidance"] = Field(
+    adapter: Annotated[str, OneOf.of(ADAPTERS, "auto")] = Field(
         "auto",
         description="how the generator is adapted: to the client's look ('lora'), by preference to "
         "what it lacks ('dpo'), in the sampler without tuning ('guidance'); 'auto' = as the method "
@@ -30,7 +32,7 @@ class SupplementConfig(Section):
         "global model from a pool; 'none' takes the first ones; 'auto' = as the method says",
         json_schema_extra=RESULT,
     )
-    site: Literal["auto", "client", "download", "server"] = Field(
+    site: Annotated[str, OneOf.of(SITES, "auto")] = Field(
         "auto",
         description="who generates: the 'client'; the server, and the client receives images "
         "('download'); the server, which also trains the uploaded models on them ('server'); "
@@ -97,6 +99,11 @@ class SupplementConfig(Section):
         "can read; off: by reward alone",
         json_schema_extra=RESULT,
     )
+
+    @property
+    def selects(self) -> bool:
+        """Whether images are selected from candidates."""
+        return self.selection != "none"
 
 
 class PoolConfig(Section):

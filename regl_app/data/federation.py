@@ -109,7 +109,7 @@ class Federation:
         central: bool,
     ) -> Self:
         source, tail_test = _with_long_tail(load_source(data), long_tail, data.seed)
-        if data.source == "site":  # what each client has is at its node
+        if data.local:  # what each client has is at its node
             nothing = (np.empty(0, dtype=np.int64),) * num_partitions
             return cls(source, None, nothing, nothing)
         labels = source.train.labels

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from regl_app.config.choices import SOURCES
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.data.concepts import DIGIT_WORDS
@@ -49,7 +50,7 @@ def check_public_part(folder: Path, data: DataConfig) -> None:
 
 def data_place(data: DataConfig) -> str:
     """Return what tells a folder or hub data set from others of its kind; '' for named sources."""
-    if data.source not in ("folder", "hub"):
+    if not SOURCES[data.source].placed:
         return ""
     path = Path(data.path).expanduser()
     return str(path.resolve()) if path.exists() else data.path

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from regl_app.config.choices import SITES
 from regl_app.core.errors import GeneratorError, ProtocolError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import LOGGER
@@ -101,7 +102,8 @@ def make_client_supplement(
 
 def own_pool(client: Client) -> str:
     """Return the digest of the shared pool that this client could make; '' without a generator."""
-    if client.config.supplement.site != "download" or client.config.supplement.transport != "seeds":
+    keys = client.config.supplement
+    if not SITES[keys.site].sends_images or keys.transport != "seeds":
         return ""
     try:
         # Only to say that it has it, no client fetches a checkpoint.

@@ -28,7 +28,7 @@ def shared_quotas(config: RunConfig, quotas: Counts) -> Counts | None:
 
     They tell which classes the client lacks: under differential privacy they stay with it.
     """
-    planned_by_server = config.supplement.policy == "discrepancy" and config.generates_at_client
+    planned_by_server = config.measures_discrepancy and config.generates_at_client
     if planned_by_server and not config.plans_at_client and config.privacy.noise == 0:
         return quotas
     return None
@@ -61,7 +61,7 @@ def shares_confusion(config: RunConfig) -> bool:
 
     Only where the server has no test images of its own, and diagnostics are shared.
     """
-    return config.data.source == "site" and config.share_diagnostics
+    return config.data.local and config.share_diagnostics
 
 
 def shares_samples(config: RunConfig) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import STRATEGIES
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, RunError
@@ -88,12 +89,12 @@ def federate(
 def _check(config: RunConfig, clients: int) -> None:
     if clients < 1:
         raise ConfigError(f"clients must be >= 1, got {clients}")
-    if config.data.source == "site":
+    if config.data.local:
         raise ConfigError(
-            "federate needs a data.source that it can partition, got 'site': images that only "
-            "their nodes hold need a deployment (regl run --superlink)"
+            f"federate needs a data.source that it can partition, got {config.data.source!r}: "
+            "images that only their nodes hold need a deployment (regl run --superlink)"
         )
-    if config.server.strategy != "fedavg":
+    if not STRATEGIES[config.server.strategy].plain_average:
         raise ConfigError(
             "federate averages by server.strategy='fedavg', got "
             f"{config.server.strategy!r}: Flower's other strategies need run_in_process"

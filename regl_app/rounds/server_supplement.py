@@ -153,7 +153,7 @@ class ServerSupplement:
         probe = self._synthesizer.probe()
         (whole,) = self._score(probe, [global_weights])
         on_pool: dict[int, PairPredictions] = {}
-        if self._uses_pool:
+        if self._config.generates_from_pool:
             pool = self._synthesizer.pool(ClientGenerator.frozen("pool")).images
             first, *others = self._score(pool, [global_weights, *uploads.values()])
             labels = pool.labels.numpy()
@@ -226,11 +226,6 @@ class ServerSupplement:
                 )
         self.seconds["tune"] = time.perf_counter() - started
         return tuned
-
-    @property
-    def _uses_pool(self) -> bool:
-        keys = self._config.supplement
-        return keys.adapter == "dpo" or (keys.adapter == "frozen" and keys.selection != "none")
 
     def _with(self, weights: Weights) -> Classifier:
         model = copy.deepcopy(self._model)

@@ -47,9 +47,7 @@ class AdapterTuning:
         Frozen where the configuration says so or ``real`` has fewer than ``lora.min-images``.
         """
         config = self._generator.config
-        adapter = config.supplement.adapter
-        by_data = adapter == "lora" or (adapter == "dpo" and config.dpo.start == "lora")
-        if not by_data or len(real) < config.lora.min_images:
+        if not config.adapts_to_client_images or len(real) < config.lora.min_images:
             return ClientGenerator.frozen(client_name)
         seed = derive_seed(self._generator.seed, "adapter", client_name)
         tune = partial(self._tune_lora, real, seed)

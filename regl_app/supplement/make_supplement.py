@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import ADAPTERS
 from regl_app.config.supplement_sections import SupplementConfig
 from regl_app.core.activity import phase
 from regl_app.core.types import Counts, Fact, Indices
@@ -67,7 +68,7 @@ def make_supplement(
         config, synthesizer, client_name, real, pair, adapter_state
     )
     seconds = {"adapt": time.perf_counter() - started}
-    selects = config.supplement.selection != "none"
+    selects = config.supplement.selects
     generate = synthesizer.candidates if selects else synthesizer.generate
     phase("generate")
     candidates = generate(quotas, client_generator, real)
@@ -100,10 +101,10 @@ def _adapt(
     Preferences are tuned in the first ``dpo.rounds`` rounds in which there are models to compare.
     """
     client_generator = synthesizer.adapt(client_name, real)
-    adapter = config.supplement.adapter
-    if pair is None or adapter not in ("guidance", "dpo"):
+    adapter = ADAPTERS[config.supplement.adapter]
+    if pair is None or not adapter.compares_models:
         return client_generator, state
-    if adapter == "guidance":
+    if not adapter.uses_pool:  # steered in the sampler
         return ClientGenerator.frozen(client_name, pair), state
     if state.tuned >= config.dpo.rounds:
         preferred = synthesizer.preferred(client_name, state.preferred)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import POLICIES, SITES
 from regl_app.core.types import Counts, Floats
 from regl_app.supplement.policy import (
     allocate,
@@ -27,7 +28,7 @@ def budget(config: RunConfig, num_images: int, num_classes: int, round_number: i
     Site ``download`` has none in round 1, before there is a model to compare, and spends the same
     schedule from round 2 on, over one round less.
     """
-    late = int(config.supplement.site == "download")
+    late = int(SITES[config.supplement.site].sends_images)
     planned = budgets(
         config.supplement.schedule,
         ratio=config.supplement.ratio,
@@ -51,10 +52,10 @@ def client_quotas(config: RunConfig, real_counts: Counts, round_number: int) -> 
     """
     num_classes, images = len(real_counts), int(real_counts.sum())
     supplement = config.supplement
-    if supplement.policy == "none" or images == 0:
+    if not POLICIES[supplement.policy].generates or images == 0:
         return np.zeros(num_classes, dtype=np.int64)
     total = budget(config, images, num_classes, round_number)
-    if supplement.policy == "balance":
+    if POLICIES[supplement.policy].needs_labels:
         wanted = balance_quotas(real_counts, supplement.target, supplement.cap)
         return allocate(wanted, total, wanted)
     if supplement.policy == "equal":

@@ -22,7 +22,7 @@ def is_released(config: RunConfig, round_number: int) -> bool:
 
     The first round compares with an untrained model and no plan follows the last one.
     """
-    if config.supplement.policy != "discrepancy" or config.privacy.vector != "server":
+    if not config.measures_discrepancy or config.privacy.vector != "server":
         return False
     return config.privacy.noise == 0 or 2 <= round_number < config.rounds
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
 
 import pytest
 import torch
 
-from regl_app.config.sections import ServerConfig
+from regl_app.config.choices import STRATEGIES
 from regl_app.runs.folder import RunFolder
 
-NAMES = get_args(ServerConfig.model_fields["strategy"].annotation)
 
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_each_strategy_changes_the_model(federate: Callable[..., RunFolder], name: str) -> None:
     folder = federate(server__strategy=name)
     model = folder.load_model()

@@ -89,7 +89,7 @@ def _images(folder: Path, config: RunConfig) -> Finding:
     from regl_app.data.sources.site import SiteFolder, load_site
 
     topic = "data-dir"
-    if config.data.source != "site":
+    if not config.data.local:
         detail = f"{folder} was not read: for which classes?"
         return Finding(topic, "note", detail, "regl doctor ... data.source=site data.classes=a,b")
     try:

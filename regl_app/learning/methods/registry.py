@@ -1,32 +1,39 @@
-"""Local learning rules by name: adding a method adds its file and one line here."""
+"""Local learning rules by name: adding a method adds its file and one line of config/choices.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from regl_app.config import RunConfig
-from regl_app.learning.methods.fedavg import FedAvg
-from regl_app.learning.methods.fedprox import FedProx
-from regl_app.learning.methods.fedrep import FedRep
+from regl_app.config.external import method_choice
+from regl_app.core.dotted import resolve
+from regl_app.core.errors import ConfigError
 from regl_app.learning.methods.method import Method
-from regl_app.learning.methods.moon import Moon
-from regl_app.learning.methods.scaffold import Scaffold
 
-METHODS: Mapping[str, type[Method]] = MappingProxyType(
-    {
-        "fedavg": FedAvg,
-        "fedprox": FedProx,
-        "scaffold": Scaffold,
-        "moon": Moon,
-        "fedrep": FedRep,
-    }
-)
+
+def method_class(name: str) -> type[Method]:
+    """Return the local learning rule ``name``, built in or of another package.
+
+    Raises:
+        ConfigError: there is none of that name, or what another package offers is no ``Method``.
+    """
+    dotted = method_choice(name).implementation
+    try:
+        found = resolve(dotted)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"objective={name!r} cannot be imported from {dotted!r}: {error} (repair or reinstall "
+            "the package that offers it)"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ConfigError(
+            f"objective={name!r}: {dotted!r} must be a subclass of "
+            f"regl_app.learning.methods.Method, got {found!r}"
+        )
+    return found
 
 
 def make_method(config: RunConfig) -> Method:
     """Return the local learning rule that ``config.objective`` names."""
-    return METHODS[config.objective](config.train)
+    return method_class(config.objective)(config.train)
 
 
 make_objective = make_method

@@ -29,7 +29,7 @@ class ClientSite(Site):
     def before_average(self, number: int, results: Results) -> Mapping[int, Weights]:
         """Allocate the next quotas from D (FedDPD); a client that failed keeps its old ones."""
         config = self._config
-        planning = config.supplement.policy == "discrepancy" and not config.plans_at_client
+        planning = config.measures_discrepancy and not config.plans_at_client
         if not planning or number >= config.rounds:
             return {}
         for partition_id, result in results.items():

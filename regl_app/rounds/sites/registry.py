@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import SITES
 from regl_app.data.source import Source
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.sites.client import ClientSite
@@ -40,6 +41,6 @@ def make_site(
     from regl_app.rounds.sites.server import ServerSite
 
     supplement = ServerSupplement(config, source, model, device=device, cache_dir=cache_dir)
-    if config.supplement.site == "server":
-        return ServerSite(supplement)
-    return DownloadSite(config, supplement, pools)
+    if SITES[config.supplement.site].sends_images:
+        return DownloadSite(config, supplement, pools)
+    return ServerSite(supplement)

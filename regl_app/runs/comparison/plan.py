@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import ADAPTERS
 from regl_app.config.identity import decisive_keys
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
@@ -60,7 +61,7 @@ def digest(config: RunConfig, clients: int, generator: str) -> str:
         generator: the generator's ``generator_identity``.
     """
     unused: tuple[str, ...] = () if config.uses_generator else _OF_SUPPLEMENT
-    if config.supplement.adapter == "frozen":
+    if ADAPTERS[config.supplement.adapter].unchanged:
         unused += _OF_ADAPTER
     decisive = decisive_keys()
     relevant = {

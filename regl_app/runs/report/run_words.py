@@ -36,7 +36,7 @@ def headline(run: RunData, failed: bool) -> Markup:
 
 
 def _data(config: RunConfig) -> str:
-    return "its sites' data" if config.data.source == "site" else config.data.source
+    return "its sites' data" if config.data.local else config.data.source
 
 
 def lede(run: RunData) -> Markup:
@@ -80,7 +80,7 @@ def _supplement(config: RunConfig) -> str:
 
 
 def _scheme(config: RunConfig) -> str:
-    if config.data.source == "site":
+    if config.data.local:
         return "each with data of its own"
     part = config.partition
     return {
@@ -184,7 +184,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
             )
         if config.supplement.adapter == "guidance":
             settings.append(("Discrepancy guidance", f"{config.steering.strength:g}"))
-        if config.supplement.selection != "none":
+        if config.supplement.selects:
             settings.append(("Selection", f"from {config.pool.per_class} per class"))
     return settings
 

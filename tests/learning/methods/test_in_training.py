@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import METHODS
 from regl_app.config.sections import ModelConfig, TrainConfig
 from regl_app.core.errors import RunError
 from regl_app.core.types import Scalar, Tensors
 from regl_app.data.images import ImageSet, to_float
-from regl_app.learning.methods import METHODS, Batch, Local, Method
+from regl_app.learning.methods import Batch, Local, Method, method_class
 from regl_app.learning.methods.fedavg import FedAvg
 from regl_app.learning.methods.fedrep import FedRep
 from regl_app.learning.methods.moon import Moon
@@ -81,7 +82,7 @@ def _assert_same(one: Tensors, other: Tensors) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_sent_fits_the_template_and_nothing_is_the_model_itself(name: str) -> None:
-    method, model = METHODS[name](TRAIN), _model()
+    method, model = method_class(name)(TRAIN), _model()
     kept: Tensors = {}
     for _ in range(2):  # the second round has a past
         result = train_local(
@@ -111,7 +112,7 @@ def test_what_is_sent_fits_the_template_and_nothing_is_the_model_itself(name: st
 @pytest.mark.parametrize("name", METHODS)
 def test_without_images_a_client_keeps_what_it_kept(name: str) -> None:
     kept = {"x": torch.ones(1)}
-    state, result = _train(METHODS[name](TRAIN), ImageSet.empty((1, 16, 16)), kept=kept)
+    state, result = _train(method_class(name)(TRAIN), ImageSet.empty((1, 16, 16)), kept=kept)
     _assert_same(state, _model().state_dict())
     _assert_same(result.kept, kept)
     assert result.sent == {}
@@ -135,7 +136,7 @@ def test_models_are_copied_only_for_those_who_ask(
         return original(self, state)
 
     monkeypatch.setattr(Local, "frozen", frozen)
-    method = METHODS[name](TRAIN)
+    method = method_class(name)(TRAIN)
     _, first = _train(method)
     assert len(made) == copies
     _train(method, kept=first.kept)
@@ -210,7 +211,12 @@ def test_a_whole_configuration_names_its_method() -> None:
     models = [_model(), _model(), _model()]
     train_local(models[0], _data(), config, seed=0, device="cpu")
     train_local(
-        models[1], _data(), config, method=METHODS["fedprox"](config.train), seed=0, device="cpu"
+        models[1],
+        _data(),
+        config,
+        method=method_class("fedprox")(config.train),
+        seed=0,
+        device="cpu",
     )
     train_local(models[2], _data(), config.train, seed=0, device="cpu")
     _assert_same(models[0].state_dict(), models[1].state_dict())

@@ -1,0 +1,168 @@
+"""What keys may name, and the facts about each that checks and rounds ask for.
+
+A choice is a line here. Code asks for a fact (``SOURCES[name].local``), not for a name, so that
+another source that is local needs no other change. An implementation is a dotted name, imported on
+first use (``regl_app.core.dotted``): the configuration stays light. Policies, adapters and sites
+have none, as theirs differ in what they are given: ``supplement/plan.py``, ``adapter_tuning.py``
+and ``rounds/sites/registry.py`` choose by the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A local learning rule: a ``Method`` that is made of a ``TrainConfig``."""
+
+    implementation: str
+    shares_whole_model: bool = True
+    """Nothing of the model stays at the client, so that others can judge what it uploads."""
+    needs_sgd: bool = False
+    """It corrects the steps of plain SGD."""
+
+
+@dataclass(frozen=True)
+class SourceChoice:
+    """A data source: a function from a ``DataConfig`` to a ``Source``."""
+
+    implementation: str
+    local: bool = False
+    """Each node has images of its own; there is nothing to partition."""
+    path: str = ""
+    """What ``data.path`` must be; '' where it may be empty."""
+    placed: bool = False
+    """Which data set it is depends on ``data.path``; the others are the same wherever they lie."""
+    remote: bool = False
+    """``data.path`` may be an id that is no path."""
+
+
+@dataclass(frozen=True)
+class PolicyChoice:
+    """What decides the class quotas."""
+
+    generates: bool = True
+    """There are synthetic images at all."""
+    needs_labels: bool = False
+    """It is planned from label counts, after the first measurement too."""
+    measures: bool = False
+    """It is planned from the discrepancy vector."""
+
+
+@dataclass(frozen=True)
+class AdapterChoice:
+    """How the generator is adapted."""
+
+    unchanged: bool = False
+    """It is as it came, the same for everybody."""
+    needs_client_images: bool = False
+    """It is tuned on them."""
+    starts_as_told: bool = False
+    """It goes on from another adapter, which ``dpo.start`` names."""
+    compares_models: bool = False
+    """It needs the client's model and the global one."""
+    uses_pool: bool = False
+    """It is tuned by preferences on the pool."""
+
+
+@dataclass(frozen=True)
+class SiteChoice:
+    """Who generates."""
+
+    at_client: bool = False
+    sends_images: bool = False
+    """The server generates, and clients train on what it sends, from round 2 on."""
+
+
+@dataclass(frozen=True)
+class StrategyChoice:
+    """A Flower strategy, at Flower's defaults but for ``settings``."""
+
+    implementation: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    plain_average: bool = False
+    """It does nothing but average by number of images."""
+
+
+_METHODS, _SOURCES = "regl_app.learning.methods", "regl_app.data.sources"
+_FLOWER = "flwr.serverapp.strategy"
+
+METHODS: Mapping[str, MethodChoice] = MappingProxyType(
+    {
+        "fedavg": MethodChoice(f"{_METHODS}.fedavg:FedAvg"),
+        "fedprox": MethodChoice(f"{_METHODS}.fedprox:FedProx"),
+        "scaffold": MethodChoice(f"{_METHODS}.scaffold:Scaffold", needs_sgd=True),
+        "moon": MethodChoice(f"{_METHODS}.moon:Moon"),
+        "fedrep": MethodChoice(f"{_METHODS}.fedrep:FedRep", shares_whole_model=False),
+    }
+)
+"""Local learning rules, by ``objective``."""
+
+SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
+    {
+        "digits": SourceChoice(f"{_SOURCES}.digits:load_digits"),
+        "mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
+        "fashion-mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
+        "emnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
+        "cifar10": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
+        "cifar100": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
+        "hub": SourceChoice(
+            f"{_SOURCES}.hub:load_hub",
+            path="a hub id or a parquet folder",
+            placed=True,
+            remote=True,
+        ),
+        "folder": SourceChoice(
+            f"{_SOURCES}.folder:load_folder", path="the folder of class folders", placed=True
+        ),
+        "site": SourceChoice(f"{_SOURCES}.site:load_server_part", local=True),
+    }
+)
+"""Data sources, by ``data.source``."""
+
+POLICIES: Mapping[str, PolicyChoice] = MappingProxyType(
+    {
+        "none": PolicyChoice(generates=False),
+        "equal": PolicyChoice(),
+        "balance": PolicyChoice(needs_labels=True),
+        "discrepancy": PolicyChoice(measures=True),
+    }
+)
+"""Policies, by ``supplement.policy``."""
+
+ADAPTERS: Mapping[str, AdapterChoice] = MappingProxyType(
+    {
+        "frozen": AdapterChoice(unchanged=True),
+        "lora": AdapterChoice(needs_client_images=True),
+        "dpo": AdapterChoice(starts_as_told=True, compares_models=True, uses_pool=True),
+        "guidance": AdapterChoice(compares_models=True),
+    }
+)
+"""Adapters, by ``supplement.adapter``."""
+
+SITES: Mapping[str, SiteChoice] = MappingProxyType(
+    {
+        "client": SiteChoice(at_client=True),
+        "download": SiteChoice(sends_images=True),
+        "server": SiteChoice(),
+    }
+)
+"""Sites, by ``supplement.site``."""
+
+STRATEGIES: Mapping[str, StrategyChoice] = MappingProxyType(
+    {
+        "fedavg": StrategyChoice(f"{_FLOWER}:FedAvg", plain_average=True),
+        # Without momentum (Flower's default) it would be plain FedAvg.
+        "fedavgm": StrategyChoice(f"{_FLOWER}:FedAvgM", {"server_momentum": 0.9}),
+        "fedadagrad": StrategyChoice(f"{_FLOWER}:FedAdagrad"),
+        "fedadam": StrategyChoice(f"{_FLOWER}:FedAdam"),
+        "fedyogi": StrategyChoice(f"{_FLOWER}:FedYogi"),
+        "fedmedian": StrategyChoice(f"{_FLOWER}:FedMedian"),
+        "fedtrimmedavg": StrategyChoice(f"{_FLOWER}:FedTrimmedAvg"),
+    }
+)
+"""Flower's strategies, by ``server.strategy``."""
