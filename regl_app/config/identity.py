@@ -19,9 +19,16 @@ def marks() -> dict[str, str]:
     return found
 
 
-def decisive_keys() -> frozenset[str]:
-    """Return the keys of which another value is another result."""
-    return frozenset(key for key, mark in marks().items() if mark == "result")
+def decisive_keys(config: RunConfig) -> frozenset[str]:
+    """Return the keys of ``config`` of which another value is another result.
+
+    ``share-diagnostics`` is one where each node has images of its own: without the clients' counts
+    the global macro-F1 is the mean of their own, another number, and there is no recall per class.
+    """
+    decisive = {key for key, mark in marks().items() if mark == "result"}
+    if config.data.local:
+        decisive.add("share-diagnostics")
+    return frozenset(decisive)
 
 
 def result_keys(config: RunConfig) -> dict[str, Scalar]:

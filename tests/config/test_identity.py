@@ -37,6 +37,10 @@ def test_a_new_key_is_a_decision() -> None:
         {"cache-dir": "/elsewhere"},
         {"share-diagnostics": False},
         {"report": False},
+        {"tensorboard": False},
+        {"name": "other"},
+        {"out-dir": "/elsewhere"},
+        {"resume": "/runs/a"},
     ],
 )
 def test_a_comparison_does_not_run_again_for_what_changes_no_result(
@@ -51,9 +55,18 @@ def test_a_comparison_runs_again_for_what_does() -> None:
     assert digest(config.updated({"train.lr": 0.01}), 3, "g") != digest(config, 3, "g")
 
 
+def test_without_the_sites_counts_macro_f1_is_another_number() -> None:
+    """See ``server_app.pooled_evaluation``; elsewhere the server has test images of its own."""
+    change: dict[str, Scalar] = {"share-diagnostics": False}
+    config = RunConfig.from_flat({"method": "regl", "data.source": "site", "data.classes": "a,b"})
+    assert digest(config.updated(change), 3, "g") != digest(config, 3, "g")
+    assert "share-diagnostics" in decisive_keys(config)
+    assert "share-diagnostics" not in decisive_keys(RunConfig.from_flat({}))
+
+
 def test_what_may_change_when_a_run_goes_on() -> None:
     config = RunConfig.from_flat({})
     kept = result_keys(config).keys()
-    assert decisive_keys() - {"server.min-nodes"} < kept
+    assert decisive_keys(config) - {"server.min-nodes"} < kept
     assert {"cache-dir", "share-diagnostics"} <= kept
     assert not kept & {"resume", "name", "out-dir", "log-format", "server.timeout", "cache-limit"}

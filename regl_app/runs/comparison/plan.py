@@ -63,7 +63,7 @@ def digest(config: RunConfig, clients: int, generator: str) -> str:
     unused: tuple[str, ...] = () if config.uses_generator else _OF_SUPPLEMENT
     if ADAPTERS[config.supplement.adapter].unchanged:
         unused += _OF_ADAPTER
-    decisive = decisive_keys()
+    decisive = decisive_keys(config)
     relevant = {
         key: value
         for key, value in config.to_flat().items()

@@ -137,7 +137,7 @@ class RunData:
     def condition(self) -> tuple[tuple[str, Scalar], ...]:
         """Return the configuration less what repetitions may differ in, as a hashable key."""
         flat = self.config.to_flat()
-        shown = decisive_keys() - _SEEDS
+        shown = decisive_keys(self.config) - _SEEDS
         return tuple((key, value) for key, value in flat.items() if key in shown)
 
 
@@ -172,4 +172,5 @@ def conditions(runs: Sequence[RunData]) -> list[Condition]:
 
 
 def _differ(tables: Sequence[dict[str, Scalar]], key: str) -> bool:
-    return len({str(table[key]) for table in tables}) > 1
+    """Return whether ``key`` has several values among the ``tables`` that have it."""
+    return len({str(table[key]) for table in tables if key in table}) > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,6 +186,44 @@ def test_labels_name_what_differs(make_run: RunMaker, tmp_path: Path) -> None:
         "fedavg (beta 0.1)",
         "regl (beta 0.01, rank 4)",
     ]
+
+
+@pytest.mark.parametrize(
+    "incidental",
+    [
+        {"metrics_port": 9100},
+        {"metrics_address": "0.0.0.0"},
+        {"log_format": "json"},
+        {"cache_limit": 1.0},
+        {"server__timeout": 5.0},
+        {"server__min_replies": 2},
+        {"cache_dir": "/elsewhere"},
+    ],
+)
+def test_seeds_are_one_configuration_whatever_was_shown_on_the_way(
+    make_run: RunMaker, tmp_path: Path, incidental: dict[str, Any]
+) -> None:
+    runs = [
+        make_run(tmp_path, method="fedavg", bare=True, rounds=1, seed=0),
+        make_run(tmp_path, method="fedavg", bare=True, rounds=1, seed=1, **incidental),
+    ]
+    (group,) = conditions([RunData.load(run) for run in runs])
+    assert len(group.runs) == 2
+
+
+def test_sites_that_keep_their_counts_are_another_configuration(
+    make_run: RunMaker, tmp_path: Path
+) -> None:
+    site: dict[str, Any] = {"method": "fedavg", "bare": True, "rounds": 1}
+    site |= {"data__source": "site", "data__classes": "a,b"}
+    runs = [
+        make_run(tmp_path, **site),
+        make_run(tmp_path, **site, share_diagnostics=False),
+        make_run(tmp_path, method="fedavg", bare=True, rounds=1),  # where it decides nothing
+    ]
+    labels = [group.label for group in conditions([RunData.load(run) for run in runs])]
+    assert len(set(labels)) == 3
+    assert ["share-diagnostics" in label for label in labels] == [True, True, False]
 
 
 def test_runs_on_different_data_are_not_ranked(make_run: RunMaker, tmp_path: Path) -> None:
