@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from regl_app.config.run_config import RunConfig, flat_fields
 from regl_app.core.errors import ConfigError
@@ -61,6 +61,8 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Scalar]:
 def _typed(text: str, kind: Any) -> Scalar:
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
+    if get_origin(kind) is Literal and all(isinstance(value, int) for value in get_args(kind)):
+        kind = int
     if kind in (int, float):
         try:
             return int(text) if kind is int else float(text)

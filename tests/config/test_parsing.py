@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from regl_app.cli.options import resolve
+from regl_app.config import RunConfig
 from regl_app.config.parsing import parse_settings, parse_variants
 from regl_app.core.errors import ConfigError
 
@@ -99,3 +100,16 @@ def test_a_comparisons_rows_may_vary_one_method() -> None:
         parse_variants(["regl", "regl"])
     # Then it is part of a method that does not exist.
     assert parse_variants(["regl+lora.rank"]) == {"regl+lora.rank": {"method": "regl+lora.rank"}}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_choice_of_numbers_is_a_number(channels: int) -> None:
+    flat = parse_settings([f"data.channels={channels}"])
+    assert flat == {"data.channels": channels}
+    assert RunConfig.from_flat(flat).data.channels == channels
+
+
+def test_a_number_that_is_no_choice_is_refused_in_words() -> None:
+    for text in ("2", "colour"):
+        with pytest.raises(ConfigError, match="data.channels must be one of 1 or 3, got"):
+            RunConfig.from_flat(parse_settings([f"data.channels={text}"]))
