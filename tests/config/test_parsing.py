@@ -111,5 +111,5 @@ def test_a_choice_of_numbers_is_a_number(channels: int) -> None:
 
 def test_a_number_that_is_no_choice_is_refused_in_words() -> None:
     for text in ("2", "colour"):
-        with pytest.raises(ConfigError, match="data.channels must be one of 1 or 3, got"):
+        with pytest.raises(ConfigError, match=r"data\.channels must be one of 1 or 3, got"):
             RunConfig.from_flat(parse_settings([f"data.channels={text}"]))
