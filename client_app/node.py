@@ -22,7 +22,7 @@ from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.data.sources.site import SiteFolder, load_site
-from regl_app.flower.code_hash import own_code_hash
+from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
@@ -46,10 +46,11 @@ class Node:
         """Return the client that Flower runs in ``context``.
 
         Raises:
-            ConfigError: run or node configuration is invalid.
+            ConfigError: run or node configuration is invalid, or not for a deployment.
             DataError: a path of the run leads out of what the operator allows.
         """
         config = RunConfig.from_flat(context.run_config)
+        refuse_uncovered(config)
         setup_logging(config.log_format)
         torch.set_num_threads(config.threads)
         settings = NodeConfig.read(context.node_config)

@@ -20,7 +20,7 @@ from regl_app.core.formats import format_seconds
 from regl_app.core.log import RUN_FOLDER_LINE, SERVER, setup_logging
 from regl_app.data.federation import Federation
 from regl_app.data.sources.registry import load_source
-from regl_app.flower.code_hash import own_code_hash
+from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.flower.run_state import RUN_FOLDER_STATE
@@ -59,6 +59,7 @@ def main(grid: Grid, context: Context) -> None:
     started = time.monotonic()
     config = RunConfig.from_flat(context.run_config)
     setup_logging(config.log_format)
+    refuse_uncovered(config)
     torch.set_num_threads(config.threads)
     local = with_absolute_paths(config)
     folder = open_run(config, Path(local.out_dir), Path(local.resume) if local.resume else None)

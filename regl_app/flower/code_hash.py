@@ -10,7 +10,11 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from regl_app.config import RunConfig
+from regl_app.config.external import is_external
 from regl_app.core.app_root import APP_ROOT
+from regl_app.core.errors import ConfigError
+from regl_app.core.log import is_deployed
 
 PACKAGES = ("regl_app", "client_app", "server_app")
 
@@ -30,3 +34,19 @@ def hash_code(root: Path) -> str:
 def own_code_hash() -> str:
     """Return the digest of the app that this module belongs to."""
     return hash_code(APP_ROOT)
+
+
+def refuse_uncovered(config: RunConfig) -> None:
+    """Refuse in a deployment what runs code that no hash covers.
+
+    On one machine another package's method is the same for all; two sites may have two versions.
+
+    Raises:
+        ConfigError: ``objective`` is another package's, and this process serves a deployment.
+    """
+    if is_deployed() and is_external(config.objective):
+        raise ConfigError(
+            f"objective={config.objective!r} is another package's, whose code the nodes cannot "
+            "compare: a deployment takes built-in methods only (add its file to "
+            "regl_app/learning/methods, or run it in a simulation)"
+        )

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
+import pytest
+from flwr.app import Context, RecordDict
+from flwr.serverapp import Grid
+
 import regl_app
-from regl_app.flower.code_hash import PACKAGES, hash_code, own_code_hash
+from client_app.node import Node
+from regl_app.config import RunConfig, external
+from regl_app.core.errors import ConfigError
+from regl_app.flower.code_hash import PACKAGES, hash_code, own_code_hash, refuse_uncovered
+from server_app.main import main
 
 
 def _app(root: Path) -> Path:
@@ -37,3 +47,33 @@ def test_other_files_do_not_count(tmp_path: Path) -> None:
 
 def test_our_own_is_that_of_the_code_that_runs() -> None:
     assert own_code_hash() == hash_code(Path(regl_app.__file__).resolve().parent.parent)
+
+
+@pytest.fixture
+def hers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have another package offer a method."""
+    entry = metadata.EntryPoint("hers", "regl_app.learning.methods.moon:Moon", external.GROUP)
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: [entry])
+    external.offered.cache_clear()
+    yield
+    external.offered.cache_clear()
+
+
+@pytest.mark.usefixtures("hers")
+@pytest.mark.parametrize("program", ["flwr-serverapp", "flwr-clientapp"])
+def test_a_deployment_takes_no_method_of_another_package(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = RunConfig.from_flat({"method": "fedavg"})
+    other = ours.updated({"objective": "hers"})
+    refuse_uncovered(other)  # on one machine it is the same for all
+    monkeypatch.setattr("sys.argv", [f"/bin/{program}"])
+    refuse_uncovered(ours)
+    with pytest.raises(ConfigError, match=r"objective='hers' is another package's"):
+        refuse_uncovered(other)
+    node = {"partition-id": 0, "num-partitions": 2}
+    context = Context(1, 1, node, RecordDict(), other.to_flat())
+    with pytest.raises(ConfigError, match=r"another package's"):
+        Node.of(context)
+    with pytest.raises(ConfigError, match=r"another package's"):
+        main(Grid, context)
