@@ -232,13 +232,22 @@ def _check(pipeline: Any, folder: Path) -> Family:
             f"the generator in {str(folder)!r} is a {type(pipeline).__name__} without "
             f"{' and '.join(parts)}; only latent diffusion models are supported"
         )
-    prediction = pipeline.scheduler.config.get("prediction_type")
-    if prediction not in _PREDICTIONS and not _is_flow(pipeline.scheduler):
+    _check_scheduler(pipeline.scheduler, folder)
+    return family
+
+
+def _check_scheduler(scheduler: Any, folder: Path) -> None:
+    prediction = scheduler.config.get("prediction_type")
+    if prediction not in _PREDICTIONS and not _is_flow(scheduler):
         raise GeneratorError(
             f"the scheduler of {str(folder)!r} predicts {prediction!r}; allowed are "
             f"{', '.join(_PREDICTIONS)}"
         )
-    return family
+    if _is_flow(scheduler) and scheduler.config.get("use_dynamic_shifting"):
+        raise GeneratorError(
+            f"the scheduler of {str(folder)!r} shifts its timesteps by the image's size, which is "
+            "not supported (set use_dynamic_shifting to false and shift to a number in its config)"
+        )
 
 
 def _is_flow(scheduler: Any) -> bool:
