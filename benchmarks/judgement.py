@@ -26,15 +26,16 @@ from regl_app import (
     ImageSet,
     RunConfig,
     client_quotas,
+    federate,
     make_model,
-    make_objective,
     make_synthesizer,
-    train_local,
 )
 from regl_app.core.files import write_json, write_text
-from regl_app.core.seeding import derive_seed
+from regl_app.core.types import Weights
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.classifier import Classifier
+from regl_app.rounds.averaging import fedavg
+from regl_app.rounds.client import Client
 from regl_app.runs.comparison.tables import markdown_table
 from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import ClientGenerator
@@ -86,37 +87,33 @@ def main() -> None:
 def _federate(
     config: RunConfig, federation: Federation, rounds: int
 ) -> Iterator[tuple[int, Classifier, dict[int, Classifier]]]:
-    """Yield round, global model and local models of plain federated averaging."""
+    """Yield round, global model and local models of federated averaging, frozen supplement."""
     synthesizer = make_synthesizer(config, federation)
-    model, classes = make_model(config, federation), federation.num_classes
-    real = {k: federation.client(k).train for k in range(federation.num_clients)}
-    real = {k: images for k, images in real.items() if len(images)}
-    supplements = {
-        k: synthesizer.generate(
-            client_quotas(config, images.counts(classes), 1),
-            ClientGenerator.frozen(f"client {k}"),
-            images,
-        ).images
-        for k, images in real.items()
-    }
-    for number in range(1, rounds + 1):
-        locals_, weights = {}, {}
-        for client, images in real.items():
-            quotas = client_quotas(config, images.counts(classes), number)
-            data = ImageSet.concat([images, first_images(supplements[client], quotas)])
-            local = copy.deepcopy(model)
-            seed = derive_seed(config.seed, f"client {client}", "train", number)
-            objective = make_objective(config)
-            train_local(local, data, config, objective=objective, seed=seed, device=CPU)
-            locals_[client], weights[client] = local, len(data)
-        states = {client: local.state_dict() for client, local in locals_.items()}
-        total = sum(weights.values())
-        averaged = {
-            name: sum(weights[k] * states[k][name].double() for k in states) / total
-            for name in model.state_dict()
+    made: dict[int, ImageSet] = {}
+
+    def images(client: Client, number: int) -> ImageSet:
+        quotas = client_quotas(config, client.real_counts, number)
+        if client.partition_id not in made:
+            frozen = ClientGenerator.frozen(client.name)
+            made[client.partition_id] = synthesizer.generate(
+                quotas, frozen, client.data.train
+            ).images
+        return first_images(made[client.partition_id], quotas)
+
+    shorter = config.updated({"rounds": rounds})
+    for done in federate(shorter, federation.num_clients, own_images=images).rounds[1:]:
+        locals_ = {
+            key: _with(config, federation, result.weights)
+            for key, result in done.results.items()
+            if result.weights is not None
         }
-        model.load_state_dict({k: torch.as_tensor(v).float() for k, v in averaged.items()})
-        yield number, copy.deepcopy(model), locals_
+        yield done.number, _with(config, federation, fedavg(done.results)), locals_
+
+
+def _with(config: RunConfig, federation: Federation, weights: Weights) -> Classifier:
+    model = make_model(config, federation)
+    model.load_state_dict(dict(weights))
+    return model
 
 
 def _shares(

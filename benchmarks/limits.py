@@ -16,7 +16,6 @@ as meant, and the final accuracy.
 from __future__ import annotations
 
 import argparse
-import copy
 import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,15 +28,15 @@ from regl_app import (
     ImageSet,
     RunConfig,
     client_quotas,
-    evaluate,
+    federate,
     make_model,
-    make_objective,
     make_synthesizer,
     train_local,
 )
 from regl_app.core.files import write_json, write_text
-from regl_app.core.seeding import derive_seed, numpy_generator
+from regl_app.core.seeding import numpy_generator
 from regl_app.learning.evaluation.metrics import predict_log_probs
+from regl_app.rounds.client import Client
 from regl_app.runs.environment import describe_environment
 from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import ClientGenerator
@@ -68,7 +67,7 @@ def main() -> None:
             checker = judge if name.endswith(", checked") else None
             whole = _checked(ImageSet.concat(list(supplements)), checker)
             right = float(read_as_meant(judge, whole).float().mean()) if len(whole) else 0.0
-            accuracy = _federate(config, federation, supplements, checker)
+            accuracy = _accuracy(config, supplements, checker)
             found.setdefault(name, []).append((right, len(whole), accuracy))
             print(f"seed {seed} {name}: {right:.3f} {len(whole)} {accuracy:.3f}", flush=True)
     text = _table(found, options, facts)
@@ -144,39 +143,21 @@ def trained(
     """Return a classifier after ``steps`` on ``images``."""
     model = make_model(config, federation)
     longer = config.updated({"train.steps": steps})
-    train_local(model, images, longer, objective=make_objective(config), seed=0, device=CPU)
+    train_local(model, images, longer.train, seed=0, device=CPU)
     return model
 
 
-def _federate(
-    config: RunConfig,
-    federation: Federation,
-    supplements: Sequence[ImageSet],
-    judge: torch.nn.Module | None,
+def _accuracy(
+    config: RunConfig, supplements: Sequence[ImageSet], judge: torch.nn.Module | None
 ) -> float:
-    """Return the accuracy of the global model after plain federated averaging."""
-    model = make_model(config, federation)
-    classes = federation.num_classes
-    for number in range(1, config.rounds + 1):
-        total: dict[str, torch.Tensor] = {}
-        images = 0
-        for client, supplement in enumerate(supplements):
-            real = federation.client(client).train
-            quotas = client_quotas(config, real.counts(classes), number)
-            if len(real) == 0:
-                continue
-            data = ImageSet.concat([real, _checked(first_images(supplement, quotas), judge)])
-            local = copy.deepcopy(model)
-            seed = derive_seed(config.seed, f"client {client}", "train", number)
-            train_local(
-                local, data, config, objective=make_objective(config), seed=seed, device=CPU
-            )
-            images += len(data)
-            for key, value in local.state_dict().items():
-                total[key] = total.get(key, torch.zeros(())) + len(data) * value.double()
-        state = model.state_dict()
-        model.load_state_dict({k: (v / images).to(state[k].dtype) for k, v in total.items()})
-    return evaluate(model, federation.source.test, federation.num_classes, CPU).accuracy
+    """Return the final accuracy when clients train on the first of their ``supplements``."""
+
+    def images(client: Client, number: int) -> ImageSet:
+        quotas = client_quotas(config, client.real_counts, number)
+        return _checked(first_images(supplements[client.partition_id], quotas), judge)
+
+    run = federate(config, len(supplements), own_images=images)
+    return run.rounds[-1].metrics.accuracy
 
 
 def _table(

@@ -5,7 +5,6 @@ The round itself is in ``regl_app.rounds``: here messages are only translated.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from flwr.app import Context, RecordDict
 from client_app.monitoring import Handler, monitored
 from client_app.node import Node
 from client_app.samples import leave_samples
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.flower.messages.content import arrays_of, read_request, run_of
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.hello import ClientInfo
@@ -27,8 +26,6 @@ from regl_app.generator.compatibility import check_public_part
 from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_supplement import own_pool
 from regl_app.rounds.disclosure import shared_counts
-
-_logger = logging.getLogger(LOGGER)
 
 
 def hello(content: RecordDict, context: Context) -> RecordDict:
@@ -84,7 +81,7 @@ def _announce_own(node: Node) -> None:
     held = [
         f"{name} {count}" for name, count in zip(names, client.real_counts, strict=True) if count
     ]
-    _logger.info(
+    logger.info(
         "%s: %d training and %d test images of %d of %d classes: %s",
         client.label,
         len(client.data.train),

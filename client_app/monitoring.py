@@ -14,14 +14,12 @@ from regl_app.config.paths import cache_dir
 from regl_app.core.activity import Activity, activity
 from regl_app.core.errors import ReglError
 from regl_app.core.formats import format_seconds
-from regl_app.core.log import FORMATS, LOGGER, is_deployed, setup_logging
+from regl_app.core.log import FORMATS, is_deployed, logger, setup_logging
 from regl_app.flower.deployment.exposition import FILE
 from regl_app.flower.deployment.node_metrics import record_message
 from regl_app.flower.messages.content import OURS
 
 Handler = Callable[[RecordDict, Context], RecordDict]
-
-_logger = logging.getLogger(LOGGER)
 
 
 def node_name(context: Context) -> str:
@@ -49,12 +47,12 @@ def monitored(kind: str, handler: Handler) -> Handler:
                 if is_deployed():  # at a terminal it would be a line per client
                     done.close_phase()
                     done.phase = kind
-                    _logger.info("answered: %s", _summary(done))
+                    logger.info("answered: %s", _summary(done))
                 return reply
             except Exception as error:
                 level = logging.ERROR if is_deployed() else logging.DEBUG
                 trace = None if isinstance(error, ReglError) else error
-                _logger.log(level, "failed: %s: %s", type(error).__name__, error, exc_info=trace)
+                logger.log(level, "failed: %s: %s", type(error).__name__, error, exc_info=trace)
                 raise
             finally:
                 done.close_phase()
@@ -90,7 +88,7 @@ def _count(context: Context, done: Activity, *, ok: bool) -> None:
     try:
         record_message(path, state, done, ok=ok)
     except OSError as error:
-        _logger.warning("%s: metrics cannot be written: %s", path, error)
+        logger.warning("%s: metrics cannot be written: %s", path, error)
 
 
 def _round(content: RecordDict) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from regl_app.core.array_files import Array
 from regl_app.core.errors import ReglError, StorageError
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.data.images import ImageSet
 from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.features import features
@@ -22,8 +21,6 @@ from regl_app.runs.folder import RunFolder
 SHOWN_IMAGES = 400
 SHOWN_CLIENTS = 12
 _COORDINATES = 50
-
-_logger = logging.getLogger(LOGGER)
 
 
 def write_features(
@@ -59,7 +56,7 @@ def write_features(
             local=local,
         )
     except StorageError as error:  # the model is safe already
-        _logger.error("no picture of the features: %s", error)
+        logger.error("no picture of the features: %s", error)
 
 
 def make_report(folder: RunFolder) -> None:
@@ -69,7 +66,7 @@ def make_report(folder: RunFolder) -> None:
     try:
         build_report([folder.path], folder.report)
     except (ReglError, OSError) as error:
-        _logger.error("no report: %s", error)
+        logger.error("no report: %s", error)
 
 
 def _view(model: Classifier, images: ImageSet, device: torch.device) -> tuple[Array, Array]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from flwr.serverapp import Grid
 from regl_app.config.sections import ServerConfig
 from regl_app.core.errors import RunError
 from regl_app.core.formats import format_seconds
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.core.types import Counts
 from regl_app.flower.messages.content import OURS, most_bytes, request_record
 from regl_app.flower.messages.handshake import Handshake
@@ -24,8 +23,6 @@ from server_app.exchange import exchange
 from server_app.replies import check_replies
 
 _POLL_SECONDS, _TELL_SECONDS = 0.25, 30.0
-
-_logger = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def discover_clients(
                 f"hello: client {partition_id}: refused: num-partitions must be {total} as in most "
                 f"nodes' configuration, got {hello.num_partitions}"
             )
-            _logger.warning("%s", failure)
+            logger.warning("%s", failure)
             failures.append(failure)
     if len(usable) < config.min_nodes or not usable:
         raise RunError(
@@ -130,7 +127,7 @@ def wait_for_nodes(grid: Grid, at_least: int, timeout: float) -> list[int]:
             )
         if len(nodes) < at_least and time.monotonic() - told >= _TELL_SECONDS:
             told = time.monotonic()
-            _logger.info(
+            logger.info(
                 "%d nodes connected, waiting for %d (server.min-nodes); gives up in %s",
                 len(nodes),
                 at_least,

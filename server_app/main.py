@@ -1,8 +1,7 @@
-"""The server's part: send the model out, average what comes back, measure, plan, keep."""
+"""The server's part: find the clients, get a run ready, go through its rounds, keep the rest."""
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,40 +16,35 @@ from regl_app.core.activity import activity, phase
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import GeneratorError
 from regl_app.core.formats import format_seconds
-from regl_app.core.log import RUN_FOLDER_LINE, SERVER, setup_logging
+from regl_app.core.log import RUN_FOLDER_LINE, SERVER, logger, setup_logging
 from regl_app.data.federation import Federation
+from regl_app.data.source import Source
 from regl_app.data.sources.registry import load_source
 from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
 from regl_app.flower.messages.handshake import Handshake, config_digest
-from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_concepts, check_public_part
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
+from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.method_state import shared_weights
-from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.rounds.sites.registry import make_site
-from regl_app.runs.folder import Checkpoint, RunFolder
+from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
-from regl_app.runs.round_line import round_line, scores
+from regl_app.runs.round_line import scores
 from regl_app.supplement.privacy import epsilon
 from server_app.artifacts import make_report, write_features
-from server_app.exchange import exchange
 from server_app.flower_strategies import make_strategy
-from server_app.handshake import discover_clients, require_nodes
-from server_app.pooled_evaluation import pooled_metrics
+from server_app.handshake import Clients, discover_clients
 from server_app.prometheus import RunMetrics
-from server_app.resume import last_complete_round, open_run, record_of
-from server_app.round_record import Round, round_record
+from server_app.resume import last_complete_round, open_run
+from server_app.round_loop import RoundLoop
 from server_app.run_end import record_run_end
-from server_app.stopwatch import Stopwatch
 from server_app.supplement_strategy import SupplementStrategy
 from server_app.tensorboard import Tracker
 
 app = ServerApp()
-
-_logger = logging.getLogger("regl")
 
 
 @app.main()
@@ -65,7 +59,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = open_run(config, Path(local.out_dir), Path(local.resume) if local.resume else None)
     context.state[RUN_FOLDER_STATE] = ConfigRecord({"path": str(folder.path)})
     with activity(SERVER, "start"):
-        _logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
+        logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
         metrics = RunMetrics(folder, config, lambda: len(list(grid.get_node_ids())))
         with metrics, record_run_end(folder, metrics.end):
             last = federate(grid, config, folder, metrics)
@@ -73,7 +67,7 @@ def main(grid: Grid, context: Context) -> None:
         if config.report:
             make_report(folder)
         took = format_seconds(time.monotonic() - started)
-        _logger.info("finished in %s: %s", took, scores(last))
+        logger.info("finished in %s: %s", took, scores(last))
 
 
 def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetrics) -> RoundRecord:
@@ -86,34 +80,59 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
     whole = load_source(local.data)
-    num_classes = whole.num_classes
     if config.uses_generator:
         check_concepts(config.generator.path, whole.concepts)
         _check_public_part(local)
     phase("hello")
-    clients = discover_clients(grid, config.server, handshake, num_classes)
+    clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions)
-    source = federation.source
-    facts = FederationFacts(
-        class_names=list(source.class_names),
-        concepts=list(source.concepts),
-        num_clients=clients.num_partitions,
-        train_counts=clients.counts(),
-        test_images=len(source.test),
-    )
+    facts = _facts(federation, clients)
     start = last_complete_round(folder, clients.num_partitions) if config.resume else None
     folder.write_facts(facts)
     metrics.federation(facts)
     _announce(config, facts)
 
-    model = model_of(config, source).to(device)
+    model = model_of(config, federation.source).to(device)
+    strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)
+    first = start.round + 1 if start else 0
+    with Tracker(folder.path, enabled=config.tensorboard, first_round=first) as tracker:
+        loop = RoundLoop(
+            grid, config, federation, model, device, strategy, clients, folder, tracker, metrics
+        )
+        record = loop.run(start)
+    phase("keep")
+    folder.save_model(model.state_dict())
+    test = federation.source.test
+    if len(test):
+        write_features(folder, model, test, strategy.trained.replies, device)
+    return record
+
+
+def _facts(federation: Federation, clients: Clients) -> FederationFacts:
+    return FederationFacts(
+        class_names=list(federation.source.class_names),
+        concepts=list(federation.source.concepts),
+        num_clients=clients.num_partitions,
+        train_counts=clients.counts(),
+        test_images=len(federation.source.test),
+    )
+
+
+def _strategy(
+    config: RunConfig,
+    handshake: Handshake,
+    clients: Clients,
+    source: Source,
+    model: Classifier,
+    device: torch.device,
+    folder: RunFolder,
+) -> SupplementStrategy:
     method = make_method(config)
-    template = shared_weights(method, model)
-    strategy = SupplementStrategy(
+    return SupplementStrategy(
         make_strategy(config.server),
         config,
-        template=template,
-        num_classes=num_classes,
+        template=shared_weights(method, model),
+        num_classes=source.num_classes,
         handshake=replace(handshake, num_partitions=clients.num_partitions),
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
@@ -121,74 +140,14 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
         method=method,
         method_template=method.template(model),
         site=make_site(
-            local,
+            config,
             source,
             model,
             device=device,
-            cache_dir=cache_dir(local),
-            pools={key: hello.pool for key, hello in clients.clients.items()},
+            cache_dir=cache_dir(config),
+            pools={key: client.pool for key, client in clients.clients.items()},
         ),
     )
-    first = start.round + 1 if start else 0
-    with Tracker(folder.path, enabled=config.tensorboard, first_round=first) as tracker:
-        scored, tail = evaluate_global(model, federation, device)
-        if start is not None:
-            model.load_state_dict(dict(start.weights))
-            strategy.restore(start.state)
-            record = record_of(folder, start.round)
-        elif scored is not None:
-            record = round_record(Round(0, scored, tail), clients.num_partitions)
-            folder.append_round(record)
-            tracker.add(record)
-            metrics.add(record)
-        for number in range(max(first, 1), config.rounds + 1):
-            phase("nodes", number)
-            require_nodes(grid, config.server.min_nodes, config.server.timeout)
-            watch = Stopwatch()
-            phase("train", number)
-            # Every client supplements, trains and probes; the strategy averages and plans.
-            arrays = weights_to_record(shared_weights(method, model))
-            requests = strategy.configure_train(number, arrays, ConfigRecord(), grid)
-            replies = exchange(grid, requests, config.server.timeout)
-            watch.lap("wait_train")
-            phase("aggregate")
-            arrays, _ = strategy.aggregate_train(number, replies)
-            model.load_state_dict(weights_from_record(arrays, template), strict=False)
-            watch.lap("aggregate")
-            watch.move("aggregate", strategy.site.seconds)
-
-            # The new global model, on the server's test set and on the clients' own.
-            phase("evaluate")
-            scored, tail = evaluate_global(model, federation, device)
-            watch.lap("evaluate")
-            evaluated = None
-            if scored is None or personalized_due(config, number):
-                phase("nodes")  # without any, Flower's strategies would wait for ever
-                require_nodes(grid, config.server.min_nodes, config.server.timeout)
-                phase("personalized")
-                requests = strategy.configure_evaluate(number, arrays, ConfigRecord(), grid)
-                replies = exchange(grid, requests, config.server.timeout)
-                strategy.aggregate_evaluate(number, replies)
-                evaluated = strategy.evaluated
-                watch.lap("wait_personalized")
-            if scored is None:
-                scored = pooled_metrics(strategy.evaluated, num_classes)
-
-            phase("record")
-            laps, total = watch.laps, watch.total()
-            result = Round(number, scored, tail, strategy.trained, evaluated, laps, total)
-            record = round_record(result, clients.num_partitions, clients.overall())
-            folder.append_round(record)
-            # After the history: a round is complete when both are there.
-            folder.checkpoint(Checkpoint(number, model.state_dict(), strategy.memory()))
-            tracker.add(record)
-            metrics.add(record)
-            _logger.info(round_line(record, config))
-    phase("keep")
-    folder.save_model(model.state_dict())
-    if len(source.test):
-        write_features(folder, model, source.test, strategy.trained.replies, device)
-    return record
 
 
 def _check_public_part(config: RunConfig) -> None:
@@ -209,7 +168,7 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
         else "no supplement"
     )
     if config.privacy.noise > 0:
-        _logger.info(
+        logger.info(
             "privacy: a client's discrepancy vectors together are (%.2f, %g)-differentially "
             "private; its model and its number of images are not protected by that",
             epsilon(config),
@@ -218,7 +177,7 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
     known = [sum(row) for row in facts.train_counts or [] if row is not None]
     images = f"{sum(known)} training images, " if known else ""
     tests = f"{facts.test_images} test images" if facts.test_images else "tested by the clients"
-    _logger.info(
+    logger.info(
         "%s: %d clients, %d classes, %s%s; %s; %d rounds",
         config.method,
         facts.num_clients,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,13 +10,11 @@ from typing import Generic, Protocol, TypeVar
 from flwr.app import Message, RecordDict
 
 from regl_app.core.errors import ProtocolError
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.flower.messages.content import METRICS, check_size, count_bytes
 from regl_app.flower.messages.fields import one_line, shown
 
 _MOST_REASON = 500
-
-_logger = logging.getLogger(LOGGER)
 
 
 class FromPartition(Protocol):
@@ -110,7 +107,7 @@ def check_replies(
         del used[partition_id], messages[partition_id]
         failures.append(f"{phase}: client {partition_id}: refused: {why}")
     for failure in failures:
-        _logger.warning("%s", failure)
+        logger.warning("%s", failure)
     return Replies(
         dict(sorted(used.items())),
         dict(sorted(messages.items())),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from regl_app.config import RunConfig
 from regl_app.config.identity import result_keys
 from regl_app.core.errors import ConfigError, RunError
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.records import RoundRecord
-
-_logger = logging.getLogger(LOGGER)
 
 
 def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder:
@@ -55,9 +52,9 @@ def last_complete_round(folder: RunFolder, num_clients: int) -> Checkpoint | Non
         )
     found = folder.read_checkpoint()
     if found is None:
-        _logger.info("no round of this run was complete: it begins with the first")
+        logger.info("no round of this run was complete: it begins with the first")
     else:
-        _logger.info("goes on after round %d, the last complete one", found.round)
+        logger.info("goes on after round %d, the last complete one", found.round)
     return found
 
 

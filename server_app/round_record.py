@@ -35,13 +35,19 @@ class Round:
     trained: Replies[TrainReply] | None = None
     evaluated: Replies[EvaluateReply] | None = None
     server_seconds: Mapping[str, float] = field(default_factory=dict)
-    wall_seconds: float = 0.0
 
 
-def round_record(result: Round, num_clients: int, overall: Counts | None = None) -> RoundRecord:
+def round_record(
+    result: Round,
+    num_clients: int,
+    overall: Counts | None = None,
+    *,
+    wall_seconds: float = 0.0,
+) -> RoundRecord:
     """Return the history's record of ``result``; matrices are K x C with K ``num_clients``.
 
-    ``overall`` are all clients' training images per class, ``(C,)``, if they are known.
+    ``overall`` are all clients' training images per class, ``(C,)``, if they are known;
+    ``wall_seconds`` are the round's from its first request on.
     """
     replies = result.trained.replies if result.trained else {}
     answers = [checked for checked in (result.trained, result.evaluated) if checked is not None]
@@ -77,7 +83,7 @@ def round_record(result: Round, num_clients: int, overall: Counts | None = None)
                     for phase in phases
                 },
                 server=dict(result.server_seconds),
-                wall=result.wall_seconds,
+                wall=wall_seconds,
             ),
             "bytes": _traffic(answers, num_clients),
             "clients": {key: dict(reply.facts) for key, reply in replies.items()},

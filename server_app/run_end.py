@@ -12,14 +12,12 @@ from pathlib import Path
 
 from regl_app.core.errors import StorageError
 from regl_app.core.files import storing
-from regl_app.core.log import LOGGER, is_deployed
+from regl_app.core.log import is_deployed, logger
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.lock import running
 from regl_app.runs.records import RunResult
 
 STOPPED = "stopped from outside (flwr stop, or its SuperLink was ended)"
-
-_logger = logging.getLogger(LOGGER)
 
 
 @contextmanager
@@ -44,10 +42,10 @@ def record_run_end(folder: RunFolder, on_end: Callable[[RunResult], None]) -> It
                 yield
         except Exception as error:
             if isinstance(error, StorageError):
-                _logger.error("%s; then go on by resume='%s'", error, folder.path)
+                logger.error("%s; then go on by resume='%s'", error, folder.path)
             end.tell("failed", str(error) or type(error).__name__)
             level = logging.ERROR if is_deployed() else logging.DEBUG
-            _logger.log(level, "failed: %s: %s", type(error).__name__, error)  # Flower adds a trace
+            logger.log(level, "failed: %s: %s", type(error).__name__, error)  # Flower adds a trace
             raise
         except BaseException:  # SystemExit by Flower, Ctrl-C
             end.tell("stopped", STOPPED)
@@ -70,6 +68,6 @@ class _End:
         try:
             self.folder.write_result(result)
         except (OSError, StorageError) as problem:  # a full disk, which may be why it ends
-            _logger.error("the end of the run (%s) could not be written: %s", status, problem)
+            logger.error("the end of the run (%s) could not be written: %s", status, problem)
         self.told = True
         self.on_end(result)

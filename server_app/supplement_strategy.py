@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 
@@ -15,7 +14,7 @@ from flwr.serverapp.strategy import Strategy
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import ProtocolError, RunError
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.core.types import Tensors, Weights
 from regl_app.flower.messages.content import (
     ARRAYS,
@@ -38,8 +37,6 @@ from server_app.replies import Replies, check_replies
 from server_app.strategy_state import inner_state, restore_inner_state
 
 _INNER = "inner."
-
-_logger = logging.getLogger(LOGGER)
 
 
 class SupplementStrategy(Strategy):
@@ -83,7 +80,7 @@ class SupplementStrategy(Strategy):
     ) -> None:
         self.inner = inner
         self._config = config
-        self._template = template
+        self.template = template
         self._num_classes = num_classes
         self._handshake = handshake
         self._partitions = dict(partitions)
@@ -114,7 +111,7 @@ class SupplementStrategy(Strategy):
         own = ServerMemory.from_tensors(memory)
         self._run = own.run
         if own.code != self._handshake.code_hash:
-            _logger.warning(
+            logger.warning(
                 "this run was begun by other code (%s, now %s): clients forget what they kept, and "
                 "its end may be another",
                 own.code,
@@ -156,7 +153,7 @@ class SupplementStrategy(Strategy):
         self.trained = check_replies(
             self._requests, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
-            most_bytes(self._num_classes, self._template, self._method_template),
+            most_bytes(self._num_classes, self.template, self._method_template),
         )  # fmt: skip
         asked = [
             self._partitions.get(request.metadata.dst_node_id, -1) for request in self._requests
@@ -183,7 +180,7 @@ class SupplementStrategy(Strategy):
                 self._method, self._method_state, self.trained.replies, self._num_partitions
             )
         )
-        weights = weights_from_record(arrays, self._template)
+        weights = weights_from_record(arrays, self.template)
         self.site.after_average(server_round, weights, self.trained.replies)
         self._note()
         return arrays, metrics
@@ -226,7 +223,7 @@ class SupplementStrategy(Strategy):
         reply = TrainReply.read(
             content,
             server_round=server_round,
-            template=self._template,
+            template=self.template,
             num_classes=self._num_classes,
             method=self._method_template,
         )
@@ -243,7 +240,7 @@ class SupplementStrategy(Strategy):
         why = "refused: its model's answers are not finite (it has diverged: lower train.lr)"
         failures = tuple(f"train: client {key}: {why}" for key in sorted(unreadable))
         for failure in failures:
-            _logger.warning("%s", failure)
+            logger.warning("%s", failure)
         kept = dataclasses.replace(
             self.trained,
             replies={k: v for k, v in self.trained.replies.items() if k not in unreadable},
@@ -274,7 +271,7 @@ class SupplementStrategy(Strategy):
         if averaged is None:
             raise RunError(f"round {server_round}: {type(self.inner).__name__} returned no model")
         arrays = {}
-        for key, value in self._template.items():
+        for key, value in self.template.items():
             # Some of Flower's strategies return float64 where float32 went in.
             array = np.asarray(averaged[key].numpy(), dtype=value.numpy().dtype)
             if not np.isfinite(array).all():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.samples import load_all_samples, sample_grid
 
 FOLDER = "tensorboard"
-
-_logger = logging.getLogger(LOGGER)
 
 
 class Tracker:
@@ -60,7 +57,7 @@ class Tracker:
             yield
         except OSError as error:
             self._writer = None
-            _logger.warning("%s: no longer written: %s", self._run_dir / FOLDER, error)
+            logger.warning("%s: no longer written: %s", self._run_dir / FOLDER, error)
 
     def add(self, record: RoundRecord) -> None:
         """Write one round's numbers, and pictures that have appeared since the last."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from regl_app.config.supplement_sections import GeneratorConfig
+from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.precision import Precision, autocast, resolve_precision
@@ -171,12 +171,12 @@ def shared_foundation(
     key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device))
     if getattr(_local, "key", None) != key:
         _local.key, _local.foundation = None, None  # free the old one before the new one loads
-        started = time.perf_counter()
+        started = Span()
         _local.foundation = Foundation.load(config, concepts, device)
         logger.info(
             "generator loaded to %s in %.1f s by process %d",
             device,
-            time.perf_counter() - started,
+            started.seconds,
             os.getpid(),
         )
         _local.key = key

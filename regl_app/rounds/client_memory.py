@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.learning.methods.method import Method, personal
 from regl_app.rounds.client import Client
 from regl_app.rounds.client_state import ClientState, Memory
 from regl_app.rounds.client_supplement import ClientSupplement
 from regl_app.rounds.exchange import RoundTask
-
-_logger = logging.getLogger(LOGGER)
 
 
 def recall(client: Client, task: RoundTask, method: Method) -> Memory:
@@ -22,7 +18,7 @@ def recall(client: Client, task: RoundTask, method: Method) -> Memory:
     template = client.model().state_dict()
     memory = ClientState.of(client, task.run).before(task.round, template)
     if task.round > 1 and memory.round == 0:
-        _logger.warning(
+        logger.warning(
             "%s: nothing of an earlier round is kept here, so round %d goes as a first one",
             client.label,
             task.round,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
-from regl_app.core.activity import note, phase
+from regl_app.core.activity import Span, note, phase
 from regl_app.core.types import Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
@@ -31,7 +29,12 @@ from regl_app.supplement.discrepancy import class_discrepancy
 
 
 def train_round(
-    client: Client, task: RoundTask, weights: Weights, *, on_first: OnFirst | None = None
+    client: Client,
+    task: RoundTask,
+    weights: Weights,
+    *,
+    images: ImageSet | None = None,
+    on_first: OnFirst | None = None,
 ) -> RoundResult:
     """Supplement the client's data, train on it, measure what is still lacking.
 
@@ -39,6 +42,7 @@ def train_round(
         client: whose round it is; without training images it only says so.
         task: the server's plan for it.
         weights: the global model G_{t-1}.
+        images: the supplement, where it is not to be made here as planned.
         on_first: called in round 1 with the generator and the probe set, to show samples.
 
     Raises:
@@ -53,7 +57,10 @@ def train_round(
 
     # 1. Supplement: the planned synthetic images of the classes this client lacks.
     phase("supplement")
-    supplement = make_client_supplement(client, task, weights, memory, on_first=on_first)
+    if images is None:
+        supplement = make_client_supplement(client, task, weights, memory, on_first=on_first)
+    else:
+        supplement = ClientSupplement(images, images.counts(client.num_classes))
     note(real_images=len(real), synthetic_images=len(supplement.images))
 
     # 2. Train the local model L_t from the global model G_{t-1} on real and synthetic images.
@@ -73,7 +80,7 @@ def train_round(
 
     # 3. Probe: where is the global model surer than the local one?
     phase("probe")
-    started = time.perf_counter()
+    started = Span()
     global_model = client.model(weights, memory.kept)
     discrepancy = _discrepancy(client, supplement, global_model, local)
     own_test = evaluate(local, client.data.test, client.num_classes, client.device)
@@ -96,7 +103,7 @@ def train_round(
         seconds={
             **supplement.seconds,
             "train": trained.seconds,
-            "probe": time.perf_counter() - started,
+            "probe": started.seconds,
         },
         facts={
             **shared_facts(config, supplement.facts),

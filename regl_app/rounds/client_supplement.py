@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from regl_app.config.choices import SITES
+from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError, ProtocolError
 from regl_app.core.formats import format_seconds
-from regl_app.core.log import LOGGER
+from regl_app.core.log import logger
 from regl_app.core.types import Counts, Fact, Weights
 from regl_app.data.images import ImageSet
 from regl_app.generator.checkpoint import resolve_generator
@@ -27,8 +26,6 @@ from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.payload import Payload, PoolReference, unpack
 from regl_app.supplement.plan import client_quotas, measured_quotas
 from regl_app.supplement.synthesizer import Synthesizer
-
-_logger = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,9 @@ def make_client_supplement(
         _models(client, weights, memory),
         AdapterState(memory.preferred, memory.tuned),
     )
-    started = time.perf_counter()
+    started = Span()
     probe = synthesizer.probe()
-    seconds = {**made.seconds, "probe_images": time.perf_counter() - started}
+    seconds = {**made.seconds, "probe_images": started.seconds}
     if task.round == 1:
         _report(client, made)
         if on_first is not None and shares_samples(config):
@@ -110,7 +107,7 @@ def own_pool(client: Client) -> str:
         resolve_generator(client.config.generator.path, fetch=False)
         return client.synthesizer.pool_digest
     except GeneratorError as error:
-        _logger.info("%s: images have to be sent: %s", client.label, error)
+        logger.info("%s: images have to be sent: %s", client.label, error)
         return ""
 
 
@@ -119,7 +116,7 @@ def _received(client: Client, task: RoundTask) -> ClientSupplement:
     shape, payload = client.data.train.shape, task.payload
     if payload is None:
         return ClientSupplement(ImageSet.empty(shape), np.zeros_like(client.real_counts))
-    started = time.perf_counter()
+    started = Span()
     made = None if payload.reference is None else _made_again(client, payload, payload.reference)
     images = unpack(payload, shape, made)
     facts: dict[str, Fact] = {"received": len(images), "by_reference": made is not None}
@@ -127,7 +124,7 @@ def _received(client: Client, task: RoundTask) -> ClientSupplement:
         images,
         images.counts(client.num_classes),
         adapter=payload.reference.adapter if payload.reference else "",
-        seconds={"receive": time.perf_counter() - started},
+        seconds={"receive": started.seconds},
         facts=facts,
     )
 
@@ -205,7 +202,7 @@ def _report(client: Client, made: Supplement) -> None:
     made_of = len(candidates.images)
     chosen = "" if used == made_of else f" of {made_of} candidates"
     real = len(client.data.train)
-    _logger.info(
+    logger.info(
         "%s: %d real image%s, %s, %d synthetic images%s (%s)",
         client.label,
         real,

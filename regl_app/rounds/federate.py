@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -19,8 +19,11 @@ from regl_app.config.choices import STRATEGIES
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.types import Tensors, Weights
 from regl_app.data.federation import Federation
+from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.metrics import Metrics
+from regl_app.learning.methods.method import Method
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import make_model
 from regl_app.learning.models.classifier import Classifier
@@ -32,6 +35,10 @@ from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask
 from regl_app.rounds.method_state import aggregate_method, shared_weights
 from regl_app.rounds.server_round import evaluate_global, personalized_due, sampled_clients
 from regl_app.rounds.sites.registry import make_site
+from regl_app.rounds.sites.site import Site
+
+OwnImages = Callable[[Client, int], ImageSet]
+"""(client, round number) -> the synthetic images that it trains on in that round."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ def federate(
     clients: int,
     *,
     run: str = "",
+    own_images: OwnImages | None = None,
     on_round: Callable[[FederatedRound], None] | None = None,
 ) -> Federated:
     """Train for ``config.rounds`` rounds with ``clients`` clients, one after the other.
@@ -69,6 +77,8 @@ def federate(
         config: the run.
         clients: K, >= 1.
         run: what clients keep between rounds is kept under this name, '' for a new one.
+        own_images: tells the images to supplement with, instead of those that ``config`` plans:
+            for experiments with other sources; nothing is generated or probed then.
         on_round: called after every round, round 0 included.
 
     Raises:
@@ -76,12 +86,17 @@ def federate(
         ReglError: a client's or the server's part failed.
     """
     _check(config, clients)
-    run = run or uuid.uuid4().hex
     local = with_absolute_paths(config)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        return _federate(local, clients, run, on_round or (lambda _: None))
+        loop = _Loop.of(local, clients, run or uuid.uuid4().hex, own_images)
+        rounds = []
+        for number in range(config.rounds + 1):
+            rounds.append(loop.round(number))
+            if on_round is not None:
+                on_round(rounds[-1])
+        return Federated(tuple(rounds), loop.model)
     finally:
         torch.set_num_threads(threads)
 
@@ -101,83 +116,89 @@ def _check(config: RunConfig, clients: int) -> None:
         )
 
 
-def _federate(
-    config: RunConfig, total: int, run: str, on_round: Callable[[FederatedRound], None]
-) -> Federated:
-    device = resolve_device(config.device)
-    federation = Federation.load(config, total)
-    state_dir = cache_dir(config)
-    clients = [
-        Client(
-            config,
-            partition_id,
-            federation.source,
-            federation.client(partition_id),
-            device,
-            state_dir,
-            client_name(partition_id),
-        )
-        for partition_id in range(total)
-    ]
-    model = make_model(config, federation).to(device)
-    site = make_site(
-        config,
-        federation.source,
-        model,
-        device=device,
-        cache_dir=state_dir,
-        pools={client.partition_id: own_pool(client) for client in clients},
-    )
+@dataclass
+class _Loop:
+    """What the server and the clients hold between rounds."""
 
-    def measured(
-        number: int,
-        results: Mapping[int, RoundResult],
-        evaluated: Mapping[int, EvaluationResult],
-    ) -> FederatedRound:
-        metrics, tail = evaluate_global(model, federation, device)
+    config: RunConfig
+    federation: Federation
+    clients: list[Client]
+    model: Classifier
+    device: torch.device
+    site: Site
+    method: Method
+    state: Tensors
+    run: str
+    own_images: OwnImages | None = None
+    results: dict[int, RoundResult] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: RunConfig, total: int, run: str, own_images: OwnImages | None) -> _Loop:
+        device, state_dir = resolve_device(config.device), cache_dir(config)
+        federation = Federation.load(config, total)
+        source = federation.source
+        clients = [
+            Client(config, key, source, federation.client(key), device, state_dir, client_name(key))
+            for key in range(total)
+        ]
+        model = make_model(config, federation).to(device)
+        pools = {client.partition_id: own_pool(client) for client in clients}
+        site = make_site(config, source, model, device=device, cache_dir=state_dir, pools=pools)
+        if own_images is not None:
+            site = Site()
+        method = make_method(config)
+        state = method.template(model)
+        return cls(config, federation, clients, model, device, site, method, state, run, own_images)
+
+    def round(self, number: int) -> FederatedRound:
+        """Go through a round; number 0 only measures the untrained model."""
+        evaluated: dict[int, EvaluationResult] = {}
+        if number > 0:
+            self._train(number)
+            self._average(number)
+            if personalized_due(self.config, number):
+                evaluated = self._evaluate(number)
+        metrics, tail = evaluate_global(self.model, self.federation, self.device)
         assert metrics is not None  # only a server of sites has no test set
-        done = FederatedRound(number, metrics, tail, results, evaluated)
-        on_round(done)
-        return done
+        return FederatedRound(number, metrics, tail, self.results, evaluated)
 
-    method = make_method(config)
-    state = method.template(model)
-    rounds = [measured(0, {}, {})]
-    for number in range(1, config.rounds + 1):
-        weights = shared_weights(method, model)
-        # Every client supplements, trains and probes.
-        asked = list(sampled_clients(config, number, total))
-        results = {}
+    def _weights(self) -> Weights:
+        return shared_weights(self.method, self.model)
+
+    def _train(self, number: int) -> None:
+        """Let every client supplement, train and probe."""
+        weights, self.results = self._weights(), {}
+        asked = list(sampled_clients(self.config, number, len(self.clients)))
         for key in asked:
-            task = RoundTask(number, "", site.quotas(key), site.payload(key), run, state)
-            results[key] = train_round(clients[key], task, weights)
+            client, site = self.clients[key], self.site
+            task = RoundTask(number, "", site.quotas(key), site.payload(key), self.run, self.state)
+            images = None if self.own_images is None else self.own_images(client, number)
+            self.results[key] = train_round(client, task, weights, images=images)
+        self.site.answered(asked, self.results)
+        for key in self.site.unreadable(self.results):
+            del self.results[key]
 
-        # The server plans and averages.
-        site.answered(asked, results)
-        for key in site.unreadable(results):
-            del results[key]
-        usable = {key: result for key, result in results.items() if result.num_examples > 0}
-        if len(usable) < config.server.min_replies:
+    def _average(self, number: int) -> None:
+        """Make the new global model, and plan the next round."""
+        usable = {key: each for key, each in self.results.items() if each.num_examples > 0}
+        if len(usable) < self.config.server.min_replies:
             raise RunError(
-                f"round {number}: {len(usable)} of {len(asked)} clients have a model to average, "
-                f"the run needs server.min-replies={config.server.min_replies}"
+                f"round {number}: {len(usable)} clients have a model to average, the run needs "
+                f"server.min-replies={self.config.server.min_replies}"
             )
-        for key, tuned in site.before_average(number, results).items():
+        for key, tuned in self.site.before_average(number, self.results).items():
             usable[key] = dataclasses.replace(usable[key], weights=tuned)
         averaged = fedavg(usable)
-        model.load_state_dict(averaged, strict=False)
-        state = aggregate_method(method, state, usable, total)
-        site.after_average(number, averaged, results)
-        for key, changes in site.notes.items():
-            results[key] = dataclasses.replace(results[key], **changes)
+        self.model.load_state_dict(averaged, strict=False)
+        self.state = aggregate_method(self.method, self.state, usable, len(self.clients))
+        self.site.after_average(number, averaged, self.results)
+        for key, changes in self.site.notes.items():
+            self.results[key] = dataclasses.replace(self.results[key], **changes)
 
-        # The new global model, on the clients' own test sets and on the server's.
-        evaluated = {}
-        if personalized_due(config, number):
-            weights = shared_weights(method, model)
-            evaluated = {
-                client.partition_id: evaluate_round(client, number, weights, run=run)
-                for client in clients
-            }
-        rounds.append(measured(number, results, evaluated))
-    return Federated(tuple(rounds), model)
+    def _evaluate(self, number: int) -> dict[int, EvaluationResult]:
+        """Measure the new global model on the clients' own test sets."""
+        weights = self._weights()
+        return {
+            client.partition_id: evaluate_round(client, number, weights, run=self.run)
+            for client in self.clients
+        }

@@ -7,8 +7,6 @@ sites ``download`` and ``server`` cannot work together with that; site ``client`
 from __future__ import annotations
 
 import copy
-import logging
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +17,8 @@ import numpy as np
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.core.log import LOGGER, log_progress
+from regl_app.core.activity import Span
+from regl_app.core.log import log_progress, logger
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts, Floats, Weights
 from regl_app.data.images import ImageSet
@@ -37,8 +36,6 @@ from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.plan import uploaded_quotas
 from regl_app.supplement.selection import PairPredictions
 from regl_app.supplement.synthesizer import Synthesizer
-
-_logger = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
@@ -129,12 +126,12 @@ class ServerSupplement:
         Finite weights may still be so large that nothing comes of them. The others' answers are
         kept for ``make``.
         """
-        started = time.perf_counter()
+        started = Span()
         uploads = {key: r.weights for key, r in replies.items() if r.weights is not None}
         scores = self._score(self._synthesizer.probe(), list(uploads.values()))
         found = dict(zip(uploads, scores, strict=True))
         self._answers = {key: own for key, own in found.items() if np.isfinite(own).all()}
-        self._screened = time.perf_counter() - started
+        self._screened = started.seconds
         return set(found) - set(self._answers)
 
     def make(
@@ -149,7 +146,7 @@ class ServerSupplement:
         """
         self.seconds = dict.fromkeys(("score", "adapt", "generate", "select"), 0.0)
         uploads = {key: r.weights for key, r in replies.items() if r.weights is not None}
-        started = time.perf_counter()
+        started = Span()
         probe = self._synthesizer.probe()
         (whole,) = self._score(probe, [global_weights])
         on_pool: dict[int, PairPredictions] = {}
@@ -161,7 +158,7 @@ class ServerSupplement:
                 key: PairPredictions(first, own, labels)
                 for key, own in zip(uploads, others, strict=True)
             }
-        self.seconds["score"] = time.perf_counter() - started + self._screened
+        self.seconds["score"] = started.seconds + self._screened
         given = {}
         global_model = self._with(global_weights)
         for key, weights in uploads.items():
@@ -195,7 +192,7 @@ class ServerSupplement:
 
         One that diverges in these steps is left out, with a warning: it stays as it came.
         """
-        started = time.perf_counter()
+        started = Span()
         config = self._config.updated(
             {
                 "train.steps": self._config.server.tune_steps,
@@ -218,13 +215,13 @@ class ServerSupplement:
             if all(bool(torch.isfinite(value).all()) for value in state.values()):
                 tuned[key] = state
             else:
-                _logger.warning(
+                logger.warning(
                     "client %d: its model diverged on synthetic images and is averaged as it came "
                     "(lower server.tune-lr=%g)",
                     key,
                     self._config.server.tune_lr,
                 )
-        self.seconds["tune"] = time.perf_counter() - started
+        self.seconds["tune"] = started.seconds
         return tuned
 
     def _with(self, weights: Weights) -> Classifier:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
 
+from regl_app.core.activity import Span
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import CacheKey
 from regl_app.data.images import ImageSet
@@ -92,13 +92,13 @@ class AdapterTuning:
         self, client_name: str, key: CacheKey, tune: Callable[[], TunedAdapter]
     ) -> ClientGenerator:
         """Return the adapter of ``key``, tuned only if it is not in the cache."""
-        began = time.perf_counter()
+        began = Span()
         adapter = self._cache.get(key)
         cached = adapter is not None
         if adapter is None:
             adapter = self._cache.put(key, tune())
         return ClientGenerator.with_adapter(
-            client_name, adapter, seconds=time.perf_counter() - began, cached=cached
+            client_name, adapter, seconds=began.seconds, cached=cached
         )
 
     def _tune_lora(self, real: ImageSet, seed: int) -> TunedAdapter:

@@ -5,13 +5,13 @@ Of a sequence only the beginning exists; it is stored, and extended when more is
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from regl_app.core.activity import Span
 from regl_app.core.files import exclusive
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts
@@ -93,7 +93,7 @@ class ImageSequences:
             pictures: real images per class that sequences start from, ``(N, C, H, W)``, N >= 0.
             stream: seed of the sequences.
         """
-        began = time.perf_counter()
+        began = Span()
         generator = self._generator
         models = client_generator.models.digest if client_generator.models else None
         digest = client_generator.digest
@@ -123,7 +123,7 @@ class ImageSequences:
                 self._store.put(keys[label], images[label])
                 done += len(more)
         result = _image_set(images) if images else ImageSet.empty(generator.shape)
-        return GeneratedImages(result, len(result) - reused, reused, time.perf_counter() - began)
+        return GeneratedImages(result, len(result) - reused, reused, began.seconds)
 
     def _sample(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ import numpy as np
 from regl_app.config import RunConfig
 from regl_app.config.choices import ADAPTERS
 from regl_app.config.supplement_sections import SupplementConfig
-from regl_app.core.activity import phase
+from regl_app.core.activity import Span, phase
 from regl_app.core.types import Counts, Fact, Indices
 from regl_app.data.images import ImageSet
 from regl_app.supplement.adapter_state import AdapterState
@@ -62,18 +61,18 @@ def make_supplement(
             they come.
         adapter_state: what earlier rounds left.
     """
-    started = time.perf_counter()
+    started = Span()
     phase("adapt")
     client_generator, adapter_state = _adapt(
         config, synthesizer, client_name, real, pair, adapter_state
     )
-    seconds = {"adapt": time.perf_counter() - started}
+    seconds = {"adapt": started.seconds}
     selects = config.supplement.selects
     generate = synthesizer.candidates if selects else synthesizer.generate
     phase("generate")
     candidates = generate(quotas, client_generator, real)
     seconds["generate"] = candidates.seconds
-    started = time.perf_counter()
+    started = Span()
     images, facts = candidates.images, _facts(client_generator, candidates)
     indices = candidates.indices
     if indices is None and candidates.sequence is not None:
@@ -83,7 +82,7 @@ def make_supplement(
         chosen, selection_facts = _select(config.supplement, candidates, quotas, pair)
         images = images.subset(chosen)
         indices = None if indices is None else indices[chosen]
-        seconds["select"] = time.perf_counter() - started
+        seconds["select"] = started.seconds
         facts |= selection_facts
     return Supplement(images, client_generator, candidates, adapter_state, indices, seconds, facts)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 
+from regl_app.core.activity import Span
 from regl_app.core.disk_cache import evict
 from regl_app.core.files import exclusive
 from regl_app.core.seeding import derive_seed
@@ -61,7 +61,7 @@ class Pools:
 
     def candidates(self, wanted: Counts) -> GeneratedImages:
         """Return the shared pool's images of every class of which any is ``wanted``, ``(C,)``."""
-        began = time.perf_counter()
+        began = Span()
         cached = self._path(self.key(_FROZEN)).exists()
         images = self.pool(_FROZEN).images
         indices = np.flatnonzero((wanted > 0)[images.labels.numpy()])
@@ -71,7 +71,7 @@ class Pools:
             chosen,
             generated,
             len(chosen) - min(generated, len(chosen)),
-            time.perf_counter() - began,
+            began.seconds,
             indices,
         )
 

@@ -75,6 +75,6 @@ def at_moment(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str, Callable[[
                 action()
             return exchange(grid, requests, timeout)
 
-        monkeypatch.setattr("server_app.main.exchange", acting)
+        monkeypatch.setattr("server_app.round_loop.exchange", acting)
 
     return set_action

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from regl_app import RunConfig, RunFolder, federate, run_in_process
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
+from regl_app.data.images import ImageSet
+from regl_app.rounds.client import Client
 
 SMALL: dict[str, Scalar] = {
     "rounds": 3,
@@ -97,3 +99,28 @@ def test_what_the_loop_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         federate(RunConfig.from_flat({"method": "fedavg", **settings}), clients)
+
+
+def test_images_of_one_s_own_replace_the_planned_supplement(tmp_path: Path) -> None:
+    keys = {**SMALL, "method": "fedavg", "cache-dir": str(tmp_path)}
+    config = RunConfig.from_flat(keys)
+    plain = federate(config, 2)
+    asked: list[tuple[int, int]] = []
+
+    def none(client: Client, number: int) -> ImageSet:
+        asked.append((client.partition_id, number))
+        return ImageSet.empty(client.data.train.shape)
+
+    empty = federate(config.updated({"method": "regl"}), 2, own_images=none)
+    assert asked == [(key, number) for number in (1, 2, 3) for key in (0, 1)]
+    assert [each.metrics for each in empty.rounds] == [each.metrics for each in plain.rounds]
+
+    def first(client: Client, _: int) -> ImageSet:
+        return client.source.train.subset(range(5))
+
+    more = federate(config, 2, own_images=first)
+    for result in more.rounds[-1].results.values():
+        assert result.num_examples == result.real_images + 5
+        assert result.synthetic_counts is not None and result.synthetic_counts.sum() == 5
+        assert result.discrepancy is None
+    assert more.rounds[-1].metrics != plain.rounds[-1].metrics

@@ -55,7 +55,7 @@ def full_in_round_two(monkeypatch: pytest.MonkeyPatch, disk: Path) -> None:
             fill(disk)
         return replies
 
-    monkeypatch.setattr("server_app.main.exchange", filling)
+    monkeypatch.setattr("server_app.round_loop.exchange", filling)
 
 
 @pytest.fixture

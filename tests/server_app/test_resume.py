@@ -82,7 +82,7 @@ def cut(config: RunConfig, monkeypatch: pytest.MonkeyPatch, moment: str) -> RunF
         return keep(folder, checkpoint)
 
     with monkeypatch.context() as patch:
-        patch.setattr("server_app.main.exchange", killing)
+        patch.setattr("server_app.round_loop.exchange", killing)
         patch.setattr(RunFolder, "checkpoint", torn)
         with pytest.raises(Killed):
             run(config)

@@ -6,7 +6,6 @@ before, the client's LoRA or nothing, is where preference tuning starts from and
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
 from regl_app.config.supplement_sections import DpoConfig, LoraConfig
+from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress, Tensors
@@ -88,7 +88,7 @@ def tune_dpo(
     """
     if pairs.shape[1] == 0:
         raise GeneratorError("preference tuning needs at least one pair, got none")
-    began = time.perf_counter()
+    began = Span()
     process = foundation.noise_process()
     random = torch_generator(seed, "dpo")
     margins: list[torch.Tensor] = []
@@ -109,7 +109,7 @@ def tune_dpo(
         last = float(losses[-1])
         refuse_divergence("preference tuning", last, config.steps, "dpo.lr", config.lr)
         state = lora_state(foundation, lora)
-    seconds = time.perf_counter() - began
+    seconds = began.seconds
     return PreferenceTuned(state, config.steps, last, tuple(map(float, margins)), seconds)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from regl_app.config.supplement_sections import LoraConfig
+from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress, Tensors
@@ -59,7 +59,7 @@ def tune_lora(
     """
     if len(real) == 0:
         raise GeneratorError("an adapter needs at least one real image, got none")
-    began = time.perf_counter()
+    began = Span()
     batches = _Batches(foundation, real, config, prior, seed)
     process = foundation.noise_process(config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
@@ -78,7 +78,7 @@ def tune_lora(
         mean = float(sum((loss.cpu() for loss in late), torch.zeros(())) / len(late))
         refuse_divergence("tuning", mean, config.steps, "lora.lr", config.lr)
         state = lora_state(foundation, config)
-    return TunedAdapter(state, config.steps, mean, time.perf_counter() - began)
+    return TunedAdapter(state, config.steps, mean, began.seconds)
 
 
 class _Batches:

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from regl_app.core.activity import Span
 from regl_app.core.files import atomic_path, write_json
 from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed, torch_generator
@@ -44,7 +44,7 @@ def pretrain(
     """
     options = options or PretrainOptions()
     report = progress or _log_progress()
-    start = time.perf_counter()
+    start = Span()
     images, labels = corpus.images.images, corpus.images.labels
 
     with torch.random.fork_rng(devices=[]):  # the libraries draw initial weights globally
@@ -70,7 +70,7 @@ def pretrain(
             generator=torch_generator(options.seed, "denoiser"),
             progress=report,
         )
-    seconds = time.perf_counter() - start
+    seconds = start.seconds
 
     with atomic_path(out) as temporary:
         _save(temporary, vae, denoiser.text_encoder, denoiser.unet, tokenizer)
@@ -107,11 +107,11 @@ def _save(folder: Path, vae: Any, text_encoder: Any, unet: Any, tokenizer: Any) 
 
 
 def _log_progress() -> LossProgress:
-    start = time.perf_counter()
+    start = Span()
 
     def report(stage: str, done: int, total: int, loss: float) -> None:
         if done % max(1, total // 20) == 0 or done == total:
-            spent = time.perf_counter() - start
+            spent = start.seconds
             logger.info(
                 "%s: step %d of %d, loss %.4f, %.0f s so far", stage, done, total, loss, spent
             )

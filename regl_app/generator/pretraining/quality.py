@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.config.sections import ModelConfig
 from regl_app.config.supplement_sections import GeneratorConfig
+from regl_app.core.activity import Span
 from regl_app.core.seeding import derive_seed
 from regl_app.data.images import ImageSet
 from regl_app.generator.pretraining.corpus import Corpus
@@ -52,10 +52,10 @@ def measure_quality(
     config = GeneratorConfig(path=str(folder))
     foundation = Foundation.load(config, corpus.concepts, device)
     labels = torch.arange(count) % classes
-    start = time.perf_counter()
+    start = Span()
     stream = derive_seed(seed, "quality")
     images = sample(foundation, labels, range(count), config, stream=stream)
-    seconds = time.perf_counter() - start
+    seconds = start.seconds
     return Quality(
         images=count,
         accuracy=evaluate(model, ImageSet(images, labels), classes, device).accuracy,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from regl_app.config import RunConfig
 from regl_app.config.sections import TrainConfig
+from regl_app.core.activity import Span
 from regl_app.core.precision import memory_format, trains_fast_in_bf16
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import Tensors
@@ -66,13 +66,13 @@ def train_local(
         received: what the server sent for the method.
         progress: called with (steps done, steps in total) after each step.
     """
-    started = time.perf_counter()
+    started = Span()
     train = config if isinstance(config, TrainConfig) else config.train
     method = method or objective or _default_method(config)
     steps = num_steps(len(data), train)
     model.to(device)
     if steps == 0:
-        seconds = time.perf_counter() - started
+        seconds = started.seconds
         return TrainResult(0.0, 0, len(data), seconds, detached(kept or {}))
     layout = memory_format(device)
     model.to(memory_format=layout)
@@ -112,7 +112,7 @@ def train_local(
     # The usual layout again: safetensors refuses any other.
     model.to(memory_format=torch.contiguous_format)
     keeps, sends = (detached(each) for each in method.finish(model, local, steps))
-    seconds = time.perf_counter() - started
+    seconds = started.seconds
     return TrainResult(float(total) / steps, steps, len(data), seconds, keeps, sends)
 
 

@@ -1,0 +1,152 @@
+"""The server's rounds: send the model out, average what comes back, measure, write it down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.serverapp import Grid
+
+from regl_app.config import RunConfig
+from regl_app.core.activity import phase, timed
+from regl_app.core.log import logger
+from regl_app.core.types import Weights
+from regl_app.data.federation import Federation
+from regl_app.flower.messages.weights import weights_from_record, weights_to_record
+from regl_app.learning.evaluation.metrics import Metrics
+from regl_app.learning.models.classifier import Classifier
+from regl_app.rounds.server_round import evaluate_global, personalized_due
+from regl_app.runs.folder import Checkpoint, RunFolder
+from regl_app.runs.records import RoundRecord
+from regl_app.runs.round_line import round_line
+from server_app.exchange import exchange
+from server_app.handshake import Clients, require_nodes
+from server_app.pooled_evaluation import pooled_metrics
+from server_app.prometheus import RunMetrics
+from server_app.resume import record_of
+from server_app.round_record import Round, round_record
+from server_app.supplement_strategy import SupplementStrategy
+from server_app.tensorboard import Tracker
+
+
+@dataclass
+class RoundLoop:
+    """A run's rounds over Flower's ``grid``; ``model`` holds the global model.
+
+    ``strategy`` plans and averages, ``clients`` are those that were found, and ``folder``,
+    ``tracker`` and ``metrics`` are told of every round.
+    """
+
+    grid: Grid
+    config: RunConfig
+    federation: Federation
+    model: Classifier
+    device: torch.device
+    strategy: SupplementStrategy
+    clients: Clients
+    folder: RunFolder
+    tracker: Tracker
+    metrics: RunMetrics
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Those of the parts of the round at hand."""
+
+    def run(self, start: Checkpoint | None) -> RoundRecord:
+        """Go through all rounds, or those after ``start``, and return the last one's record.
+
+        Raises:
+            ReglError: too few clients can be used, or a round brought nothing.
+        """
+        record = self._begin() if start is None else self._go_on(start)
+        first = start.round + 1 if start else 1
+        for number in range(first, self.config.rounds + 1):
+            self.seconds = {}
+            self._await_nodes(number)
+            with timed() as whole:
+                arrays = self._train(number)
+                result = self._evaluate(number, arrays)
+            record = self._record(result, whole.seconds)
+        assert record is not None  # a run has a round
+        return record
+
+    @property
+    def _template(self) -> Weights:
+        return self.strategy.template
+
+    def _begin(self) -> RoundRecord | None:
+        """Write down the untrained model as round 0, where the server has images to test on."""
+        scored, tail = evaluate_global(self.model, self.federation, self.device)
+        if scored is None:
+            return None
+        record = round_record(Round(0, scored, tail), self.clients.num_partitions)
+        self._tell(record)
+        return record
+
+    def _go_on(self, start: Checkpoint) -> RoundRecord:
+        self.model.load_state_dict(dict(start.weights))
+        self.strategy.restore(start.state)
+        return record_of(self.folder, start.round)
+
+    def _await_nodes(self, number: int | None = None) -> None:
+        """Wait for enough nodes: without any, Flower's strategies would wait for ever."""
+        phase("nodes", number)
+        server = self.config.server
+        require_nodes(self.grid, server.min_nodes, server.timeout)
+
+    def _train(self, number: int) -> ArrayRecord:
+        """Let every client supplement, train and probe; average what comes back, and plan."""
+        with timed("train") as waiting:
+            state = self.model.state_dict()
+            arrays = weights_to_record({name: state[name] for name in self._template})
+            requests = self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid)
+            replies = exchange(self.grid, requests, self.config.server.timeout)
+        with timed("aggregate") as aggregating:
+            arrays, _ = self.strategy.aggregate_train(number, replies)
+            self.model.load_state_dict(weights_from_record(arrays, self._template), strict=False)
+        # What the site took is told apart from the averaging.
+        parts = self.strategy.site.seconds
+        self.seconds["wait_train"] = waiting.seconds
+        self.seconds["aggregate"] = max(0.0, aggregating.seconds - sum(parts.values()))
+        self.seconds |= parts
+        return arrays
+
+    def _evaluate(self, number: int, arrays: ArrayRecord) -> Round:
+        """Measure the new global model on the server's test set, and on the clients' own."""
+        with timed("evaluate") as evaluating:
+            scored, tail = evaluate_global(self.model, self.federation, self.device)
+        self.seconds["evaluate"] = evaluating.seconds
+        evaluated = None
+        if scored is None or personalized_due(self.config, number):
+            self._await_nodes()
+            with timed("personalized") as waiting:
+                requests = self.strategy.configure_evaluate(
+                    number, arrays, ConfigRecord(), self.grid
+                )
+                replies = exchange(self.grid, requests, self.config.server.timeout)
+                self.strategy.aggregate_evaluate(number, replies)
+                evaluated = self.strategy.evaluated
+            self.seconds["wait_personalized"] = waiting.seconds
+        metrics = self._pooled() if scored is None else scored
+        return Round(number, metrics, tail, self.strategy.trained, evaluated, self.seconds)
+
+    def _pooled(self) -> Metrics:
+        return pooled_metrics(self.strategy.evaluated, self.federation.num_classes)
+
+    def _record(self, result: Round, seconds: float) -> RoundRecord:
+        """Write the round into history and checkpoint: it is complete when both are there."""
+        phase("record")
+        record = round_record(
+            result, self.clients.num_partitions, self.clients.overall(), wall_seconds=seconds
+        )
+        self._tell(
+            record, Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
+        )
+        logger.info(round_line(record, self.config))
+        return record
+
+    def _tell(self, record: RoundRecord, checkpoint: Checkpoint | None = None) -> None:
+        self.folder.append_round(record)
+        if checkpoint is not None:
+            self.folder.checkpoint(checkpoint)
+        self.tracker.add(record)
+        self.metrics.add(record)
