@@ -140,13 +140,13 @@ def _shares(
     # A floor: one model that never saw a class must not outvote the rest.
     scores = np.average(np.maximum(answers, _FLOOR), axis=0, weights=images)
     for client, local in locals_.items():
-        judges = ModelPair(copy.deepcopy(model), copy.deepcopy(local), CPU)
-        predictions = judges.predictions(pool)
+        pair = ModelPair(copy.deepcopy(model), copy.deepcopy(local), CPU)
+        predictions = pair.predictions(pool)
         disagreement = config.supplement.disagreement
         quotas = client_quotas(config, real[client], number + 1)
         chosen = select(predictions, quotas, disagreement=disagreement, filtered=True)
         pairs = rank_pairs(reward(predictions, disagreement), labels, config.dpo.quantile)
-        adapted = synthesizer.prefer(ClientGenerator.frozen(f"client {client}"), judges)
+        adapted = synthesizer.prefer(ClientGenerator.frozen(f"client {client}"), pair)
         few = np.full(federation.num_classes, 10)
         made = synthesizer.generate(few, adapted, ImageSet.empty(pool.shape)).images
         agreed = [np.flatnonzero(labels == c)[np.argsort(-scores[labels == c])] for c in classes]

@@ -28,6 +28,7 @@ from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
+from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.client import Client
 from regl_app.rounds.method_state import shared_weights
 from regl_app.supplement.payload import PayloadLimits
@@ -97,12 +98,16 @@ class Node:
     @property
     def template(self) -> Weights:
         """Return a model state with the names, shapes and types that the server's must have."""
-        return shared_weights(make_method(self.config), model_of(self.config, self.source))
+        return shared_weights(make_method(self.config), self._untrained)
 
     @property
     def method_template(self) -> Tensors:
         """Return tensors with the names, shapes and types of the method's state at the server."""
-        return make_method(self.config).template(model_of(self.config, self.source))
+        return make_method(self.config).template(self._untrained)
+
+    @cached_property
+    def _untrained(self) -> Classifier:
+        return model_of(self.config, self.source)
 
     @cached_property
     def data(self) -> ClientData:

@@ -20,9 +20,9 @@ _TEXTS, _METHOD = "texts", "method."
 class ServerMemory:
     """A run's name for its clients, its code, and what is known of each client, by partition.
 
-    ``quotas`` and ``held`` (C,) are the next ones and the supplier's last ones; ``payloads`` go out
-    with the next requests; ``adapters`` are the digests of those that clients keep; ``preferred``
-    and ``tuned`` the supplier's preference-tuned adapters and in how many rounds each was tuned;
+    ``quotas`` and ``held`` (C,) are the next ones and the server supplement's last; ``payloads`` go
+    out with the next requests; ``adapters`` are the digests of those that clients keep;
+    ``preferred`` and ``tuned`` its preference-tuned adapters and in how many rounds each was tuned;
     ``method`` is the method's state.
     """
 

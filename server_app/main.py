@@ -11,6 +11,7 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from regl_app.config import RunConfig
+from regl_app.config.external import method_choice
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import activity, phase
 from regl_app.core.devices import resolve_device
@@ -67,7 +68,7 @@ def main(grid: Grid, context: Context) -> None:
         if config.report:
             make_report(folder)
         took = format_seconds(time.monotonic() - started)
-        logger.info("finished in %s: %s", took, scores(last))
+        logger.info("finished in %s: %s", took, scores(last, config))
 
 
 def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetrics) -> RoundRecord:
@@ -103,7 +104,8 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     phase("keep")
     folder.save_model(model.state_dict())
     test = federation.source.test
-    if len(test):
+    # A model without its clients' own parts sees nothing.
+    if len(test) and method_choice(config.objective).shares_whole_model:
         write_features(folder, model, test, strategy.trained.replies, device)
     return record
 

@@ -117,8 +117,9 @@ class SupplementStrategy(Strategy):
                 own.code,
                 self._handshake.code_hash,
             )
+        else:  # a state that clients have no part of any more would only mislead them
+            self._method_state = dict(own.method)
         self.site.restore(vars(own))
-        self._method_state = dict(own.method)
         inner = {k.removeprefix(_INNER): v for k, v in memory.items() if k.startswith(_INNER)}
         restore_inner_state(self.inner, inner)
 

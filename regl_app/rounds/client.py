@@ -60,6 +60,11 @@ class Client:
         """Return the real training images per class, ``(C,)``."""
         return self.data.train.counts(self.num_classes)
 
+    @cached_property
+    def template(self) -> Weights:
+        """Return a state of the whole model by name, on the CPU: for names, shapes and types."""
+        return model_of(self.config, self.source).state_dict()
+
     def seed(self, *names: str | int) -> int:
         """Return the seed of one of this client's random streams."""
         return derive_seed(self.config.seed, self.name, *names)

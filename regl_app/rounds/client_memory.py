@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from regl_app.core.log import logger
 from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.learning.methods.method import Method, personal
@@ -15,10 +17,12 @@ def recall(client: Client, task: RoundTask, method: Method) -> Memory:
     """Return what the last round before this one left; empty where nothing is to be kept."""
     if not _remembers(client, method):
         return Memory()
-    template = client.model().state_dict()
-    memory = ClientState.of(client, task.run).before(task.round, template)
+    memory = ClientState.of(client, task.run).before(task.round, client.template)
     if task.round > 1 and memory.round == 0:
-        logger.warning(
+        # Where a fraction takes part, this may well be a client's first round.
+        lost = client.config.server.fraction >= 1
+        logger.log(
+            logging.WARNING if lost else logging.INFO,
             "%s: nothing of an earlier round is kept here, so round %d goes as a first one",
             client.label,
             task.round,
@@ -46,8 +50,8 @@ def remember(
             Memory(
                 task.round,
                 local if compared else {},
-                supplement.preferred,
-                supplement.tuned,
+                supplement.adapter_state.preferred,
+                supplement.adapter_state.tuned,
                 supplement.quotas if planned else None,
                 discrepancy if planned else None,
                 kept,
@@ -62,10 +66,9 @@ def own_part(client: Client, run: str, round_number: int, method: Method) -> Ten
 
     Empty where models are shared whole, or the client has not trained yet.
     """
-    template = client.model().state_dict()
-    if not personal(method, list(template)):
+    if not personal(method, list(client.template)):
         return {}
-    return ClientState.of(client, run).before(round_number + 1, template).kept
+    return ClientState.of(client, run).before(round_number + 1, client.template).kept
 
 
 def _remembers(client: Client, method: Method) -> bool:

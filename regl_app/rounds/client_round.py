@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regl_app.core.activity import Span, note, phase
+from regl_app.core.finite import not_finite
 from regl_app.core.types import Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
@@ -24,7 +25,7 @@ from regl_app.rounds.disclosure import (
     shared_quotas,
     shares_confusion,
 )
-from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask
+from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
 from regl_app.supplement.discrepancy import class_discrepancy
 
 
@@ -85,10 +86,9 @@ def train_round(
     discrepancy = _discrepancy(client, supplement, global_model, local)
     own_test = evaluate(local, client.data.test, client.num_classes, client.device)
 
-    # 4. Keep what the next round needs, and tell what may be told.
+    # 4. Tell what may be told, and keep what the next round needs.
     state = local.state_dict()
-    remember(client, task, method, state, trained.kept, supplement, discrepancy)
-    return RoundResult(
+    result = RoundResult(
         partition_id=client.partition_id,
         round=task.round,
         num_examples=len(real) + len(supplement.images),
@@ -112,6 +112,10 @@ def train_round(
         },
         sent=trained.sent,
     )
+    # Nobody goes on from what the server refuses.
+    if not diverged(result) and not_finite(trained.kept) is None:
+        remember(client, task, method, state, trained.kept, supplement, discrepancy)
+    return result
 
 
 def evaluate_round(
@@ -123,10 +127,10 @@ def evaluate_round(
     run that kept it.
     """
     test, confusion = client.data.test, None
-    kept = own_part(client, run, round_number, make_method(client.config))
-    log_probs = predict_log_probs(client.model(weights, kept), test.images, client.device)
     if len(test) == 0:
         return EvaluationResult(client.partition_id, round_number, 0)
+    kept = own_part(client, run, round_number, make_method(client.config))
+    log_probs = predict_log_probs(client.model(weights, kept), test.images, client.device)
     found = score(log_probs, test.labels, client.num_classes)
     if shares_confusion(client.config):
         predicted = log_probs.argmax(dim=1).numpy()

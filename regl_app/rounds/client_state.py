@@ -66,30 +66,13 @@ class ClientState:
     def before(self, round_number: int, template: Weights) -> Memory:
         """Return what the last round before ``round_number`` left; empty if that is nothing.
 
-        A damaged file counts as absent, as does another model's than ``template``.
+        A damaged file counts as absent, so that the one before it is taken, as does one of another
+        model than ``template``.
         """
-        earlier = [(number, path) for number, path in self._files() if number < round_number]
-        if not earlier:
-            return Memory()
-        number, path = earlier[-1]
-        try:
-            held = load_tensors(path) or {}
-        except OSError:
-            return Memory()
-        weights = {k.removeprefix(_MODEL): v for k, v in held.items() if k.startswith(_MODEL)}
-        shapes = {name: value.shape for name, value in weights.items()}
-        fits = not shapes or shapes == {k: v.shape for k, v in template.items()}
-        if held.get(_ROUND) != number or not fits:
-            return Memory()
-        return Memory(
-            number,
-            weights,
-            bytes(held[_PREFERRED].tolist()).decode(),
-            int(held[_TUNED]),
-            held[_HELD].numpy() if _HELD in held else None,
-            held[_DISCREPANCY].numpy() if _DISCREPANCY in held else None,
-            {k.removeprefix(_METHOD): v for k, v in held.items() if k.startswith(_METHOD)},
-        )
+        for number, path in reversed(self._files()):
+            if number < round_number and (memory := _read(path, number, template)):
+                return memory
+        return Memory()
 
     def save(self, memory: Memory) -> None:
         """Keep what a round left, beside what the ones before it did."""
@@ -119,6 +102,11 @@ class ClientState:
         for _, path in self._files():
             os.utime(path, (almost, almost))
 
+    def forget(self) -> None:
+        """Remove all that is kept, now."""
+        for _, path in self._files():
+            _remove(path)
+
     def _path(self, number: int) -> Path:
         return self.folder / f"round-{number:04d}.safetensors"
 
@@ -137,6 +125,28 @@ class ClientState:
                     _remove(path)
             except FileNotFoundError:
                 continue
+
+
+def _read(path: Path, number: int, template: Weights) -> Memory | None:
+    """Return what round ``number`` wrote to ``path``; None if it is damaged or of another model."""
+    try:
+        held = load_tensors(path) or {}
+    except OSError:
+        return None
+    weights = {k.removeprefix(_MODEL): v for k, v in held.items() if k.startswith(_MODEL)}
+    shapes = {name: value.shape for name, value in weights.items()}
+    fits = not shapes or shapes == {k: v.shape for k, v in template.items()}
+    if held.get(_ROUND) != number or not fits:
+        return None
+    return Memory(
+        number,
+        weights,
+        bytes(held[_PREFERRED].tolist()).decode(),
+        int(held[_TUNED]),
+        held[_HELD].numpy() if _HELD in held else None,
+        held[_DISCREPANCY].numpy() if _DISCREPANCY in held else None,
+        {k.removeprefix(_METHOD): v for k, v in held.items() if k.startswith(_METHOD)},
+    )
 
 
 def _remove(path: Path) -> None:

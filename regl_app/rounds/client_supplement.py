@@ -32,15 +32,14 @@ from regl_app.supplement.synthesizer import Synthesizer
 class ClientSupplement:
     """A client's synthetic images, the quotas ``(C,)`` they fill, and the shared probe set.
 
-    ``preferred`` names the preference-tuned adapter that later rounds go on with, '' if none;
-    ``tuned`` counts the rounds that tuned it; ``adapter`` is the digest of one the server sent.
+    ``adapter_state`` is what later rounds go on with; ``adapter`` is the digest of one that the
+    server sent.
     """
 
     images: ImageSet
     quotas: Counts
     probe: ImageSet | None = None
-    preferred: str = ""
-    tuned: int = 0
+    adapter_state: AdapterState = field(default_factory=AdapterState)
     adapter: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -90,8 +89,7 @@ def make_client_supplement(
         images=made.images,
         quotas=quotas,
         probe=probe,
-        preferred=made.adapter_state.preferred,
-        tuned=made.adapter_state.tuned,
+        adapter_state=made.adapter_state,
         seconds=seconds,
         facts=made.facts,
     )

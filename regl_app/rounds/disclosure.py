@@ -1,8 +1,10 @@
 """What may leave a client, in one place: read this to know what the server can learn.
 
-Beside what is decided here a reply tells the local model, how many images it was trained on and
-its mean loss, seconds, and how the supplement went. docs/secure.md has the table; its tests hold
-it against every message of real runs.
+What is not decided here is always told: the local model but for what its method keeps
+(``Method.shared``), what the method sends (``Method.finish``), numbers of real and of all images
+trained on, the mean loss, accuracy on the client's own test images, and seconds; in an evaluation
+also macro-F1, loss and the number of test images; at first, which pool the client could make.
+docs/secure.md has the table; its tests hold it against every message of real runs.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from regl_app.core.finite import not_finite
 from regl_app.core.types import Counts, Fact, Floats, Tensors, Weights
 from regl_app.supplement.payload import Payload
 
@@ -53,6 +55,16 @@ class RoundResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
     sent: Tensors = field(default_factory=dict)
+
+
+def diverged(result: RoundResult) -> str:
+    """Return what of a result is no finite number, so that it cannot be averaged; '' if nothing."""
+    if not math.isfinite(result.loss):
+        return f"loss {result.loss}"
+    for what, tensors in (("weights", result.weights or {}), ("method", result.sent)):
+        if (name := not_finite(tensors)) is not None:
+            return f"{what}[{name!r}] with NaN or infinity"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +20,8 @@ from regl_app.config.choices import STRATEGIES
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.finite import not_finite
+from regl_app.core.log import logger
 from regl_app.core.types import Tensors, Weights
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
@@ -30,8 +33,9 @@ from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.averaging import fedavg
 from regl_app.rounds.client import Client, client_name
 from regl_app.rounds.client_round import evaluate_round, train_round
+from regl_app.rounds.client_state import ClientState
 from regl_app.rounds.client_supplement import own_pool
-from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask
+from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
 from regl_app.rounds.method_state import aggregate_method, shared_weights
 from regl_app.rounds.server_round import evaluate_global, personalized_due, sampled_clients
 from regl_app.rounds.sites.registry import make_site
@@ -67,7 +71,6 @@ def federate(
     config: RunConfig,
     clients: int,
     *,
-    run: str = "",
     own_images: OwnImages | None = None,
     on_round: Callable[[FederatedRound], None] | None = None,
 ) -> Federated:
@@ -76,7 +79,6 @@ def federate(
     Args:
         config: the run.
         clients: K, >= 1.
-        run: what clients keep between rounds is kept under this name, '' for a new one.
         own_images: tells the images to supplement with, instead of those that ``config`` plans:
             for experiments with other sources; nothing is generated or probed then.
         on_round: called after every round, round 0 included.
@@ -90,12 +92,13 @@ def federate(
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        loop = _Loop.of(local, clients, run or uuid.uuid4().hex, own_images)
+        loop = _Loop.of(local, clients, uuid.uuid4().hex, own_images)
         rounds = []
-        for number in range(config.rounds + 1):
-            rounds.append(loop.round(number))
-            if on_round is not None:
-                on_round(rounds[-1])
+        with closing(loop):
+            for number in range(config.rounds + 1):
+                rounds.append(loop.round(number))
+                if on_round is not None:
+                    on_round(rounds[-1])
         return Federated(tuple(rounds), loop.model)
     finally:
         torch.set_num_threads(threads)
@@ -150,6 +153,11 @@ class _Loop:
         state = method.template(model)
         return cls(config, federation, clients, model, device, site, method, state, run, own_images)
 
+    def close(self) -> None:
+        """Remove what clients kept between rounds: nobody will ask for it again."""
+        for client in self.clients:
+            ClientState.of(client, self.run).forget()
+
     def round(self, number: int) -> FederatedRound:
         """Go through a round; number 0 only measures the untrained model."""
         evaluated: dict[int, EvaluationResult] = {}
@@ -173,7 +181,13 @@ class _Loop:
             client, site = self.clients[key], self.site
             task = RoundTask(number, "", site.quotas(key), site.payload(key), self.run, self.state)
             images = None if self.own_images is None else self.own_images(client, number)
-            self.results[key] = train_round(client, task, weights, images=images)
+            result = train_round(client, task, weights, images=images)
+            if problem := diverged(result):
+                logger.warning(
+                    "round %d: client %d left out: %s (lower train.lr)", number, key, problem
+                )
+            else:
+                self.results[key] = result
         self.site.answered(asked, self.results)
         for key in self.site.unreadable(self.results):
             del self.results[key]
@@ -189,6 +203,8 @@ class _Loop:
         for key, tuned in self.site.before_average(number, self.results).items():
             usable[key] = dataclasses.replace(usable[key], weights=tuned)
         averaged = fedavg(usable)
+        if (name := not_finite(averaged)) is not None:
+            raise RunError(f"round {number}: the averaged model is not finite in {name!r}")
         self.model.load_state_dict(averaged, strict=False)
         self.state = aggregate_method(self.method, self.state, usable, len(self.clients))
         self.site.after_average(number, averaged, self.results)

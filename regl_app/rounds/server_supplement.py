@@ -18,12 +18,13 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.activity import Span
+from regl_app.core.finite import not_finite
 from regl_app.core.log import log_progress, logger
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts, Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
-from regl_app.learning.methods.registry import make_method
+from regl_app.learning.methods.registry import method_class
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
 from regl_app.rounds.exchange import RoundResult
@@ -193,33 +194,31 @@ class ServerSupplement:
         One that diverges in these steps is left out, with a warning: it stays as it came.
         """
         started = Span()
-        config = self._config.updated(
-            {
-                "train.steps": self._config.server.tune_steps,
-                "train.epochs": 0,
-                "train.lr": self._config.server.tune_lr,
-            }
+        config, server = self._config, self._config.server
+        train = config.train.model_copy(
+            update={"steps": server.tune_steps, "epochs": 0, "lr": server.tune_lr}
         )
+        make = method_class(config.objective)
         tuned: dict[int, Weights] = {}
         for key, each in given.items():
             model = self._with(replies[key].weights or {})
             train_local(
                 model,
                 each.supplement.images,
-                config,
-                method=make_method(config),
+                train,
+                method=make(train),
                 seed=derive_seed(config.seed, f"client {key}", "server", number),
                 device=self._device,
             )
             state = {name: value.cpu() for name, value in model.state_dict().items()}
-            if all(bool(torch.isfinite(value).all()) for value in state.values()):
+            if not_finite(state) is None:
                 tuned[key] = state
             else:
                 logger.warning(
                     "client %d: its model diverged on synthetic images and is averaged as it came "
                     "(lower server.tune-lr=%g)",
                     key,
-                    self._config.server.tune_lr,
+                    server.tune_lr,
                 )
         self.seconds["tune"] = started.seconds
         return tuned

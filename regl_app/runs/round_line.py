@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regl_app.config import RunConfig
+from regl_app.config.external import method_choice
 from regl_app.core.formats import format_seconds
 from regl_app.runs.records import RoundRecord
 
@@ -15,11 +16,17 @@ def round_line(record: RoundRecord, config: RunConfig) -> str:
     eta = f"; {about} {format_seconds(left)} left" if left else ""
     refused = f"; {len(record.failures)} failures" if record.failures else ""
     number = f"round {record.round}/{config.rounds}"
-    return f"{number}: {scores(record)}, {record.seconds.wall:.1f} s{refused}{eta}"
+    return f"{number}: {scores(record, config)}, {record.seconds.wall:.1f} s{refused}{eta}"
 
 
-def scores(record: RoundRecord) -> str:
-    """Return a round's accuracies in words."""
+def scores(record: RoundRecord, config: RunConfig) -> str:
+    """Return a round's accuracies in words.
+
+    Where a part of each model stays at its client the global model is no whole one: what counts is
+    how it does with the clients' own parts.
+    """
+    if record.personalized and not method_choice(config.objective).shares_whole_model:
+        return f"with own parts, on clients' own tests {record.personalized.mean:.1%}"
     own = f", on clients' own tests {record.personalized.mean:.1%}" if record.personalized else ""
     tail = f" (long tail {record.tail.accuracy:.1%})" if record.tail else ""
     return f"global accuracy {record.metrics.accuracy:.1%}{tail}{own}"

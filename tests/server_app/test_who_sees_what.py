@@ -121,11 +121,24 @@ def _left(folder: RunFolder) -> set[str]:
     }
 
 
-def _assert_nothing_else(wire: Wire) -> None:
-    """Assert what holds under every option: no picture and no file ever leaves a client."""
+METRICS = {
+    "query": set(),
+    "train": {"num-examples", "loss"},
+    "evaluate": {"num-examples", "accuracy", "macro-f1", "loss"},
+}
+
+
+def _assert_nothing_else(wire: Wire, *, method: bool = False) -> None:
+    """Assert what holds under every option: no picture and no file ever leaves a client.
+
+    ``method``: whether the run's method sends tensors of its own.
+    """
     assert len(wire.pictures) > 30
+    trained = {"arrays", "method"} if method else {"arrays"}
     for kind, _, _, _, reply in wire.seen:
-        assert set(reply.array_records) == ({"arrays"} if kind == "train" else set())
+        assert set(reply.array_records) == (trained if kind == "train" else set())
+        told = {key for record in reply.metric_records.values() for key in record}
+        assert told == METRICS[kind]
         for record in reply.config_records.values():
             assert not any(isinstance(value, bytes) for value in record.values())
         values = [
@@ -133,7 +146,7 @@ def _assert_nothing_else(wire: Wire) -> None:
         ]
         assert not any(picture in data for picture in wire.pictures for data in values)
     models = [len(reply.array_records) for kind, *_, reply in wire.seen if kind == "train"]
-    assert models == [1] * 9  # the model is sent whole, whatever else is hidden
+    assert models == [len(trained)] * 9  # the model is sent, whatever else is hidden
 
 
 def test_by_default_the_server_learns_histogram_discrepancy_and_plan(
@@ -220,6 +233,24 @@ def test_a_server_that_trains_the_models_too_sends_and_gets_nothing_but_models(
     assert not {key for key in wire.fields("train", of_reply=False) if key.startswith("payload")}
     assert _left(folder) == {"discrepancy", "quotas"}
     _assert_nothing_else(wire)
+
+
+def test_a_method_may_send_tensors_of_its_own_and_nothing_more(run: Federate, wire: Wire) -> None:
+    run(**PRIVATE, method="fedavg", objective="scaffold", report=False)
+    assert wire.fields("train") <= ALWAYS | FACTS | {"facts.received", "facts.by_reference"}
+    _assert_nothing_else(wire, method=True)
+
+
+def test_a_part_of_the_model_may_stay_at_the_client(run: Federate, wire: Wire) -> None:
+    run(**PRIVATE, method="fedavg", objective="fedrep", report=False)
+    _assert_nothing_else(wire)
+    sent = {
+        name
+        for kind, *_, reply in wire.seen
+        if kind == "train"
+        for name in reply.array_records["arrays"]
+    }
+    assert sent and not any(name.startswith("head.") for name in sent)
 
 
 def test_a_client_gets_nothing_about_another(run: Federate, wire: Wire) -> None:

@@ -109,6 +109,6 @@ def test_precision_counts_classes_that_are_rarer_here_than_overall():
         ([[0.5, 0.5]], [2], "labels must be < 2, got 2"),
     ],
 )
-def test_malformed_opinions_are_refused(p_local, labels, message):
+def test_malformed_predictions_are_refused(p_local, labels, message):
     with pytest.raises(ProtocolError, match=message):
         predictions([[0.5, 0.5]], p_local, labels)

@@ -6,6 +6,7 @@ import torch
 from flwr.app import ArrayRecord
 
 from regl_app.core.errors import ProtocolError
+from regl_app.core.finite import not_finite
 from regl_app.core.types import Tensors, Weights
 from regl_app.flower.messages.arrays import decode
 from regl_app.flower.messages.content import ARRAYS
@@ -51,9 +52,8 @@ def weights_from_record(
 
 def check_finite(weights: Tensors, name: str = ARRAYS) -> None:
     """Raise :class:`ProtocolError` if a tensor has NaN or infinity."""
-    for key, value in weights.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ProtocolError(
-                f"{name}[{key!r}] must be finite, got NaN or infinity "
-                "(training diverged: lower train.lr)"
-            )
+    if (key := not_finite(weights)) is not None:
+        raise ProtocolError(
+            f"{name}[{key!r}] must be finite, got NaN or infinity "
+            "(training diverged: lower train.lr)"
+        )

@@ -24,6 +24,10 @@ class Scaffold(Method):
     ``train.clip-norm`` bounds ``g`` alone, before it is corrected. Then ``(x - y_i) / (K * lr)``
     is the mean of ``g - c_i + c``, and the new control that of ``g``: the mean of clipped
     gradients, so that a control is no longer than they are.
+
+    ``c`` stays the mean of all ``c_i`` only as long as both sides keep what the other has: a client
+    whose reply is lost has a control that the server never added, one that lost its state folder
+    has none any more, and ``c`` keeps that difference to the end of the run.
     """
 
     def after_backward(self, model: nn.Module, local: Local) -> None:

@@ -67,6 +67,8 @@ def train_local(
         progress: called with (steps done, steps in total) after each step.
     """
     started = Span()
+    if method is not None and objective is not None:
+        raise ValueError("method and objective are two names of one thing: give one of them")
     train = config if isinstance(config, TrainConfig) else config.train
     method = method or objective or _default_method(config)
     steps = num_steps(len(data), train)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from regl_app.config import RunConfig, default_flat
+from regl_app.config.external import method_choice
 from regl_app.core.formats import NONE, duration, percent, size
 from regl_app.core.types import Scalar
 from regl_app.runs.report.run_data import RunData
@@ -30,9 +31,17 @@ def headline(run: RunData, failed: bool) -> Markup:
     if run.summary.accuracy is None:
         end = Markup("<em>failed</em>") if failed else "has no finished round yet"
         return Markup("{} on {} {}").format(config.method, _data(config), end)
-    return Markup("{} reaches <em>{}</em> on {}").format(
-        config.method, percent(run.summary.accuracy), _data(config)
+    reached, where = run.summary.accuracy, ""
+    if not _whole(config) and run.summary.personalized is not None:
+        reached, where = run.summary.personalized, " at its clients"
+    return Markup("{} reaches <em>{}</em>{} on {}").format(
+        config.method, percent(reached), where, _data(config)
     )
+
+
+def _whole(config: RunConfig) -> bool:
+    """Return whether the global model is a whole one, that a test set of the server's measures."""
+    return method_choice(config.objective).shares_whole_model
 
 
 def _data(config: RunConfig) -> str:
@@ -59,7 +68,7 @@ def lede(run: RunData) -> Markup:
                 held, len(row), more if made and sum(made) else ""
             )
         )
-    last = run.history[-1].metrics.per_class if run.history else []
+    last = run.history[-1].metrics.per_class if run.history and _whole(run.config) else []
     known = [(value, c) for c, value in enumerate(last) if value is not None]
     if known:
         worst, label = min(known)

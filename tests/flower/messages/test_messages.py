@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import ProtocolError
 from regl_app.flower.messages.content import (
     ARRAYS,
+    METHOD,
     METRICS,
     OURS,
     check_size,
@@ -227,6 +229,68 @@ def test_evaluate_reply_comes_back_and_is_checked() -> None:
         EvaluateReply.read(
             EvaluateReply(3, 2, 10, 2.0).to_content(), server_round=2, num_classes=10
         )
+
+
+SENT = {"c": torch.tensor([1.0, -2.0])}
+
+
+def _spoilt(change: str) -> RecordDict:
+    content = dataclasses.replace(_reply(), sent=SENT).to_content()
+    match change:
+        case "missing":
+            del content[METHOD]
+        case "other name":
+            content[METHOD] = weights_to_record({"d": SENT["c"]})
+        case "other shape":
+            content[METHOD] = weights_to_record({"c": torch.zeros(3)})
+        case "other type":
+            content[METHOD] = weights_to_record({"c": SENT["c"].double()})
+        case "not finite":
+            content[METHOD] = weights_to_record({"c": torch.tensor([math.nan, 0.0])})
+        case "alone":
+            del content[ARRAYS]
+    return content
+
+
+def test_a_methods_tensors_come_back_as_they_were() -> None:
+    content = dataclasses.replace(_reply(), sent=SENT).to_content()
+    got = TrainReply.read(
+        content, server_round=4, template=WEIGHTS, num_classes=CLASSES, method=SENT
+    )
+    assert torch.equal(got.sent["c"], SENT["c"])
+    assert set(without_ours(content)) == {ARRAYS, METRICS}
+    record = TrainRequest(3, "/x").to_record(HANDSHAKE)
+    request = RecordDict({OURS: record, METHOD: weights_to_record(SENT)})
+    asked = TrainRequest.read(request, HANDSHAKE, CLASSES, None, SENT)
+    assert torch.equal(asked.received["c"], SENT["c"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("missing", "'method' is missing"),
+        ("other name", r"method must hold .* differ: \['c', 'd'\]"),
+        ("other shape", r"method\['c'\]"),
+        ("other type", r"method\['c'\]"),
+        ("not finite", r"method\['c'\] must be finite"),
+        ("alone", r"the only ArrayRecord must be .arrays., got \[.method.\]"),
+    ],
+)
+def test_a_methods_tensors_that_do_not_fit_are_refused(change: str, words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        TrainReply.read(
+            _spoilt(change), server_round=4, template=WEIGHTS, num_classes=CLASSES, method=SENT
+        )
+
+
+def test_tensors_of_a_method_that_sends_none_are_refused_and_bounded() -> None:
+    content = dataclasses.replace(_reply(), sent=SENT).to_content()
+    with pytest.raises(ProtocolError, match="'method' is not expected"):
+        _read(content)
+    more = most_bytes(CLASSES, WEIGHTS, SENT) - most_bytes(CLASSES, WEIGHTS)
+    assert 8 <= more < 1000
+    with pytest.raises(ProtocolError, match=r"method\['c'\] must be finite"):
+        dataclasses.replace(_reply(), sent={"c": torch.tensor([math.inf])}).to_content()
 
 
 def test_weights_of_another_model_name_the_difference() -> None:

@@ -221,3 +221,19 @@ def test_the_former_words_of_the_python_door_still_work() -> None:
         torch.equal(value, models[1].state_dict()[key])
         for key, value in models[0].state_dict().items()
     )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_table_says_which_methods_share_the_whole_model(name: str) -> None:
+    names = list(build_model(RunConfig.from_flat({}).model, 3, 1, 16, 0).state_dict())
+    method = make_method(RunConfig.from_flat({"method": "fedavg", "objective": name}))
+    assert METHODS[name].shares_whole_model == (list(method.shared(names)) == names)
+
+
+def test_two_names_for_one_method_are_refused() -> None:
+    data = ImageSet(torch.zeros((2, 1, 16, 16), dtype=torch.uint8), torch.tensor([0, 1]))
+    model, method = build_model(RunConfig.from_flat({}).model, 3, 1, 16, 0), Method(TrainConfig())
+    with pytest.raises(ValueError, match="two names of one thing"):
+        train_local(
+            model, data, TrainConfig(), method=method, objective=method, seed=0, device="cpu"
+        )

@@ -1,0 +1,148 @@
+"""What a method keeps at a client is there in the next round, and nothing else is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.core.types import Scalar
+from regl_app.data.federation import Federation
+from regl_app.learning.methods import make_method
+from regl_app.rounds.client import Client, client_name
+from regl_app.rounds.client_round import evaluate_round, train_round
+from regl_app.rounds.client_state import ClientState, Memory
+from regl_app.rounds.exchange import RoundTask, diverged
+from regl_app.rounds.federate import federate
+from regl_app.rounds.method_state import aggregate_method
+
+CPU = torch.device("cpu")
+Make = Callable[..., list[Client]]
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Make:
+    """Return what makes a small federation's clients."""
+
+    def make(method: str, total: int = 3, **changes: Scalar) -> list[Client]:
+        keys: dict[str, Scalar] = {
+            "method": method,
+            "rounds": 6,
+            "data.max-train": 150,
+            "data.max-test": 30,
+            "train.steps": 4,
+            "model.width": 4,
+            "partition.beta": 1.0,
+            "cache-dir": str(tmp_path),
+        }
+        config = RunConfig.from_flat(keys | changes)
+        federation = Federation.load(config, total)
+        return [
+            Client(
+                config, k, federation.source, federation.client(k), CPU, tmp_path, client_name(k)
+            )
+            for k in range(total)
+        ]
+
+    return make
+
+
+def test_scaffolds_server_control_is_the_mean_of_all_clients_controls(clients: Make) -> None:
+    everyone = clients("scaffold", **{"train.weight-decay": 0.0})
+    config = everyone[0].config
+    method, model = make_method(config), everyone[0].model()
+    weights, c = model.state_dict(), method.template(model)
+    asked = {1: (0, 1, 2), 2: (0, 2), 3: (1,)}  # partial participation
+    for number, taking_part in asked.items():
+        results = {
+            k: train_round(everyone[k], RoundTask(number, run="r", received=c), weights)
+            for k in taking_part
+        }
+        c = aggregate_method(method, c, results, len(everyone))
+    kept = [ClientState.of(one, "r").before(4, one.template).kept for one in everyone]
+    assert kept[0].keys() == c.keys()
+    assert any(float(value.abs().max()) > 1e-3 for value in c.values())
+    for name, value in c.items():
+        torch.testing.assert_close(value, torch.stack([each[name] for each in kept]).mean(0))
+
+
+@pytest.mark.parametrize("method", ["scaffold", "moon", "fedrep"])
+def test_what_a_round_kept_changes_the_next_one(clients: Make, method: str) -> None:
+    one = clients(method)[0]
+    weights = one.model().state_dict()
+    first = train_round(one, RoundTask(1, run="r"), weights)
+    assert first.weights is not None
+    kept = ClientState.of(one, "r").before(2, one.template)
+    assert kept.round == 1 and kept.kept
+    there = train_round(one, RoundTask(2, run="r"), first.weights)
+    gone = train_round(one, RoundTask(2, run="another"), first.weights)
+    assert there.weights is not None and gone.weights is not None
+    assert any(not torch.equal(there.weights[k], gone.weights[k]) for k in there.weights)
+
+
+def test_a_client_is_tested_with_its_own_head(clients: Make) -> None:
+    one = clients("fedrep", **{"train.steps": 30})[0]
+    result = train_round(one, RoundTask(1, run="r"), one.model().state_dict())
+    assert result.weights is not None
+    assert not any(name.startswith("head.") for name in result.weights)
+    own = evaluate_round(one, 1, result.weights, run="r")
+    stranger = evaluate_round(one, 1, result.weights, run="another")
+    assert own.loss < stranger.loss
+
+
+@pytest.mark.parametrize("method", ["scaffold", "moon", "fedrep"])
+def test_nobody_goes_on_from_a_diverged_round(clients: Make, method: str) -> None:
+    sound = clients(method)[0]
+    weights = sound.model().state_dict()
+    train_round(sound, RoundTask(1, run="r"), weights)
+    wild = clients(method, **{"train.lr": 1e30, "train.clip-norm": 0.0})[0]
+    assert diverged(train_round(wild, RoundTask(2, run="r"), weights))
+    assert ClientState.of(sound, "r").before(3, sound.template).round == 1
+    assert not diverged(train_round(sound, RoundTask(3, run="r"), weights))
+
+
+def test_the_loop_leaves_a_diverged_client_out_as_a_run_by_flower_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys: dict[str, Scalar] = {
+        "method": "fedavg", "rounds": 1, "data.max-train": 100, "data.max-test": 20,
+        "train.steps": 4, "model.width": 4, "cache-dir": str(tmp_path),
+    }  # fmt: skip
+    wild = {**keys, "train.lr": 1e30, "train.clip-norm": 0.0}
+    with pytest.raises(Exception, match="0 clients have a model to average"):
+        federate(RunConfig.from_flat(wild), 2)
+    assert "client 0 left out" in caplog.text
+
+
+def test_the_loop_leaves_nothing_behind_that_clients_kept(tmp_path: Path) -> None:
+    keys: dict[str, Scalar] = {
+        "method": "fedrep", "rounds": 2, "data.max-train": 100, "data.max-test": 20,
+        "train.steps": 2, "model.width": 4, "cache-dir": str(tmp_path),
+    }  # fmt: skip
+    federate(RunConfig.from_flat(keys), 2)
+    assert not list(tmp_path.glob("state/*"))
+
+
+def test_without_its_newest_file_a_client_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    state, one = ClientState(tmp_path), {"w": torch.ones(1)}
+    for number in (1, 2):
+        state.save(Memory(number, kept={"c": torch.full((1,), float(number))}))
+    assert state.before(3, one).kept["c"] == 2
+    newest = tmp_path / "round-0002.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert (state.before(3, one).round, float(state.before(3, one).kept["c"])) == (1, 1.0)
+
+
+@pytest.mark.parametrize(("fraction", "level"), [(1.0, logging.WARNING), (0.5, logging.INFO)])
+def test_a_first_round_that_comes_late_is_a_warning_only_where_all_take_part(
+    clients: Make, fraction: float, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = clients("moon", **{"server.fraction": fraction})[0]
+    caplog.set_level(logging.INFO, "regl")
+    train_round(one, RoundTask(2, run="r"), one.model().state_dict())
+    (record,) = [r for r in caplog.records if "nothing of an earlier round" in r.getMessage()]
+    assert record.levelno == level
