@@ -62,7 +62,7 @@ def partition(
         f"{federation.num_classes} classes, {len(federation.source.test)} global test images. "
         "Skew: total variation distance to the federation's label mix."
     )
-    title = f"{federation.source.name}, {_scheme(resolved.partition.scheme, resolved.partition)}"
+    title = f"{federation.source.name}, {resolved.partition.words}"
     save_heatmap(counts, federation.source.class_names, out, title=title)
     print_path("heat map", out)
     if export is not None:
@@ -70,14 +70,3 @@ def partition(
 
         export_clients(federation, export)
         print_path("image folders", export)
-
-
-def _scheme(scheme: str, config: object) -> str:
-    parameter = {
-        "dirichlet": "beta",
-        "pathological": "classes_per_client",
-        "shard": "shards_per_client",
-    }.get(scheme)
-    if parameter is None:
-        return scheme
-    return f"{scheme} {parameter.replace('_', ' ')} {getattr(config, parameter)}"

@@ -77,10 +77,10 @@ def pool_leaves_a_choice(config: RunKeys) -> str | None:
 
 
 def upper_bound_takes_no_supplement(config: RunKeys) -> str | None:
-    if config.method != "central" or not POLICIES[config.supplement.policy].generates:
+    if not config.central or not POLICIES[config.supplement.policy].generates:
         return None
     return (
-        "method='central' is the upper bound on real data and takes no supplement, got "
+        f"method={config.method!r} is the upper bound on real data and takes no supplement, got "
         f"supplement.policy={config.supplement.policy!r} (use 'auto')"
     )
 
@@ -183,7 +183,7 @@ def nobody_has_all_sites_images(config: RunKeys) -> str | None:
     if not config.data.local:
         return None
     for key, seen, fits in (
-        ("method", config.method, config.method != "central"),
+        ("method", config.method, not config.central),
         ("long-tail.factor", config.long_tail.factor, config.long_tail.factor == 1),
         ("data.public-fraction", config.data.public_fraction, config.data.public_fraction == 0),
     ):

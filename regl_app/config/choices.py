@@ -42,6 +42,22 @@ class SourceChoice:
 
 
 @dataclass(frozen=True)
+class SchemeChoice:
+    """A partition of the training images: rows that flwr-datasets' partitioner is given."""
+
+    implementation: str
+    words: str
+    """What a report calls it, with the ``partition`` section's fields in braces."""
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A ``Classifier``, made by its ``of`` of ``(config, classes, channels, image size)``."""
+
+    implementation: str
+
+
+@dataclass(frozen=True)
 class PolicyChoice:
     """What decides the class quotas."""
 
@@ -51,6 +67,15 @@ class PolicyChoice:
     """It is planned from label counts, after the first measurement too."""
     measures: bool = False
     """It is planned from the discrepancy vector."""
+    uniform: bool = False
+    """All classes get the same."""
+
+
+@dataclass(frozen=True)
+class ScheduleChoice:
+    """A split of the run's total over its rounds, made of FedDPD's split."""
+
+    implementation: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +113,9 @@ class StrategyChoice:
     """It does nothing but average by number of images."""
 
 
-_METHODS, _SOURCES = "regl_app.learning.methods", "regl_app.data.sources"
+_METHODS, _MODELS = "regl_app.learning.methods", "regl_app.learning.models"
+_SOURCES, _SCHEMES = "regl_app.data.sources", "regl_app.data.schemes"
+_SCHEDULE = "regl_app.supplement.schedule"
 _FLOWER = "flwr.serverapp.strategy"
 
 METHODS: Mapping[str, MethodChoice] = MappingProxyType(
@@ -124,15 +151,46 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
 )
 """Data sources, by ``data.source``."""
 
+SCHEMES: Mapping[str, SchemeChoice] = MappingProxyType(
+    {
+        "iid": SchemeChoice(f"{_SCHEMES}:iid", "labels spread evenly"),
+        "dirichlet": SchemeChoice(f"{_SCHEMES}:dirichlet", "Dirichlet labels with β = {beta:g}"),
+        "pathological": SchemeChoice(
+            f"{_SCHEMES}:pathological", "{classes_per_client} classes per client"
+        ),
+        "shard": SchemeChoice(f"{_SCHEMES}:shard", "{shards_per_client} label shards per client"),
+    }
+)
+"""Partitions, by ``partition.scheme``."""
+
+MODELS: Mapping[str, ModelChoice] = MappingProxyType(
+    {
+        "cnn": ModelChoice(f"{_MODELS}.cnn:SmallCnn"),
+        "resnet18": ModelChoice(f"{_MODELS}.resnet:ResNet"),
+        "resnet34": ModelChoice(f"{_MODELS}.resnet:ResNet"),
+        "resnet50": ModelChoice(f"{_MODELS}.resnet:ResNet"),
+    }
+)
+"""Classifiers, by ``model.name``."""
+
 POLICIES: Mapping[str, PolicyChoice] = MappingProxyType(
     {
         "none": PolicyChoice(generates=False),
-        "equal": PolicyChoice(),
+        "equal": PolicyChoice(uniform=True),
         "balance": PolicyChoice(needs_labels=True),
         "discrepancy": PolicyChoice(measures=True),
     }
 )
 """Policies, by ``supplement.policy``."""
+
+SCHEDULES: Mapping[str, ScheduleChoice] = MappingProxyType(
+    {
+        "exponential": ScheduleChoice(f"{_SCHEDULE}:exponential"),
+        "constant": ScheduleChoice(f"{_SCHEDULE}:constant"),
+        "linear": ScheduleChoice(f"{_SCHEDULE}:linear"),
+    }
+)
+"""Budgets over rounds, by ``supplement.schedule``."""
 
 ADAPTERS: Mapping[str, AdapterChoice] = MappingProxyType(
     {

@@ -15,13 +15,15 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Preset:
-    """One method's choices; field names are the keys they expand to."""
+    """One method's choices; ``PRESET_KEYS`` are the keys they expand to."""
 
     policy: str
     adapter: str
     site: str = "client"
     selection: str = "none"
     objective: str = "fedavg"
+    central: bool = False
+    """One model is trained on everybody's images: the upper bound."""
 
 
 PRESET_KEYS = (
@@ -37,7 +39,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "scaffold": Preset("none", "frozen", objective="scaffold"),
         "moon": Preset("none", "frozen", objective="moon"),
         "fedrep": Preset("none", "frozen", objective="fedrep"),
-        "central": Preset("none", "frozen"),
+        "central": Preset("none", "frozen", central=True),
         "regl-free": Preset("balance", "frozen"),
         "regl": Preset("balance", "lora"),
         "regl-dpd": Preset("discrepancy", "lora"),

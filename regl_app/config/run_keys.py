@@ -9,6 +9,7 @@ from pydantic import Field
 from regl_app.config.choices import ADAPTERS, METHODS, POLICIES, SITES
 from regl_app.config.external import collision, offered
 from regl_app.config.one_of import OneOf
+from regl_app.config.presets import PRESETS
 from regl_app.config.section import MACHINE, RESULT, VIEW, Section
 from regl_app.config.sections import (
     DataConfig,
@@ -33,18 +34,7 @@ from regl_app.config.supplement_sections import (
 class RunKeys(Section):
     """The keys of a run, checked one by one; ``RunConfig`` checks them together."""
 
-    method: Literal[
-        "regl-dpd",
-        "regl",
-        "regl-free",
-        "feddpd",
-        "fedavg",
-        "fedprox",
-        "scaffold",
-        "moon",
-        "fedrep",
-        "central",
-    ] = Field(
+    method: Annotated[str, OneOf.of(PRESETS)] = Field(
         "regl-dpd",
         description="preset: a point in policy x adapter x site x objective",
         json_schema_extra=RESULT,
@@ -139,6 +129,11 @@ class RunKeys(Section):
     probe: ProbeConfig = ProbeConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     server: ServerConfig = ServerConfig()
+
+    @property
+    def central(self) -> bool:
+        """Whether one model is trained on everybody's images."""
+        return PRESETS[self.method].central
 
     @property
     def uses_generator(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regl_app.config.choices import SOURCES, STRATEGIES
+from regl_app.config.choices import MODELS, SCHEMES, SOURCES, STRATEGIES
 from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, VIEW, Section
 
@@ -102,7 +102,7 @@ class PublicDataConfig(DataConfig):
 class PartitionConfig(Section):
     """How the training images are spread over the clients."""
 
-    scheme: Literal["iid", "dirichlet", "pathological", "shard"] = Field(
+    scheme: Annotated[str, OneOf.of(SCHEMES)] = Field(
         "dirichlet", description="label skew across clients", json_schema_extra=RESULT
     )
     beta: float = Field(
@@ -125,6 +125,11 @@ class PartitionConfig(Section):
         json_schema_extra=RESULT,
     )
 
+    @property
+    def words(self) -> str:
+        """What a report calls this partition."""
+        return SCHEMES[self.scheme].words.format(**self.model_dump())
+
 
 class LongTailConfig(Section):
     """An imbalanced *global* label distribution, before it is split over clients."""
@@ -141,7 +146,7 @@ class LongTailConfig(Section):
 class ModelConfig(Section):
     """The classifier that is federated."""
 
-    name: Literal["cnn", "resnet18", "resnet34", "resnet50"] = Field(
+    name: Annotated[str, OneOf.of(MODELS)] = Field(
         "cnn",
         description="GroupNorm everywhere: averaging batch statistics would be wrong",
         json_schema_extra=RESULT,

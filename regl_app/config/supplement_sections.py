@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regl_app.config.choices import ADAPTERS, POLICIES, SITES
+from regl_app.config.choices import ADAPTERS, POLICIES, SCHEDULES, SITES
 from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, Section
 
@@ -68,7 +68,7 @@ class SupplementConfig(Section):
         description="beta_s: the budget shrinks by exp(-beta_s) each round; 0 = it stays",
         json_schema_extra=RESULT,
     )
-    schedule: Literal["exponential", "constant", "linear"] = Field(
+    schedule: Annotated[str, OneOf.of(SCHEDULES)] = Field(
         "exponential",
         description="how the run's total, which ratio and decay set, is spread over its rounds",
         json_schema_extra=RESULT,

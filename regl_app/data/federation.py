@@ -39,8 +39,8 @@ class Federation:
     def load(cls, config: RunConfig, num_partitions: int) -> Federation:
         """Return the federation of ``config`` for ``num_partitions`` clients (cached).
 
-        With method ``central`` client 0 trains on everybody's training images and the others on
-        none; everyone keeps the personalized test set of the other methods.
+        Where training is central, client 0 trains on everybody's training images and the others
+        on none; everyone keeps the personalized test set of the other methods.
 
         Raises:
             DataError: the source is absent, damaged or cannot be partitioned.
@@ -50,7 +50,7 @@ class Federation:
             config.partition,
             config.long_tail,
             num_partitions,
-            config.method == "central",
+            config.central,
         )
 
     @property

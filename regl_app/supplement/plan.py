@@ -58,7 +58,7 @@ def client_quotas(config: RunConfig, real_counts: Counts, round_number: int) -> 
     if POLICIES[supplement.policy].needs_labels:
         wanted = balance_quotas(real_counts, supplement.target, supplement.cap)
         return allocate(wanted, total, wanted)
-    if supplement.policy == "equal":
+    if POLICIES[supplement.policy].uniform:
         return equal_quotas(num_classes, total, supplement.cap)
     if config.privacy.noise > 0:
         return blind_quotas(config, images, num_classes, round_number)
@@ -122,7 +122,7 @@ def uploaded_quotas(
         round_number: t, whose budget is spent.
     """
     keys = config.supplement
-    if keys.policy == "equal":
+    if POLICIES[keys.policy].uniform:
         return blind_quotas(config, real_images, len(discrepancy), round_number)
     return discrepancy_quotas(
         np.zeros(len(discrepancy), dtype=np.int64) if last_quotas is None else last_quotas,

@@ -7,20 +7,20 @@ Choose ``exponential`` (FedDPD) for much supplement while the models know little
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 
-from regl_app.core.types import Counts
+from regl_app.config.choices import SCHEDULES
+from regl_app.core.dotted import resolve
+from regl_app.core.types import Counts, Floats
 from regl_app.supplement.policy import allocate
 
 _ENDLESS = 1e12  # num_images is what a client says: no number of it may overflow
 
-Schedule = Literal["exponential", "constant", "linear"]
-
 
 def budgets(
-    schedule: Schedule, *, ratio: float, decay: float, rounds: int, num_images: int, most: int
+    schedule: str, *, ratio: float, decay: float, rounds: int, num_images: int, most: int
 ) -> Counts:
     """Return B_1 .. B_T, the images a client of ``num_images`` trains on, int64 ``(T,)``.
 
@@ -33,19 +33,36 @@ def budgets(
     each B_t is limited to ``most``, what a client can hold (the cap of all its classes).
 
     Args:
-        schedule: the split.
+        schedule: the split, of ``SCHEDULES``.
         ratio: images of the exponential schedule's round 1 over the client's real ones.
         decay: beta_s.
         rounds: T.
         num_images: n_k, the client's real training images.
         most: largest B_t.
     """
-    exponential = [
+    budget = [
         round(min(ratio * num_images * math.exp(-decay * t), _ENDLESS)) for t in range(rounds)
     ]
-    planned = np.array(exponential, dtype=np.int64)
-    if schedule != "exponential":
-        total = sum(exponential)
-        share = np.ones(rounds) if schedule == "constant" else np.arange(rounds, 0.0, -1.0)
-        planned = allocate(share, total, np.full(rounds, total, dtype=np.int64))
-    return np.minimum(planned, most)
+    planned = np.array(budget, dtype=np.int64)
+    split: Callable[[Counts], Counts] = resolve(SCHEDULES[schedule].implementation)
+    return np.minimum(split(planned), most)
+
+
+def exponential(planned: Counts) -> Counts:
+    """Return FedDPD's split as it is."""
+    return planned
+
+
+def constant(planned: Counts) -> Counts:
+    """Return the same total, the same number in each round."""
+    return _spread(planned, np.ones(len(planned)))
+
+
+def linear(planned: Counts) -> Counts:
+    """Return the same total, falling linearly."""
+    return _spread(planned, np.arange(len(planned), 0.0, -1.0))
+
+
+def _spread(planned: Counts, share: Floats) -> Counts:
+    total = int(planned.sum())
+    return allocate(share, total, np.full(len(planned), total, dtype=np.int64))

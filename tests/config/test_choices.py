@@ -15,7 +15,10 @@ from regl_app.config import RunConfig, choices, flat_fields
 from regl_app.config.choices import (
     ADAPTERS,
     METHODS,
+    MODELS,
     POLICIES,
+    SCHEDULES,
+    SCHEMES,
     SITES,
     SOURCES,
     STRATEGIES,
@@ -25,15 +28,21 @@ from regl_app.config.presets import PRESETS
 from regl_app.core.dotted import resolve
 from regl_app.core.errors import ConfigError
 from regl_app.learning.methods import Method
+from regl_app.learning.models import Classifier
 
 TABLES: dict[str, Mapping[str, Any]] = {
+    "method": PRESETS,
     "objective": METHODS,
+    "partition.scheme": SCHEMES,
+    "model.name": MODELS,
+    "supplement.schedule": SCHEDULES,
     "data.source": SOURCES,
     "supplement.policy": POLICIES,
     "supplement.adapter": ADAPTERS,
     "supplement.site": SITES,
     "server.strategy": STRATEGIES,
 }
+PARAMETERS = {"partition.scheme": 4, "supplement.schedule": 1}
 IMPLEMENTED = [
     (key, name, entry)
     for key, table in TABLES.items()
@@ -47,11 +56,13 @@ IMPLEMENTED = [
 )
 def test_every_implementation_can_be_imported(key: str, name: str, entry: Any) -> None:
     found = resolve(entry.implementation)
-    base = {"objective": Method, "server.strategy": Strategy}.get(key)
-    if base is None:
-        assert list(inspect.signature(found).parameters) == ["config"]
-    else:
+    base = {"objective": Method, "server.strategy": Strategy, "model.name": Classifier}.get(key)
+    if base is not None:
         assert issubclass(found, base)
+    elif key in PARAMETERS:
+        assert len(inspect.signature(found).parameters) == PARAMETERS[key]
+    else:
+        assert list(inspect.signature(found).parameters) == ["config"]
 
 
 def test_the_tables_import_nothing_of_ours_and_nothing_heavy() -> None:

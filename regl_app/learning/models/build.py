@@ -6,12 +6,13 @@ import torch
 from torch import nn
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import MODELS
 from regl_app.config.sections import ModelConfig
+from regl_app.core.dotted import resolve
 from regl_app.core.seeding import torch_generator
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.learning.models.classifier import Classifier
-from regl_app.learning.models.cnn import SmallCnn
 
 
 def build_model(
@@ -23,13 +24,8 @@ def build_model(
     neither read nor changed, so concurrent clients cannot disturb each other.
     """
     with torch.device("meta"):
-        model: Classifier
-        if config.name == "cnn":
-            model = SmallCnn(num_classes, channels, config.width)
-        else:
-            from regl_app.learning.models.resnet import ResNet
-
-            model = ResNet(config.name, num_classes, channels, image_size)
+        kind = resolve(MODELS[config.name].implementation)
+        model: Classifier = kind.of(config, num_classes, channels, image_size)
     model = model.to_empty(device="cpu")
     _initialize(model, torch_generator(seed, "model"))
     return model

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Self
 
 import torch
 from torch import nn
 
+from regl_app.config.sections import ModelConfig
 from regl_app.learning.models.classifier import Classifier
 
 _GRID = 4  # what stride 8 leaves of 32x32, so nothing is averaged there
@@ -33,6 +35,11 @@ class SmallCnn(Classifier):
         )
         self.pool = nn.AdaptiveAvgPool2d(_GRID)
         self.head = nn.Linear(4 * width * _GRID**2, num_classes)
+
+    @classmethod
+    def of(cls, config: ModelConfig, num_classes: int, channels: int, image_size: int) -> Self:
+        """Return that of ``config``; any ``image_size`` ends in the same grid."""
+        return cls(num_classes, channels, config.width)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the last stage on its grid, flat: ``(N, 4 * width * 16)``."""

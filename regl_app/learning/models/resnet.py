@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Self
 
 import torch
 from torch import nn
 
+from regl_app.config.sections import ModelConfig
 from regl_app.learning.models.classifier import Classifier
 
 _SMALL = 64
@@ -21,7 +22,7 @@ class ResNet(Classifier):
 
     def __init__(
         self,
-        name: Literal["resnet18", "resnet34", "resnet50"],
+        name: str,
         num_classes: int,
         channels: int,
         image_size: int,
@@ -38,6 +39,11 @@ class ResNet(Classifier):
         self.head = nn.Linear(body.fc.in_features, num_classes)
         body.fc = nn.Identity()
         self.body = body
+
+    @classmethod
+    def of(cls, config: ModelConfig, num_classes: int, channels: int, image_size: int) -> Self:
+        """Return the one that ``config`` names."""
+        return cls(config.name, num_classes, channels, image_size)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the globally pooled features ``(N, 512)`` (ResNet-50: ``(N, 2048)``)."""

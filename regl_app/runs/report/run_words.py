@@ -57,7 +57,7 @@ def lede(run: RunData) -> Markup:
     ]
     client = run.showcase_client
     row = run.real[client] if client is not None else None
-    if row and run.config.method != "central":
+    if row and not run.config.central:
         held = sum(value > 0 for value in row)
         made = run.synthetic[client] if client is not None and client < len(run.synthetic) else None
         more = Markup(" and is given up to <b>{:.0f} synthetic images</b> a round").format(
@@ -91,13 +91,7 @@ def _supplement(config: RunConfig) -> str:
 def _scheme(config: RunConfig) -> str:
     if config.data.local:
         return "each with data of its own"
-    part = config.partition
-    return {
-        "iid": "labels spread evenly",
-        "dirichlet": f"Dirichlet labels with β = {part.beta:g}",
-        "pathological": f"{part.classes_per_client} classes per client",
-        "shard": f"{part.shards_per_client} label shards per client",
-    }[part.scheme]
+    return config.partition.words
 
 
 def tiles(run: RunData) -> list[Tile]:

@@ -63,7 +63,7 @@ def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]
         if (values := _values(group, lambda s: s.accuracy))
     }
     # 'central' is the upper bound, not a competitor.
-    rivals = [g.label for g in groups if g.runs[0].config.method != "central" and g.label in scores]
+    rivals = [g.label for g in groups if not g.runs[0].config.central and g.label in scores]
     same = len({_data(group) for group in groups}) == 1
     best = max(rivals or scores, key=lambda label: scores[label], default=None) if same else None
     repeated = any(len(group.runs) > 1 for group in groups)
