@@ -1,8 +1,9 @@
-"""A deployment on loopback as docs/deploy.md describes it: TLS, registered keys, free ports."""
+"""A deployment on loopback as docs/deploy.md describes it: a gate, TLS, registered keys."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from regl_app.config import RunConfig
+from regl_app.core.files import write_text
 from regl_app.core.processes import descendants, end_processes
 from regl_app.core.types import Scalar
 from regl_app.data.export import export_clients
 from regl_app.data.federation import Federation
 from regl_app.flower.deployment.credentials import Credentials, make_credentials
+from regl_app.flower.deployment.gate import Gate, gate_configuration
 
 APP = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -44,11 +47,15 @@ def node_config(values: Mapping[str, Scalar]) -> str:
 
 @dataclass
 class Deployment:
-    """A SuperLink, its SuperNodes, and the ``flwr`` command that talks to it."""
+    """A SuperLink behind its gate, its SuperNodes, and the operator's ``flwr`` command.
+
+    ``port`` is the public one, the gate's; ``control_port`` the SuperLink's own.
+    """
 
     folder: Path
     keys: Credentials
     port: int = field(default_factory=free_port)
+    control_port: int = field(default_factory=free_port)
     free_port = staticmethod(free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     orphans: dict[int, str] = field(default_factory=dict)
@@ -69,7 +76,7 @@ class Deployment:
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [str(BIN / command[0]), *command[1:]],
+                [str(BIN / command[0]), *command[1:]],  # an absolute path stays as it is
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -86,20 +93,40 @@ class Deployment:
     def start_superlink(self) -> None:
         keys = self.keys
         self.start(
-            "superlink", "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
+            "superlink", "flower-superlink",
+            "--host", "127.0.0.1", "--port", str(self.control_port),
             "--ssl-ca-certfile", str(keys.ca), "--ssl-certfile", str(keys.server),
             "--ssl-keyfile", str(keys.server_key), "--enable-supernode-auth",
             "--database", str(self.folder / "superlink.db"),
             "--disable-runtime-dependency-installation",
         )  # fmt: skip
+        self._wait_for("superlink", self.control_port)
+
+    def start_gate(self) -> None:
+        """Start nginx before the SuperLink, as root does: its workers are nobody's."""
+        write_text(
+            self.keys.gate,
+            gate_configuration(Gate(self.port, f"127.0.0.1:{self.control_port}")),
+        )
+        run = self.folder / "gate"
+        run.mkdir(exist_ok=True)
+        nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        assert nginx is not None
+        self.start(
+            "gate", nginx, "-p", str(run), "-e", "stderr", "-c", str(self.keys.gate),
+            "-g", "daemon off;",
+        )  # fmt: skip
+        self._wait_for("gate", self.port)
+
+    def _wait_for(self, name: str, port: int) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
-            assert self.processes["superlink"].poll() is None, self.log("superlink")
+            assert self.processes[name].poll() is None, self.log(name)
             time.sleep(0.2)
-        raise AssertionError(f"no SuperLink: {self.log('superlink')}")
+        raise AssertionError(f"no {name}: {self.log(name)}")
 
     def register(self, name: str) -> None:
         self.flwr("supernode", "register", f"{self.keys.node_key(name)}.pub", "site")
@@ -176,6 +203,8 @@ class Deployment:
 @pytest.fixture
 def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
     """Return what starts a SuperLink with keys for the named nodes, for the length of a test."""
+    if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+        pytest.skip("THE DEPLOYMENT WAS NOT RUN: no nginx on this machine, which is its gate")
     started: list[Deployment] = []
 
     def start(*nodes: str) -> Deployment:
@@ -186,9 +215,10 @@ def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
         home.mkdir()
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "site"\n\n[superlink.site]\n'
-            f'address = "127.0.0.1:{deployment.port}"\nroot-certificates = "{keys.ca}"\n'
+            f'address = "127.0.0.1:{deployment.control_port}"\nroot-certificates = "{keys.ca}"\n'
         )
         deployment.start_superlink()
+        deployment.start_gate()
         return deployment
 
     yield start

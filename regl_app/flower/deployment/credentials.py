@@ -1,8 +1,8 @@
 """Certificates and keys of a deployment, made by openssl and ssh-keygen.
 
 One folder holds all of it: a certificate authority of the federation's own, the SuperLink's
-certificate signed by it, and a key pair per SuperNode. What is there is never replaced, so that
-nodes can be added later.
+certificate signed by it, the configuration of the gate that shows it, and a key pair per
+SuperNode. What is there is never replaced, so that nodes can be added later.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from regl_app.core.errors import ConfigError, ReglError
 from regl_app.core.files import atomic_path, write_text
+from regl_app.flower.deployment.gate import Gate, gate_configuration
 
 _CA_DAYS = 3650
 _SERVER_DAYS = 825  # what common TLS clients accept at most
@@ -51,6 +52,11 @@ class Credentials:
     def server(self) -> Path:
         """The SuperLink's certificate."""
         return self.folder / "superlink.crt"
+
+    @property
+    def gate(self) -> Path:
+        """The gate's configuration, for nginx."""
+        return self.folder / "gate.conf"
 
     def node_key(self, name: str) -> Path:
         """Return the private key of the SuperNode ``name``; the public one ends in ``.pub``."""
@@ -104,6 +110,9 @@ def make_credentials(
         new += _make_authority(made)
     if not made.server.exists():
         new += _make_server(made, alternative)
+    if not made.gate.exists():
+        write_text(made.gate, gate_configuration(Gate()))
+        new.append(made.gate)
     for name in dict.fromkeys(nodes):
         if not made.node_key(name).exists():
             new += _make_node(made.node_key(name))

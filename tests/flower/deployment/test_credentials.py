@@ -19,7 +19,7 @@ def content(folder: Path) -> dict[Path, bytes]:
 def test_the_certificate_is_valid_for_every_host_and_no_other(tmp_path: Path) -> None:
     made, new = make_credentials(tmp_path / "keys", ["fl.example.org", "10.0.0.5", "::1"], ["a"])
     assert {path.name for path in new} == {
-        *("ca.key", "ca.crt", "superlink.key", "superlink.crt", "a.key", "a.key.pub")
+        *("ca.key", "ca.crt", "superlink.key", "superlink.crt", "gate.conf", "a.key", "a.key.pub")
     }
 
     def verifies(*options: str) -> bool:
