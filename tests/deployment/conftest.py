@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -102,21 +103,22 @@ class Deployment:
         )  # fmt: skip
         self._wait_for("superlink", self.control_port)
 
-    def start_gate(self) -> None:
-        """Start nginx before the SuperLink, as root does: its workers are nobody's."""
-        write_text(
-            self.keys.gate,
-            gate_configuration(Gate(self.port, f"127.0.0.1:{self.control_port}")),
-        )
-        run = self.folder / "gate"
+    def start_gate(
+        self, name: str = "gate", port: int | None = None, keys: Credentials | None = None
+    ) -> None:
+        """Start nginx before the SuperLink; as root, so that its workers are nobody's."""
+        port, keys = port or self.port, keys or self.keys
+        superlink = f"127.0.0.1:{self.control_port}"
+        write_text(keys.gate, gate_configuration(Gate(port, superlink)))
+        run = self.folder / f"run-{name}"
         run.mkdir(exist_ok=True)
         nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         assert nginx is not None
         self.start(
-            "gate", nginx, "-p", str(run), "-e", "stderr", "-c", str(self.keys.gate),
+            name, nginx, "-p", str(run), "-e", "stderr", "-c", str(keys.gate),
             "-g", "daemon off;",
         )  # fmt: skip
-        self._wait_for("gate", self.port)
+        self._wait_for(name, port)
 
     def _wait_for(self, name: str, port: int) -> None:
         deadline = time.monotonic() + 120
@@ -135,10 +137,19 @@ class Deployment:
         """Return the folder in which a site keeps adapters, images and its last model."""
         return self.folder / "state" / name
 
-    def start_site(self, index: int, folders: Sequence[Path], name: str) -> subprocess.Popen[bytes]:
+    def node_ids(self) -> list[str]:
+        """Return the SuperNodes that the SuperLink knows and believes away."""
+        listed = self.flwr("supernode", "list", "site", "--format", "json")
+        nodes = json.loads(listed[listed.index("{") :])["nodes"]
+        return [str(node["node-id"]) for node in nodes if node["status"] == "offline"]
+
+    def start_site(
+        self, index: int, folders: Sequence[Path], name: str, key: str = ""
+    ) -> subprocess.Popen[bytes]:
         """Start the node of one of several sites, each with its own image folder."""
         return self.start_node(
             name,
+            key=key,
             partition_id=index,
             num_partitions=len(folders),
             name=name,
@@ -156,11 +167,20 @@ class Deployment:
         process.wait()
         return orphans
 
-    def start_node(self, name: str, /, **values: Scalar) -> subprocess.Popen[bytes]:
+    def end(self, name: str) -> None:
+        """End a SuperNode in order, so that it signs off."""
+        process = self.processes.pop(name)
+        self.orphans |= descendants(process.pid)
+        process.terminate()
+        process.wait(timeout=60)
+
+    def start_node(
+        self, name: str, /, *, key: str = "", port: int | None = None, **values: Scalar
+    ) -> subprocess.Popen[bytes]:
         return self.start(
             name, "flower-supernode", "--root-certificates", str(self.keys.ca),
-            "--auth-supernode-private-key", str(self.keys.node_key(name)),
-            "--superlink", f"127.0.0.1:{self.port}", "--port", str(free_port()),
+            "--auth-supernode-private-key", str(self.keys.node_key(key or name)),
+            "--superlink", f"127.0.0.1:{port or self.port}", "--port", str(free_port()),
             "--node-config", node_config({k.replace("_", "-"): v for k, v in values.items()}),
         )  # fmt: skip
 
@@ -200,22 +220,24 @@ class Deployment:
         end_processes(self.orphans)
 
 
-@pytest.fixture
-def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
-    """Return what starts a SuperLink with keys for the named nodes, for the length of a test."""
+def _deployments(folder: Path) -> Iterator[Callable[..., Deployment]]:
     if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
         pytest.skip("THE DEPLOYMENT WAS NOT RUN: no nginx on this machine, which is its gate")
     started: list[Deployment] = []
 
     def start(*nodes: str) -> Deployment:
-        keys, _ = make_credentials(tmp_path / "keys", ["localhost", "127.0.0.1"], nodes)
-        deployment = Deployment(tmp_path, keys)
+        keys, _ = make_credentials(folder / "keys", ["localhost", "127.0.0.1"], nodes)
+        deployment = Deployment(folder, keys)
         started.append(deployment)
-        home = tmp_path / "flwr"
+        home = folder / "flwr"
         home.mkdir()
+        ports = {"site": deployment.control_port, "public": deployment.port}
+        connections = [
+            f'[superlink.{name}]\naddress = "127.0.0.1:{port}"\nroot-certificates = "{keys.ca}"\n'
+            for name, port in ports.items()
+        ]
         (home / "config.toml").write_text(
-            f'[superlink]\ndefault = "site"\n\n[superlink.site]\n'
-            f'address = "127.0.0.1:{deployment.control_port}"\nroot-certificates = "{keys.ca}"\n'
+            "\n".join(['[superlink]\ndefault = "site"\n', *connections])
         )
         deployment.start_superlink()
         deployment.start_gate()
@@ -224,6 +246,18 @@ def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
     yield start
     for deployment in started:
         deployment.stop()
+
+
+@pytest.fixture
+def deploy(tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
+    """Return what starts a SuperLink with keys for the named nodes, for the length of a test."""
+    yield from _deployments(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def deploy_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Deployment]]:
+    """Likewise, for the length of a module's tests."""
+    yield from _deployments(tmp_path_factory.mktemp("deployment"))
 
 
 @pytest.fixture(scope="session")

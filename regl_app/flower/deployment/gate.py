@@ -138,9 +138,10 @@ http {{
     limit_conn one 64;
     limit_conn all 1024;
 
-    location ~ ^/v1/fleet/(?:{calls})$ {{
+    location ~ ^/v1/fleet/(?<call>{calls})$ {{
       limit_except POST {{ deny all; }}
-      proxy_pass {scheme}://superlink;
+      # The path as it was understood here, not as it was sent.
+      proxy_pass {scheme}://superlink/v1/fleet/$call;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_set_header Host $http_host;
