@@ -50,7 +50,7 @@ if [ -n "${TLS:-}" ] && [ ! -e "$REGL_KEYS/superlink.crt" ]; then
   echo "docker-demo: making certificates and keys in $REGL_KEYS"
   mkdir -p "$REGL_KEYS"
   own "$REGL_KEYS"
-  tool "$REGL_KEYS" regl keys /made --host superlink --host localhost \
+  tool "$REGL_KEYS" regl keys /made --host gate --host superlink --host localhost \
     --node clinic-a --node clinic-b --node clinic-c > /dev/null
 fi
 
@@ -62,7 +62,7 @@ finish() {
 }
 trap finish EXIT
 
-echo "docker-demo: starting the SuperLink and three clinics${TLS:+, with TLS and keys}"
+echo "docker-demo: starting the SuperLink, its gate and three clinics${TLS:+, with TLS and keys}"
 status=0
 compose run --rm -T submit "$@" < /dev/null | tee "$log" || status=$?
 run=$(sed -n 's|^run folder: /runs/||p' "$log" | tail -n 1)

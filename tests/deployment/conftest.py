@@ -137,8 +137,8 @@ class Deployment:
         """Return the folder in which a site keeps adapters, images and its last model."""
         return self.folder / "state" / name
 
-    def node_ids(self) -> list[str]:
-        """Return the SuperNodes that the SuperLink knows and believes away."""
+    def nodes_away(self) -> list[str]:
+        """Return the ids of SuperNodes that signed off."""
         listed = self.flwr("supernode", "list", "site", "--format", "json")
         nodes = json.loads(listed[listed.index("{") :])["nodes"]
         return [str(node["node-id"]) for node in nodes if node["status"] == "offline"]

@@ -70,7 +70,8 @@ def test_a_run_is_examined_followed_and_stopped_in_request(
     )  # fmt: skip
     said, _ = examined.communicate(timeout=120)
     assert examined.returncode == 0 and "fail" not in said, said
-    assert re.search(r"ok +versions +flwr \S+ here, \S+ at the SuperLink", said), said
+    assert re.search(r"ok +health +a gate, and a SuperLink answers behind it", said), said
+    assert re.search(r"ok +controls +closed", said), said
 
     settings = {
         **small_settings,

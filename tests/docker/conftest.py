@@ -29,6 +29,7 @@ class Demo:
         return {
             **os.environ,
             "COMPOSE_PROJECT_NAME": self.project,
+            "REGL_LISTEN": "127.0.0.1:0",  # any free port
             "REGL_DATA": str(self.folder / "data" / "digits"),
             "REGL_KEYS": str(self.folder / "keys"),
             "REGL_RUNS": str(self.folder / "runs"),

@@ -17,6 +17,7 @@ import yaml
 
 from regl_app.cli.options import resolve
 from regl_app.flower.deployment.credentials import Credentials
+from regl_app.flower.deployment.gate import Gate, gate_configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -71,11 +72,47 @@ def test_every_service_is_bounded_watched_and_without_privileges(name: str) -> N
     service = SERVICES[name]
     limits = service["deploy"]["resources"]["limits"]
     assert {"cpus", "memory", "pids"} <= limits.keys()
-    assert service["healthcheck"]["test"][:2] == ["CMD", "python"]
+    asks = "curl" if name == "gate" else "python"
+    assert service["healthcheck"]["test"][:2] == ["CMD", asks]
     assert service["user"] == "${REGL_UID:-10001}:${REGL_GID:-10001}"
     assert service["cap_drop"] == ["ALL"] and service["read_only"] and service["init"]
-    assert not {"privileged", "ports"} & service.keys()
-    assert service["image"] == "${REGL_IMAGE:-regl-app}"
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service and ("ports" in service) == (name == "gate")
+    image = "${REGL_GATE_IMAGE:-nginx:1.28}" if name == "gate" else "${REGL_IMAGE:-regl-app}"
+    assert service["image"] == image
+
+
+def test_clinics_reach_the_gate_alone_and_nobody_outside_reaches_a_control() -> None:
+    networks = load("compose.yaml")["networks"]
+    assert [name for name, keys in networks.items() if not keys.get("internal")] == ["outside"]
+    on = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    for node in NODES:
+        assert on[node] == {"clinics"}
+        (address,) = [
+            part
+            for file in ("compose.yaml", "compose.tls.yaml")
+            for part in set(load(file)["services"][node]["command"])
+            if part.startswith("--superlink=")
+        ][:1]
+        assert address == "--superlink=gate:8000"
+    assert on["gate"] == {"outside", "controls", "clinics"}
+    assert [name for name in on if name not in (*NODES, "gate")] == [
+        "superlink",
+        "submit",
+        "register",
+    ]
+    for name in ("superlink", "submit", "register"):
+        assert on[name] == {"controls"}
+    # On this machine alone, unless whoever starts it says otherwise.
+    assert SERVICES["gate"]["ports"] == ["${REGL_LISTEN:-127.0.0.1:8000}:8000"]
+
+
+@pytest.mark.parametrize(("folder", "tls"), [("gate", False), ("gate-tls", True)])
+def test_the_gates_configuration_is_the_one_that_is_tried_without_containers(
+    folder: str, tls: bool
+) -> None:
+    written = (DOCKER / folder / "gate.conf").read_text(encoding="utf-8")
+    assert written == gate_configuration(Gate(8000, "superlink:8000", tls))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -110,7 +147,8 @@ def test_tls_leaves_nothing_in_the_open_and_gives_each_its_own_key_alone() -> No
         test = " ".join(services[name]["healthcheck"]["test"])
         assert "https://" in test and "http://superlink" not in test
     assert "--enable-supernode-auth" in services["superlink"]["command"]
-    own = {"superlink": keys.server_key, **{node: keys.node_key(node) for node in NODES}}
+    own = {"superlink": keys.server_key, "gate": keys.server_key}
+    own |= {node: keys.node_key(node) for node in NODES}
     for name, service in services.items():
         sources = {volume.split(":/")[0] for volume in service["volumes"]}
         private = {source for source in sources if source.endswith(".key")}

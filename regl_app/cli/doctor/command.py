@@ -69,9 +69,9 @@ def doctor(
     [bold]regl doctor --superlink fl.example.org:8000 --root-certificates ca.crt[/bold]
     """
     resolved = resolve(settings, config)
+    from regl_app.cli.doctor.link import Link
     from regl_app.cli.doctor.machine import examine
     from regl_app.cli.doctor.node import Deployment, examine_deployment
-    from regl_app.cli.doctor.superlink import Link
 
     if not superlink and (root_certificates or insecure):
         raise ConfigError("--root-certificates and --insecure belong to --superlink HOST:PORT")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from regl_app.cli.doctor.certificates import examine_keys, examine_private_key
 from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding
+from regl_app.cli.doctor.link import Link
 from regl_app.cli.doctor.machine import machine
-from regl_app.cli.doctor.superlink import Link, examine_link
+from regl_app.cli.doctor.superlink import examine_link
 from regl_app.config import RunConfig
 
 

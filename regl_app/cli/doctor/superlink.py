@@ -9,48 +9,20 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography import x509
 
 from regl_app.cli.doctor.certificates import names, validity
+from regl_app.cli.doctor.controls import examine_controls
 from regl_app.cli.doctor.finding import Finding
+from regl_app.cli.doctor.link import TIMEOUT, Link, ask
 from regl_app.core.activity import Span
-from regl_app.core.errors import ConfigError
+from regl_app.flower.deployment.gate import GREETING
 
-TIMEOUT = 10.0
 _PLAIN, _TLS = "plain HTTP", "TLS"
 
 # OpenSSL's codes of why a certificate is not accepted.
 _NOT_YET, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
-
-
-@dataclass(frozen=True)
-class Link:
-    """A SuperLink's address, and by what it is known: ``ca``, the system's, or not at all."""
-
-    host: str
-    port: int
-    ca: Path | None = None
-    insecure: bool = False
-
-    @classmethod
-    def parse(cls, address: str, ca: Path | None, insecure: bool) -> Link:
-        """Return the link to ``HOST:PORT``.
-
-        Raises:
-            ConfigError: it is none, or certificates are given for plain HTTP.
-        """
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ConfigError(f"--superlink must be HOST:PORT, got {address!r}")
-        if ca is not None and insecure:
-            raise ConfigError("--root-certificates and --insecure exclude each other")
-        return cls(host.strip("[]"), int(port), ca, insecure)
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 def examine_link(link: Link) -> Iterator[Finding]:
@@ -89,7 +61,7 @@ def _reach(link: Link) -> Finding:
             connecting.stop()
     except ConnectionRefusedError:
         detail = f"{link} ({addresses}) refuses: nothing listens on port {link.port} there"
-        return Finding(topic, "fail", detail, "start flower-superlink, on --host 0.0.0.0")
+        return Finding(topic, "fail", detail, "start its gate: nginx")
     except TimeoutError:
         detail = f"{link} ({addresses}) does not answer within {TIMEOUT:g} s"
         return Finding(topic, "fail", detail, "a firewall drops it, or the machine is off")
@@ -154,7 +126,7 @@ def _certificate(link: Link, context: ssl.SSLContext) -> x509.Certificate:
 
 def _speaks_plain(link: Link) -> bool:
     try:
-        return _get(link, None, "/health")[0] > 0
+        return ask(link, None, "/health").status > 0
     except (OSError, http.client.HTTPException):
         return False
 
@@ -163,7 +135,7 @@ def _ask(link: Link, context: ssl.SSLContext | None) -> Iterator[Finding]:
     """Yield what the SuperLink itself says: that it is one, its clock, its version."""
     try:
         before = time.time()
-        status, date, _ = _get(link, context, "/health")
+        answer = ask(link, context, "/health")
         middle = (before + time.time()) / 2
     except (OSError, http.client.HTTPException) as error:
         if link.insecure and _speaks_tls(link):
@@ -176,12 +148,27 @@ def _ask(link: Link, context: ssl.SSLContext | None) -> Iterator[Finding]:
         else:
             yield Finding("health", "fail", f"{link} does not speak HTTP: {error}")
         return
-    if status != http.client.OK:
-        yield Finding("health", "fail", f"{link}/health answers {status}: no SuperLink listens")
+    if answer.status != http.client.OK:
+        refused = f"{link}/health answers {answer.status}: no SuperLink listens"
+        yield Finding("health", "fail", refused)
         return
-    yield Finding("health", "ok", "it says that it is well")
-    yield _clock(date, middle)
+    gate = answer.body.decode(errors="replace").strip() == GREETING
+    yield _behind(link, context) if gate else Finding("health", "ok", "it says that it is well")
+    yield _clock(answer.date, middle)
     yield _version(link, context)
+    yield from examine_controls(link, context)
+
+
+def _behind(link: Link, context: ssl.SSLContext | None) -> Finding:
+    """Ask the SuperLink behind a gate for what it refuses to whoever has no node's key."""
+    status = ask(link, context, "/v1/fleet/get-run", b"").status
+    if status in (http.client.BAD_GATEWAY, http.client.GATEWAY_TIMEOUT):
+        detail = (
+            f"the gate at {link} is well, but the SuperLink behind it does not answer ({status})"
+        )
+        remedy = "start flower-superlink on the address that gate.conf names, with its certificate"
+        return Finding("health", "fail", detail, remedy)
+    return Finding("health", "ok", "a gate, and a SuperLink answers behind it")
 
 
 def _clock(date: str | None, now: float) -> Finding:
@@ -214,8 +201,8 @@ def _version(link: Link, context: ssl.SSLContext | None) -> Finding:
 
     own = version("flwr")
     try:
-        status, _, body = _get(link, context, "/openapi.json")
-        info = json.loads(body)["info"] if status == http.client.OK else {}
+        answer = ask(link, context, "/openapi.json")
+        info = json.loads(answer.body)["info"] if answer.status == http.client.OK else {}
         theirs = str(info["version"])
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return Finding(
@@ -242,18 +229,3 @@ def _speaks_tls(link: Link) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _get(link: Link, context: ssl.SSLContext | None, path: str) -> tuple[int, str | None, bytes]:
-    """Return (status, Date header, body); proxies of the environment are not used."""
-    connection = (
-        http.client.HTTPConnection(link.host, link.port, timeout=TIMEOUT)
-        if context is None
-        else http.client.HTTPSConnection(link.host, link.port, timeout=TIMEOUT, context=context)
-    )
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.getheader("Date"), answer.read(10_000_000)
-    finally:
-        connection.close()

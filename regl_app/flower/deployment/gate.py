@@ -16,6 +16,9 @@ CONTROL_PORT = 8001
 MAX_BODY = 8 * 1024**2
 """Bytes of a request: arrays come in pieces of 5 MiB, all else of a reply in less than 1 MiB."""
 
+GREETING = "gate"
+"""What it answers at ``/health``."""
+
 NODE_CALLS = (
     "activate-node",
     "confirm-message-received",
@@ -60,6 +63,7 @@ def gate_configuration(gate: Gate) -> str:
         scheme=scheme,
         calls="|".join(sorted(calls)),
         body=f"{MAX_BODY // 1024**2}m",
+        greeting=GREETING,
     )
 
 
@@ -153,7 +157,7 @@ http {{
 
     # That the gate is there, not that the SuperLink is.
     location = /health {{
-      return 200 "gate\\n";
+      return 200 "{greeting}\\n";
     }}
 
     location / {{

@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from regl_app.core.errors import RunError
+from regl_app.flower.deployment.gate import CONTROL_PORT
 
 # The user's own environment wins over these.
 _DEFAULTS = {"FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_TELEMETRY_ENABLED": "0"}
+
+_CLOSED = (
+    "the address of {!r} is a gate, which lets nodes in and nobody to the controls. On the "
+    f"server's machine the address is 127.0.0.1:{CONTROL_PORT}; from elsewhere it is the same once "
+    f"`ssh -N -L {CONTROL_PORT}:127.0.0.1:{CONTROL_PORT} SERVER` is running (docs/deploy.md)"
+)
 
 
 class FlowerCommand:
@@ -82,6 +89,8 @@ class FlowerCommand:
         if not isinstance(answer, dict) or not answer.get("success"):
             text = answer.get("error-message") if isinstance(answer, dict) else None
             why = text or (done.stderr or done.stdout).strip()[-2000:]
+            if "403 Forbidden" in why:
+                raise RunError(f"flwr {arguments[0]}: {_CLOSED.format(self.connection)}")
             raise RunError(f"flwr {arguments[0]} failed: {why or 'no output'}{self.log_tail()}")
         return answer
 

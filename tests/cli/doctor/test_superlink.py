@@ -17,11 +17,14 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from regl_app.cli.doctor import controls
 from regl_app.cli.doctor import superlink as doctor_link
 from regl_app.cli.doctor.finding import Finding
-from regl_app.cli.doctor.superlink import Link, examine_link
+from regl_app.cli.doctor.link import Link
+from regl_app.cli.doctor.superlink import examine_link
 from regl_app.core.errors import ConfigError
 from regl_app.flower.deployment.credentials import Credentials, make_credentials
+from regl_app.flower.deployment.gate import GREETING
 
 Issue = Callable[..., x509.Certificate]
 
@@ -33,9 +36,16 @@ def keys(tmp_path: Path) -> Credentials:
 
 @contextmanager
 def superlink(
-    keys: Credentials | None = None, *, ahead: float = 0.0, flwr: str = "", healthy: bool = True
+    keys: Credentials | None = None,
+    *,
+    ahead: float = 0.0,
+    flwr: str = "",
+    healthy: bool = True,
+    says: str = "",
+    node_call: int = 401,
+    control: int = 403,
 ) -> Iterator[int]:
-    """Serve what a SuperLink tells anybody, with or without TLS; yield the port."""
+    """Serve what a SuperLink or its gate tells anybody, with or without TLS; yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -43,7 +53,15 @@ def superlink(
             if self.path == "/openapi.json" and flwr:
                 body = json.dumps({"info": {"version": flwr}}).encode()
             known = self.path == "/health" and healthy
-            self.send_response_only(200 if known or body else 404)
+            if known:
+                body = says.encode()
+            self._answer(200 if known or body else 404, body)
+
+        def do_POST(self) -> None:
+            self._answer(control if self.path.startswith("/v1/control/") else node_call, b"")
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response_only(status)
             self.send_header("Date", email.utils.formatdate(time.time() + ahead, usegmt=True))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -81,7 +99,9 @@ def test_a_sound_way_is_said_to_be(keys: Credentials) -> None:
     with superlink(keys, flwr=version("flwr")) as port:
         findings = found(Link("localhost", port, keys.ca))
     assert {finding.status for finding in findings.values()} == {"ok"}
-    assert set(findings) == {"SuperLink", "certificate", "health", "clock", "versions"}
+    assert set(findings) == {
+        *("SuperLink", "certificate", "health", "clock", "versions", "controls")
+    }
     assert "824 days" in findings["certificate"].detail
 
 
@@ -188,6 +208,42 @@ def test_another_service_is_told_from_a_superlink() -> None:
     with superlink(healthy=False) as port:
         finding = found(Link("127.0.0.1", port, insecure=True))["health"]
     assert finding.status == "fail" and "answers 404: no SuperLink" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("node_call", "status", "says"),
+    [
+        (401, "ok", "a SuperLink answers behind it"),
+        (502, "fail", "the SuperLink behind it does not answer (502)"),
+    ],
+)
+def test_a_gate_is_told_from_the_superlink_behind_it(
+    node_call: int, status: str, says: str, keys: Credentials
+) -> None:
+    with superlink(keys, says=f"{GREETING}\n", node_call=node_call) as port:
+        findings = found(Link("127.0.0.1", port, keys.ca))
+    assert findings["health"].status == status and says in findings["health"].detail
+    assert findings["controls"].status == "ok" and findings["versions"].status == "note"
+
+
+@pytest.mark.parametrize(("local", "status"), [(False, "fail"), (True, "note")])
+@pytest.mark.parametrize("behind", [False, True])
+def test_open_controls_are_told_loudly_but_on_the_operators_own_machine(
+    local: bool, status: str, behind: bool, keys: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Link, "on_this_machine", local)
+    with superlink(keys) as gate, superlink(keys, control=200) as port:
+        # Behind a gate that closes them, and yet reachable at their own port.
+        monkeypatch.setattr(controls, "CONTROL_PORT", port if behind else gate)
+        finding = found(Link("127.0.0.1", gate if behind else port, keys.ca))["controls"]
+    assert finding.status == status and f"127.0.0.1:{port}" in finding.detail
+    assert ("code of his own on the server and on every site" in finding.detail) != local
+
+
+def test_loopback_is_this_machine_and_a_name_of_the_network_is_not() -> None:
+    assert Link("localhost", 1).on_this_machine and Link("127.0.0.1", 1).on_this_machine
+    assert not Link("192.0.2.1", 1).on_this_machine
+    assert not Link("no-such-host.invalid", 1).on_this_machine
 
 
 @pytest.mark.parametrize("address", ["fl.example.org", "host:", ":8000", "host:70000", "host:x"])
