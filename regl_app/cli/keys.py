@@ -20,7 +20,9 @@ def keys(
         list[str] | None, typer.Option(help="Name of a SuperNode to make a key for; repeatable.")
     ] = None,
 ) -> None:
-    """Make a federation's certificates and its nodes' keys, with openssl and ssh-keygen.
+    """Make a federation's certificates, its nodes' keys and the gate's configuration.
+
+    By openssl and ssh-keygen; the gate is nginx before the SuperLink.
 
     Nothing that exists is replaced: call it again, without --host, to add nodes. Where each file
     has to go stands in docs/deploy.md.

@@ -88,7 +88,7 @@ _TEMPLATE = """\
 # Written by `regl keys`. Beside the SuperLink, with a folder that nginx may write to:
 #   mkdir -p run && nginx -p run -e stderr -c "$PWD/gate.conf"
 # Certificates are read from this file's folder.
-worker_processes auto;
+worker_processes 2;
 worker_rlimit_nofile 16384;
 pid gate.pid;
 error_log stderr warn;
