@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import io
 import ipaddress
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -225,3 +229,29 @@ def confined() -> Callable[..., list[str]]:
     if tried.returncode:
         pytest.skip(f"NOT TESTED: no mount namespace here: {tried.stderr.strip()}")
     return _confined
+
+
+def _bundle_of(publisher: str, name: str, version: str, files: Mapping[str, str]) -> bytes:
+    """Return an app bundle that Flower's nodes accept, also one that ``flwr build`` would not make.
+
+    ``files``: the code, whose apps are ``any.server:app`` and ``any.client:app``.
+    """
+    about = (
+        f"[project]\nname = {json.dumps(name)}\nversion = {json.dumps(version)}\n"
+        f"[tool.flwr.app]\npublisher = {json.dumps(publisher)}\n[tool.flwr.app.components]\n"
+        'serverapp = "any.server:app"\nclientapp = "any.client:app"\n'
+    )
+    texts = {"pyproject.toml": about, "any/__init__.py": "", **files}
+    digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+    manifest = "\n".join(f"{path},{digest},0" for path, digest in digests.items())
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path, text in {**texts, ".info/CONTENT": manifest}.items():
+            archive.writestr(zipfile.ZipInfo(path), text)
+    return packed.getvalue()
+
+
+@pytest.fixture(scope="session")
+def bundle_of() -> Callable[..., bytes]:
+    """Return :func:`_bundle_of`."""
+    return _bundle_of

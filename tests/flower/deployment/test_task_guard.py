@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -43,32 +42,18 @@ import tomllib, http.server  # an error can still be sent
 """
 
 
-def make_bundle(publisher: str, name: str, version: str, code: str = APP) -> bytes:
-    """Return a bundle that Flower accepts."""
-    project = {"name": name, "version": version}
-    lines = [
-        "[project]",
-        *(f"{key} = {json.dumps(value)}" for key, value in project.items()),
-        f"[tool.flwr.app]\npublisher = {json.dumps(publisher)}",
-        '[tool.flwr.app.components]\nserverapp = "any.main:app"\nclientapp = "any.main:app"\n',
-    ]
-    files = {"pyproject.toml": "\n".join(lines), "any/__init__.py": "", "any/main.py": code}
-    manifest = [
-        f"{path},{hashlib.sha256(text.encode()).hexdigest()},0" for path, text in files.items()
-    ]
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path, text in {**files, ".info/CONTENT": "\n".join(manifest)}.items():
-            archive.writestr(path, text)
-    return packed.getvalue()
-
-
 @dataclass
 class Site:
     """A node's home whose ``apps`` is root's, and a folder that the node can write."""
 
     folder: Path
     confined: Callable[..., list[str]]
+    bundle_of: Callable[..., bytes]
+
+    def bundle(
+        self, version: str, publisher: str = "ours", name: str = "app", code: str = APP
+    ) -> bytes:
+        return self.bundle_of(publisher, name, version, {"any/client.py": code})
 
     @property
     def apps(self) -> Path:
@@ -107,8 +92,10 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, confined: Callable[..., list[str]]) -> Site:
-    site = Site(tmp_path, confined)
+def site(
+    tmp_path: Path, confined: Callable[..., list[str]], bundle_of: Callable[..., bytes]
+) -> Site:
+    site = Site(tmp_path, confined, bundle_of)
     site.apps.mkdir(parents=True)
     site.open.mkdir()
     os.chown(site.open, NOBODY, NOBODY)
@@ -120,7 +107,7 @@ OUT = "/../open/evil"
 
 
 def test_an_allowed_bundle_runs_and_another_cannot_be_unpacked(site: Site) -> None:
-    ours, theirs = make_bundle("ours", "app", "1.0"), make_bundle("ours", "app", "1.1")
+    ours, theirs = site.bundle("1.0"), site.bundle("1.1")
     folder = f"ours.app.1.0.{hashlib.sha256(ours).hexdigest()[:8]}"
     site.allow(ours, site.apps / folder)
     assert f"RUNS {folder}" in site.run(ours, "ours/app", "1.0")
@@ -133,7 +120,7 @@ def test_an_allowed_bundle_runs_and_another_cannot_be_unpacked(site: Site) -> No
 def test_a_bundle_whose_name_leads_out_of_the_folder_runs_only_without_the_guard(
     site: Site, guarded: bool
 ) -> None:
-    evil = make_bundle("", "", OUT)
+    evil = site.bundle(OUT, "", "")
     answer = site.run(evil, "/", OUT, guarded=guarded)
     # Without: Flower 1.41's fault. Should it be mended, the guard has one thing less to do.
     assert ("RUNS evil." in answer) is not guarded
@@ -141,12 +128,12 @@ def test_a_bundle_whose_name_leads_out_of_the_folder_runs_only_without_the_guard
 
 
 def test_a_superlink_cannot_name_another_folder_for_an_allowed_bundle(site: Site) -> None:
-    ours = make_bundle("ours", "app", "1.0")
+    ours = site.bundle("1.0")
     folder = f"ours.app.1.0.{hashlib.sha256(ours).hexdigest()[:8]}"
     site.allow(ours, site.apps / folder)
     planted = [site.open / "evil.12345678", site.open / "planted"]
     for place in planted:
-        site.allow(make_bundle("x", "y", "1"), place)
+        site.allow(site.bundle("1", "x", "y"), place)
     for entry in site.open.rglob("*"):
         os.chown(entry, NOBODY, NOBODY)
     lies = [
@@ -161,23 +148,23 @@ def test_a_superlink_cannot_name_another_folder_for_an_allowed_bundle(site: Site
 
 
 def test_the_first_eight_digits_of_an_allowed_bundle_give_that_bundles_code(site: Site) -> None:
-    theirs = make_bundle("ours", "app", "1.0", APP.replace("RUNS", "EVIL"))
+    theirs = site.bundle("1.0", code=APP.replace("RUNS", "EVIL"))
     # As if the operator's own had them.
     folder = f"ours.app.1.0.{hashlib.sha256(theirs).hexdigest()[:8]}"
-    site.allow(make_bundle("ours", "app", "1.0"), site.apps / folder)
+    site.allow(site.bundle("1.0"), site.apps / folder)
     answer = site.run(theirs, "ours/app", "1.0")
     assert f"RUNS {folder}" in answer and "EVIL" not in answer
 
 
 def test_links_and_folders_that_the_node_can_write_are_refused(site: Site) -> None:
-    bundle = make_bundle("ours", "app", "1.0")
+    bundle = site.bundle("1.0")
     name = f"ours.app.1.0.{hashlib.sha256(bundle).hexdigest()[:8]}"
     site.allow(bundle, site.open / name)
     (site.apps / name).symlink_to(f"/srv/open/{name}")
     assert "no bundle that the operator put" in site.run(bundle, "ours/app", "1.0")
     (site.apps / name).unlink()
     site.allow(bundle, site.apps / name)
-    code = site.apps / name / "any" / "main.py"
+    code = site.apps / name / "any" / "client.py"
     code.chmod(0o666)
     assert "own user could change" in site.run(bundle, "ours/app", "1.0")
     os.chown(code, NOBODY, NOBODY)
