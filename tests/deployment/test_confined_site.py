@@ -80,6 +80,7 @@ def prepare(deployment: Any, name: str, bundle: Path) -> Path:
     task.chmod(0o755)
     for program in (CLIENT, *OTHERS):
         (place / "bin" / program).symlink_to("regl-task")
+    (place / "bin" / "flower-superexec").symlink_to(BIN / "flower-superexec")
     return place
 
 
@@ -90,7 +91,7 @@ def start_confined(
     start = deployment.start
     environment = [
         "env", "FLWR_HOME=/srv/regl/flwr", "HOME=/srv/regl/state", "TMPDIR=/tmp",
-        f"PATH=/srv/regl/bin:{BIN}:/usr/bin:/bin",
+        "PATH=/srv/regl/bin:/usr/bin:/bin",
     ]  # fmt: skip
 
     def confined(name: str, program: str, *arguments: str) -> Any:
