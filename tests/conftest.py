@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import io
 import ipaddress
-from collections.abc import Callable, Iterator, Sequence
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from regl_app.core.app_root import APP_ROOT
 from regl_app.core.types import Scalar
 from regl_app.flower.deployment.credentials import Credentials
 
@@ -166,3 +176,82 @@ def issue() -> Callable[..., x509.Certificate]:
     Arguments: the credentials, ``days`` = first and last day from now, ``hosts``.
     """
     return _issue
+
+
+NOBODY = 65534
+
+
+def _confined(folders: Mapping[str, tuple[Path, bool]]) -> list[str]:
+    """Return the beginning of a command line that runs the rest as a site's unit would.
+
+    Another user without capabilities, everything read-only, a /tmp of its own; of this machine's
+    /tmp and /srv it sees ``folders`` alone: where it finds each, what it is, whether it may write.
+    """
+    script = ["set -e", "mount --make-rprivate /", "mount -t tmpfs -o mode=755 none /srv"]
+
+    def bind(source: str, target: str, options: str) -> None:
+        script.append(f"mkdir -p {target} && mount --bind {source} {target}")
+        script.append(f"mount -o remount,bind,{options} {target}")
+
+    # Python and the code, where only root can enter what is above them.
+    needed = {Path(path).resolve() for path in (sys.base_prefix, sys.prefix, APP_ROOT)}
+    hidden: dict[Path, list[Path]] = {}
+    for path in sorted(needed):
+        shut = [above for above in path.parents if not above.stat().st_mode & 0o001]
+        if shut:
+            hidden.setdefault(shut[-1], []).append(path)
+    staged = [path for paths in hidden.values() for path in paths]
+    for number, path in enumerate(staged):
+        bind(shlex.quote(str(path)), f"/srv/.stage/{number}", "ro")
+    for target, (source, writable) in folders.items():
+        bind(shlex.quote(str(source)), target, "rw" if writable else "ro")
+    for folder in hidden:
+        script.append(f"mount -t tmpfs -o mode=755 none {shlex.quote(str(folder))}")
+    for number, path in enumerate(staged):
+        bind(f"/srv/.stage/{number}", shlex.quote(str(path)), "ro")
+    script += [
+        "mount -t tmpfs -o mode=1777 none /tmp",
+        "mount -o remount,bind,ro /",
+        "mount -o remount,ro /srv",
+        "cd /",
+        f"exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --no-new-privs"
+        ' --inh-caps=-all --bounding-set=-all -- "$@"',
+    ]
+    return ["unshare", "--mount", "sh", "-c", "\n".join(script), "sh"]
+
+
+@pytest.fixture(scope="session")
+def confined() -> Callable[..., list[str]]:
+    """Return :func:`_confined`, where it can be had."""
+    if os.getuid() != 0 or not (shutil.which("unshare") and shutil.which("setpriv")):
+        pytest.skip("NOT TESTED: only root can run a node as another user in a namespace")
+    tried = subprocess.run([*_confined({}), "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"NOT TESTED: no mount namespace here: {tried.stderr.strip()}")
+    return _confined
+
+
+def _bundle_of(publisher: str, name: str, version: str, files: Mapping[str, str]) -> bytes:
+    """Return an app bundle that Flower's nodes accept, also one that ``flwr build`` would not make.
+
+    ``files``: the code, whose apps are ``any.server:app`` and ``any.client:app``.
+    """
+    about = (
+        f"[project]\nname = {json.dumps(name)}\nversion = {json.dumps(version)}\n"
+        f"[tool.flwr.app]\npublisher = {json.dumps(publisher)}\n[tool.flwr.app.components]\n"
+        'serverapp = "any.server:app"\nclientapp = "any.client:app"\n'
+    )
+    texts = {"pyproject.toml": about, "any/__init__.py": "", **files}
+    digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+    manifest = "\n".join(f"{path},{digest},0" for path, digest in digests.items())
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path, text in {**texts, ".info/CONTENT": manifest}.items():
+            archive.writestr(zipfile.ZipInfo(path), text)
+    return packed.getvalue()
+
+
+@pytest.fixture(scope="session")
+def bundle_of() -> Callable[..., bytes]:
+    """Return :func:`_bundle_of`."""
+    return _bundle_of

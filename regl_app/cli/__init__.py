@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from regl_app.cli.bundle import bundle as bundle_command
 from regl_app.cli.compare import compare as compare_command
 from regl_app.cli.console import ReglGroup
 from regl_app.cli.doctor.command import doctor as doctor_command
@@ -35,6 +36,7 @@ for _command in (
     watch_command,
     pretrain_command,
     keys_command,
+    bundle_command,
     doctor_command,
 ):
     app.command()(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from regl_app.cli import app
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
+from regl_app.core.version import __version__
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.runs.comparison.compare import Engine
 from regl_app.runs.folder import RunFolder
@@ -62,7 +64,18 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "compare", "partition", "generate", "report", "pretrain", "keys", "doctor", "watch"],
+    [
+        "run",
+        "compare",
+        "partition",
+        "generate",
+        "report",
+        "pretrain",
+        "keys",
+        "bundle",
+        "doctor",
+        "watch",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert command in regl("--help").output
@@ -241,6 +254,14 @@ def test_watch_ends_as_the_run_did() -> None:
     failed.write_result(RunResult(status="failed", seconds=1.0, error="no replies"))
     done = regl("watch", str(failed.path))
     assert done.exit_code == 1 and "failed after 1 s: no replies" in done.output
+
+
+def test_bundle_tells_the_digest_and_the_folder_that_a_node_looks_for() -> None:
+    done = regl("bundle", "made")
+    (file,) = Path("made").glob("regl.regl-app.*.fab")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert done.exit_code == 0 and f"sha256: {digest}" in done.output
+    assert f"regl.regl-app.{__version__}.{digest[:8]}\n" in done.output
 
 
 def test_keys_tells_what_it_made(tmp_path: Path) -> None:

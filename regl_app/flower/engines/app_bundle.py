@@ -6,8 +6,12 @@ editable installation and a wheel (which has no pyproject.toml), and nothing els
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -17,8 +21,51 @@ from regl_app.core.errors import RunError
 from regl_app.core.types import Scalar
 from regl_app.core.version import __version__
 from regl_app.flower.code_hash import PACKAGES
+from regl_app.flower.engines.command import find_program
 
-NAME = "regl-app"
+NAME, PUBLISHER = "regl-app", "regl"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An app bundle in a file: what ``flwr run`` sends, and ``flwr install`` unpacks."""
+
+    file: Path
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest by which Flower knows it, in 64 hex digits."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
+    @property
+    def installed_as(self) -> str:
+        """Return the name of its folder in ``$FLWR_HOME/apps``."""
+        return f"{PUBLISHER}.{NAME}.{__version__}.{self.sha256[:8]}"
+
+
+def write_bundle(folder: Path) -> Bundle:
+    """Write the bundle that ``regl run --superlink`` submits to ``folder``, named as Flower wants.
+
+    The same code, dependencies and zlib give the same bytes, wherever and whenever it is built.
+
+    Raises:
+        RunError: ``flwr build`` refused.
+    """
+    with tempfile.TemporaryDirectory(prefix="regl-app-", ignore_cleanup_errors=True) as scratch:
+        app = build_app_folder(Path(scratch) / "app")
+        done = subprocess.run(
+            [find_program("flwr"), "build", "--app", str(app)],
+            cwd=scratch,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        built = list(Path(scratch).glob("*.fab"))
+        if done.returncode or len(built) != 1:
+            raise RunError(f"flwr build failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return Bundle(Path(shutil.copyfile(built[0], folder / built[0].name)))
 
 
 def build_app_folder(target: Path) -> Path:
@@ -60,7 +107,7 @@ requires-python = ">=3.11,<3.15"
 dependencies = {json.dumps(dependencies)}
 
 [tool.flwr.app]
-publisher = "regl"
+publisher = "{PUBLISHER}"
 
 [tool.flwr.app.components]
 serverapp = "server_app.main:app"

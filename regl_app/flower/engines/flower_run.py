@@ -132,6 +132,9 @@ def _run(
             build_app_folder(app)
             overrides.write_text(toml_table(config.to_flat()), encoding="utf-8")
             run = flower.ask("run", str(app), flower.connection, "-c", str(overrides), *options)
+            # A node's operator compares it with what the node may run.
+            if not isinstance(flower, SuperLink) and "fab-filename" in run:
+                show(f"bundle: {run['fab-filename']}")
             status, details = _follow(flower, str(run["run-id"]), line)
     except (KeyboardInterrupt, SystemExit):
         end("stopped", "stopped by the user")

@@ -41,7 +41,7 @@ class FakeSuperLink:
         if arguments[0] == "list":
             status, details = next(self._left)
             return {"runs": [{"status": status, "status-details": details}]}
-        return {"success": True, "run-id": "77"}
+        return {"success": True, "run-id": "77", "fab-filename": "regl.regl-app.0-1-0.12345678.fab"}
 
     def popen(self, *arguments: str) -> Any:
         self.asked.append(arguments)
@@ -216,6 +216,18 @@ def test_a_superlink_that_is_away_for_a_while_does_not_end_a_deployed_run(site: 
     site.refuse["list"] = 2
     assert run_deployed(RunConfig.from_flat({}), "site", lambda _: None) == Path("/runs/x")
     assert site.refuse["list"] == 0
+
+
+def test_a_deployed_run_names_its_bundle_once_for_the_operators_of_the_nodes(
+    site: Any, fake: type[FakeSuperLink]
+) -> None:
+    lines: list[str] = []
+    run_deployed(RunConfig.from_flat({}), "site", lines.append)
+    assert lines[0] == "bundle: regl.regl-app.0-1-0.12345678.fab"
+    assert sum("bundle" in line for line in lines) == 1
+    simulated: list[str] = []
+    run_flower(RunConfig.from_flat({}), clients=1, on_line=simulated.append)
+    assert simulated == lines[1:]
 
 
 def test_a_superlink_that_stays_away_is_given_up_and_the_run_named(
