@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 
-from flwr.app import Message
+from flwr.app import Message, MessageType
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from regl_app.config.sections import ServerConfig
-from regl_app.core.errors import RunError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import logger
-from server_app.nodes import wait_for_nodes
+from server_app.nodes import wait_for_these
 
 _LOOK_SECONDS = 0.25
 _GRACE_SECONDS = 60.0
@@ -25,42 +23,95 @@ _GRACE_SECONDS = 60.0
 def exchange(grid: Grid, requests: Iterable[Message], server: ServerConfig) -> list[Message]:
     """Return the replies to ``requests`` that arrive within ``server.timeout`` seconds.
 
-    Where every node was given up, it is the server's own link that was gone, and not the nodes:
-    they are asked again once they are back, within the same time. They keep what a round begins
-    from, so the second answer is the first one's. A list of requests then holds the second ones.
+    What a link has cost is asked for again within the same time, where it can be told from what a
+    node has:
+
+    * A reply whose upload was torn, of a node that is there: once.
+    * Of nodes that were given up, as nothing was heard of them for a minute, where too few others
+      answered for a round (``server.min-replies``): it is rather the server's own link that was
+      gone. They are waited for.
+
+    Clients keep what a round begins from, so the second answer is the first one's. A list of
+    requests then holds the second ones.
     """
     asked = requests if isinstance(requests, list) else list(requests)
     deadline = time.monotonic() + server.timeout
-    while True:
-        replies = _exchange(grid, asked, deadline)
-        left = deadline - time.monotonic()
-        if len(replies) < len(asked) or not all(map(_given_up, replies)) or not asked or left <= 0:
-            return replies
-        logger.warning(
-            "all %d nodes were given up at once: waits for them to come back and asks them again; "
-            "gives up in %s",
-            len(asked),
-            format_seconds(left),
-        )
-        try:
-            wait_for_nodes(grid, max(1, server.min_nodes), left)
-        except RunError:
-            return replies
-        with suppress(RunError):
-            wait_for_nodes(grid, len(asked), min(_GRACE_SECONDS, deadline - time.monotonic()))
-        asked[:] = [
-            Message(
-                request.content,
-                request.metadata.dst_node_id,
-                request.metadata.message_type,
-                group_id=request.metadata.group_id,
-            )
-            for request in asked
-        ]
+    replies = _exchange(grid, asked, deadline)
+    torn: set[int] = set()
+    while len(replies) == len(asked) and time.monotonic() < deadline:
+        again = _torn(grid, asked, replies, torn) or _back(grid, asked, replies, server, deadline)
+        if not again:
+            break
+        torn |= {request.metadata.dst_node_id for request in again}
+        new = {request.metadata.message_id: _copy(request) for request in again}
+        asked[:] = [new.get(request.metadata.message_id, request) for request in asked]
+        replies = [r for r in replies if r.metadata.reply_to_message_id not in new]
+        replies += _exchange(grid, list(new.values()), deadline)
+    return replies
 
 
-def _given_up(reply: Message) -> bool:
-    return reply.has_error() and reply.error.code == ErrorCode.NODE_UNAVAILABLE
+def _torn(
+    grid: Grid, asked: list[Message], replies: list[Message], before: set[int]
+) -> list[Message]:
+    """Return requests whose reply is known to be there and did not arrive, each node's once."""
+    found = [
+        request
+        for request in _with_error(asked, replies, ErrorCode.MESSAGE_UNAVAILABLE)
+        if request.metadata.dst_node_id not in before
+    ]
+    connected = set(grid.get_node_ids()) if found else set()
+    found = [request for request in found if request.metadata.dst_node_id in connected]
+    if found:
+        logger.warning("%d replies were lost on their way: asks for them again", len(found))
+    return found
+
+
+def _back(
+    grid: Grid,
+    asked: list[Message],
+    replies: list[Message],
+    server: ServerConfig,
+    deadline: float,
+) -> list[Message]:
+    """Wait for nodes that were given up, if they are needed; return the requests to who came."""
+    lost = {r.metadata.dst_node_id: r for r in _with_error(asked, replies)}
+    training = any(request.metadata.message_type == MessageType.TRAIN for request in asked)
+    answered = sum(not reply.has_error() for reply in replies)
+    needed = (server.min_replies if training else 1) - answered
+    if not lost or needed <= 0:
+        return []
+    logger.warning(
+        "%d of %d nodes were given up, and %d answered: waits for them to come back and asks them "
+        "again; gives up in %s",
+        len(lost),
+        len(asked),
+        answered,
+        format_seconds(deadline - time.monotonic()),
+    )
+    enough = min(len(lost), max(needed, server.min_nodes - answered))
+    here = wait_for_these(grid, set(lost), enough, deadline, _GRACE_SECONDS)
+    return [request for node_id, request in lost.items() if node_id in here]
+
+
+def _with_error(
+    asked: list[Message], replies: list[Message], code: int = ErrorCode.NODE_UNAVAILABLE
+) -> list[Message]:
+    """Return the requests that were answered by an error of ``code``."""
+    ids = {
+        reply.metadata.reply_to_message_id
+        for reply in replies
+        if reply.has_error() and reply.error.code == code
+    }
+    return [request for request in asked if request.metadata.message_id in ids]
+
+
+def _copy(request: Message) -> Message:
+    return Message(
+        request.content,
+        request.metadata.dst_node_id,
+        request.metadata.message_type,
+        group_id=request.metadata.group_id,
+    )
 
 
 def _exchange(grid: Grid, requests: list[Message], deadline: float) -> list[Message]:

@@ -52,3 +52,22 @@ def require_nodes(grid: Grid, at_least: int, timeout: float) -> None:
     """
     if len(list(grid.get_node_ids())) < at_least:
         wait_for_nodes(grid, at_least, timeout)
+
+
+def wait_for_these(
+    grid: Grid, nodes: set[int], enough: int, deadline: float, grace: float
+) -> set[int]:
+    """Return who of ``nodes`` has come by ``deadline``, nobody if fewer than ``enough``.
+
+    Once there are enough, the others get ``grace`` seconds more.
+    """
+    patience = deadline
+    while True:
+        here, now = nodes & set(grid.get_node_ids()), time.monotonic()
+        if len(here) < enough:
+            patience = deadline
+        elif patience == deadline:
+            patience = min(deadline, now + grace)
+        if here == nodes or now >= patience:
+            return here if len(here) >= enough else set()
+        time.sleep(_POLL_SECONDS)
