@@ -27,6 +27,10 @@ class Demo:
     project: str = field(default_factory=lambda: f"regl-test-{uuid.uuid4().hex[:8]}")
 
     @property
+    def image(self) -> str:
+        return os.environ.get("REGL_IMAGE", "regl-app")
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             **os.environ,

@@ -18,6 +18,7 @@ import yaml
 from regl_app.cli.options import resolve
 from regl_app.flower.deployment.credentials import Credentials
 from regl_app.flower.deployment.gate import Gate, gate_configuration
+from regl_app.flower.deployment.task_guard import CLIENT, OTHERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -141,6 +142,19 @@ def test_each_node_has_its_own_data_state_and_number() -> None:
     assert len(data) == len(state) == len(NODES)
     assert numbers == list(range(len(NODES)))
     assert {v.split(":")[0] for v in state} < load("compose.yaml")["volumes"].keys()
+
+
+def test_each_node_runs_the_images_own_app_alone() -> None:
+    image = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    (guarded,) = re.findall(r"for name in ([a-z ]+);", image)
+    assert {f"flwr-{name}" for name in guarded.split()} == {CLIENT, *OTHERS}
+    assert "FLWR_HOME=/opt/regl/flwr" in image and "/opt/regl/bin/flwr-$name" in image
+    for name in NODES:
+        environment = SERVICES[name]["environment"]
+        assert environment["FLWR_HOME"] == "/opt/regl/flwr"
+        assert environment["PATH"].startswith("/opt/regl/bin:")
+        for overlay in OVERLAYS:
+            assert "environment" not in load(overlay)["services"].get(name, {})
 
 
 def test_tls_leaves_nothing_in_the_open_and_gives_each_its_own_key_alone() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,15 @@ try:
 except urllib.error.HTTPError as error:
     print(error.code)
 """
+# The app as it is in the image but for a comment, submitted as ever.
+SUBMIT_ANOTHER = """set -e
+mkdir /tmp/other
+cd /opt/venv/lib/python3.11/site-packages
+cp -r regl_app client_app server_app /tmp/other
+echo '# another' >> /tmp/other/client_app/main.py
+export PYTHONPATH=/tmp/other
+exec regl run --superlink federation --config /etc/regl/run.toml rounds=1 out-dir=/tmp/other
+"""
 
 
 def clinics_reach_the_gate_alone(demo: Any) -> None:
@@ -72,7 +82,7 @@ def clinics_reach_the_gate_alone(demo: Any) -> None:
 def clinics_can_write_to_their_state_alone(demo: Any) -> None:
     """Try it as root, whom no permissions hold."""
     container = demo.container("clinic-a")
-    for folder in ("/opt", "/usr/local/bin", "/data"):
+    for folder in ("/opt", "/opt/regl/flwr/apps", "/usr/local/bin", "/data"):
         touch = ("docker", "exec", "-u", "0", container, "touch", f"{folder}/new")
         done = subprocess.run(touch, capture_output=True, text=True, check=False)
         assert done.returncode and "Read-only file system" in done.stderr, (folder, done.stderr)
@@ -93,7 +103,65 @@ def controls_are_refused(demo: Any, ca: str | None) -> None:
         urllib.request.urlopen(request, timeout=10, context=trust)
 
 
-def test_the_demo_runs_leaves_its_report_and_keeps_each_in_his_place(demo: Any) -> None:
+def submit(demo: Any, *command: str, bundle: Path | None = None) -> tuple[int, str]:
+    """Run ``command`` from where runs are submitted; return its exit status and all it said."""
+    mounts = ["-v", f"{ROOT / 'docker'}:/etc/regl:ro"]
+    mounts += ["-v", f"{bundle}:/tmp/bundle.fab:ro"] if bundle else []
+    container = (
+        "--rm",
+        "--init",
+        "--network",
+        f"{demo.project}_controls",
+        "-e",
+        "FLWR_HOME=/tmp/f",
+    )
+    done = subprocess.run(
+        [
+            "docker",
+            "run",
+            *container,
+            *mounts,
+            demo.image,
+            "sh",
+            "/etc/regl/with-flower.sh",
+            *command,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    print(done.stdout)
+    return done.returncode, done.stdout
+
+
+def another_bundle_is_refused(demo: Any) -> None:
+    """Submit this app with a comment more."""
+    status, said = submit(demo, "sh", "-c", SUBMIT_ANOTHER)
+    refused = re.findall(
+        r"node (\d+): failed: .*Read-only file system: '/opt/regl/flwr/apps/regl\.regl-app\.", said
+    )
+    assert status == 1 and len(set(refused)) == 3
+
+
+def a_bundle_that_leads_out_of_its_folder_is_refused(
+    demo: Any, file: Path, bundle: bytes, script: str
+) -> None:
+    """Submit one that Flower unpacks to /state, where a node may write, and would run there."""
+    file.write_bytes(bundle)
+    submit(demo, "python", "-c", script, "/tmp/bundle.fab", "federation", bundle=file)
+    for clinic in ("clinic-a", "clinic-b", "clinic-c"):
+        container = demo.container(clinic)
+        assert "evil." in demo.engine("exec", container, "ls", "/state"), "not even unpacked"
+        logs = subprocess.run(["docker", "logs", container], capture_output=True, text=True)
+        said = logs.stdout + logs.stderr
+        assert "this node runs no code from /opt/regl/flwr/apps/../" in said
+        assert "FOREIGN CODE RUNS" not in said
+
+
+def test_the_demo_runs_leaves_its_report_and_keeps_each_in_his_place(
+    demo: Any, bundle_of: Callable[..., bytes], foreign_code: dict[str, str], submit_script: str
+) -> None:
     process = demo.start("rounds=2", KEEP="1")
     lines = list(lines_of(process))
     assert process.wait() == 0
@@ -107,6 +175,13 @@ def test_the_demo_runs_leaves_its_report_and_keeps_each_in_his_place(demo: Any) 
     clinics_reach_the_gate_alone(demo)
     clinics_can_write_to_their_state_alone(demo)
     controls_are_refused(demo, ca=None)
+    another_bundle_is_refused(demo)
+    a_bundle_that_leads_out_of_its_folder_is_refused(
+        demo,
+        demo.folder / "evil.fab",
+        bundle_of("", "", "/../../../state/evil", foreign_code),
+        submit_script,
+    )
     demo.engine("compose", "-f", str(ROOT / "docker" / "compose.yaml"), "down", "--volumes")
     assert not demo.left_over()
 
