@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +12,14 @@ from flwr.serverapp import Grid
 
 from regl_app.config.sections import ServerConfig
 from regl_app.core.errors import RunError
-from regl_app.core.formats import format_seconds
 from regl_app.core.log import logger
 from regl_app.core.types import Counts
 from regl_app.flower.messages.content import OURS, most_bytes, request_record
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.hello import ClientInfo
 from server_app.exchange import exchange
+from server_app.nodes import wait_for_nodes
 from server_app.replies import check_replies
-
-_POLL_SECONDS, _TELL_SECONDS = 0.25, 30.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def discover_clients(
     nodes = wait_for_nodes(grid, config.min_nodes, config.timeout)
     content = RecordDict({OURS: request_record(0, handshake)})
     requests = [Message(content, node_id, MessageType.QUERY) for node_id in nodes]
-    replies = exchange(grid, requests, config.timeout)
+    replies = exchange(grid, requests, config)
     partitions: dict[int, int] = {}
     checked = check_replies(
         requests,
@@ -102,44 +99,3 @@ def _most_say(replies: Mapping[int, ClientInfo]) -> int:
             + " (flower-supernode --node-config)"
         )
     return votes[0][0] if votes else 0
-
-
-def wait_for_nodes(grid: Grid, at_least: int, timeout: float) -> list[int]:
-    """Return the nodes' ids, ascending, once there are enough and no more arrive.
-
-    A simulation registers its nodes one by one while the ServerApp already runs.
-
-    Raises:
-        RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
-    """
-    started = time.monotonic()
-    told, nodes = started - _TELL_SECONDS, sorted(grid.get_node_ids())
-    while True:
-        time.sleep(_POLL_SECONDS)
-        before, nodes = nodes, sorted(grid.get_node_ids())
-        if len(nodes) >= at_least and nodes == before:
-            return nodes
-        waited = time.monotonic() - started
-        if waited > timeout:
-            raise RunError(
-                f"{len(nodes)} nodes connected within server.timeout={timeout:g} s, the run "
-                f"needs server.min-nodes={at_least}"
-            )
-        if len(nodes) < at_least and time.monotonic() - told >= _TELL_SECONDS:
-            told = time.monotonic()
-            logger.info(
-                "%d nodes connected, waiting for %d (server.min-nodes); gives up in %s",
-                len(nodes),
-                at_least,
-                format_seconds(timeout - waited),
-            )
-
-
-def require_nodes(grid: Grid, at_least: int, timeout: float) -> None:
-    """Wait until enough nodes are connected, some having gone since the last round.
-
-    Raises:
-        RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
-    """
-    if len(list(grid.get_node_ids())) < at_least:
-        wait_for_nodes(grid, at_least, timeout)

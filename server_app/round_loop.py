@@ -21,7 +21,8 @@ from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.round_line import round_line
 from server_app.exchange import exchange
-from server_app.handshake import Clients, require_nodes
+from server_app.handshake import Clients
+from server_app.nodes import require_nodes
 from server_app.pooled_evaluation import pooled_metrics
 from server_app.prometheus import RunMetrics
 from server_app.resume import record_of
@@ -99,7 +100,7 @@ class RoundLoop:
             state = self.model.state_dict()
             arrays = weights_to_record({name: state[name] for name in self._template})
             requests = self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid)
-            replies = exchange(self.grid, requests, self.config.server.timeout)
+            replies = exchange(self.grid, requests, self.config.server)
         with timed("aggregate") as aggregating:
             arrays, _ = self.strategy.aggregate_train(number, replies)
             self.model.load_state_dict(weights_from_record(arrays, self._template), strict=False)
@@ -122,7 +123,7 @@ class RoundLoop:
                 requests = self.strategy.configure_evaluate(
                     number, arrays, ConfigRecord(), self.grid
                 )
-                replies = exchange(self.grid, requests, self.config.server.timeout)
+                replies = exchange(self.grid, requests, self.config.server)
                 self.strategy.aggregate_evaluate(number, replies)
                 evaluated = self.strategy.evaluated
             self.seconds["wait_personalized"] = waiting.seconds

@@ -50,7 +50,9 @@ def node_config(values: Mapping[str, Scalar]) -> str:
 class Deployment:
     """A SuperLink behind its gate, its SuperNodes, and the operator's ``flwr`` command.
 
-    ``port`` is the public one, the gate's; ``control_port`` the SuperLink's own.
+    ``port`` is the public one, the gate's, at ``address``; ``control_port`` the SuperLink's own.
+    Where ``server`` names a network namespace, all of the server's is in there, and each site in
+    that of ``sites``.
     """
 
     folder: Path
@@ -60,6 +62,14 @@ class Deployment:
     free_port = staticmethod(free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     orphans: dict[int, str] = field(default_factory=dict)
+    address: str = "127.0.0.1"
+    server: str = ""
+    sites: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, name: str) -> tuple[str, ...]:
+        """Return the beginning of a command that is to run where process ``name`` belongs."""
+        host = self.sites.get(name, self.server)
+        return ("ip", "netns", "exec", host) if host else ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,7 +87,8 @@ class Deployment:
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [str(BIN / command[0]), *command[1:]],  # an absolute path stays as it is
+                # An absolute path stays as it is.
+                [*self.at(name), str(BIN / command[0]), *command[1:]],
                 env=self.environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -106,7 +117,7 @@ class Deployment:
     def start_gate(
         self, name: str = "gate", port: int | None = None, keys: Credentials | None = None
     ) -> None:
-        """Start nginx before the SuperLink; as root, so that its workers are nobody's."""
+        """Start nginx before the SuperLink, its workers as whoever runs the tests."""
         port, keys = port or self.port, keys or self.keys
         superlink = f"127.0.0.1:{self.control_port}"
         write_text(keys.gate, gate_configuration(Gate(port, superlink)))
@@ -116,19 +127,27 @@ class Deployment:
         assert nginx is not None
         self.start(
             name, nginx, "-p", str(run), "-e", "stderr", "-c", str(keys.gate),
-            "-g", "daemon off;",
+            "-g", "daemon off;" + (" user root;" if os.geteuid() == 0 else ""),
         )  # fmt: skip
         self._wait_for(name, port)
 
     def _wait_for(self, name: str, port: int) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
+            if self.reaches(name, "127.0.0.1", port):
+                return
             assert self.processes[name].poll() is None, self.log(name)
             time.sleep(0.2)
         raise AssertionError(f"no {name}: {self.log(name)}")
+
+    def reaches(self, name: str, address: str, port: int) -> bool:
+        """Return whether process ``name`` could connect there."""
+        connect = f"import socket; socket.create_connection(({address!r}, {port}), 3)"
+        if not self.at(name):
+            with socket.socket() as probe:
+                return probe.connect_ex((address, port)) == 0
+        tried = [*self.at(name), sys.executable, "-S", "-c", connect]
+        return not subprocess.run(tried, capture_output=True).returncode
 
     def register(self, name: str) -> None:
         self.flwr("supernode", "register", f"{self.keys.node_key(name)}.pub", "site")
@@ -180,13 +199,13 @@ class Deployment:
         return self.start(
             name, "flower-supernode", "--root-certificates", str(self.keys.ca),
             "--auth-supernode-private-key", str(self.keys.node_key(key or name)),
-            "--superlink", f"127.0.0.1:{port or self.port}", "--port", str(free_port()),
+            "--superlink", f"{self.address}:{port or self.port}", "--port", str(free_port()),
             "--node-config", node_config({k.replace("_", "-"): v for k, v in values.items()}),
         )  # fmt: skip
 
     def flwr(self, *arguments: str) -> str:
         done = subprocess.run(
-            [BIN / "flwr", *arguments],
+            [*self.at("operator"), BIN / "flwr", *arguments],
             env=self.environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -225,9 +244,11 @@ def _deployments(folder: Path) -> Iterator[Callable[..., Deployment]]:
         pytest.skip("THE DEPLOYMENT WAS NOT RUN: no nginx on this machine, which is its gate")
     started: list[Deployment] = []
 
-    def start(*nodes: str) -> Deployment:
-        keys, _ = make_credentials(folder / "keys", ["localhost", "127.0.0.1"], nodes)
-        deployment = Deployment(folder, keys)
+    def start(
+        *nodes: str, address: str = "127.0.0.1", server: str = "", sites: Mapping[str, str] = {}
+    ) -> Deployment:
+        keys, _ = make_credentials(folder / "keys", ["localhost", address], nodes)
+        deployment = Deployment(folder, keys, address=address, server=server, sites=sites)
         started.append(deployment)
         home = folder / "flwr"
         home.mkdir()

@@ -85,8 +85,9 @@ _UPSTREAM_TLS = """
 
 _TEMPLATE = """\
 # The gate of a federation: nodes pass, the SuperLink's controls are out of reach.
-# Written by `regl keys`. Beside the SuperLink, with a folder that nginx may write to:
+# Written by `regl keys`. Beside the SuperLink, by a user who may read superlink.key:
 #   mkdir -p run && nginx -p run -e stderr -c "$PWD/gate.conf"
+# Not by root: its workers are nobody's, who can write to run/ only if all folders above let him.
 # Certificates are read from this file's folder.
 worker_processes 2;
 worker_rlimit_nofile 16384;
@@ -120,6 +121,10 @@ http {{
   client_body_buffer_size 256k;
   large_client_header_buffers 4 8k;
   proxy_request_buffering on;
+  # Answers, which hold models, are never put on this disk.
+  proxy_max_temp_file_size 0;
+  proxy_buffers 16 64k;
+  proxy_buffer_size 64k;
 
   # By address, so all sites behind one NAT share these.
   limit_req_zone $binary_remote_addr zone=calls:4m rate=200r/s;

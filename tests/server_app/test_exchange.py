@@ -1,0 +1,92 @@
+"""A link that goes away: who is asked again, and who is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from flwr.app import Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.supercore.task_identity import TaskIdentity
+
+from regl_app.config.sections import ServerConfig
+from server_app import exchange as module
+from server_app import nodes
+from server_app.exchange import exchange
+
+SERVER = ServerConfig(min_nodes=2, timeout=60.0)
+
+
+class FakeGrid:
+    """Answers each exchange as it is told to, and knows some nodes at each look."""
+
+    def __init__(self, outcomes: Sequence[Sequence[int | None]], connected: Sequence[int]) -> None:
+        self.outcomes, self.connected = list(outcomes), list(connected)
+        self.asked: list[list[str]] = []
+
+    def get_node_ids(self) -> Iterable[int]:
+        count = self.connected.pop(0) if len(self.connected) > 1 else self.connected[0]
+        return range(1, count + 1)
+
+    def send_and_receive(self, requests: Iterable[Message], timeout: float) -> list[Message]:
+        requests = list(requests)
+        for number, request in enumerate(requests):
+            request.metadata.__dict__["_message_id"] = f"{len(self.asked)}-{number}"
+        self.asked.append([request.metadata.message_id for request in requests])
+        replies = []
+        for request, code in zip(requests, self.outcomes.pop(0), strict=True):
+            if code is None:
+                replies.append(Message(request.content, reply_to=request))
+            elif code >= 0:
+                replies.append(Message(Error(code, "away"), reply_to=request))
+        return replies
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 0, 1
+    monkeypatch.setattr(nodes, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_GRACE_SECONDS", 0.05)
+
+
+AWAY, FAILED, LATE = ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, -1
+
+
+def ask(grid: Any, server: ServerConfig = SERVER) -> tuple[list[Message], list[Message]]:
+    requests = [Message(RecordDict(), node, "train", group_id="7") for node in (1, 2, 3)]
+    return requests, exchange(grid, requests, server)
+
+
+def test_nodes_that_were_all_given_up_are_asked_again_once_they_are_back() -> None:
+    grid = FakeGrid([[AWAY] * 3, [AWAY] * 3, [None] * 3], [0, 0, 1, 2, 3])
+    requests, replies = ask(grid)
+    assert not any(reply.has_error() for reply in replies) and len(grid.asked) == 3
+    # The replies are to what the caller's list now holds, and that is the same question.
+    ids = [reply.metadata.reply_to_message_id for reply in replies]
+    assert ids == [request.metadata.message_id for request in requests] == grid.asked[-1]
+    assert [request.metadata.dst_node_id for request in requests] == [1, 2, 3]
+    assert {request.metadata.group_id for request in requests} == {"7"}
+
+
+def test_one_that_stays_away_is_not_waited_for_longer_than_a_while() -> None:
+    grid = FakeGrid([[AWAY] * 3, [None, None, AWAY]], [0, 2, 2, 2])
+    _, replies = ask(grid)
+    assert [reply.has_error() for reply in replies] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "outcome", [[None, AWAY, AWAY], [AWAY, AWAY, FAILED], [AWAY, AWAY, LATE], [FAILED] * 3]
+)
+def test_where_a_node_was_heard_of_the_link_was_there_and_nobody_is_asked_again(
+    outcome: list[int | None],
+) -> None:
+    grid = FakeGrid([outcome], [3])
+    ask(grid)
+    assert len(grid.asked) == 1
+
+
+def test_nodes_that_do_not_come_back_in_time_are_what_they_were() -> None:
+    grid = FakeGrid([[AWAY] * 3], [1])
+    _, replies = ask(grid, ServerConfig(min_nodes=2, timeout=0.2))
+    assert all(reply.has_error() for reply in replies) and len(grid.asked) == 1
