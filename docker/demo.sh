@@ -46,6 +46,10 @@ if [ ! -d "$REGL_DATA" ]; then
   tool "$parent" regl partition --clients 3 --out /tmp/partition.png \
     --export "/made/$(basename "$REGL_DATA")" partition.beta=0.5 > /dev/null
 fi
+if [ -n "${TLS:-}" ] && [ -e "$REGL_KEYS/superlink.crt" ]; then
+  tool "$REGL_KEYS" openssl x509 -in /made/superlink.crt -noout -checkhost gate | grep -q 'does match' ||
+    die "$REGL_KEYS/superlink.crt does not name 'gate': move it and superlink.key away, call this again"
+fi
 if [ -n "${TLS:-}" ] && [ ! -e "$REGL_KEYS/superlink.crt" ]; then
   echo "docker-demo: making certificates and keys in $REGL_KEYS"
   mkdir -p "$REGL_KEYS"

@@ -255,3 +255,58 @@ def _bundle_of(publisher: str, name: str, version: str, files: Mapping[str, str]
 def bundle_of() -> Callable[..., bytes]:
     """Return :func:`_bundle_of`."""
     return _bundle_of
+
+
+# The server asks every node there once, and says what came back.
+_FOREIGN_CODE = {
+    "any/server.py": """import time
+from flwr.app import Message, RecordDict
+from flwr.serverapp import ServerApp
+app = ServerApp()
+@app.main()
+def main(grid, context):
+    while not (nodes := list(grid.get_node_ids())):
+        time.sleep(0.2)
+    messages = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in nodes]
+    for reply in grid.send_and_receive(messages, timeout=120):
+        print("ANSWER", reply.error.reason if reply.has_error() else "the code ran", flush=True)
+""",
+    "any/client.py": """from flwr.app import Message, RecordDict
+from flwr.clientapp import ClientApp
+print("FOREIGN CODE RUNS", flush=True)
+app = ClientApp()
+@app.query()
+def query(message, context):
+    return Message(RecordDict(), reply_to=message)
+""",
+}
+# BUNDLE CONNECTION. `flwr run` refuses to build such bundles: a submitter who means harm would not
+# use it, so it is given an innocent app and sends the bundle.
+_SUBMIT = """import sys, tempfile
+from pathlib import Path
+from flwr.cli.app import app as flwr
+bundle, connection = Path(sys.argv[1]).read_bytes(), sys.argv[2]
+innocent = Path(tempfile.mkdtemp())
+(innocent / "pyproject.toml").write_text(
+    '[project]\\nname = "any"\\nversion = "1"\\n[tool.flwr.app]\\npublisher = "any"\\n'
+    '[tool.flwr.app.components]\\nserverapp = "any.a:app"\\nclientapp = "any.a:app"\\n'
+)
+(innocent / "any").mkdir()
+(innocent / "any" / "__init__.py").touch()
+(innocent / "any" / "a.py").write_text("app = 1\\n")
+sys.modules["flwr.cli.run.run"].build_fab_from_disk = lambda _: bundle
+sys.argv[1:] = ["run", str(innocent), connection, "--stream"]
+flwr()
+"""
+
+
+@pytest.fixture(scope="session")
+def foreign_code() -> dict[str, str]:
+    """Return the files of an app that tells whether it ran, for :func:`bundle_of`."""
+    return dict(_FOREIGN_CODE)
+
+
+@pytest.fixture(scope="session")
+def submit_script() -> str:
+    """Return a script that submits any bundle and follows its run: file, connection."""
+    return _SUBMIT

@@ -24,38 +24,6 @@ from regl_app.runs.folder import RunFolder
 
 pytestmark = pytest.mark.timeout(900)
 NOBODY = 65534
-
-# Asks the first node once, and says what came back.
-SERVER = """import time
-from flwr.app import Message, RecordDict
-from flwr.serverapp import ServerApp
-app = ServerApp()
-@app.main()
-def main(grid, context):
-    while not (nodes := list(grid.get_node_ids())):
-        time.sleep(0.2)
-    message = Message(RecordDict(), dst_node_id=nodes[0], message_type="query")
-    for reply in grid.send_and_receive([message], timeout=120):
-        print("ANSWER", reply.error.reason if reply.has_error() else "the code ran", flush=True)
-"""
-CLIENT_CODE = """from flwr.app import Message, RecordDict
-from flwr.clientapp import ClientApp
-print("FOREIGN CODE RUNS", flush=True)
-app = ClientApp()
-@app.query()
-def query(message, context):
-    return Message(RecordDict(), reply_to=message)
-"""
-# `flwr run` refuses to build such bundles: a submitter who means harm would not use it.
-SUBMIT = """import sys
-from pathlib import Path
-from flwr.cli.app import app
-bundle = Path(sys.argv.pop(1)).read_bytes()
-sys.modules["flwr.cli.run.run"].build_fab_from_disk = lambda _: bundle
-app()
-"""
-
-
 BIN = Path(sys.executable).parent
 
 
@@ -115,25 +83,19 @@ def start_confined(
         )
 
 
-def submit_foreign(deployment: Any, name: str, bundle: bytes) -> Any:
+def submit_foreign(deployment: Any, name: str, bundle: bytes, script: str) -> Any:
     """Submit a bundle past Flower's own command, and return the process that follows it."""
-    file, app = deployment.folder / f"{name}.fab", deployment.folder / name / "any"
+    file = deployment.folder / f"{name}.fab"
     file.write_bytes(bundle)
-    app.mkdir(parents=True)
-    (app.parent / "pyproject.toml").write_text(
-        '[project]\nname = "any"\nversion = "1"\n[tool.flwr.app]\npublisher = "any"\n'
-        '[tool.flwr.app.components]\nserverapp = "any.a:app"\nclientapp = "any.a:app"\n'
-    )
-    (app / "__init__.py").touch()
-    (app / "a.py").write_text("app = 1\n")
-    flwr = [sys.executable, "-c", SUBMIT, str(file)]
-    return deployment.start(name, *flwr, "run", str(app.parent), "site", "--stream")
+    return deployment.start(name, sys.executable, "-c", script, str(file), "site")
 
 
 def test_a_confined_node_refuses_foreign_bundles_stays_up_and_takes_part_in_a_run(
     deploy: Callable[..., Any],
     confined: Callable[..., list[str]],
     bundle_of: Callable[..., bytes],
+    foreign_code: dict[str, str],
+    submit_script: str,
     site_settings: dict[str, Scalar],
     site_folders: list[Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -152,13 +114,15 @@ def test_a_confined_node_refuses_foreign_bundles_stays_up_and_takes_part_in_a_ru
     start_confined(deployment, "a", confined(folders), monkeypatch)
     node = deployment.processes["a"]
 
-    code = {"any/server.py": SERVER, "any/client.py": CLIENT_CODE}
     foreign = {
-        "another": bundle_of("any", "any", "1.0", code),
+        "another": bundle_of("any", "any", "1.0", foreign_code),
         # Unpacked into the node's state, which it can write: two steps up from flwr/apps.
-        "leading-out": bundle_of("", "", "/../state/evil", code),
+        "leading-out": bundle_of("", "", "/../state/evil", foreign_code),
     }
-    following = {n: submit_foreign(deployment, n, bundle) for n, bundle in foreign.items()}
+    following = {
+        name: submit_foreign(deployment, name, bundle, submit_script)
+        for name, bundle in foreign.items()
+    }
     for name, process in following.items():
         assert process.wait(timeout=300) == 0, deployment.log(name)
     assert "Read-only file system: '/srv/regl/flwr/apps/any.any.1.0." in deployment.log("another")

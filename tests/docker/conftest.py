@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,10 @@ class Demo:
 
     folder: Path
     project: str = field(default_factory=lambda: f"regl-test-{uuid.uuid4().hex[:8]}")
+
+    @property
+    def image(self) -> str:
+        return os.environ.get("REGL_IMAGE", "regl-app")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -63,6 +69,20 @@ class Demo:
         filters = [part for value in labels for part in ("-f", f"label=com.docker.compose.{value}")]
         (found,) = self.engine("ps", "-aq", *filters).split()
         return found
+
+    def address(self, service: str, network: str = "") -> str:
+        """Return a service's address in one of its networks, or the port published here."""
+        container = self.container(service)
+        if not network:
+            return self.engine("port", container, "8000/tcp").split()[0]
+        (state,) = json.loads(self.engine("inspect", container))
+        found: str = state["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"]
+        return found
+
+    def python(self, service: str, code: str, *arguments: str) -> Any:
+        """Return what ``code`` prints as JSON inside a service's container."""
+        container = self.container(service)
+        return json.loads(self.engine("exec", container, "python", "-c", code, *arguments))
 
     def left_over(self) -> str:
         """Return containers, volumes and networks that are still there."""

@@ -18,6 +18,7 @@ import yaml
 from regl_app.cli.options import resolve
 from regl_app.flower.deployment.credentials import Credentials
 from regl_app.flower.deployment.gate import Gate, gate_configuration
+from regl_app.flower.deployment.task_guard import CLIENT, OTHERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -85,9 +86,13 @@ def test_every_service_is_bounded_watched_and_without_privileges(name: str) -> N
 def test_clinics_reach_the_gate_alone_and_nobody_outside_reaches_a_control() -> None:
     networks = load("compose.yaml")["networks"]
     assert [name for name, keys in networks.items() if not keys.get("internal")] == ["outside"]
+    assert set(networks) == {"outside", "controls", *NODES}
+    for name in ("controls", *NODES):
+        # Nor does this machine have an address there.
+        assert networks[name]["driver_opts"] == {"com.docker.network.bridge.inhibit_ipv4": "true"}
     on = {name: set(service["networks"]) for name, service in SERVICES.items()}
     for node in NODES:
-        assert on[node] == {"clinics"}
+        assert on[node] == {node}
         (address,) = [
             part
             for file in ("compose.yaml", "compose.tls.yaml")
@@ -95,7 +100,7 @@ def test_clinics_reach_the_gate_alone_and_nobody_outside_reaches_a_control() -> 
             if part.startswith("--superlink=")
         ][:1]
         assert address == "--superlink=gate:8000"
-    assert on["gate"] == {"outside", "controls", "clinics"}
+    assert on["gate"] == set(networks)
     assert [name for name in on if name not in (*NODES, "gate")] == [
         "superlink",
         "submit",
@@ -137,6 +142,19 @@ def test_each_node_has_its_own_data_state_and_number() -> None:
     assert len(data) == len(state) == len(NODES)
     assert numbers == list(range(len(NODES)))
     assert {v.split(":")[0] for v in state} < load("compose.yaml")["volumes"].keys()
+
+
+def test_each_node_runs_the_images_own_app_alone() -> None:
+    image = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    (guarded,) = re.findall(r"for name in ([a-z ]+);", image)
+    assert {f"flwr-{name}" for name in guarded.split()} == {CLIENT, *OTHERS}
+    assert "FLWR_HOME=/opt/regl/flwr" in image and "/opt/regl/bin/flwr-$name" in image
+    for name in NODES:
+        environment = SERVICES[name]["environment"]
+        assert environment["FLWR_HOME"] == "/opt/regl/flwr"
+        assert environment["PATH"].startswith("/opt/regl/bin:")
+        for overlay in OVERLAYS:
+            assert "environment" not in load(overlay)["services"].get(name, {})
 
 
 def test_tls_leaves_nothing_in_the_open_and_gives_each_its_own_key_alone() -> None:

@@ -92,7 +92,7 @@ _TEMPLATE = """\
 worker_processes 2;
 worker_rlimit_nofile 16384;
 pid gate.pid;
-error_log stderr warn;
+error_log stderr error;  # not each request that is kept in a file
 
 events {{
   worker_connections 4096;
