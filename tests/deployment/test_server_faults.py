@@ -1,4 +1,7 @@
-"""The ServerApp's process, then the SuperLink, killed by pid amid a run that then goes on."""
+"""The ServerApp's process, then the SuperLink, killed by pid amid a run that then goes on.
+
+The SuperLink is gone for longer than a minute, until its nodes count as away.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from regl_app.runs.folder import RunFolder
 Deploy = Callable[..., Any]  # the fixture's Deployment
 KEPT = ("metrics", "personalized", "discrepancy", "quotas", "real_counts", "synthetic_counts")
 ROUNDS = 3
+GONE = 65.0  # seconds; after 60 without a heartbeat a node counts as away
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -102,7 +106,9 @@ def test_a_run_whose_server_was_killed_twice_ends_like_one_that_was_not(
     follower.wait()
     assert len(run.read_history()) < ROUNDS
 
-    # It comes up again on its database, the nodes by themselves.
+    # It comes up again on its database, the nodes by themselves: the gate told them "later".
+    time.sleep(GONE)
+    assert all(deployment.processes[name].poll() is None for name in ("a", "b"))
     deployment.start_superlink()
     log = deployment.run(**settings, **again)
     result, history = run.read_result(), run.read_history()
