@@ -62,7 +62,9 @@ def _torn(
     connected = set(grid.get_node_ids()) if found else set()
     found = [request for request in found if request.metadata.dst_node_id in connected]
     if found:
-        logger.warning("%d replies were lost on their way: asks for them again", len(found))
+        logger.warning(
+            "%d of %d replies were lost on their way: asks for them again", len(found), len(asked)
+        )
     return found
 
 

@@ -22,7 +22,11 @@ AWAY, TORN = ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE
 
 
 def run(settings: dict[str, Scalar], folder: Path, **changes: Scalar) -> RunFolder:
-    own = {"report": False, "out-dir": str(folder), "cache-dir": str(folder / "cache")}
+    own: dict[str, Scalar] = {
+        "report": False,
+        "out-dir": str(folder),
+        "cache-dir": str(folder / "cache"),
+    }
     config = RunConfig.from_flat({**settings, **own, **changes})
     return RunFolder.open(run_in_process(config, clients=3, workers=1))
 
