@@ -78,8 +78,9 @@ def test_what_a_round_kept_changes_the_next_one(clients: Make, method: str) -> N
     assert first.weights is not None
     kept = ClientState.of(one, "r").before(2, one.template)
     assert kept.round == 1 and kept.kept
-    there = train_round(one, RoundTask(2, run="r"), first.weights)
-    gone = train_round(one, RoundTask(2, run="another"), first.weights)
+    # Not from its own last model, which would leave MOON nothing to tell apart but by rounding.
+    there = train_round(one, RoundTask(2, run="r"), weights)
+    gone = train_round(one, RoundTask(2, run="another"), weights)
     assert there.weights is not None and gone.weights is not None
     assert any(not torch.equal(there.weights[k], gone.weights[k]) for k in there.weights)
 
