@@ -197,7 +197,7 @@ class Deployment:
         self, name: str, /, *, key: str = "", port: int | None = None, **values: Scalar
     ) -> subprocess.Popen[bytes]:
         return self.start(
-            name, "flower-supernode", "--root-certificates", str(self.keys.ca),
+            name, "regl-supernode", "--root-certificates", str(self.keys.ca),
             "--auth-supernode-private-key", str(self.keys.node_key(key or name)),
             "--superlink", f"{self.address}:{port or self.port}", "--port", str(free_port()),
             "--node-config", node_config({k.replace("_", "-"): v for k, v in values.items()}),

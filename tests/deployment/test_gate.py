@@ -181,7 +181,7 @@ def test_a_nodes_calls_need_its_key(idle: Any) -> None:
     assert answer.status_code == 403
 
 
-def test_a_body_over_the_limit_is_refused_before_it_is_sent(idle: Any) -> None:
+def test_a_body_over_the_limit_is_refused_and_flower_hears_nothing(idle: Any) -> None:
     before = idle.log("superlink")
     node = strangers(idle)["with a registered node's key"]
     assert node.post("/v1/fleet/push-object", bytes(MAX_BODY + 1)) == 413
@@ -191,13 +191,18 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(idle: Any) -> None:
 
 def test_an_old_tls_is_refused(idle: Any) -> None:
     for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
-        context = ssl.create_default_context(cafile=idle.keys.ca)
-        context.set_ciphers("DEFAULT@SECLEVEL=0")
-        context.minimum_version = context.maximum_version = version
         with pytest.raises(ssl.SSLError, match="alert protocol version"):  # said by the gate
-            Stranger(idle.port, context=context).connect()
+            old_tls(strangers(idle)["with ca.crt"], version)
     with Stranger(idle.port, idle.keys.ca).connect() as connection:
         assert isinstance(connection, ssl.SSLSocket) and connection.version() == "TLSv1.3"
+
+
+def old_tls(stranger: Stranger, version: ssl.TLSVersion) -> None:
+    """Connect by an old version of TLS alone."""
+    context = ssl.create_default_context(cafile=stranger.ca)
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    Stranger(stranger.port, context=context).connect()
 
 
 def test_many_requests_at_once_of_one_address_are_put_off_not_ended(idle: Any) -> None:
@@ -305,6 +310,10 @@ def test_a_run_goes_on_under_attack_and_while_keys_and_certificates_are_renewed(
 def attacked(stranger: Stranger) -> tuple[list[float], float]:
     """Hold 200 idle connections and a stalled one; return the seconds until each was closed."""
     connections = [stranger.connect() for _ in range(200)]
+    assert {stranger.post(path) for path in FORBIDDEN} == {403}
+    assert stranger.post("/v1/fleet/push-object", bytes(MAX_BODY + 1)) == 413
+    with pytest.raises(ssl.SSLError, match="alert protocol version"):
+        old_tls(stranger, ssl.TLSVersion.TLSv1_1)
     with stalled(stranger) as slow, ThreadPoolExecutor(200) as pool:
         idle = list(pool.map(seconds_until_closed, connections))
         waited = seconds_until_closed(slow)

@@ -233,7 +233,6 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
     log, result, history = deployment.log("run"), watch.run.read_result(), watch.run.read_history()
     assert result is not None and result.status == "finished" and watch.run.report.is_file()
     assert "3 of 3 nodes were given up" in log
-    print([(record.round, round(record.seconds.wall or 0)) for record in history])
     assert not any(record.failures for record in history), [r.failures for r in history]
     for mine, theirs in zip(history, whole.read_history(), strict=True):
         for name in KEPT:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from regl_app.cli.doctor.finding import Finding
-from regl_app.cli.doctor.link import Link, ask
+from regl_app.cli.doctor.link import PROTOBUF, Link, ask
 from regl_app.flower.deployment.gate import CONTROL_PORT
 
 _HARMLESS = "/v1/control/list-runs"
@@ -34,7 +34,7 @@ def examine_controls(link: Link, context: ssl.SSLContext | None) -> Iterator[Fin
     open_ports = [
         port
         for port in dict.fromkeys((link.port, CONTROL_PORT))
-        if _answers(replace(link, port=port), context)
+        if _answers(replace(link, port=port), context, known=port == link.port)
     ]
     for port in open_ports:
         where = f"{link.host}:{port}"
@@ -52,12 +52,16 @@ def examine_controls(link: Link, context: ssl.SSLContext | None) -> Iterator[Fin
         yield Finding("controls", "ok", "closed: refused or out of reach from here")
 
 
-def _answers(link: Link, context: ssl.SSLContext | None) -> bool:
-    """Return whether something takes a control's request; its certificate does not matter here."""
+def _answers(link: Link, context: ssl.SSLContext | None, *, known: bool) -> bool:
+    """Return whether a control's request is taken; the certificate does not matter here.
+
+    At a port that is not ``known`` to be a SuperLink's only an answer that is Flower's counts.
+    """
     if context is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        return ask(link, context, _HARMLESS, b"", _TIMEOUT).status not in _CLOSED
+        answer = ask(link, context, _HARMLESS, b"", _TIMEOUT)
     except (OSError, http.client.HTTPException):
         return False
+    return answer.status not in _CLOSED and (known or answer.kind.startswith(PROTOBUF))

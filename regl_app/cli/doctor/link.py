@@ -12,6 +12,8 @@ from pathlib import Path
 from regl_app.core.errors import ConfigError
 
 TIMEOUT = 10.0
+PROTOBUF = "application/protobuf"
+"""The media type of Flower's requests and answers."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Answer:
 
     status: int
     date: str | None
+    kind: str
+    """Its media type."""
     body: bytes
 
 
@@ -77,13 +81,11 @@ def ask(
         if context is None
         else http.client.HTTPSConnection(link.host, link.port, timeout=timeout, context=context)
     )
-    headers = {} if body is None else dict.fromkeys(("Content-Type", "Accept"), _PROTOBUF)
+    headers = {} if body is None else dict.fromkeys(("Content-Type", "Accept"), PROTOBUF)
     try:
         connection.request("GET" if body is None else "POST", path, body, headers)
         answer = connection.getresponse()
-        return Answer(answer.status, answer.getheader("Date"), answer.read(10_000_000))
+        kind = answer.getheader("Content-Type") or ""
+        return Answer(answer.status, answer.getheader("Date"), kind, answer.read(10_000_000))
     finally:
         connection.close()
-
-
-_PROTOBUF = "application/protobuf"

@@ -161,7 +161,12 @@ def _ask(link: Link, context: ssl.SSLContext | None) -> Iterator[Finding]:
 
 def _behind(link: Link, context: ssl.SSLContext | None) -> Finding:
     """Ask the SuperLink behind a gate for what it refuses to whoever has no node's key."""
-    status = ask(link, context, "/v1/fleet/get-run", b"").status
+    try:
+        status = ask(link, context, "/v1/fleet/get-run", b"").status
+    except (OSError, http.client.HTTPException) as error:
+        return Finding(
+            "health", "fail", f"the gate at {link} is well, then did not answer: {error}"
+        )
     if status in (http.client.BAD_GATEWAY, http.client.GATEWAY_TIMEOUT):
         detail = (
             f"the gate at {link} is well, but the SuperLink behind it does not answer ({status})"

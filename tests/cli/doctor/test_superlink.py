@@ -44,6 +44,7 @@ def superlink(
     says: str = "",
     node_call: int = 401,
     control: int = 403,
+    kind: str = "application/protobuf",
 ) -> Iterator[int]:
     """Serve what a SuperLink or its gate tells anybody, with or without TLS; yield the port."""
 
@@ -58,10 +59,11 @@ def superlink(
             self._answer(200 if known or body else 404, body)
 
         def do_POST(self) -> None:
-            self._answer(control if self.path.startswith("/v1/control/") else node_call, b"")
+            self._answer(control if self.path.startswith("/v1/control/") else node_call, b"", kind)
 
-        def _answer(self, status: int, body: bytes) -> None:
+        def _answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
             self.send_response_only(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Date", email.utils.formatdate(time.time() + ahead, usegmt=True))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -238,6 +240,15 @@ def test_open_controls_are_told_loudly_but_on_the_operators_own_machine(
         finding = found(Link("127.0.0.1", gate if behind else port, keys.ca))["controls"]
     assert finding.status == status and f"127.0.0.1:{port}" in finding.detail
     assert ("code of his own on the server and on every site" in finding.detail) != local
+
+
+def test_another_service_at_the_controls_port_is_no_alarm(
+    keys: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Link, "on_this_machine", False)
+    with superlink(keys) as gate, superlink(keys, control=200, kind="text/html") as port:
+        monkeypatch.setattr(controls, "CONTROL_PORT", port)
+        assert found(Link("127.0.0.1", gate, keys.ca))["controls"].status == "ok"
 
 
 def test_loopback_is_this_machine_and_a_name_of_the_network_is_not() -> None:
