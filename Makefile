@@ -13,7 +13,8 @@ export OMP_NUM_THREADS ?= 1
 
 RUN ?=
 SEEDS ?= 3
-PYTEST ?= -n 2 --dist loadfile
+# A deployment mostly waits, so three workers keep two cores busy; long files first (tests/conftest.py).
+PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 DATA ?=
 CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-bin))
 GENERATORS := $(if $(DATA),runs/generators/garments) $(if $(CIFAR),runs/generators/objects)

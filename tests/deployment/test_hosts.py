@@ -190,7 +190,7 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
     settings = site_settings | {
         "rounds": 3,
         "model.width": 16,
-        "train.steps": 600,  # long enough to be cut amid it
+        "train.steps": 300,  # long enough to be cut amid it
         "server.min-nodes": 3,
         "server.timeout": 400.0,
     }

@@ -49,8 +49,8 @@ def test_the_default_method_and_scaffolds_state_run_over_three_sites_with_tls_an
     # Other methods that keep tensors at the sites, on the same nodes.
     for runs, method in enumerate(("moon", "fedrep"), start=2):
         out = deployment.folder / method
-        keys = {"server.min-nodes": 3, "out-dir": str(out), "method": method}
-        log = deployment.run(**site_settings, **keys)
+        keys = {"rounds": 1, "server.min-nodes": 3, "out-dir": str(out), "method": method}
+        log = deployment.run(**site_settings | keys)
         assert out.is_dir(), log
         run = RunFolder.open(next(out.iterdir()))
         result = run.read_result()

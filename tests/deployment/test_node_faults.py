@@ -51,7 +51,7 @@ def test_killed_nodes_rejoin_and_find_what_they_had_made(
         "lora.steps": 120,
         "generator.batch-size": 2,
         "generator.steps": 10,
-        "train.steps": 1500,
+        "train.steps": 700,
         "supplement.decay": 0.0,
     }
     running = deployment.submit(**settings)
