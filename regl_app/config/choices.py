@@ -124,6 +124,9 @@ METHODS: Mapping[str, MethodChoice] = MappingProxyType(
         "fedprox": MethodChoice(f"{_METHODS}.fedprox:FedProx"),
         "scaffold": MethodChoice(f"{_METHODS}.scaffold:Scaffold", needs_sgd=True),
         "moon": MethodChoice(f"{_METHODS}.moon:Moon"),
+        "fedlc": MethodChoice(f"{_METHODS}.fedlc:FedLC"),
+        "fedrs": MethodChoice(f"{_METHODS}.fedrs:FedRS"),
+        "balanced-softmax": MethodChoice(f"{_METHODS}.balanced_softmax:BalancedSoftmax"),
         "fedrep": MethodChoice(f"{_METHODS}.fedrep:FedRep", shares_whole_model=False),
     }
 )

@@ -2,8 +2,9 @@
 
 Any single key still overrides its preset. Choose ``regl-dpd`` when the global label distribution
 is unknown, ``regl`` when balancing is known to be right, ``regl-free`` when a client cannot
-afford to tune, ``fedavg``, ``fedprox``, ``scaffold`` and ``moon`` as
-baselines, ``fedrep`` where each client wants a model of its own and ``central`` as the upper bound.
+afford to tune, ``fedavg``, ``fedprox``, ``scaffold`` and ``moon`` as baselines (``fedlc``,
+``fedrs`` and ``balanced-softmax`` as those that meet label skew by their loss alone),
+``fedrep`` where each client wants a model of its own and ``central`` as the upper bound.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "fedprox": Preset("none", "frozen", objective="fedprox"),
         "scaffold": Preset("none", "frozen", objective="scaffold"),
         "moon": Preset("none", "frozen", objective="moon"),
+        "fedlc": Preset("none", "frozen", objective="fedlc"),
+        "fedrs": Preset("none", "frozen", objective="fedrs"),
+        "balanced-softmax": Preset("none", "frozen", objective="balanced-softmax"),
         "fedrep": Preset("none", "frozen", objective="fedrep"),
         "central": Preset("none", "frozen", central=True),
         "regl-free": Preset("balance", "frozen"),

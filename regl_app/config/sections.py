@@ -192,6 +192,20 @@ class TrainConfig(Section):
     moon_temperature: float = Field(
         0.5, gt=0, description="temperature of 'moon's contrast", json_schema_extra=RESULT
     )
+    fedlc_tau: float = Field(
+        0.5,
+        ge=0,
+        description="objective 'fedlc': how far rare classes' logits are lowered; the paper names "
+        "no value, this is that of Flower's baseline",
+        json_schema_extra=RESULT,
+    )
+    fedrs_alpha: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="objective 'fedrs': factor of absent classes' logits; 1 = as 'fedavg'",
+        json_schema_extra=RESULT,
+    )
     head_share: float = Field(
         0.5,
         gt=0,

@@ -19,6 +19,9 @@ def test_only_the_upper_bound_is_central() -> None:
     [
         ("fedavg", "none", "frozen", "fedavg"),
         ("fedprox", "none", "frozen", "fedprox"),
+        ("fedlc", "none", "frozen", "fedlc"),
+        ("fedrs", "none", "frozen", "fedrs"),
+        ("balanced-softmax", "none", "frozen", "balanced-softmax"),
         ("central", "none", "frozen", "fedavg"),
         ("regl-free", "balance", "frozen", "fedavg"),
         ("regl", "balance", "lora", "fedavg"),

@@ -123,7 +123,11 @@ def test_without_images_a_client_keeps_what_it_kept(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "copies", "later"),
-    [("fedavg", 0, 0), ("fedrep", 0, 0), ("fedprox", 1, 1), ("scaffold", 1, 1), ("moon", 0, 2)],
+    [
+        *((name, 0, 0) for name in ("fedavg", "fedrep", "fedlc", "fedrs", "balanced-softmax")),
+        *((name, 1, 1) for name in ("fedprox", "scaffold")),
+        ("moon", 0, 2),
+    ],
 )
 def test_models_are_copied_only_for_those_who_ask(
     name: str, copies: int, later: int, monkeypatch: pytest.MonkeyPatch
