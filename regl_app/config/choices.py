@@ -127,6 +127,7 @@ METHODS: Mapping[str, MethodChoice] = MappingProxyType(
         "fedlc": MethodChoice(f"{_METHODS}.fedlc:FedLC"),
         "fedrs": MethodChoice(f"{_METHODS}.fedrs:FedRS"),
         "balanced-softmax": MethodChoice(f"{_METHODS}.balanced_softmax:BalancedSoftmax"),
+        "fedntd": MethodChoice(f"{_METHODS}.fedntd:FedNTD"),
         "fedrep": MethodChoice(f"{_METHODS}.fedrep:FedRep", shares_whole_model=False),
     }
 )

@@ -3,7 +3,7 @@
 Any single key still overrides its preset. Choose ``regl-dpd`` when the global label distribution
 is unknown, ``regl`` when balancing is known to be right, ``regl-free`` when a client cannot
 afford to tune, ``fedavg``, ``fedprox``, ``scaffold`` and ``moon`` as baselines (``fedlc``,
-``fedrs`` and ``balanced-softmax`` as those that meet label skew by their loss alone),
+``fedrs``, ``balanced-softmax`` and ``fedntd`` as those that meet label skew by their loss alone),
 ``fedrep`` where each client wants a model of its own and ``central`` as the upper bound.
 """
 
@@ -42,6 +42,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "fedlc": Preset("none", "frozen", objective="fedlc"),
         "fedrs": Preset("none", "frozen", objective="fedrs"),
         "balanced-softmax": Preset("none", "frozen", objective="balanced-softmax"),
+        "fedntd": Preset("none", "frozen", objective="fedntd"),
         "fedrep": Preset("none", "frozen", objective="fedrep"),
         "central": Preset("none", "frozen", central=True),
         "regl-free": Preset("balance", "frozen"),

@@ -206,6 +206,15 @@ class TrainConfig(Section):
         description="objective 'fedrs': factor of absent classes' logits; 1 = as 'fedavg'",
         json_schema_extra=RESULT,
     )
+    fedntd_beta: float = Field(
+        1.0,
+        ge=0,
+        description="weight of objective 'fedntd's distillation",
+        json_schema_extra=RESULT,
+    )
+    fedntd_tau: float = Field(
+        1.0, gt=0, description="temperature of 'fedntd's distillation", json_schema_extra=RESULT
+    )
     head_share: float = Field(
         0.5,
         gt=0,

@@ -22,6 +22,7 @@ def test_only_the_upper_bound_is_central() -> None:
         ("fedlc", "none", "frozen", "fedlc"),
         ("fedrs", "none", "frozen", "fedrs"),
         ("balanced-softmax", "none", "frozen", "balanced-softmax"),
+        ("fedntd", "none", "frozen", "fedntd"),
         ("central", "none", "frozen", "fedavg"),
         ("regl-free", "balance", "frozen", "fedavg"),
         ("regl", "balance", "lora", "fedavg"),

@@ -44,6 +44,7 @@ SMALL: dict[str, Scalar] = {
         {"method": "fedlc"},
         {"method": "fedrs", "server.fraction": 0.7},
         {"method": "regl-free", "objective": "balanced-softmax"},
+        {"method": "fedntd"},
         {"method": "fedrep"},
         {"method": "regl-dpd", "objective": "scaffold", "supplement.adapter": "frozen"},
         {"method": "regl-dpd", "supplement.adapter": "dpo"},

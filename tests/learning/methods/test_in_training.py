@@ -125,7 +125,7 @@ def test_without_images_a_client_keeps_what_it_kept(name: str) -> None:
     ("name", "copies", "later"),
     [
         *((name, 0, 0) for name in ("fedavg", "fedrep", "fedlc", "fedrs", "balanced-softmax")),
-        *((name, 1, 1) for name in ("fedprox", "scaffold")),
+        *((name, 1, 1) for name in ("fedprox", "scaffold", "fedntd")),
         ("moon", 0, 2),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from regl_app.config.sections import ModelConfig, TrainConfig
+from regl_app.core.errors import RunError
 from regl_app.data.images import ImageSet
 from regl_app.learning.methods import Batch, Local, method_class
 from regl_app.learning.methods.label_counts import label_counts
@@ -19,9 +21,10 @@ from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
 
 LOGITS = [[1.0, -0.5, 2.0, 0.3], [0.2, 1.5, -1.0, 0.7], [3.0, 0.0, 1.0, -2.0]]
+TEACHER = [[0.5, 1.0, -1.0, 0.0], [2.0, 0.1, 0.4, -0.6], [-0.2, 0.8, 0.3, 1.1]]
 LABELS = [0, 3, 0]
 COUNTS = [16, 0, 81, 1]
-NAMES = ["fedlc", "fedrs", "balanced-softmax"]
+NAMES = ["fedlc", "fedrs", "balanced-softmax", "fedntd"]
 
 
 class _Identity(Classifier):
@@ -111,6 +114,59 @@ def test_balanced_softmax_is_fedavg_where_classes_are_balanced() -> None:
     assert found == pytest.approx(_cross_entropy(LOGITS, LABELS))
 
 
+# FedNTD
+
+
+def _not_true(row: list[float], label: int, tau: float) -> list[float]:
+    powers = [math.exp(value / tau) for place, value in enumerate(row) if place != label]
+    return [power / sum(powers) for power in powers]
+
+
+@pytest.mark.parametrize(("beta", "tau"), [(1.0, 1.0), (0.3, 2.0)])
+def test_fedntd_distils_the_other_classes(beta: float, tau: float) -> None:
+    model, base = _Identity(), _Identity()
+    with torch.no_grad():  # another head gives the teacher's logits on the same images
+        base.head.weight.copy_((torch.linalg.pinv(torch.tensor(LOGITS)) @ torch.tensor(TEACHER)).T)
+    local = _local(model, COUNTS)
+    vars(local)["global_model"] = base.requires_grad_(False)
+    method = method_class("fedntd")(TrainConfig(fedntd_beta=beta, fedntd_tau=tau))
+    divergence = 0.0
+    for own, theirs, label in zip(LOGITS, TEACHER, LABELS, strict=True):
+        pairs = zip(_not_true(theirs, label, tau), _not_true(own, label, tau), strict=True)
+        divergence += sum(p * math.log(p / q) for p, q in pairs) / len(LABELS)
+    wanted = _cross_entropy(LOGITS, LABELS) + beta * tau**2 * divergence
+    found = method.loss(model, _batch(LOGITS, LABELS), local)
+    assert float(found.detach()) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_fedntd_at_the_global_model_is_fedavg_and_leaves_it_as_it_is() -> None:
+    model = _Identity()
+    local = _local(model, COUNTS)
+    method = method_class("fedntd")(TrainConfig())
+    before = copy.deepcopy(local.global_model.state_dict())
+    loss = method.loss(model, _batch(LOGITS, LABELS), local)
+    torch.autograd.backward(loss)
+    assert float(loss.detach()) == pytest.approx(_cross_entropy(LOGITS, LABELS))
+    for key, value in local.global_model.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert all(parameter.grad is None for parameter in local.global_model.parameters())
+
+
+def test_fedntd_has_nothing_to_distil_between_two_classes() -> None:
+    logits = [[1.0, -2.0], [0.5, 0.1]]
+    assert _loss("fedntd", logits, [0, 1], [1, 1], fedntd_beta=9.0) == pytest.approx(
+        _cross_entropy(logits, [0, 1])
+    )
+
+
+def test_fedntd_asks_for_the_global_model_in_its_first_step() -> None:
+    model = _Identity()
+    local = _local(model, COUNTS)
+    local.begun = True
+    with pytest.raises(RunError, match="in its first step"):
+        method_class("fedntd")(TrainConfig()).loss(model, _batch(LOGITS, LABELS), local)
+
+
 # What a client may lack
 
 
@@ -118,7 +174,7 @@ def test_balanced_softmax_is_fedavg_where_classes_are_balanced() -> None:
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1e6])
 def test_no_gradient_is_lost_where_a_client_has_one_class(name: str, tau: float) -> None:
     model = _Identity()
-    train = TrainConfig(fedlc_tau=tau)
+    train = TrainConfig(fedlc_tau=tau, fedntd_tau=max(tau, 1e-3))
     loss = method_class(name)(train).loss(
         model, _batch(LOGITS, [2, 2, 2]), _local(model, [0, 0, 3, 0])
     )
