@@ -164,10 +164,10 @@ def _tell_end(path: Path, result: RunResult) -> None:
 
 def _follow(flower: FlowerCommand, run_id: str, line: Callable[[str], None]) -> tuple[str, str]:
     """Show the run's log until it ends; return its status and the details of a failure."""
-    shown, heard = 0, time.monotonic()
+    shown, lost = 0, None
     try:
         while True:
-            shown = _stream(flower, run_id, line, shown)
+            before, shown = shown, _stream(flower, run_id, line, shown)
             try:
                 status, details = _status(flower, run_id)
             except RunError as error:
@@ -175,13 +175,16 @@ def _follow(flower: FlowerCommand, run_id: str, line: Callable[[str], None]) -> 
                     raise RunError(
                         f"the SuperLink died during the run{flower.log_tail()}"
                     ) from error
-                if time.monotonic() - heard > LOST_SECONDS:
+                now = time.monotonic()
+                # It has answered for as long as the log was followed.
+                lost = now if lost is None or shown > before else lost
+                if now - lost > LOST_SECONDS:
                     raise RunError(
                         f"the SuperLink has not answered for {LOST_SECONDS:.0f} s; run {run_id} "
                         f"may go on there (flwr log {run_id} {flower.connection}): {error}"
                     ) from error
             else:
-                heard = time.monotonic()
+                lost = None
                 if status.startswith("finished"):
                     return status, details
             time.sleep(0.5)  # the stream ends a moment before the status changes

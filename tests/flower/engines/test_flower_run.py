@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -214,6 +215,23 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_superlink_that_is_away_for_a_while_does_not_end_a_deployed_run(site: Any) -> None:
     site.refuse["list"] = 2
+    assert run_deployed(RunConfig.from_flat({}), "site", lambda _: None) == Path("/runs/x")
+    assert site.refuse["list"] == 0
+
+
+def test_a_superlink_away_once_its_log_was_followed_for_long_does_not_end_a_deployed_run(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LOST_SECONDS", 1.0)
+    original = site.popen
+
+    def popen(self: FakeSuperLink, *arguments: str) -> Any:
+        if not any(asked[0] == "log" for asked in self.asked):
+            time.sleep(1.2)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(site, "popen", popen)
+    site.refuse["list"] = 1
     assert run_deployed(RunConfig.from_flat({}), "site", lambda _: None) == Path("/runs/x")
     assert site.refuse["list"] == 0
 
