@@ -81,7 +81,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
     whole = load_source(local.data)
-    if config.uses_generator:
+    if config.uses_generator or config.distills:
         check_concepts(config.generator.path, whole.concepts)
         _check_public_part(local)
     phase("hello")

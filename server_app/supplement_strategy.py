@@ -182,6 +182,9 @@ class SupplementStrategy(Strategy):
             )
         )
         weights = weights_from_record(arrays, self.template)
+        if self.site.teacher is not None:
+            weights = self.site.teach(server_round, weights, self.trained.replies)
+            arrays = weights_to_record(weights)
         self.site.after_average(server_round, weights, self.trained.replies)
         self._note()
         return arrays, metrics

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from regl_app.config.choices import ADAPTERS, POLICIES, SOURCES
+from regl_app.config.choices import ADAPTERS, LABELS, POLICIES, SITES, SOURCES
 from regl_app.config.external import is_external, method_choice
 from regl_app.config.run_keys import RunKeys
 
@@ -125,6 +125,50 @@ def uploaded_models_hide_nothing(config: RunKeys) -> str | None:
     )
 
 
+def only_synthetic_images_get_soft_labels(config: RunKeys) -> str | None:
+    labels, site = config.labels.by, config.supplement.site
+    if not LABELS[labels].soft:
+        return None
+    if not config.uses_generator:
+        return (
+            f"labels.by={labels!r} labels synthetic images, and supplement.policy="
+            f"{config.supplement.policy!r} makes none (set labels.by='hard')"
+        )
+    if not (SITES[site].at_client or SITES[site].sends_images):
+        return (
+            f"labels.by={labels!r} labels images at the clients, and supplement.site={site!r} "
+            "sends them none (set labels.by='hard' and teaching.distill='experts')"
+        )
+    if LABELS[labels].needs_uploads and SITES[site].at_client:
+        return (
+            f"labels.by={labels!r} needs all clients' models, which supplement.site={site!r} does "
+            "not have (use labels.by='global' with teaching.distill='experts', or "
+            "supplement.site='download')"
+        )
+    return None
+
+
+def experts_send_whole_models(config: RunKeys) -> str | None:
+    objective = config.objective
+    if not config.asks_experts or method_choice(objective).shares_whole_model:
+        return None
+    return (
+        f"labels.by, teaching.head and teaching.distill='experts' ask clients' whole models, and "
+        f"with objective={objective!r} parts of them stay at the clients (set labels.by='hard', "
+        "teaching.head='average' and teaching.distill='none')"
+    )
+
+
+def experts_are_known(config: RunKeys) -> str | None:
+    if not config.asks_experts or config.share_diagnostics:
+        return None
+    return (
+        "labels.by, teaching.head and teaching.distill='experts' ask who holds a class, and "
+        "share-diagnostics=false tells nobody (set labels.by to 'hard' or 'global', "
+        "teaching.head='average' and teaching.distill='none')"
+    )
+
+
 def correction_is_of_plain_sgd(config: RunKeys) -> str | None:
     needs_sgd = method_choice(config.objective).needs_sgd
     if not needs_sgd or config.train.optimizer == "sgd":
@@ -229,6 +273,9 @@ RULES: tuple[Rule, ...] = (
     server_knows_no_labels,
     server_has_no_client_images,
     uploaded_models_hide_nothing,
+    only_synthetic_images_get_soft_labels,
+    experts_send_whole_models,
+    experts_are_known,
     correction_is_of_plain_sgd,
     noise_needs_a_sent_vector,
     hidden_labels_are_not_sent_openly,

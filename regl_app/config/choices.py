@@ -104,6 +104,16 @@ class SiteChoice:
 
 
 @dataclass(frozen=True)
+class LabelsChoice:
+    """What synthetic images are labelled by."""
+
+    soft: bool = False
+    """A model's opinion of each image is mixed in."""
+    needs_uploads: bool = False
+    """It is that of the clients' last models, which only the server has."""
+
+
+@dataclass(frozen=True)
 class StrategyChoice:
     """A Flower strategy, at Flower's defaults but for ``settings``."""
 
@@ -214,6 +224,15 @@ SITES: Mapping[str, SiteChoice] = MappingProxyType(
     }
 )
 """Sites, by ``supplement.site``."""
+
+LABELS: Mapping[str, LabelsChoice] = MappingProxyType(
+    {
+        "hard": LabelsChoice(),
+        "global": LabelsChoice(soft=True),
+        "experts": LabelsChoice(soft=True, needs_uploads=True),
+    }
+)
+"""Labels of synthetic images, by ``labels.by``."""
 
 STRATEGIES: Mapping[str, StrategyChoice] = MappingProxyType(
     {

@@ -16,21 +16,30 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Preset:
-    """One method's choices; ``PRESET_KEYS`` are the keys they expand to."""
+    """One method's choices; ``PRESET_KEYS`` names the keys they expand to."""
 
     policy: str
     adapter: str
     site: str = "client"
     selection: str = "none"
     objective: str = "fedavg"
+    labels: str = "hard"
+    head: str = "average"
+    distill: str = "none"
     central: bool = False
     """One model is trained on everybody's images: the upper bound."""
 
 
-PRESET_KEYS = (
-    "objective",
-    *(f"supplement.{key}" for key in ("policy", "adapter", "selection", "site")),
+PRESET_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "objective": "objective",
+        **{f"supplement.{key}": key for key in ("policy", "adapter", "selection", "site")},
+        "labels.by": "labels",
+        "teaching.head": "head",
+        "teaching.distill": "distill",
+    }
 )
+"""Which field of a preset each key is expanded from."""
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

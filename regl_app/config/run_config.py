@@ -16,8 +16,7 @@ from regl_app.config.checks import check
 from regl_app.config.explain import explain
 from regl_app.config.presets import PRESET_KEYS, PRESETS
 from regl_app.config.run_keys import RunKeys
-from regl_app.config.section import hyphenated
-from regl_app.config.supplement_sections import SupplementConfig
+from regl_app.config.section import Section, hyphenated
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 
@@ -52,18 +51,16 @@ class RunConfig(RunKeys):
         if preset is None:
             return values  # an unknown method is reported by its own field
         values = dict(values)
-        if values.get("objective", "auto") == "auto":
-            values["objective"] = preset.objective
-        section = values.get("supplement", {})
-        if isinstance(section, SupplementConfig):
-            section = section.model_dump()
-        elif not isinstance(section, dict):
-            return values  # likewise
-        section = dict(section)
-        for key in ("policy", "adapter", "selection", "site"):
-            if section.get(key, "auto") == "auto":
-                section[key] = getattr(preset, key)
-        values["supplement"] = section
+        for key, choice in PRESET_KEYS.items():
+            group, _, leaf = key.rpartition(".")
+            table = values.get(group, {}) if group else values
+            if isinstance(table, Section):
+                table = table.model_dump()
+            elif not isinstance(table, dict):
+                continue  # likewise
+            if table.get(leaf, "auto") == "auto":
+                table = {**table, leaf: getattr(preset, choice)}
+            values = {**values, group: table} if group else table
         return values
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regl_app.config.choices import ADAPTERS, METHODS, POLICIES, SITES
+from regl_app.config.choices import ADAPTERS, LABELS, METHODS, POLICIES, SITES
 from regl_app.config.external import collision, offered
 from regl_app.config.one_of import OneOf
 from regl_app.config.presets import PRESETS
@@ -29,6 +29,7 @@ from regl_app.config.supplement_sections import (
     SteeringConfig,
     SupplementConfig,
 )
+from regl_app.config.teaching_sections import LabelsConfig, TeachingConfig
 
 
 class RunKeys(Section):
@@ -127,6 +128,8 @@ class RunKeys(Section):
     dpo: DpoConfig = DpoConfig()
     steering: SteeringConfig = SteeringConfig()
     probe: ProbeConfig = ProbeConfig()
+    labels: LabelsConfig = LabelsConfig()
+    teaching: TeachingConfig = TeachingConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     server: ServerConfig = ServerConfig()
 
@@ -139,6 +142,26 @@ class RunKeys(Section):
     def uses_generator(self) -> bool:
         """Whether images are synthesized in this run."""
         return POLICIES[self.supplement.policy].generates and self.supplement.cap > 0
+
+    @property
+    def distills(self) -> bool:
+        """Whether the server trains the average on synthetic images."""
+        return self.teaching.distill == "experts"
+
+    @property
+    def teaches(self) -> bool:
+        """Whether the server changes the average by who holds a class."""
+        return self.distills or self.teaching.head == "experts"
+
+    @property
+    def asks_experts(self) -> bool:
+        """Whether it matters who holds how many images of a class."""
+        return self.teaches or LABELS[self.labels.by].needs_uploads
+
+    @property
+    def generates_at_server(self) -> bool:
+        """Whether the server needs a generator."""
+        return self.distills or (self.uses_generator and not self.generates_at_client)
 
     @property
     def generates_at_client(self) -> bool:

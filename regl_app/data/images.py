@@ -70,6 +70,14 @@ class ImageSet:
         )
 
 
+def distinct(images: ImageSet) -> ImageSet:
+    """Return each image once, in the order of first occurrence; its label is that one's."""
+    seen: dict[bytes, int] = {}
+    for place, image in enumerate(images.images):
+        seen.setdefault(image.contiguous().numpy().tobytes(), place)
+    return images.subset(list(seen.values()))
+
+
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """Return uint8 images as float32 in [-1, 1], the classifiers' and generators' range."""
     return images.float().div(127.5).sub(1.0)

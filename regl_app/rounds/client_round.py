@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import torch
+
+from regl_app.config.choices import LABELS
 from regl_app.core.activity import Span, note, phase
 from regl_app.core.finite import not_finite
-from regl_app.core.types import Floats, Weights
+from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
 from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, score
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
+from regl_app.learning.training.soft_labels import opinion_share, soft_labels
 from regl_app.rounds.client import Client
 from regl_app.rounds.client_memory import own_part, recall, remember
 from regl_app.rounds.client_supplement import (
@@ -75,6 +79,7 @@ def train_round(
         seed=client.seed("train", task.round),
         device=client.device,
         real_images=len(real),
+        targets=_soft_labels(client, task, supplement, weights, memory.kept),
         kept=memory.kept,
         received=task.received,
     )
@@ -144,6 +149,23 @@ def evaluate_round(
         found.loss,
         confusion,
     )
+
+
+def _soft_labels(
+    client: Client, task: RoundTask, supplement: ClientSupplement, weights: Weights, kept: Tensors
+) -> torch.Tensor | None:
+    """Return labels ``(M, C)`` of the synthetic images; None where they are hard.
+
+    By the global model G_{t-1}, or by the class experts, if the server sent what they say.
+    """
+    keys, images = client.config.labels, supplement.images
+    share = opinion_share(keys, task.round)
+    if not LABELS[keys.by].soft or share == 0 or len(images) == 0:
+        return None
+    found = supplement.opinion
+    if not LABELS[keys.by].needs_uploads:
+        found = predict_log_probs(client.model(weights, kept), images.images, client.device).exp()
+    return None if found is None else soft_labels(images.labels, found, share)
 
 
 def _discrepancy(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from regl_app.config.choices import SITES
 from regl_app.core.activity import Span
@@ -32,6 +33,7 @@ from regl_app.supplement.synthesizer import Synthesizer
 class ClientSupplement:
     """A client's synthetic images, the quotas ``(C,)`` they fill, and the shared probe set.
 
+    ``opinion`` ``(M, C)`` is what the class experts take the images for, where the server told.
     ``adapter_state`` is what later rounds go on with; ``adapter`` is the digest of one that the
     server sent.
     """
@@ -39,6 +41,7 @@ class ClientSupplement:
     images: ImageSet
     quotas: Counts
     probe: ImageSet | None = None
+    opinion: torch.Tensor | None = None
     adapter_state: AdapterState = field(default_factory=AdapterState)
     adapter: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -121,6 +124,7 @@ def _received(client: Client, task: RoundTask) -> ClientSupplement:
     return ClientSupplement(
         images,
         images.counts(client.num_classes),
+        opinion=payload.probabilities(client.num_classes),
         adapter=payload.reference.adapter if payload.reference else "",
         seconds={"receive": started.seconds},
         facts=facts,

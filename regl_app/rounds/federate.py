@@ -148,7 +148,7 @@ class _Loop:
         pools = {client.partition_id: own_pool(client) for client in clients}
         site = make_site(config, source, model, device=device, cache_dir=state_dir, pools=pools)
         if own_images is not None:
-            site = Site()
+            site = Site(site.teacher)
         method = make_method(config)
         state = method.template(model)
         return cls(config, federation, clients, model, device, site, method, state, run, own_images)
@@ -205,9 +205,10 @@ class _Loop:
         averaged = fedavg(usable)
         if (name := not_finite(averaged)) is not None:
             raise RunError(f"round {number}: the averaged model is not finite in {name!r}")
-        self.model.load_state_dict(averaged, strict=False)
+        weights = self.site.teach(number, averaged, self.results)
+        self.model.load_state_dict(dict(weights), strict=False)
         self.state = aggregate_method(self.method, self.state, usable, len(self.clients))
-        self.site.after_average(number, averaged, self.results)
+        self.site.after_average(number, weights, self.results)
         for key, changes in self.site.notes.items():
             self.results[key] = dataclasses.replace(self.results[key], **changes)
 

@@ -10,7 +10,6 @@ import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,10 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.activity import Span
 from regl_app.core.finite import not_finite
-from regl_app.core.log import log_progress, logger
+from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts, Floats, Weights
 from regl_app.data.images import ImageSet
-from regl_app.data.source import Source
 from regl_app.learning.methods.registry import method_class
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
@@ -68,10 +66,9 @@ class ServerSupplement:
 
     Args:
         config: the run.
-        source: classes and image shape; no image of it is looked at.
         model: a classifier of the run's architecture.
+        synthesizer: the server's door to the generator.
         device: where to compute.
-        cache_dir: root of the caches.
     """
 
     seconds: dict[str, float]
@@ -79,25 +76,15 @@ class ServerSupplement:
     def __init__(
         self,
         config: RunConfig,
-        source: Source,
         model: Classifier,
+        synthesizer: Synthesizer,
         *,
         device: torch.device,
-        cache_dir: Path,
     ) -> None:
         self._config = config
         self._model = copy.deepcopy(model)
         self._device = device
-        self._synthesizer = Synthesizer(
-            config,
-            source.concepts,
-            source.test.shape,
-            seed=config.seed,
-            device=device,
-            cache_dir=cache_dir,
-            progress=log_progress("server"),
-        )
-        self._nothing = ImageSet.empty(source.test.shape)
+        self._synthesizer = synthesizer
         self._held: dict[int, Counts] = {}
         self._preferred: dict[int, str] = {}
         self._tuned: Counter[int] = Counter()
@@ -175,7 +162,7 @@ class ServerSupplement:
                 self._synthesizer,
                 f"client {key}",
                 quotas,
-                self._nothing,
+                ImageSet.empty(probe.shape),
                 pair,
                 AdapterState(self._preferred.get(key, ""), self._tuned[key]),
             )

@@ -36,13 +36,15 @@ class Payload:
     """Synthetic images on their way: by ``reference`` if there is one, else by ``pixels``.
 
     ``labels`` (M,); ``pixels`` uint8 (M, C, H, W), compressed without loss; ``adapter_file`` is the
-    adapter of the reference, for a client that does not have it yet.
+    adapter of the reference, for a client that does not have it yet. ``opinion`` is what the class
+    experts take the images for, a byte per image and class; empty where labels are hard.
     """
 
     labels: Labels
     reference: PoolReference | None = None
     pixels: bytes = b""
     adapter_file: bytes = b""
+    opinion: bytes = b""
 
     @classmethod
     def of_images(cls, images: ImageSet) -> Payload:
@@ -54,6 +56,38 @@ class Payload:
         """Return the payload for a client that keeps ``adapter``: its file need not travel."""
         known = self.reference is not None and self.reference.adapter == adapter
         return replace(self, adapter_file=b"") if known else self
+
+    def with_opinion(self, probabilities: torch.Tensor | None) -> Payload:
+        """Return the payload with ``probabilities`` ``(M, C)``, each row in 255ths of its largest.
+
+        Within 0.4 % of it, whatever C is.
+        """
+        if probabilities is None:
+            return self
+        scaled = probabilities / probabilities.amax(dim=1, keepdim=True)
+        content = scaled.mul(255).round().to(torch.uint8).contiguous().numpy().tobytes()
+        return replace(self, opinion=content)
+
+    def probabilities(self, num_classes: int) -> torch.Tensor | None:
+        """Return the experts' opinion ``(M, C)``, rows adding up to 1; None if there is none.
+
+        Raises:
+            ProtocolError: it is not of this payload's images and classes, or says nothing of one.
+        """
+        if not self.opinion:
+            return None
+        wanted = len(self.labels) * num_classes
+        if len(self.opinion) != wanted:
+            raise ProtocolError(
+                f"payload-opinion must have {wanted} bytes for {len(self.labels)} images of "
+                f"{num_classes} classes, got {len(self.opinion)}"
+            )
+        raw = torch.frombuffer(bytearray(self.opinion), dtype=torch.uint8)
+        spoken = raw.reshape(-1, num_classes).float()
+        total = spoken.sum(dim=1, keepdim=True)
+        if not bool((total > 0).all()):
+            raise ProtocolError("payload-opinion says nothing of an image")
+        return spoken / total
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,31 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["supplement.site='download'", "hide nothing"],
     ),
     (
+        checks.only_synthetic_images_get_soft_labels,
+        {"method": "fedavg", "labels.by": "global"},
+        ["labels.by='global'", "supplement.policy='none'", "'hard'"],
+    ),
+    (
+        checks.only_synthetic_images_get_soft_labels,
+        {"method": "feddpd", "labels.by": "experts"},
+        ["labels.by='experts'", "supplement.site='server'", "teaching.distill='experts'"],
+    ),
+    (
+        checks.only_synthetic_images_get_soft_labels,
+        {"method": "regl", "labels.by": "experts"},
+        ["supplement.site='client'", "labels.by='global'", "'download'"],
+    ),
+    (
+        checks.experts_send_whole_models,
+        {"method": "fedrep", "teaching.head": "experts"},
+        ["objective='fedrep'", "teaching.head='average'"],
+    ),
+    (
+        checks.experts_are_known,
+        {"method": "regl", "teaching.distill": "experts", "share-diagnostics": False},
+        ["share-diagnostics=false", "teaching.distill='none'"],
+    ),
+    (
         checks.correction_is_of_plain_sgd,
         {"method": "scaffold", "train.optimizer": "adam"},
         ["objective='scaffold'", "train.optimizer='adam'"],

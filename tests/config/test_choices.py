@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Strategy
 from regl_app.config import RunConfig, choices, flat_fields
 from regl_app.config.choices import (
     ADAPTERS,
+    LABELS,
     METHODS,
     MODELS,
     POLICIES,
@@ -41,6 +42,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "supplement.adapter": ADAPTERS,
     "supplement.site": SITES,
     "server.strategy": STRATEGIES,
+    "labels.by": LABELS,
 }
 PARAMETERS = {"partition.scheme": 4, "supplement.schedule": 1}
 IMPLEMENTED = [

@@ -40,6 +40,8 @@ def test_a_method_expands_to_the_papers_choices(
     assert config.supplement.site == papers_site
     assert config.supplement.selection == ("discrepancy" if method == "feddpd" else "none")
     assert config.objective == objective
+    assert (config.labels.by, config.teaching.head) == ("hard", "average")
+    assert config.teaching.distill == "none"
 
 
 def test_a_key_overrides_its_preset() -> None:

@@ -50,6 +50,14 @@ SMALL: dict[str, Scalar] = {
         {"method": "regl-dpd", "supplement.adapter": "dpo"},
         {"method": "feddpd", "supplement.site": "download"},
         {"method": "feddpd", "supplement.site": "server"},
+        {
+            "method": "regl",
+            "labels.by": "global",
+            "teaching.head": "experts",
+            "teaching.distill": "experts",
+        },
+        {"method": "feddpd", "supplement.site": "download", "labels.by": "experts"},
+        {"method": "feddpd", "teaching.distill": "experts", "teaching.head": "experts"},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )

@@ -19,6 +19,7 @@ from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.averaging import mean_weights
 from regl_app.rounds.server_supplement import ServerSupplement
 from regl_app.supplement.discrepancy import class_discrepancy
+from regl_app.supplement.synthesizer import Synthesizer
 
 CPU = torch.device("cpu")
 
@@ -54,7 +55,8 @@ def make(config: RunConfig, cache: Path) -> ServerSupplement:
     names = ("zero", "one", "two")
     concepts = tuple(f"the digit {name}" for name in names)
     source = Source("digits", nothing, nothing, names, concepts)
-    return ServerSupplement(config, source, model(config, 0), device=CPU, cache_dir=cache)
+    synthesizer = Synthesizer.of(config, source, CPU, cache)
+    return ServerSupplement(config, model(config, 0), synthesizer, device=CPU)
 
 
 def test_discrepancies_and_choices_are_those_of_each_model_alone(

@@ -19,6 +19,8 @@ from regl_app.supplement.payload import Payload, PayloadLimits, PoolReference
 def put_payload(record: ConfigRecord, payload: Payload) -> None:
     """Write a payload."""
     record["payload-labels"] = [int(value) for value in payload.labels]
+    if payload.opinion:
+        record["payload-opinion"] = payload.opinion
     reference = payload.reference
     if reference is None:
         record["payload-pixels"] = payload.pixels  # never empty, even of no images
@@ -50,9 +52,13 @@ def get_payload(
     if limits is None:
         raise ProtocolError("a request must hold no payload-labels where the client generates")
     labels = whole_numbers(record, "payload-labels", num_classes, limits.images)
+    opinion = b""
+    if "payload-opinion" in record:
+        opinion = get(record, "payload-opinion", bytes, most=len(labels) * num_classes)
     if "payload-places" not in record:
         most = limits.pixels(len(labels))
-        return Payload(labels, pixels=get(record, "payload-pixels", bytes, most=most))
+        pixels = get(record, "payload-pixels", bytes, most=most)
+        return Payload(labels, pixels=pixels, opinion=opinion)
     if "payload-pixels" in record:
         raise ProtocolError("a payload must have payload-places or payload-pixels, got both")
     reference = PoolReference(
@@ -70,4 +76,4 @@ def get_payload(
     )
     if file and not reference.adapter:
         raise ProtocolError("payload-adapter-file needs a payload-adapter, got none")
-    return Payload(labels, reference, adapter_file=file)
+    return Payload(labels, reference, adapter_file=file, opinion=opinion)

@@ -27,11 +27,20 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Batch:
     """One local step's images ``(N, C, H, W)`` in [-1, 1], ``labels`` ``(N,)``, and which of them
-    are ``synthetic`` ``(N,)`` bool."""
+    are ``synthetic`` ``(N,)`` bool.
+
+    ``soft`` ``(N, C)`` are soft labels, one-hot for real images; None where all labels are hard.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
     synthetic: torch.Tensor
+    soft: torch.Tensor | None = None
+
+    @property
+    def target(self) -> torch.Tensor:
+        """Return what cross-entropy is taken with: soft labels where there are any."""
+        return self.labels if self.soft is None else self.soft
 
 
 @dataclass
@@ -97,7 +106,7 @@ class Method:
 
     def loss(self, model: nn.Module, batch: Batch, local: Local) -> torch.Tensor:
         """Return the scalar loss of a batch: the mean cross-entropy."""
-        return functional.cross_entropy(model(batch.images).float(), batch.labels)
+        return functional.cross_entropy(model(batch.images).float(), batch.target)
 
     def after_backward(self, model: nn.Module, local: Local) -> None:
         """Change the gradients that the optimizer will see; they are clipped already."""

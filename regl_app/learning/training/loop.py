@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from regl_app.config import RunConfig
 from regl_app.config.sections import TrainConfig
@@ -47,6 +48,7 @@ def train_local(
     method: Method | None = None,
     objective: Method | None = None,
     real_images: int | None = None,
+    targets: torch.Tensor | None = None,
     kept: Tensors | None = None,
     received: Tensors | None = None,
     progress: Progress | None = None,
@@ -62,6 +64,7 @@ def train_local(
         method: the local learning rule; ``objective`` is its former name. None: what a whole
             configuration names, FedAvg's otherwise.
         real_images: how many of ``data`` are real, those after them being synthetic; None: all.
+        targets: soft labels ``(M, C)`` of the M synthetic images; None: their labels are hard.
         kept: what this client's last round kept for the method.
         received: what the server sent for the method.
         progress: called with (steps done, steps in total) after each step.
@@ -81,6 +84,7 @@ def train_local(
     real = len(data) if real_images is None else real_images
     local = _local(model, data, real, kept or {}, received or {})
     images, labels = data.images.to(device), data.labels.to(device)
+    soft = None if targets is None else _soft(data, real, targets).to(device)
     optimizer = make_optimizer(model, train)
     learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     shifts = torch_generator(seed, "augment")
@@ -96,7 +100,8 @@ def train_local(
         if train.augment:
             pictures = random_shift(pictures, most, shifts)
         pictures = to_float(pictures).contiguous(memory_format=layout)
-        batch = Batch(pictures, labels[picked], picked >= real)
+        softly = None if soft is None else soft[picked]
+        batch = Batch(pictures, labels[picked], picked >= real, softly)
         _let_train(learnable, method.trainable(model, step, steps))
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             loss = method.loss(model, batch, local)
@@ -129,6 +134,12 @@ def _local(
     classes = head.out_features if isinstance(head, nn.Linear) else int(data.labels.max()) + 1
     real = torch.bincount(data.labels[:real_images], minlength=classes).numpy()
     return Local(model, data.counts(classes), real, kept, received)
+
+
+def _soft(data: ImageSet, real_images: int, targets: torch.Tensor) -> torch.Tensor:
+    """Return labels ``(N, C)`` of all images: certain for real ones."""
+    certain = functional.one_hot(data.labels[:real_images], targets.shape[1])
+    return torch.cat([certain.to(targets.dtype), targets])
 
 
 def _let_train(learnable: Sequence[nn.Parameter], parameters: Iterable[nn.Parameter]) -> None:

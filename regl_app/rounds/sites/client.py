@@ -10,14 +10,15 @@ import numpy as np
 from regl_app.config import RunConfig
 from regl_app.core.types import Counts, Weights
 from regl_app.rounds.sites.site import Results, Site
+from regl_app.rounds.teaching import Teacher
 from regl_app.supplement.plan import blind_quotas, measured_quotas
 
 
 class ClientSite(Site):
     """Plans each client's quotas from its discrepancy vector, where the policy asks for it."""
 
-    def __init__(self, config: RunConfig, num_classes: int) -> None:
-        super().__init__()
+    def __init__(self, config: RunConfig, num_classes: int, teacher: Teacher | None = None) -> None:
+        super().__init__(teacher)
         self._config = config
         self._num_classes = num_classes
         self._quotas: dict[int, Counts] = {}

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
+
 from regl_app.config import RunConfig
+from regl_app.config.choices import LABELS
 from regl_app.core.types import Weights
-from regl_app.rounds.server_supplement import ServerSupplement
+from regl_app.data.images import ImageSet
+from regl_app.rounds.server_supplement import ClientShare, ServerSupplement
 from regl_app.rounds.sites.server import ServerSite
 from regl_app.rounds.sites.site import Results
+from regl_app.rounds.teaching import Teacher
 from regl_app.supplement.payload import Payload, pack
 
 
@@ -23,10 +28,13 @@ class DownloadSite(ServerSite):
     """
 
     def __init__(
-        self, config: RunConfig, supplement: ServerSupplement, pools: Mapping[int, str]
+        self,
+        config: RunConfig,
+        supplement: ServerSupplement,
+        pools: Mapping[int, str],
+        teacher: Teacher | None = None,
     ) -> None:
-        super().__init__(supplement)
-        self._config = config
+        super().__init__(config, supplement, teacher)
         self._pools = dict(pools)
         self._payloads: dict[int, Payload] = {}
         self._adapters: dict[int, str] = {}
@@ -51,18 +59,31 @@ class DownloadSite(ServerSite):
 
     def after_average(self, number: int, weights: Weights, results: Results) -> None:
         """Choose what goes out with the next round; a client that failed gets its old images."""
-        self.notes, self.seconds = {}, {}
+        self.notes, self._seconds = {}, {}
         if number >= self._config.rounds:
             return
         shares = self._supplement.make(number + 1, weights, results)
         digest = self._supplement.pool_digest
+        opinions = self._opinions(shares, results)
         for key, share in shares.items():
             if len(share.supplement.images) == 0:  # a budget that has decayed to nothing
                 self._payloads.pop(key, None)
             else:
                 pool = digest if self._pools.get(key) == digest else ""
-                self._payloads[key] = pack(share.supplement, pool, self._adapters.get(key, ""))
+                payload = pack(share.supplement, pool, self._adapters.get(key, ""))
+                self._payloads[key] = payload.with_opinion(opinions.get(key))
         self._note(results, shares, used_now=False)
+
+    def _opinions(
+        self, shares: Mapping[int, ClientShare], results: Results
+    ) -> dict[int, torch.Tensor]:
+        """Return what the experts take each client's images for, where that labels them."""
+        given = {k: s.supplement.images for k, s in shares.items() if len(s.supplement.images)}
+        if not given or self.teacher is None or not LABELS[self._config.labels.by].needs_uploads:
+            return {}
+        found = self.teacher.opinion(ImageSet.concat(list(given.values())), results)
+        parts = torch.split(found, [len(images) for images in given.values()])
+        return dict(zip(given, parts, strict=True))
 
     def memory(self) -> dict[str, Any]:
         """Return what goes out next, which adapters clients keep, and the supplement's memory."""

@@ -9,10 +9,16 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.config.choices import SITES
+from regl_app.core.log import log_progress
 from regl_app.data.source import Source
 from regl_app.learning.models.classifier import Classifier
+from regl_app.rounds.server_supplement import ServerSupplement
 from regl_app.rounds.sites.client import ClientSite
+from regl_app.rounds.sites.download import DownloadSite
+from regl_app.rounds.sites.server import ServerSite
 from regl_app.rounds.sites.site import Site
+from regl_app.rounds.teaching import Teacher
+from regl_app.supplement.synthesizer import Synthesizer
 
 
 def make_site(
@@ -34,13 +40,16 @@ def make_site(
         cache_dir: root of the caches.
         pools: the digest of the pool that each partition could make itself.
     """
-    if not config.uses_generator or config.generates_at_client:
-        return ClientSite(config, source.num_classes)
-    from regl_app.rounds.server_supplement import ServerSupplement
-    from regl_app.rounds.sites.download import DownloadSite
-    from regl_app.rounds.sites.server import ServerSite
-
-    supplement = ServerSupplement(config, source, model, device=device, cache_dir=cache_dir)
+    synthesizer = None
+    if config.generates_at_server:
+        progress = log_progress("server")
+        synthesizer = Synthesizer.of(config, source, device, cache_dir, progress)
+    teacher = None
+    if config.asks_experts:
+        teacher = Teacher(config, model, device=device, synthesizer=synthesizer)
+    if synthesizer is None or not config.uses_generator or config.generates_at_client:
+        return ClientSite(config, source.num_classes, teacher)
+    supplement = ServerSupplement(config, model, synthesizer, device=device)
     if SITES[config.supplement.site].sends_images:
-        return DownloadSite(config, supplement, pools)
-    return ServerSite(supplement)
+        return DownloadSite(config, supplement, pools, teacher)
+    return ServerSite(config, supplement, teacher)

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from regl_app.core.types import Counts, Weights
+from regl_app.data.images import ImageSet
 from regl_app.rounds.exchange import RoundResult
+from regl_app.rounds.teaching import Teacher
 from regl_app.supplement.payload import Payload
 
 Results = Mapping[int, RoundResult]
@@ -16,16 +18,25 @@ Results = Mapping[int, RoundResult]
 class Site:
     """The server's half of the supplement: what goes out to whom, and what becomes of the results.
 
-    In a round: ``quotas`` and ``payload`` go out; ``answered``, ``unreadable``, ``before_average``
-    and ``after_average`` see what came back, in this order. ``notes`` are what the server found out
-    in the round, for its history, and ``seconds`` what that took, by part.
+    In a round: ``quotas`` and ``payload`` go out; ``answered``, ``unreadable``, ``before_average``,
+    ``teach`` and ``after_average`` see what came back, in this order. ``notes`` are what the server
+    found out in the round, for its history, and ``seconds`` what that took, by part.
+
+    Args:
+        teacher: improves the average, where the run wants that.
     """
 
     notes: Mapping[int, Mapping[str, Any]]
-    seconds: Mapping[str, float]
 
-    def __init__(self) -> None:
-        self.notes, self.seconds = {}, {}
+    def __init__(self, teacher: Teacher | None = None) -> None:
+        self.teacher = teacher
+        self.notes = {}
+        self._seconds: Mapping[str, float] = {}
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Return what the parts of this round took."""
+        return self._seconds if self.teacher is None else {**self._seconds, **self.teacher.seconds}
 
     def quotas(self, partition_id: int) -> Counts | None:
         """Return the quotas ``(C,)`` to be sent, None where the client plans itself."""
@@ -45,6 +56,16 @@ class Site:
     def before_average(self, number: int, results: Results) -> Mapping[int, Weights]:
         """Return models to average instead of the uploaded ones, and plan round ``number + 1``."""
         return {}
+
+    def teach(self, number: int, average: Weights, results: Results) -> Weights:
+        """Return the global model that is made of the average."""
+        if self.teacher is None:
+            return average
+        return self.teacher.teach(number, average, results, self._taught_on())
+
+    def _taught_on(self) -> ImageSet | None:
+        """Return the images to distill on; None: the shared pool."""
+        return None
 
     def after_average(self, number: int, weights: Weights, results: Results) -> None:
         """Prepare round ``number + 1`` by the new global model."""

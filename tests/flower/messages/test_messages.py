@@ -314,7 +314,7 @@ def test_a_record_of_another_kind_under_our_name_is_refused() -> None:
 
 
 def test_a_payload_comes_back_as_it_was() -> None:
-    pixels = Payload(np.array([0, 2]), pixels=b"xyz")
+    pixels = Payload(np.array([0, 2]), pixels=b"xyz", opinion=bytes(range(6)))
     labels, found = np.array([2, 2, 0]), np.array([5, 0, 7])
     pooled = Payload(labels, PoolReference("abc", found))
     adapted = Payload(
@@ -326,6 +326,7 @@ def test_a_payload_comes_back_as_it_was() -> None:
         assert got is not None
         np.testing.assert_array_equal(got.labels, payload.labels)
         assert (got.pixels, got.adapter_file) == (payload.pixels, payload.adapter_file)
+        assert got.opinion == payload.opinion
         assert (got.reference is None) == (payload.reference is None)
         if payload.reference is not None and got.reference is not None:
             for name in ("pool", "indices", "adapter", "sequence"):
@@ -354,6 +355,7 @@ def test_the_adapter_that_a_client_keeps_comes_back_as_it_was() -> None:
         ("payload-adapter", "abc", "payload-adapter must be 64 hexadecimal digits"),
         ("payload-adapter-file", b"x", "payload-adapter-file needs a payload-adapter"),
         ("payload-pixels", b"x", "payload-places or payload-pixels, got both"),
+        ("payload-opinion", bytes(7), "payload-opinion must have at most 6 bytes, got 7"),
         ("payload-sequence", [1, 2], "payload-sequence must be 3 whole numbers"),
         ("payload-adapter-file", "text", "payload-adapter-file must be a bytes"),
         ("payload-labels", [0] * 7, "payload-labels must be at most 6 whole numbers, got 7"),

@@ -1,0 +1,58 @@
+"""The groups of keys of teaching: what labels synthetic images, and who speaks for a class."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from regl_app.config.choices import LABELS
+from regl_app.config.one_of import OneOf
+from regl_app.config.section import RESULT, Section
+
+
+class LabelsConfig(Section):
+    """How sure a synthetic image is of being what its prompt says."""
+
+    by: Annotated[str, OneOf.of(LABELS, "auto")] = Field(
+        "auto",
+        description="what synthetic images are labelled by: their prompt alone ('hard'); softly, "
+        "by the 'global' model, or by the class 'experts' (site 'download'); 'auto' = as the "
+        "method says",
+        json_schema_extra=RESULT,
+    )
+    share: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="a_max: part of a soft label that the prompt loses to the model's opinion in "
+        "late rounds",
+        json_schema_extra=RESULT,
+    )
+    rounds: float = Field(
+        2.0,
+        gt=0,
+        description="how many rounds it takes: a_t = a_max (1 - exp(-(t - 1) / rounds)); round 1 "
+        "is hard",
+        json_schema_extra=RESULT,
+    )
+
+
+class TeachingConfig(Section):
+    """What the server makes of the average with the help of those who hold a class for real."""
+
+    head: Literal["auto", "average", "experts"] = Field(
+        "auto",
+        description="rows of the last layer: FedAvg's, or averaged by who holds the class "
+        "('experts'); 'auto' = as the method says",
+        json_schema_extra=RESULT,
+    )
+    distill: Literal["auto", "none", "experts"] = Field(
+        "auto",
+        description="'experts' trains the average on synthetic images with the experts' opinion of "
+        "them; at site 'server' instead of tuning each upload; 'auto' = as the method says",
+        json_schema_extra=RESULT,
+    )
+    steps: int = Field(30, ge=1, description="steps of a distillation", json_schema_extra=RESULT)
+    batch_size: int = Field(32, ge=1, description="images per step", json_schema_extra=RESULT)
+    lr: float = Field(0.01, gt=0, description="its learning rate", json_schema_extra=RESULT)

@@ -1,0 +1,78 @@
+"""Class experts: who holds a class for real speaks for it.
+
+FedFTG's class-level ensemble (Zhang et al., CVPR 2022): a client that never saw a class learned it
+from prompts alone, and would only repeat what they get wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from regl_app.core.types import Floats, Weights
+from regl_app.data.images import ImageSet
+from regl_app.learning.models.classifier import Classifier
+from regl_app.rounds.exchange import RoundResult
+from regl_app.supplement.batched_scoring import score_models
+
+_HEAD = ("head.weight", "head.bias")
+
+
+def say(results: Mapping[int, RoundResult], num_classes: int) -> Floats:
+    """Return each client's say in each class, ``(K, C)``: ``n_k[c] / sum_i n_i[c]``.
+
+    A class that nobody of this round holds, or tells of, is everybody's by number of images, as in
+    FedAvg. K counts the ``results`` with a model, in their order.
+    """
+    uploads = [each for each in results.values() if each.weights is not None]
+    nothing = np.zeros(num_classes)
+    held = np.stack([nothing if u.real_counts is None else u.real_counts for u in uploads])
+    images = np.array([[u.num_examples] for u in uploads], dtype=np.float64)
+    total = held.sum(axis=0)
+    shares: Floats = np.where(total > 0, held / np.maximum(total, 1), images / images.sum())
+    return shares
+
+
+def opinion(
+    states: Sequence[Weights],
+    shares: Floats,
+    architecture: Classifier,
+    images: ImageSet,
+    device: torch.device,
+) -> torch.Tensor:
+    """Return the experts' joint opinion ``(N, C)`` float32, rows adding up to 1.
+
+    ``q(c|x) = sum_k s_k[c] p_k(c|x) / sum_c' sum_k s_k[c'] p_k(c'|x)``. A model whose answers are
+    no finite numbers has no say.
+
+    Args:
+        states: the clients' last models, K of them.
+        shares: their say s, ``(K, C)``.
+        architecture: a model of their kind.
+        images: N of them, at least one.
+        device: where to compute.
+    """
+    log_probs = score_models(states, architecture, images.images, device)
+    finite = torch.isfinite(log_probs).all(dim=2).all(dim=1)
+    weights = torch.from_numpy(shares).float() * finite[:, None]
+    probabilities = torch.where(finite[:, None, None], log_probs, -torch.inf).exp()
+    spoken = torch.einsum("kc,knc->nc", weights, probabilities)
+    return spoken / spoken.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def expert_head(
+    average: Weights, states: Sequence[Weights], shares: Floats
+) -> dict[str, torch.Tensor]:
+    """Return the average with a last layer whose rows come from those who hold their class.
+
+    ``w_c = sum_k s_k[c] W_k[c]``, weights and biases alike, in double precision.
+    """
+    own = torch.from_numpy(shares)  # (K, C)
+    taught = dict(average)
+    for name in _HEAD:
+        rows = torch.stack([state[name].detach().cpu().double() for state in states])
+        weights = own.reshape(*own.shape, *(1,) * (rows.ndim - 2))
+        taught[name] = (weights * rows).sum(dim=0).to(average[name].dtype)
+    return taught

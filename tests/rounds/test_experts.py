@@ -1,0 +1,105 @@
+"""Who holds a class for real speaks for it: say, opinion, head, and the message's bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.core.errors import ProtocolError
+from regl_app.data.images import ImageSet
+from regl_app.learning.evaluation.predict import predict_log_probs
+from regl_app.learning.models.build import build_model
+from regl_app.learning.models.classifier import Classifier
+from regl_app.rounds.exchange import RoundResult
+from regl_app.rounds.experts import expert_head, opinion, say
+from regl_app.supplement.payload import Payload
+
+CPU = torch.device("cpu")
+
+
+def model(seed: int) -> Classifier:
+    return build_model(RunConfig.from_flat({"model.width": 4}).model, 3, 1, 16, seed)
+
+
+def result(key: int, counts: list[int] | None, examples: int = 10) -> RoundResult:
+    held = None if counts is None else np.array(counts)
+    weights = model(key + 1).state_dict()
+    return RoundResult(key, 1, examples, examples, 0.0, weights, real_counts=held)
+
+
+def images() -> ImageSet:
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8, generator=random)
+    return ImageSet(pixels, torch.arange(5) % 3)
+
+
+def test_a_say_is_a_share_of_the_real_images_of_a_class() -> None:
+    results = {0: result(0, [6, 0, 0], 30), 1: result(1, [2, 4, 0], 10)}
+    expected = [[0.75, 0.0, 0.75], [0.25, 1.0, 0.25]]  # nobody holds the third: as in FedAvg
+    np.testing.assert_allclose(say(results, 3), expected)
+
+
+def test_who_tells_no_counts_has_no_say_where_others_do() -> None:
+    results = {0: result(0, None), 1: result(1, [2, 4, 1])}
+    np.testing.assert_allclose(say(results, 3), [[0, 0, 0], [1, 1, 1]])
+    alone = {0: result(0, None, 30), 1: result(1, None, 10)}
+    np.testing.assert_allclose(say(alone, 3), [[0.75] * 3, [0.25] * 3])
+    without_images = dataclasses.replace(result(2, [0, 0, 0]), weights=None)
+    assert say(alone | {2: without_images}, 3).shape == (2, 3)
+
+
+def test_an_opinion_is_the_holders_probabilities_made_to_add_up() -> None:
+    models, shares = [model(1), model(2)], np.array([[0.75, 0.0, 1.0], [0.25, 1.0, 0.0]])
+    found = opinion([m.state_dict() for m in models], shares, model(0), images(), CPU)
+    each = [predict_log_probs(m, images().images, "cpu").exp() for m in models]
+    first = 0.75 * each[0][:, 0] + 0.25 * each[1][:, 0]
+    spoken = torch.stack([first, each[1][:, 1], each[0][:, 2]], dim=1)
+    torch.testing.assert_close(found, spoken / spoken.sum(dim=1, keepdim=True))
+
+
+def test_a_model_whose_answers_are_no_numbers_has_no_say() -> None:
+    broken = {name: torch.full_like(v, torch.nan) for name, v in model(1).state_dict().items()}
+    sound, shares = model(2).state_dict(), np.array([[0.9] * 3, [0.1] * 3])
+    found = opinion([broken, sound], shares, model(0), images(), CPU)
+    torch.testing.assert_close(found, predict_log_probs(model(2), images().images, "cpu").exp())
+
+
+def test_a_row_of_the_head_is_the_mean_of_those_who_hold_its_class() -> None:
+    states, shares = (
+        [model(1).state_dict(), model(2).state_dict()],
+        np.array([[1, 0.5, 0], [0, 0.5, 1]]),
+    )
+    average = model(3).state_dict()
+    found = expert_head(average, states, shares)
+    for name in ("head.weight", "head.bias"):
+        one, other = states[0][name], states[1][name]
+        torch.testing.assert_close(
+            found[name], torch.stack([one[0], (one[1] + other[1]) / 2, other[2]])
+        )
+    others = found.keys() - {"head.weight", "head.bias"}
+    assert all(torch.equal(found[name], average[name]) for name in others)
+
+
+@pytest.mark.parametrize("classes", [3, 1000])
+def test_an_opinion_travels_within_half_a_percent(classes: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    sent = torch.rand((4, classes), generator=random).softmax(dim=1)
+    payload = Payload(np.zeros(4, dtype=np.int64), pixels=b"x").with_opinion(sent)
+    assert len(payload.opinion) == 4 * classes  # a byte each
+    found = payload.probabilities(classes)
+    assert found is not None
+    torch.testing.assert_close(found, sent, rtol=0.006, atol=0)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(4))
+
+
+def test_an_opinion_of_other_images_or_of_nothing_is_refused() -> None:
+    payload = Payload(np.zeros(2, dtype=np.int64), pixels=b"x")
+    assert payload.probabilities(3) is None and payload.with_opinion(None) is payload
+    with pytest.raises(ProtocolError, match=r"must have 6 bytes for 2 images of 3 classes, got 5"):
+        dataclasses.replace(payload, opinion=bytes(5)).probabilities(3)
+    with pytest.raises(ProtocolError, match="says nothing"):
+        dataclasses.replace(payload, opinion=bytes([1, 0, 0, 0, 0, 0])).probabilities(3)

@@ -1,0 +1,79 @@
+"""What teaching changes in a federation, what it leaves alone, and what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from regl_app import RunConfig, federate
+from regl_app.core.types import Scalar
+from regl_app.rounds.federate import Federated
+
+SMALL: dict[str, Scalar] = {
+    "rounds": 2,
+    "data.max-train": 200,
+    "data.max-test": 60,
+    "train.steps": 3,
+    "model.width": 4,
+    "supplement.cap": 3,
+    "lora.steps": 2,
+    "pool.per-class": 3,
+    "probe.per-class": 2,
+    "generator.steps": 2,
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> object:
+    def run(**changes: Scalar) -> Federated:
+        keys = {k.replace("__", ".").replace("_", "-"): v for k, v in changes.items()}
+        return federate(RunConfig.from_flat({**SMALL, **keys, "cache-dir": str(tmp_path)}), 3)
+
+    return run
+
+
+def equal(one: Federated, other: Federated) -> bool:
+    states = one.model.state_dict(), other.model.state_dict()
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_soft_labels_begin_in_round_2(run: object) -> None:
+    assert callable(run)
+    hard, soft = run(method="regl-free"), run(method="regl-free", labels__by="global")
+    assert hard.rounds[1].metrics == soft.rounds[1].metrics
+    assert hard.rounds[2].metrics != soft.rounds[2].metrics
+    assert equal(hard, run(method="regl-free", labels__by="global", labels__share=0.0))
+
+
+def test_each_way_of_teaching_changes_the_average_and_repeats_itself(run: object) -> None:
+    assert callable(run)
+    plain = run(method="regl-free")
+    for keys in ({"teaching__head": "experts"}, {"teaching__distill": "experts"}):
+        taught = run(method="regl-free", **keys)
+        assert not equal(taught, plain)
+        assert equal(taught, run(method="regl-free", **keys))
+    head = run(method="regl-free", rounds=1, teaching__head="experts").model.state_dict()
+    once = run(method="regl-free", rounds=1).model.state_dict()
+    changed = {name for name, value in head.items() if not torch.equal(value, once[name])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_who_has_no_supplement_can_be_taught_too(run: object) -> None:
+    assert callable(run)
+    plain = run(method="fedavg")
+    taught = run(method="fedavg", teaching__distill="experts", teaching__head="experts")
+    assert not equal(taught, plain)
+    for each in taught.rounds[-1].results.values():
+        assert each.num_examples == each.real_images
+
+
+def test_a_distillation_that_diverges_leaves_the_average(
+    run: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert callable(run)
+    keys = {"method": "fedavg", "train__clip_norm": 0.0, "rounds": 1}
+    taught = run(**keys, teaching__distill="experts", teaching__lr=1e30)
+    assert "lower teaching.lr=1e+30" in caplog.text
+    assert equal(taught, run(**keys))
