@@ -169,6 +169,8 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
         if config.uses_generator
         else "no supplement"
     )
+    if config.teaching_words:
+        plan += f"; {config.teaching_words}"
     if config.privacy.noise > 0:
         logger.info(
             "privacy: a client's discrepancy vectors together are (%.2f, %g)-differentially "

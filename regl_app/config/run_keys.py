@@ -159,6 +159,14 @@ class RunKeys(Section):
         return self.teaches or LABELS[self.labels.by].needs_uploads
 
     @property
+    def teaching_words(self) -> str:
+        """What labels and averages are made by, in a log's or a report's words; '' if as usual."""
+        said = [f"synthetic labels by the {self.labels.by}"] if LABELS[self.labels.by].soft else []
+        said += ["expert head"] if self.teaching.head == "experts" else []
+        said += [f"{self.teaching.steps} steps of distillation"] if self.distills else []
+        return ", ".join(said) + (" (by clients' label counts)" if self.asks_experts else "")
+
+    @property
     def generates_at_server(self) -> bool:
         """Whether the server needs a generator."""
         return self.distills or (self.uses_generator and not self.generates_at_client)

@@ -26,4 +26,4 @@ class BalancedSoftmax(Method):
         """Return the cross-entropy of the adjusted logits."""
         counts = local.once(label_counts)
         adjusted = model(batch.images).float() + (counts / counts.sum()).log()
-        return functional.cross_entropy(adjusted, batch.labels)
+        return functional.cross_entropy(adjusted, batch.target)

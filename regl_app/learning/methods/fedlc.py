@@ -27,4 +27,4 @@ class FedLC(Method):
     def loss(self, model: nn.Module, batch: Batch, local: Local) -> torch.Tensor:
         """Return the cross-entropy of the calibrated logits."""
         margins = self.train.fedlc_tau * local.once(label_counts).pow(-0.25)
-        return functional.cross_entropy(model(batch.images).float() - margins, batch.labels)
+        return functional.cross_entropy(model(batch.images).float() - margins, batch.target)

@@ -25,4 +25,4 @@ class FedRS(Method):
         absent = local.once(label_counts) < 1
         logits = model(batch.images).float()
         restricted = torch.where(absent, self.train.fedrs_alpha * logits, logits)
-        return functional.cross_entropy(restricted, batch.labels)
+        return functional.cross_entropy(restricted, batch.target)

@@ -153,6 +153,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         ("Method", config.method),
         ("Supplement", _supplement(config)),
         ("Objective", config.objective),
+        *([("Teaching", config.teaching_words)] if config.teaching_words else []),
         ("Data", f"{config.data.source}, {config.data.image_size} px"),
         ("Clients", str(run.num_clients)),
         ("Partition", _scheme(config)),
