@@ -1,8 +1,8 @@
-"""Tables of docs/feddpd-results.md by name: `python benchmarks/feddpd.py [NAME...] [--data ROOT]`.
+"""Tables of two pages by name: `python benchmarks/feddpd.py [NAME...] [--data ROOT]`.
 
-What each compares is in feddpd.toml; without a name, all of the page's. A name may be a pattern:
-``'grid-digits-*'``. Finished runs are not repeated. Without --data only those of the digits are
-made.
+Those of docs/feddpd-results.md and docs/teaching.md; what each compares is in feddpd.toml:
+without a name, all of theirs. A name may be a pattern: ``'grid-digits-*'``. Finished runs are not
+repeated. Without --data only those of the digits are made.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import table
 
 HERE = Path(__file__).resolve().parent
+SEEDS = 3
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="see feddpd.toml; without: all of the page"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
+    parser.add_argument("--seeds", type=int, help="how many, from 0; without: the table's, or 3")
     parser.add_argument("--data", help="root of the torchvision data sets")
     options = parser.parse_args()
     wanted = options.names or [key for key, each in tables.items() if "on-demand" not in each]
@@ -46,9 +47,11 @@ def main() -> int:
         # The digits need no data: their runs are the same with and without.
         data = ["--data", options.data] if options.data and each["source"] != "digits" else []
         settings = [f"{key}={value}" for key, value in each.get("settings", {}).items()]
+        seeds = options.seeds or each.get("seeds", SEEDS)
+        varied = ["--vary-data"] if each.get("vary-data") else []
         failed |= table.main(
             [
-                *(each["source"], "--beta", f"{each['beta']:g}", "--seeds", str(options.seeds)),
+                *(each["source"], "--beta", f"{each['beta']:g}", "--seeds", str(seeds), *varied),
                 *("--methods", ",".join(each["rows"]), "--name", name),
                 *("--reuse", each.get("runs", name), *data, *settings),
             ],

@@ -7,6 +7,9 @@ differs, up to sources no real client could have (they show how far a better one
 * shared: one adapter tuned on the images of all clients together.
 * frozen/lora, checked: each round's images less those that a judge, trained on all real images,
   reads otherwise.
+* frozen, as few: as many of each class as checked leaves, drawn at random: the control of checked.
+* frozen, soft: with soft labels and an expert head (docs/teaching.md).
+* permuted, soft: likewise, each image under another class's name: what the prompt's class is worth.
 * real: other clients' real images.
 
 Prints the images of round 1 (the budget decays as in the methods), how many of them the judge reads
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,7 @@ from regl_app import (
 )
 from regl_app.core.files import write_json, write_text
 from regl_app.core.seeding import numpy_generator
+from regl_app.core.types import Scalar
 from regl_app.learning.evaluation.metrics import predict_log_probs
 from regl_app.rounds.client import Client
 from regl_app.runs.environment import describe_environment
@@ -43,8 +47,10 @@ from regl_app.supplement.client_generator import ClientGenerator
 
 RESULT = Path(__file__).resolve().parent / "results" / "limits-digits-beta0.01.md"
 FIGURES = ("read_as_meant", "images", "accuracy")
+SOFT: dict[str, Scalar] = {"labels.by": "global", "teaching.head": "experts"}
 JUDGE_STEPS = 400
 CPU = torch.device("cpu")
+Choice = Callable[[ImageSet, np.random.Generator], ImageSet]
 
 
 def main() -> None:
@@ -64,10 +70,12 @@ def main() -> None:
         federation = Federation.load(config, options.clients)
         judge = trained(config, federation, federation.pooled(), JUDGE_STEPS)
         for name, supplements in _sources(config, federation):
-            checker = judge if name.endswith(", checked") else None
-            whole = _checked(ImageSet.concat(list(supplements)), checker)
+            choose = _choice(name, judge)
+            everything = ImageSet.concat(list(supplements))
+            whole = choose(everything, numpy_generator(seed, "limits", "as few"))
             right = float(read_as_meant(judge, whole).float().mean()) if len(whole) else 0.0
-            accuracy = _accuracy(config, supplements, checker)
+            keys = config.updated(SOFT) if name.endswith(", soft") else config
+            accuracy = _accuracy(keys, supplements, choose)
             found.setdefault(name, []).append((right, len(whole), accuracy))
             print(f"seed {seed} {name}: {right:.3f} {len(whole)} {accuracy:.3f}", flush=True)
     text = _table(found, options, facts)
@@ -101,6 +109,9 @@ def _sources(config: RunConfig, federation: Federation) -> Iterator[tuple[str, S
     one = synthesizer.adapt("all", federation.pooled())
     yield "shared", made([ClientGenerator(name, one.path, one.digest) for name in names])
     yield "frozen, checked", frozen
+    yield "frozen, as few", frozen
+    yield "frozen, soft", frozen
+    yield "permuted, soft", [_permuted(each, federation.num_classes) for each in frozen]
     yield "lora, checked", lora
     yield "real", [_others(federation, quota, config.seed, k) for k, quota in enumerate(quotas)]
 
@@ -123,11 +134,33 @@ def _others(federation: Federation, quota: np.ndarray, seed: int, client: int) -
     return images.subset(np.concatenate(chosen))
 
 
-def _checked(images: ImageSet, judge: torch.nn.Module | None) -> ImageSet:
-    """Return the images that ``judge`` reads as meant; all of them if there is none."""
-    if judge is None:
-        return images
+def _permuted(images: ImageSet, classes: int) -> ImageSet:
+    """Return the images under the next class's name."""
+    return ImageSet(images.images, (images.labels + 1) % classes)
+
+
+def _choice(name: str, judge: torch.nn.Module) -> Choice:
+    """Return what is trained on of the images of source ``name``."""
+    if name.endswith(", checked"):
+        return lambda images, draw: _checked(images, judge)
+    if name.endswith(", as few"):
+        return lambda images, draw: _as_few(images, _checked(images, judge), draw)
+    return lambda images, draw: images
+
+
+def _checked(images: ImageSet, judge: torch.nn.Module) -> ImageSet:
+    """Return the images that ``judge`` reads as meant."""
     return images.subset(torch.nonzero(read_as_meant(judge, images)).flatten())
+
+
+def _as_few(images: ImageSet, others: ImageSet, draw: np.random.Generator) -> ImageSet:
+    """Return as many images of each class as ``others`` has, drawn at random."""
+    labels, wanted = images.labels.numpy(), others.labels.numpy()
+    chosen = [
+        draw.choice(np.flatnonzero(labels == label), int((wanted == label).sum()), replace=False)
+        for label in np.unique(wanted)
+    ]
+    return images.subset(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
 
 
 def read_as_meant(judge: torch.nn.Module, images: ImageSet) -> torch.Tensor:
@@ -147,14 +180,13 @@ def trained(
     return model
 
 
-def _accuracy(
-    config: RunConfig, supplements: Sequence[ImageSet], judge: torch.nn.Module | None
-) -> float:
+def _accuracy(config: RunConfig, supplements: Sequence[ImageSet], choose: Choice) -> float:
     """Return the final accuracy when clients train on the first of their ``supplements``."""
 
     def images(client: Client, number: int) -> ImageSet:
         quotas = client_quotas(config, client.real_counts, number)
-        return _checked(first_images(supplements[client.partition_id], quotas), judge)
+        draw = numpy_generator(config.seed, "limits", client.partition_id, number)
+        return choose(first_images(supplements[client.partition_id], quotas), draw)
 
     run = federate(config, len(supplements), own_images=images)
     return run.rounds[-1].metrics.accuracy

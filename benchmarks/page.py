@@ -1,6 +1,6 @@
-"""Put the results into their documentation page: `python benchmarks/page.py [--check]`.
+"""Put the results into their documentation pages: `python benchmarks/page.py [--check]`.
 
-Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in docs/feddpd-results.md go picture and table of
+Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in ``PAGES`` go picture and table of
 ``results/NAME.md``, so that no figure is copied by hand. ``--check`` only says whether it is so.
 """
 
@@ -13,21 +13,23 @@ from pathlib import Path
 from regl_app.core.files import write_text
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "feddpd-results.md"
+PAGES = tuple(HERE.parent / "docs" / name for name in ("feddpd-results.md", "teaching.md"))
 _BLOCK = re.compile(r"<!-- ([\w.-]+) -->\n.*?<!-- /\1 -->", flags=re.S)
 
 
 def main() -> int:
-    """Write the page, or return 1 if it is not what the results say."""
+    """Write the pages, or return 1 if one is not what the results say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args()
-    held = PAGE.read_text(encoding="utf-8")
-    filled = _BLOCK.sub(lambda found: _block(found[1]), held)
-    if options.check:
-        return int(filled != held)
-    write_text(PAGE, filled)
-    return 0
+    differs = 0
+    for page in PAGES:
+        held = page.read_text(encoding="utf-8")
+        filled = _BLOCK.sub(lambda found: _block(found[1]), held)
+        differs |= filled != held
+        if not options.check:
+            write_text(page, filled)
+    return int(differs) if options.check else 0
 
 
 def _block(name: str) -> str:

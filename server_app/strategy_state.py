@@ -46,3 +46,13 @@ def restore_inner_state(strategy: Strategy, state: Mapping[str, torch.Tensor]) -
         elif name in _RECORDS:
             value = ArrayRecord({key: Array(array) for key, array in arrays.items()})
         setattr(strategy, name, value)
+
+
+def go_on_from(strategy: Strategy, arrays: ArrayRecord) -> None:
+    """Tell ``strategy`` that the global model is another than it has just returned.
+
+    FedAvgM takes its own last result for what the clients started from; the others are told by the
+    next round's requests.
+    """
+    if isinstance(getattr(strategy, "current_arrays", None), ArrayRecord):
+        strategy.current_arrays = arrays  # type: ignore[attr-defined]

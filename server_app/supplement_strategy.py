@@ -34,7 +34,7 @@ from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
 from server_app.checkpoint_state import ServerMemory
 from server_app.replies import Replies, check_replies
-from server_app.strategy_state import inner_state, restore_inner_state
+from server_app.strategy_state import go_on_from, inner_state, restore_inner_state
 
 _INNER = "inner."
 
@@ -185,6 +185,7 @@ class SupplementStrategy(Strategy):
         if self.site.teacher is not None:
             weights = self.site.teach(server_round, weights, self.trained.replies)
             arrays = weights_to_record(weights)
+            go_on_from(self.inner, arrays)
         self.site.after_average(server_round, weights, self.trained.replies)
         self._note()
         return arrays, metrics

@@ -55,7 +55,8 @@ def test_the_numbers_over_a_table_are_its_results(tables: dict[str, dict[str, An
         table = (BENCHMARKS / "results" / f"{name}.md").read_text(encoding="utf-8")
         column = 2 if "long-tail accuracy" in comment else 1
         for row in parse_variants(tables[name]["rows"]):
-            (line,) = re.findall(rf"(?m)^\| {re.escape(row)} \|.*±.*/3 \|.*$", table)
+            seeds = tables[name].get("seeds", 3)
+            (line,) = re.findall(rf"(?m)^\| {re.escape(row)} \|.*±.*/{seeds} \|.*$", table)
             mean = line.split("|")[column + 1].split("±")[0].strip()
             assert f"{row} {mean}" in comment.replace("\n# ", " "), name
 

@@ -18,6 +18,7 @@ from regl_app.rounds.exchange import RoundResult
 from regl_app.supplement.batched_scoring import score_models
 
 _HEAD = ("head.weight", "head.bias")
+_MOST_ANSWERS = 2**26  # of all models on all images at once: 256 MB
 
 
 def say(results: Mapping[int, RoundResult], num_classes: int) -> Floats:
@@ -54,12 +55,24 @@ def opinion(
         images: N of them, at least one.
         device: where to compute.
     """
-    log_probs = score_models(states, architecture, images.images, device)
+    at_once = max(1, _MOST_ANSWERS // shares.size)
+    parts = torch.split(images.images, at_once)
+    spoken = torch.cat([_spoken(states, shares, architecture, part, device) for part in parts])
+    return spoken / spoken.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def _spoken(
+    states: Sequence[Weights],
+    shares: Floats,
+    architecture: Classifier,
+    images: torch.Tensor,
+    device: torch.device,
+) -> torch.Tensor:
+    log_probs = score_models(states, architecture, images, device)
     finite = torch.isfinite(log_probs).all(dim=2).all(dim=1)
     weights = torch.from_numpy(shares).float() * finite[:, None]
     probabilities = torch.where(finite[:, None, None], log_probs, -torch.inf).exp()
-    spoken = torch.einsum("kc,knc->nc", weights, probabilities)
-    return spoken / spoken.sum(dim=1, keepdim=True).clamp_min(1e-12)
+    return torch.einsum("kc,knc->nc", weights, probabilities)
 
 
 def expert_head(
@@ -71,7 +84,7 @@ def expert_head(
     """
     own = torch.from_numpy(shares)  # (K, C)
     taught = dict(average)
-    for name in _HEAD:
+    for name in average.keys() & set(_HEAD):
         rows = torch.stack([state[name].detach().cpu().double() for state in states])
         weights = own.reshape(*own.shape, *(1,) * (rows.ndim - 2))
         taught[name] = (weights * rows).sum(dim=0).to(average[name].dtype)

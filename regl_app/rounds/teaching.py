@@ -22,6 +22,7 @@ from regl_app.data.images import ImageSet
 from regl_app.learning.methods.method import Method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
+from regl_app.learning.training.soft_labels import opinion_share, soft_labels
 from regl_app.rounds.exchange import RoundResult
 from regl_app.rounds.experts import expert_head, opinion, say
 from regl_app.supplement.client_generator import ClientGenerator
@@ -73,7 +74,8 @@ class Teacher:
             states = [each.weights for each in results.values() if each.weights is not None]
             taught = expert_head(taught, states, say(results, self._num_classes))
         if self._config.distills:
-            taught = self._distilled(number, taught, results, images or self._pool)
+            images = self._pool if images is None else images
+            taught = self._distilled(number, taught, results, images)
         self.seconds = {"teach": started.seconds}
         return taught
 
@@ -117,7 +119,11 @@ class Teacher:
             seed=derive_seed(config.seed, "server", "distill", number),
             device=self._device,
             real_images=0,
-            targets=self.opinion(images, results),
+            targets=soft_labels(
+                images.labels,
+                self.opinion(images, results),
+                opinion_share(config.labels, number),
+            ),
         )
         taught = {name: value.cpu() for name, value in model.state_dict().items()}
         if (name := not_finite(taught)) is not None:

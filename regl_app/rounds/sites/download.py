@@ -9,6 +9,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.config.choices import LABELS
+from regl_app.core.activity import Span
 from regl_app.core.types import Weights
 from regl_app.data.images import ImageSet
 from regl_app.rounds.server_supplement import ClientShare, ServerSupplement
@@ -64,7 +65,9 @@ class DownloadSite(ServerSite):
             return
         shares = self._supplement.make(number + 1, weights, results)
         digest = self._supplement.pool_digest
+        labelling = Span()
         opinions = self._opinions(shares, results)
+        label_seconds = labelling.seconds
         for key, share in shares.items():
             if len(share.supplement.images) == 0:  # a budget that has decayed to nothing
                 self._payloads.pop(key, None)
@@ -73,6 +76,8 @@ class DownloadSite(ServerSite):
                 payload = pack(share.supplement, pool, self._adapters.get(key, ""))
                 self._payloads[key] = payload.with_opinion(opinions.get(key))
         self._note(results, shares, used_now=False)
+        if opinions:
+            self._seconds = {**self._seconds, "label": label_seconds}
 
     def _opinions(
         self, shares: Mapping[int, ClientShare], results: Results
