@@ -262,7 +262,13 @@ def test_a_run_goes_on_under_attack_and_while_keys_and_certificates_are_renewed(
         deployment.start_site(index, sites, name)
     running = deployment.submit(
         **site_settings
-        | {"rounds": 4, "server.min-nodes": 2, "server.timeout": 300.0, "out-dir": str(out)}
+        | {
+            "method": "fedavg",
+            "rounds": 4,
+            "server.min-nodes": 2,
+            "server.timeout": 300.0,
+            "out-dir": str(out),
+        }
     )
 
     def renew_key() -> None:

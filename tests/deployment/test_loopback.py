@@ -46,19 +46,19 @@ def test_the_default_method_and_scaffolds_state_run_over_three_sites_with_tls_an
         assert list(deployment.state(name).glob("state/*/*/round-0001.safetensors"))
         images = trained["abc".index(name)]
         assert f" {name} hello: {images} training and" in deployment.log(name)
-    # Other methods that keep tensors at the sites, on the same nodes.
-    for runs, method in enumerate(("moon", "fedrep"), start=2):
-        out = deployment.folder / method
-        keys = {"rounds": 1, "server.min-nodes": 3, "out-dir": str(out), "method": method}
-        log = deployment.run(**site_settings | keys)
-        assert out.is_dir(), log
-        run = RunFolder.open(next(out.iterdir()))
-        result = run.read_result()
-        assert result is not None and result.status == "finished", log
-        assert not any(record.failures for record in run.read_history())
-        for name in ("a", "b", "c"):
-            kept = list(deployment.state(name).glob("state/*/*/round-0001.safetensors"))
-            assert len(kept) == runs  # each run's in a folder of its own
+    # A part of the model may stay at each site as well, on the same nodes.
+    out = deployment.folder / "fedrep"
+    log = deployment.run(
+        **site_settings, **{"server.min-nodes": 3, "out-dir": str(out), "method": "fedrep"}
+    )
+    assert out.is_dir(), log
+    run = RunFolder.open(next(out.iterdir()))
+    result = run.read_result()
+    assert result is not None and result.status == "finished", log
+    assert not any(record.failures for record in run.read_history())
+    for name in ("a", "b", "c"):
+        kept = list(deployment.state(name).glob("state/*/*/round-0001.safetensors"))
+        assert len(kept) == 2  # each run's in a folder of its own
 
 
 def refused(deployment: Any, name: str) -> str:

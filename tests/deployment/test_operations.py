@@ -107,7 +107,7 @@ def test_a_run_is_examined_followed_and_stopped_in_request(
     assert "round 1/500: global accuracy" in followed
     assert "stopped from outside" in followed.splitlines()[-1], followed
     assert 'regl_run_state{state="stopped"} 1.0' in (run.path / "metrics.prom").read_text()
-    assert not (run.path / ".running").exists()
+    wait_for("lock's release", lambda: not (run.path / ".running").exists(), 30)
 
     # Nothing works on: the server's process at once, the clients' after the message at hand.
     def at_work() -> list[str]:

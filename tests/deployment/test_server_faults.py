@@ -67,11 +67,8 @@ def test_a_run_whose_server_was_killed_twice_ends_like_one_that_was_not(
 ) -> None:
     settings = site_settings | {
         "rounds": ROUNDS,
-        # With a model to compare at the clients: what they keep between rounds matters.
-        "supplement.adapter": "dpo",
-        "dpo.steps": 2,
-        "dpo.batch-size": 2,
-        "pool.per-class": 4,
+        # What clients and server keep between rounds matters.
+        "method": "scaffold",
         "server.min-nodes": 2,
         "server.timeout": 200.0,
     }

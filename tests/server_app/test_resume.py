@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,29 @@ def config(small_settings: dict[str, Scalar], tmp_path: Path) -> Callable[..., R
         return RunConfig.from_flat(small_settings | own | changes)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def uncut(
+    small_settings: dict[str, Scalar], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., RunFolder]:
+    """Return what runs a configuration to its end without a break, once for all tests."""
+    out = tmp_path_factory.mktemp("uncut")
+    done: dict[str, RunFolder] = {}
+
+    def find(**changes: Scalar) -> RunFolder:
+        key = json.dumps(changes, sort_keys=True)
+        if key not in done:
+            own: dict[str, Scalar] = {
+                "rounds": 3,
+                "report": False,
+                "out-dir": str(out / "runs"),
+                "cache-dir": str(out / f"cache-{len(done)}"),
+            }
+            done[key] = run(RunConfig.from_flat(small_settings | own | changes))
+        return done[key]
+
+    return find
 
 
 def run(config: RunConfig) -> RunFolder:
@@ -113,9 +137,12 @@ MOMENTS = [
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_the_default_method_goes_on_from_any_moment(
-    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, moment: str
+    config: Callable[..., RunConfig],
+    uncut: Callable[..., RunFolder],
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
 ) -> None:
-    whole = run(config("whole"))
+    whole = uncut()
     broken = cut(config("broken"), monkeypatch, moment)
     assert broken.read_result().status == "stopped"  # type: ignore[union-attr]
     resumed = run(config("broken").updated({"resume": str(broken.path), "name": "ignored"}))
@@ -168,11 +195,12 @@ def test_the_default_method_goes_on_from_any_moment(
 @pytest.mark.parametrize("moment", ["after the replies", "before the end"])
 def test_what_the_server_and_the_clients_remember_survives(
     config: Callable[..., RunConfig],
+    uncut: Callable[..., RunFolder],
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Scalar],
     moment: str,
 ) -> None:
-    whole = run(config("whole", **changes))
+    whole = uncut(**changes)
     broken = cut(config("broken", **changes), monkeypatch, moment)
     resumed = run(config("broken", **changes).updated({"resume": str(broken.path)}))
     assert same(resumed, whole)
