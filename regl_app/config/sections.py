@@ -230,6 +230,12 @@ class ServerConfig(Section):
     strategy: Annotated[str, OneOf.of(STRATEGIES)] = Field(
         "fedavg", description="the Flower strategy that is wrapped", json_schema_extra=RESULT
     )
+    weights: Literal["all", "real"] = Field(
+        "all",
+        description="what a client weighs by in the average: all images that it trains on, or its "
+        "real ones alone",
+        json_schema_extra=RESULT,
+    )
     fraction: float = Field(
         1.0,
         gt=0,

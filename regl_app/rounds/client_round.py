@@ -96,7 +96,7 @@ def train_round(
     result = RoundResult(
         partition_id=client.partition_id,
         round=task.round,
-        num_examples=len(real) + len(supplement.images),
+        num_examples=len(real) + (len(supplement.images) if config.server.weights == "all" else 0),
         real_images=len(real),
         loss=trained.loss,
         weights={name: state[name] for name in method.shared(list(state))},

@@ -33,7 +33,8 @@ class RoundResult:
     """What of a client's round leaves it: see ``disclosure``.
 
     ``weights`` is None for a client without images: it takes no part in the average.
-    ``num_examples`` counts real and synthetic images trained on, the weight in FedAvg.
+    ``num_examples`` is the weight in FedAvg: the images trained on, or the real ones among them
+    (``server.weights``).
     ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
     ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
     private. ``adapter`` is the digest of the server's adapter that the client keeps, '' if none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ SMALL: dict[str, Scalar] = {
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> object:
+def run(tmp_path: Path) -> Callable[..., Federated]:
     def run(**changes: Scalar) -> Federated:
         keys = {k.replace("__", ".").replace("_", "-"): v for k, v in changes.items()}
         return federate(RunConfig.from_flat({**SMALL, **keys, "cache-dir": str(tmp_path)}), 3)
@@ -39,16 +40,16 @@ def equal(one: Federated, other: Federated) -> bool:
     return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-def test_soft_labels_begin_in_round_2(run: object) -> None:
-    assert callable(run)
+def test_soft_labels_begin_in_round_2(run: Callable[..., Federated]) -> None:
     hard, soft = run(method="regl-free"), run(method="regl-free", labels__by="global")
     assert hard.rounds[1].metrics == soft.rounds[1].metrics
     assert hard.rounds[2].metrics != soft.rounds[2].metrics
     assert equal(hard, run(method="regl-free", labels__by="global", labels__share=0.0))
 
 
-def test_each_way_of_teaching_changes_the_average_and_repeats_itself(run: object) -> None:
-    assert callable(run)
+def test_each_way_of_teaching_changes_the_average_and_repeats_itself(
+    run: Callable[..., Federated],
+) -> None:
     plain = run(method="regl-free")
     for keys in ({"teaching__head": "experts"}, {"teaching__distill": "experts"}):
         taught = run(method="regl-free", **keys)
@@ -60,8 +61,7 @@ def test_each_way_of_teaching_changes_the_average_and_repeats_itself(run: object
     assert changed == {"head.weight", "head.bias"}
 
 
-def test_who_has_no_supplement_can_be_taught_too(run: object) -> None:
-    assert callable(run)
+def test_who_has_no_supplement_can_be_taught_too(run: Callable[..., Federated]) -> None:
     plain = run(method="fedavg")
     taught = run(method="fedavg", teaching__distill="experts", teaching__head="experts")
     assert not equal(taught, plain)
@@ -69,10 +69,18 @@ def test_who_has_no_supplement_can_be_taught_too(run: object) -> None:
         assert each.num_examples == each.real_images
 
 
+def test_synthetic_images_need_not_weigh_in_the_average(run: Callable[..., Federated]) -> None:
+    usual, real = run(method="regl-free"), run(method="regl-free", server__weights="real")
+    for result in usual.rounds[1].results.values():
+        assert result.num_examples > result.real_images
+    for result in real.rounds[1].results.values():
+        assert result.num_examples == result.real_images
+    assert not equal(usual, real)
+
+
 def test_a_distillation_that_diverges_leaves_the_average(
-    run: object, caplog: pytest.LogCaptureFixture
+    run: Callable[..., Federated], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert callable(run)
     keys = {"method": "fedavg", "train__clip_norm": 0.0, "rounds": 1}
     taught = run(**keys, teaching__distill="experts", teaching__lr=1e30)
     assert "lower teaching.lr=1e+30" in caplog.text
