@@ -81,7 +81,7 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
     whole = load_source(local.data)
-    if config.uses_generator or config.distills:
+    if config.needs_generator:
         check_concepts(config.generator.path, whole.concepts)
         _check_public_part(local)
     phase("hello")
@@ -156,7 +156,7 @@ def _check_public_part(config: RunConfig) -> None:
     try:
         folder = resolve_generator(config.generator.path)
     except GeneratorError:
-        if config.generates_at_client:
+        if not config.generates_at_server:
             return  # a server that generates nothing need not have it: the clients check theirs
         raise
     check_public_part(folder, config.data)

@@ -85,6 +85,16 @@ def upper_bound_takes_no_supplement(config: RunKeys) -> str | None:
     )
 
 
+def upper_bound_has_nobody_to_ask(config: RunKeys) -> str | None:
+    if not config.central or not config.teaches:
+        return None
+    keys = config.teaching
+    return (
+        f"method={config.method!r} trains one model on everybody's images and has no clients to "
+        f"ask, got teaching.head={keys.head!r} and teaching.distill={keys.distill!r} (use 'auto')"
+    )
+
+
 def server_gets_whole_models(config: RunKeys) -> str | None:
     objective = config.objective
     if not _server_generates(config) or method_choice(objective).shares_whole_model:
@@ -269,6 +279,7 @@ RULES: tuple[Rule, ...] = (
     pool_makes_pairs,
     pool_leaves_a_choice,
     upper_bound_takes_no_supplement,
+    upper_bound_has_nobody_to_ask,
     server_gets_whole_models,
     server_knows_no_labels,
     server_has_no_client_images,

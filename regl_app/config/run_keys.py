@@ -140,7 +140,7 @@ class RunKeys(Section):
 
     @property
     def uses_generator(self) -> bool:
-        """Whether images are synthesized in this run."""
+        """Whether clients' images are supplemented in this run."""
         return POLICIES[self.supplement.policy].generates and self.supplement.cap > 0
 
     @property
@@ -165,6 +165,11 @@ class RunKeys(Section):
         said += ["expert head"] if self.teaching.head == "experts" else []
         said += [f"{self.teaching.steps} steps of distillation"] if self.distills else []
         return ", ".join(said) + (" (by clients' label counts)" if self.asks_experts else "")
+
+    @property
+    def needs_generator(self) -> bool:
+        """Whether anybody in this run does: to supplement, or to distill on its images."""
+        return self.uses_generator or self.distills
 
     @property
     def generates_at_server(self) -> bool:

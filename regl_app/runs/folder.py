@@ -63,7 +63,7 @@ class RunFolder:
         for sub in (folder.checkpoints, folder.adapters, folder.samples):
             sub.mkdir()
         environment = describe_environment(config.device)
-        if config.uses_generator:
+        if config.needs_generator:
             path = with_absolute_paths(config).generator.path
             environment["generator"] = generator_identity(path)
         content = {"config": config.to_flat(), "environment": environment}

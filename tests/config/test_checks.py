@@ -42,6 +42,11 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["central", "'balance'"],
     ),
     (
+        checks.upper_bound_has_nobody_to_ask,
+        {"method": "central", "teaching.head": "experts"},
+        ["'central'", "teaching.head='experts'", "'auto'"],
+    ),
+    (
         checks.server_gets_whole_models,
         {"method": "feddpd", "objective": "fedrep"},
         ["supplement.site='server'", "objective='fedrep'", "supplement.site='client'"],

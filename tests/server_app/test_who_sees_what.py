@@ -225,6 +225,33 @@ def test_a_server_that_generates_measures_by_itself_and_sends_images(
     assert not any("payload-labels" in request.config_records["regl"] for request in first)
 
 
+def test_the_experts_opinion_travels_with_the_images_it_is_of(run: Federate, wire: Wire) -> None:
+    keys = {"method": "feddpd", "supplement__site": "download", "supplement__adapter": "frozen"}
+    run(**keys, labels__by="experts")
+    sent = [
+        request.config_records["regl"]
+        for kind, number, _, request, _ in wire.seen
+        if kind == "train" and number > 1
+    ]
+    told = [each for each in sent if "payload-labels" in each]
+    assert told
+    for each in told:
+        opinion, labels = each["payload-opinion"], each["payload-labels"]
+        assert isinstance(opinion, bytes) and isinstance(labels, list)
+        assert len(opinion) == 10 * len(labels)
+    first = [r for kind, number, _, r, _ in wire.seen if (kind, number) == ("train", 1)]
+    assert not any("payload-opinion" in request.config_records["regl"] for request in first)
+
+
+def test_teaching_needs_no_message_that_is_not_sent_anyway(run: Federate, wire: Wire) -> None:
+    run(method="regl", report=False)
+    plain = wire.fields("train"), wire.fields("train", of_reply=False)
+    keys = {"labels__by": "global", "teaching__head": "experts", "teaching__distill": "experts"}
+    folder = run(method="regl", report=False, **keys)
+    assert (wire.fields("train"), wire.fields("train", of_reply=False)) == plain
+    assert all("teach" in record.seconds.server for record in folder.read_history()[1:])
+
+
 def test_a_server_that_trains_the_models_too_sends_and_gets_nothing_but_models(
     run: Federate, wire: Wire
 ) -> None:

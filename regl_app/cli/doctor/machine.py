@@ -116,7 +116,7 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
     from regl_app.generator.compatibility import check_concepts
 
     path = config.generator.path
-    if not config.uses_generator:
+    if not config.needs_generator:
         yield Finding("generator", "ok", f"not needed by method={config.method!r}")
         return
     if path != "bundled" and not Path(path).expanduser().exists():

@@ -60,7 +60,7 @@ def digest(config: RunConfig, clients: int, generator: str) -> str:
         clients: K.
         generator: the generator's ``generator_identity``.
     """
-    unused: tuple[str, ...] = () if config.uses_generator else _OF_SUPPLEMENT
+    unused: tuple[str, ...] = () if config.needs_generator else _OF_SUPPLEMENT
     if ADAPTERS[config.supplement.adapter].unchanged:
         unused += _OF_ADAPTER
     decisive = decisive_keys(config)
@@ -69,6 +69,6 @@ def digest(config: RunConfig, clients: int, generator: str) -> str:
         for key, value in config.to_flat().items()
         if key in decisive and not key.startswith(unused)
     }
-    used = generator if config.uses_generator else ""
+    used = generator if config.needs_generator else ""
     text = json.dumps([relevant, clients, used], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -170,7 +170,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         settings.append(("Discrepancy vectors", budget))
     elif config.plans_at_client:
         settings.append(("Discrepancy vectors", "stay at the clients"))
-    if config.uses_generator:
+    if config.needs_generator:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
         guided = f"guidance {generator.guidance:g}"
         if generator.guidance > 1 and generator.guidance_stop < 1:

@@ -258,6 +258,12 @@ def test_the_digest_sees_what_the_method_uses(
     assert (digest(config, 4, "other") == digest(config, 4, "w")) == (method == "fedavg")
 
 
+def test_who_only_distills_uses_a_generator_too() -> None:
+    config = RunConfig.from_flat({"method": "fedavg", "teaching.distill": "experts"})
+    assert digest(config, 4, "other") != digest(config, 4, "w")
+    assert digest(config.updated({"pool.per-class": 7}), 4, "w") != digest(config, 4, "w")
+
+
 def test_a_failed_runs_outcome_is_its_error(tmp_path: Path) -> None:
     folder = RunFolder.create(RunConfig.from_flat({}), tmp_path)
     with pytest.raises(RunError, match="has not ended"):
