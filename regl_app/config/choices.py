@@ -107,6 +107,8 @@ class SiteChoice:
 class LabelsChoice:
     """What synthetic images are labelled by."""
 
+    words: str
+    """What a log or a report calls it."""
     soft: bool = False
     """A model's opinion of each image is mixed in."""
     needs_uploads: bool = False
@@ -227,9 +229,9 @@ SITES: Mapping[str, SiteChoice] = MappingProxyType(
 
 LABELS: Mapping[str, LabelsChoice] = MappingProxyType(
     {
-        "hard": LabelsChoice(),
-        "global": LabelsChoice(soft=True),
-        "experts": LabelsChoice(soft=True, needs_uploads=True),
+        "hard": LabelsChoice("their prompts"),
+        "global": LabelsChoice("the global model", soft=True),
+        "experts": LabelsChoice("the class experts", soft=True, needs_uploads=True),
     }
 )
 """Labels of synthetic images, by ``labels.by``."""

@@ -161,7 +161,8 @@ class RunKeys(Section):
     @property
     def teaching_words(self) -> str:
         """What labels and averages are made by, in a log's or a report's words; '' if as usual."""
-        said = [f"synthetic labels by the {self.labels.by}"] if LABELS[self.labels.by].soft else []
+        labels = LABELS[self.labels.by]
+        said = [f"soft labels by {labels.words}"] if labels.soft else []
         said += ["expert head"] if self.teaching.head == "experts" else []
         said += [f"{self.teaching.steps} steps of distillation"] if self.distills else []
         return ", ".join(said) + (" (by clients' label counts)" if self.asks_experts else "")

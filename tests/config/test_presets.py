@@ -44,6 +44,14 @@ def test_a_method_expands_to_the_papers_choices(
     assert config.teaching.distill == "none"
 
 
+def test_labels_and_teaching_are_told_in_words() -> None:
+    assert RunConfig.from_flat({"method": "regl"}).teaching_words == ""
+    keys = {"method": "regl", "labels.by": "global"}
+    assert RunConfig.from_flat(keys).teaching_words == "soft labels by the global model"
+    taught = RunConfig.from_flat(keys | {"teaching.head": "experts"})
+    assert taught.teaching_words.endswith(", expert head (by clients' label counts)")
+
+
 def test_a_key_overrides_its_preset() -> None:
     config = RunConfig.from_flat({"method": "regl", "objective": "fedprox"})
     assert (config.supplement.adapter, config.objective) == ("lora", "fedprox")
