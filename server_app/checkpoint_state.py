@@ -46,7 +46,8 @@ class ServerMemory:
             tensors[f"labels.{key}"] = _tensor(payload.labels)
             tensors[f"pixels.{key}"] = _bytes(payload.pixels)
             tensors[f"file.{key}"] = _bytes(payload.adapter_file)
-            tensors[f"opinion.{key}"] = _bytes(payload.opinion)
+            if payload.opinion:
+                tensors[f"opinion.{key}"] = _bytes(payload.opinion)
             references[key] = None
             if payload.reference is not None:
                 references[key] = [payload.reference.pool, payload.reference.adapter]
@@ -89,7 +90,6 @@ class ServerMemory:
                 else PoolReference(reference[0], places[key], reference[1], sequences.get(key)),
                 _raw(tensors[f"pixels.{key}"]),
                 _raw(tensors[f"file.{key}"]),
-                # A run begun by older code has none.
                 _raw(tensors[f"opinion.{key}"]) if f"opinion.{key}" in tensors else b"",
             )
             for key, reference in by_partition("references").items()
