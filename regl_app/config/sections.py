@@ -169,6 +169,14 @@ class TrainConfig(Section):
         0, ge=0, description="local epochs per round; 0 = use steps", json_schema_extra=RESULT
     )
     batch_size: int = Field(32, ge=1, description="images per step", json_schema_extra=RESULT)
+    real_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="least part of a step's images that is real, where a client has both kinds; "
+        "0 = as they come",
+        json_schema_extra=RESULT,
+    )
     optimizer: Literal["sgd", "adam"] = Field(
         "sgd", description="local optimizer, fresh each round", json_schema_extra=RESULT
     )

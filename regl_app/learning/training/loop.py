@@ -93,7 +93,7 @@ def train_local(
     total = torch.zeros((), device=device)
     model.train()
     for step, chosen in enumerate(
-        batches(len(data), train, torch_generator(seed, "order")), start=1
+        batches(len(data), train, torch_generator(seed, "order"), real), start=1
     ):
         picked = chosen.to(device)
         pictures = images[picked]

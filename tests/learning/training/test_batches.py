@@ -10,8 +10,10 @@ from regl_app.config.sections import TrainConfig
 from regl_app.learning.training.batches import batches, num_steps
 
 
-def _batches(images: int, config: TrainConfig, seed: int = 0) -> list[torch.Tensor]:
-    return list(batches(images, config, torch.Generator().manual_seed(seed)))
+def _batches(
+    images: int, config: TrainConfig, seed: int = 0, real: int | None = None
+) -> list[torch.Tensor]:
+    return list(batches(images, config, torch.Generator().manual_seed(seed), real))
 
 
 @given(images=st.integers(0, 70), steps=st.integers(1, 20), size=st.integers(1, 40))
@@ -38,3 +40,42 @@ def test_order_follows_the_seed() -> None:
     config = TrainConfig(steps=2, batch_size=8)
     assert torch.equal(_batches(50, config)[0], _batches(50, config)[0])
     assert not torch.equal(_batches(50, config)[0], _batches(50, config, 1)[0])
+
+
+@given(
+    real=st.integers(1, 40),
+    synthetic=st.integers(1, 60),
+    size=st.integers(1, 40),
+    share=st.floats(0, 1),
+    epochs=st.booleans(),
+)
+def test_each_step_keeps_a_share_for_real_images(
+    real: int, synthetic: int, size: int, share: float, epochs: bool
+) -> None:
+    total = real + synthetic
+    length = {"steps": 0, "epochs": 2} if epochs else {"steps": 9}
+    config = TrainConfig(batch_size=size, real_share=share, **length)
+    drawn = _batches(total, config, real=real)
+    assert len(drawn) == num_steps(total, config)
+    if real >= share * total:  # enough of them come by themselves: nothing changes
+        plain = _batches(total, TrainConfig(batch_size=size, **length))
+        assert all(map(torch.equal, drawn, plain))
+        return
+    wanted = min(real, max(1, round(share * min(size, total))))
+    for batch in drawn:
+        assert (batch < real).sum() == wanted
+        assert len(batch) <= min(size, total)
+    seen = torch.bincount(torch.cat(drawn), minlength=total)
+    assert seen[:real].max() - seen[:real].min() <= 2  # permutations of its own, cut by batches
+    assert seen[real:].max() - seen[real:].min() <= 1
+
+
+def test_synthetic_images_alone_come_as_they_are() -> None:
+    config = TrainConfig(steps=3, batch_size=8, real_share=0.5)
+    assert all(
+        map(
+            torch.equal,
+            _batches(20, config, real=0),
+            _batches(20, TrainConfig(steps=3, batch_size=8)),
+        )
+    )
