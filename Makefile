@@ -24,8 +24,8 @@ GENERATORS := $(if $(DATA),runs/generators/garments) $(if $(CIFAR),runs/generato
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
-demo: install ## install, run ten clients through Flower, print accuracies and the report's path
-	@$(BIN)/regl run --clients 10 $(RUN)
+demo: install ## install, run FedAvg and the default method on ten clients with extreme skew through Flower, one report side by side
+	@$(BIN)/regl compare --methods fedavg,regl-dpd --seeds 0 --engine flwr --out runs/demo $(RUN)
 
 docker-demo: ## a SuperLink and three clinics in containers; TLS=1 with keys; needs an engine
 	@docker/demo.sh $(RUN)

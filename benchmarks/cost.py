@@ -106,6 +106,7 @@ def run_rounds(settings: dict[str, Scalar], rounds: int, clients: int) -> list[R
         base: dict[str, Scalar] = {
             "rounds": rounds,
             "partition.beta": 0.01,
+            "labels.by": "hard",
             "report": False,
             "tensorboard": False,
             "out-dir": folder,

@@ -68,6 +68,7 @@ def main() -> None:
                 "seed": seed,
                 "supplement.adapter": "dpo",
                 "supplement.policy": "balance",
+                "labels.by": "hard",
             }
         )
         federation = Federation.load(config, 10)

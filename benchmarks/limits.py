@@ -65,7 +65,13 @@ def main() -> None:
     found: dict[str, list[tuple[float, float, float]]] = {}
     for seed in range(options.seeds):
         config = RunConfig.from_flat(
-            {"method": "regl", "partition.beta": 0.01, "seed": seed, "rounds": options.rounds}
+            {
+                "method": "regl",
+                "partition.beta": 0.01,
+                "seed": seed,
+                "rounds": options.rounds,
+                "labels.by": "hard",
+            }
         )
         federation = Federation.load(config, options.clients)
         judge = trained(config, federation, federation.pooled(), JUDGE_STEPS)

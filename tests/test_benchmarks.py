@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -76,6 +77,17 @@ def test_rows_of_one_name_that_share_run_folders_are_the_same(
             key = (each.get("runs", name), row)
             full = (each["source"], each["beta"], each.get("settings", {}), settings)
             assert seen.setdefault(key, full) == full, key
+
+
+def test_the_demos_picture_names_each_curve_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    draw = importlib.import_module("demo_picture").picture
+    root = ElementTree.fromstring(draw({"fedavg": [0.1, 0.891], "regl": [0.1, 0.97]}))
+    texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"fedavg 89.1%", "regl 97.0%"} <= set(texts)
+    names = [each for each in root.iter() if each.get("class") == "name"]
+    lower, upper = (float(each.get("y", "")) for each in names)
+    assert lower - upper >= 20  # neither name covers the other
 
 
 def test_benchmarks_use_the_library_and_not_the_command() -> None:

@@ -59,7 +59,9 @@ def compare(
         engine=make_engine(engine, client_cpus=client_cpus, client_gpus=client_gpus),
         vary_data=vary_data,
     )
-    print_table(*comparison.table(), title="Mean ± half width of the 95 % interval over seeds")
+    several = "Mean ± half width of the 95 % interval over seeds"
+    one = "One run each: differences of a point or two may be chance"
+    print_table(*comparison.table(), title=several if len(comparison.seeds) > 1 else one)
     if len(comparison.methods) > 1:
         print_table(*comparison.differences(), title="Global accuracy, row minus column")
         if comparison.tailed:

@@ -36,13 +36,26 @@ class ReglGroup(TyperGroup):
 def print_table(
     header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
 ) -> None:
-    """Print a table whose first column is text and whose others are figures."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    """Print a table whose first column is text and whose others are figures.
+
+    One that is too wide for the terminal is turned on its side, where that makes it narrower.
+    """
+    lines = [header, *rows]
+    table = _table(lines, title)
+    # Rich breaks words where it is a column's padding short of what it says it needs.
+    needed = table.__rich_measure__(out, out.options).minimum + len(header)
+    if needed > out.width and len(lines) < len(header):
+        table = _table(list(zip(*lines, strict=True)), title)
     out.print(table)
+
+
+def _table(lines: Sequence[Sequence[str]], title: str | None) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(lines[0]):
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
+    for row in lines[1:]:
+        table.add_row(*row)
+    return table
 
 
 def print_path(label: str, path: Path) -> None:

@@ -123,6 +123,8 @@ class StrategyChoice:
     settings: Mapping[str, Any] = field(default_factory=dict)
     plain_average: bool = False
     """It does nothing but average by number of images."""
+    robust: bool = False
+    """It bounds what a hostile client can do to the average."""
 
 
 _METHODS, _MODELS = "regl_app.learning.methods", "regl_app.learning.models"
@@ -244,8 +246,8 @@ STRATEGIES: Mapping[str, StrategyChoice] = MappingProxyType(
         "fedadagrad": StrategyChoice(f"{_FLOWER}:FedAdagrad"),
         "fedadam": StrategyChoice(f"{_FLOWER}:FedAdam"),
         "fedyogi": StrategyChoice(f"{_FLOWER}:FedYogi"),
-        "fedmedian": StrategyChoice(f"{_FLOWER}:FedMedian"),
-        "fedtrimmedavg": StrategyChoice(f"{_FLOWER}:FedTrimmedAvg"),
+        "fedmedian": StrategyChoice(f"{_FLOWER}:FedMedian", robust=True),
+        "fedtrimmedavg": StrategyChoice(f"{_FLOWER}:FedTrimmedAvg", robust=True),
     }
 )
 """Flower's strategies, by ``server.strategy``."""

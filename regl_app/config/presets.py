@@ -23,9 +23,6 @@ class Preset:
     site: str = "client"
     selection: str = "none"
     objective: str = "fedavg"
-    labels: str = "hard"
-    head: str = "average"
-    distill: str = "none"
     central: bool = False
     """One model is trained on everybody's images: the upper bound."""
 
@@ -34,9 +31,6 @@ PRESET_KEYS: Mapping[str, str] = MappingProxyType(
     {
         "objective": "objective",
         **{f"supplement.{key}": key for key in ("policy", "adapter", "selection", "site")},
-        "labels.by": "labels",
-        "teaching.head": "head",
-        "teaching.distill": "distill",
     }
 )
 """Which field of a preset each key is expanded from."""

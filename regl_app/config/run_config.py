@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
 
+from regl_app.config.auto_teaching import TAUGHT_KEYS, auto_teaching
 from regl_app.config.checks import check
 from regl_app.config.explain import explain
 from regl_app.config.presets import PRESET_KEYS, PRESETS
@@ -50,18 +51,9 @@ class RunConfig(RunKeys):
         preset = PRESETS.get(method) if isinstance(method, str) else None
         if preset is None:
             return values  # an unknown method is reported by its own field
-        values = dict(values)
-        for key, choice in PRESET_KEYS.items():
-            group, _, leaf = key.rpartition(".")
-            table = values.get(group, {}) if group else values
-            if isinstance(table, Section):
-                table = table.model_dump()
-            elif not isinstance(table, dict):
-                continue  # likewise
-            if table.get(leaf, "auto") == "auto":
-                table = {**table, leaf: getattr(preset, choice)}
-            values = {**values, group: table} if group else table
-        return values
+        values = _expand(values, {key: getattr(preset, of) for key, of in PRESET_KEYS.items()})
+        taught = auto_teaching(values)
+        return _expand(values, {key: getattr(taught, of) for key, of in TAUGHT_KEYS.items()})
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
@@ -79,7 +71,7 @@ class RunConfig(RunKeys):
         """
         flat = self.to_flat()
         if "method" in changes:
-            flat |= dict.fromkeys(PRESET_KEYS, "auto")
+            flat |= dict.fromkeys((*PRESET_KEYS, *TAUGHT_KEYS), "auto")
         return self.from_flat(flat | dict(changes))
 
 
@@ -96,6 +88,22 @@ def flat_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
 def default_flat() -> dict[str, Scalar]:
     """Return the unexpanded defaults of every key: what ``pyproject.toml`` lists for Flower."""
     return {key: field.default for key, field in flat_fields(RunConfig)}
+
+
+def _expand(values: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """Return nested ``values`` with the dotted keys of ``choices`` that are 'auto' filled in."""
+    expanded = dict(values)
+    for key, choice in choices.items():
+        group, _, leaf = key.rpartition(".")
+        table = expanded.get(group, {}) if group else expanded
+        if isinstance(table, Section):
+            table = table.model_dump()
+        elif not isinstance(table, dict):
+            continue  # reported by its own field
+        if table.get(leaf, "auto") == "auto":
+            table = {**table, leaf: choice}
+        expanded = {**expanded, group: table} if group else table
+    return expanded
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:

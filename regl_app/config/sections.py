@@ -106,7 +106,7 @@ class PartitionConfig(Section):
         "dirichlet", description="label skew across clients", json_schema_extra=RESULT
     )
     beta: float = Field(
-        0.1,
+        0.01,
         gt=0,
         description="concentration of 'dirichlet': 0.01 extreme, 0.1 strong, 10 mild",
         json_schema_extra=RESULT,

@@ -123,6 +123,12 @@ def test_compare_prints_the_table_and_goes_on_where_it_was(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("engine")
+def test_one_run_each_says_so() -> None:
+    arguments = ["compare", "rounds=2", "--methods", "fedavg,regl", "--seeds", "0"]
+    assert "One run each: differences of a point or two may be chance" in regl(*arguments).output
+
+
+@pytest.mark.usefixtures("engine")
 def test_compare_with_a_failed_run_exits_1() -> None:
     result = regl("compare", "rounds=99", "--methods", "fedavg", "--seeds", "0")
     assert result.exit_code == 1

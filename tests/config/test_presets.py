@@ -6,6 +6,7 @@ import pytest
 
 from regl_app.config import RunConfig
 from regl_app.config.presets import PRESETS
+from regl_app.core.types import Scalar
 
 
 def test_only_the_upper_bound_is_central() -> None:
@@ -40,16 +41,50 @@ def test_a_method_expands_to_the_papers_choices(
     assert config.supplement.site == papers_site
     assert config.supplement.selection == ("discrepancy" if method == "feddpd" else "none")
     assert config.objective == objective
-    assert (config.labels.by, config.teaching.head) == ("hard", "average")
-    assert config.teaching.distill == "none"
+
+
+def taught(**flat: Scalar) -> tuple[str, str, str]:
+    config = RunConfig.from_flat({key.replace("__", "."): value for key, value in flat.items()})
+    return config.labels.by, config.teaching.head, config.teaching.distill
+
+
+PAPERS = ("hard", "average", "none")
+
+
+@pytest.mark.parametrize("method", ["regl-free", "regl", "regl-dpd", "feddpd"])
+def test_what_teaches_follows_the_site_and_one_key_gives_the_papers_form(method: str) -> None:
+    server = method == "feddpd"
+    at_client = ("global", "experts", "none")
+    assert taught(method=method) == (("hard", "average", "experts") if server else at_client)
+    assert taught(method=method, labels__by="hard") == PAPERS
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [
+        {"method": "fedavg"},
+        {"method": "central"},
+        {"method": "regl", "objective": "fedrep"},
+        {"method": "regl", "server__strategy": "fedmedian"},
+        {"method": "regl", "share-diagnostics": False},
+        {"method": "regl", "supplement__cap": 0},
+    ],
+)
+def test_nobody_teaches_where_nobody_can(flat: dict[str, Scalar]) -> None:
+    assert taught(**flat) == PAPERS
+
+
+def test_a_key_of_teaching_overrides_what_the_site_says() -> None:
+    assert taught(method="regl", teaching__head="average") == ("global", "average", "none")
+    assert taught(method="fedavg", teaching__head="experts") == ("hard", "experts", "none")
 
 
 def test_labels_and_teaching_are_told_in_words() -> None:
-    assert RunConfig.from_flat({"method": "regl"}).teaching_words == ""
-    keys = {"method": "regl", "labels.by": "global"}
+    keys = {"method": "regl", "teaching.head": "average"}
+    assert RunConfig.from_flat(keys | {"labels.by": "hard"}).teaching_words == ""
     assert RunConfig.from_flat(keys).teaching_words == "soft labels by the global model"
-    taught = RunConfig.from_flat(keys | {"teaching.head": "experts"})
-    assert taught.teaching_words.endswith(", expert head (by clients' label counts)")
+    words = RunConfig.from_flat({"method": "regl"}).teaching_words
+    assert words.endswith(", expert head (by clients' label counts)")
 
 
 def test_a_key_overrides_its_preset() -> None:
