@@ -17,8 +17,8 @@ class LabelsConfig(Section):
     by: Annotated[str, OneOf.of(LABELS, "auto")] = Field(
         "auto",
         description="what synthetic images are labelled by: their prompt alone ('hard'); softly, "
-        "by the 'global' model, or by the class 'experts' (site 'download'); 'auto' = as the "
-        "method says",
+        "by the 'global' model, or by the class 'experts' (site 'download'); 'auto' = by the site, "
+        "see docs/teaching.md; 'hard' makes teaching's 'auto' nothing as well: the papers' form",
         json_schema_extra=RESULT,
     )
     share: float = Field(
@@ -44,13 +44,13 @@ class TeachingConfig(Section):
     head: Literal["auto", "average", "experts"] = Field(
         "auto",
         description="rows of the last layer: FedAvg's, or averaged by who holds the class "
-        "('experts'); 'auto' = as the method says",
+        "('experts'); 'auto' = by the site",
         json_schema_extra=RESULT,
     )
     distill: Literal["auto", "none", "experts"] = Field(
         "auto",
         description="'experts' trains the average on synthetic images with the experts' opinion of "
-        "them; at site 'server' instead of tuning each upload; 'auto' = as the method says",
+        "them; at site 'server' instead of tuning each upload; 'auto' = by the site",
         json_schema_extra=RESULT,
     )
     steps: int = Field(30, ge=1, description="steps of a distillation", json_schema_extra=RESULT)

@@ -123,7 +123,7 @@ def test_images_of_one_s_own_replace_the_planned_supplement(tmp_path: Path) -> N
         asked.append((client.partition_id, number))
         return ImageSet.empty(client.data.train.shape)
 
-    empty = federate(config.updated({"method": "regl"}), 2, own_images=none)
+    empty = federate(config.updated({"method": "regl", "labels.by": "hard"}), 2, own_images=none)
     assert asked == [(key, number) for number in (1, 2, 3) for key in (0, 1)]
     assert [each.metrics for each in empty.rounds] == [each.metrics for each in plain.rounds]
 

@@ -23,6 +23,9 @@ SMALL: dict[str, Scalar] = {
     "pool.per-class": 3,
     "probe.per-class": 2,
     "generator.steps": 2,
+    "labels.by": "hard",
+    "teaching.head": "average",
+    "teaching.distill": "none",
 }
 
 

@@ -245,7 +245,7 @@ def at_server(generate: Federate, site: str, **changes: object) -> RunFolder:
 def test_the_server_tunes_the_uploaded_models_and_clients_do_as_in_fedavg(
     generate: Federate, adapter: str
 ) -> None:
-    folder = at_server(generate, "server", supplement__adapter=adapter)
+    folder = at_server(generate, "server", supplement__adapter=adapter, labels__by="hard")
     history = folder.read_history()[1:]
     for record in history:
         assert not record.failures
