@@ -34,8 +34,8 @@ TAUGHT_KEYS: Mapping[str, str] = MappingProxyType(
 
 AT_SITE: Mapping[str, Taught] = MappingProxyType(
     {
-        "client": Taught("global", "experts"),
-        "download": Taught("global", "experts"),
+        "client": Taught("global", "bounded"),
+        "download": Taught("global", "bounded"),
         "server": Taught(distill="experts"),
     }
 )

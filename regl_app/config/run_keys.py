@@ -151,7 +151,7 @@ class RunKeys(Section):
     @property
     def teaches(self) -> bool:
         """Whether the server changes the average by who holds a class."""
-        return self.distills or self.teaching.head == "experts"
+        return self.distills or self.teaching.head != "average"
 
     @property
     def asks_experts(self) -> bool:
@@ -163,7 +163,8 @@ class RunKeys(Section):
         """What labels and averages are made by, in a log's or a report's words; '' if as usual."""
         labels = LABELS[self.labels.by]
         said = [f"soft labels by {labels.words}"] if labels.soft else []
-        said += ["expert head"] if self.teaching.head == "experts" else []
+        heads = {"average": [], "experts": ["expert head"], "bounded": ["bounded expert head"]}
+        said += heads[self.teaching.head]
         said += [f"{self.teaching.steps} steps of distillation"] if self.distills else []
         return ", ".join(said) + (" (by clients' label counts)" if self.asks_experts else "")
 

@@ -41,10 +41,11 @@ class LabelsConfig(Section):
 class TeachingConfig(Section):
     """What the server makes of the average with the help of those who hold a class for real."""
 
-    head: Literal["auto", "average", "experts"] = Field(
+    head: Literal["auto", "average", "experts", "bounded"] = Field(
         "auto",
-        description="rows of the last layer: FedAvg's, or averaged by who holds the class "
-        "('experts'); 'auto' = by the site",
+        description="rows of the last layer: FedAvg's, averaged by who holds the class "
+        "('experts'), or likewise but none moved further than the median one ('bounded'); 'auto' = "
+        "by the site",
         json_schema_extra=RESULT,
     )
     distill: Literal["auto", "none", "experts"] = Field(

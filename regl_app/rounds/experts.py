@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from regl_app.core.types import Floats, Weights
+from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.exchange import RoundResult
@@ -76,16 +76,35 @@ def _spoken(
 
 
 def expert_head(
-    average: Weights, states: Sequence[Weights], shares: Floats
+    average: Weights, states: Sequence[Weights], shares: Floats, *, bounded: bool = False
 ) -> dict[str, torch.Tensor]:
     """Return the average with a last layer whose rows come from those who hold their class.
 
     ``w_c = sum_k s_k[c] W_k[c]``, weights and biases alike, in double precision.
+
+    ``bounded``: no row, weights and bias together, goes further from the average's than the median
+    over classes of how far they all would. Where clients' features disagree, a few rows of an
+    expert head are much longer than the others and take the other classes' images; the bound also
+    limits what a client can do that claims a class (ours, measured in docs/teaching.md).
     """
     own = torch.from_numpy(shares)  # (K, C)
-    taught = dict(average)
+    rows = {}
     for name in average.keys() & set(_HEAD):
-        rows = torch.stack([state[name].detach().cpu().double() for state in states])
-        weights = own.reshape(*own.shape, *(1,) * (rows.ndim - 2))
-        taught[name] = (weights * rows).sum(dim=0).to(average[name].dtype)
-    return taught
+        theirs = torch.stack([state[name].detach().cpu().double() for state in states])
+        weights = own.reshape(*own.shape, *(1,) * (theirs.ndim - 2))
+        rows[name] = (weights * theirs).sum(dim=0)
+    if bounded:
+        rows = _bounded(rows, {name: average[name].detach().cpu().double() for name in rows})
+    return {**average, **{name: value.to(average[name].dtype) for name, value in rows.items()}}
+
+
+def _bounded(rows: Tensors, average: Tensors) -> Tensors:
+    """Return ``rows`` (C, ...) by name, none further from ``average`` than the median one."""
+    shifts = {name: value - average[name] for name, value in rows.items()}
+    squares = [shift.square().reshape(len(shift), -1).sum(dim=1) for shift in shifts.values()]
+    far = torch.stack(squares).sum(dim=0).sqrt()
+    kept = (far.median() / far.clamp_min(1e-12)).clamp_max(1.0)
+    return {
+        name: average[name] + shift * kept.reshape(-1, *(1,) * (shift.ndim - 1))
+        for name, shift in shifts.items()
+    }

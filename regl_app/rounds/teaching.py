@@ -70,9 +70,10 @@ class Teacher:
         """
         started, keys = Span(), self._config.teaching
         taught = average
-        if keys.head == "experts":
+        if keys.head != "average":
             states = [each.weights for each in results.values() if each.weights is not None]
-            taught = expert_head(taught, states, say(results, self._num_classes))
+            shares = say(results, self._num_classes)
+            taught = expert_head(taught, states, shares, bounded=keys.head == "bounded")
         if self._config.distills:
             images = self._pool if images is None else images
             taught = self._distilled(number, taught, results, images)

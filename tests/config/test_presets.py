@@ -54,7 +54,7 @@ PAPERS = ("hard", "average", "none")
 @pytest.mark.parametrize("method", ["regl-free", "regl", "regl-dpd", "feddpd"])
 def test_what_teaches_follows_the_site_and_one_key_gives_the_papers_form(method: str) -> None:
     server = method == "feddpd"
-    at_client = ("global", "experts", "none")
+    at_client = ("global", "bounded", "none")
     assert taught(method=method) == (("hard", "average", "experts") if server else at_client)
     assert taught(method=method, labels__by="hard") == PAPERS
 
@@ -84,7 +84,7 @@ def test_labels_and_teaching_are_told_in_words() -> None:
     assert RunConfig.from_flat(keys | {"labels.by": "hard"}).teaching_words == ""
     assert RunConfig.from_flat(keys).teaching_words == "soft labels by the global model"
     words = RunConfig.from_flat({"method": "regl"}).teaching_words
-    assert words.endswith(", expert head (by clients' label counts)")
+    assert words.endswith(", bounded expert head (by clients' label counts)")
 
 
 def test_a_key_overrides_its_preset() -> None:

@@ -84,6 +84,34 @@ def test_a_row_of_the_head_is_the_mean_of_those_who_hold_its_class() -> None:
     assert all(torch.equal(found[name], average[name]) for name in others)
 
 
+def test_a_bounded_head_goes_as_far_as_its_median_row_and_no_further() -> None:
+    average, states = model(9).state_dict(), [model(1).state_dict(), model(2).state_dict()]
+    states[0]["head.weight"][0] += 50.0  # one client's class outweighs all others
+    shares = np.array([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])
+
+    def moved(bounded: bool) -> torch.Tensor:
+        found = expert_head(average, states, shares, bounded=bounded)
+        names = ("head.weight", "head.bias")
+        parts = [(found[n] - average[n]).reshape(3, -1) for n in names]
+        return torch.cat(parts, dim=1).double()
+
+    plain, bounded = moved(False), moved(True)
+    far = plain.norm(dim=1)
+    torch.testing.assert_close(
+        bounded.norm(dim=1), far.clamp_max(far.median()), rtol=1e-4, atol=1e-6
+    )
+    assert far[0] > 10 * bounded.norm(dim=1)[0]
+    torch.testing.assert_close(  # each in its direction
+        torch.nn.functional.cosine_similarity(plain, bounded), torch.ones(3).double()
+    )
+
+
+def test_a_bounded_head_of_who_agrees_stays_where_it_is() -> None:
+    average = model(9).state_dict()
+    found = expert_head(average, [average, average], np.full((2, 3), 0.5), bounded=True)
+    assert all(torch.equal(found[name], average[name]) for name in average)
+
+
 @pytest.mark.parametrize("classes", [3, 1000])
 def test_an_opinion_travels_within_half_a_percent(classes: int) -> None:
     random = torch.Generator().manual_seed(0)
