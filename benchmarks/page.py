@@ -1,7 +1,8 @@
 """Put the results into their documentation pages: `python benchmarks/page.py [--check]`.
 
 Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in ``PAGES`` go picture and table of
-``results/NAME.md``, so that no figure is copied by hand. ``--check`` only says whether it is so.
+``results/NAME.md``, so that no figure is copied by hand; the README has the first columns alone.
+``--check`` only says whether it is so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 from regl_app.core.files import write_text
 
 HERE = Path(__file__).resolve().parent
-PAGES = tuple(HERE.parent / "docs" / name for name in ("feddpd-results.md", "teaching.md"))
+README = HERE.parent / "README.md"
+PAGES = (*(HERE.parent / "docs" / name for name in ("feddpd-results.md", "teaching.md")), README)
+COLUMNS = 5  # of a README's table
 _BLOCK = re.compile(r"<!-- ([\w.-]+) -->\n.*?<!-- /\1 -->", flags=re.S)
 
 
@@ -25,20 +28,38 @@ def main() -> int:
     differs = 0
     for page in PAGES:
         held = page.read_text(encoding="utf-8")
-        filled = _BLOCK.sub(lambda found: _block(found[1]), held)
+        filled = _BLOCK.sub(_short if page == README else _block, held)
         differs |= filled != held
         if not options.check:
             write_text(page, filled)
     return int(differs) if options.check else 0
 
 
-def _block(name: str) -> str:
-    """Return the block of one result: picture, table, what made it and where."""
+def _short(found: re.Match[str]) -> str:
+    """Return the block of one comparison in the README."""
+    name = found[1]
+    _, rest, machine = _parts(name)
+    lines = rest.partition("\n\n")[0].splitlines()
+    table = "\n".join("|".join(line.split("|")[: COLUMNS + 1]) + "|" for line in lines)
+    full = f"[all figures](benchmarks/results/{name}.md)"
+    made = f"`python benchmarks/feddpd.py {name}`"
+    return f"<!-- {name} -->\n{table}\n\n{made}; {full}; {machine}\n<!-- /{name} -->"
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Return what a result file holds: what it is of, the tables, the machine."""
     result = HERE / "results" / f"{name}.md"
     if not result.is_file():
         raise SystemExit(f"{result.name} is not there: measure it, or take {name} off the page")
     head, rest = result.read_text(encoding="utf-8").strip().split("\n\n", 1)
     body, machine = rest.rsplit("\n\n", 1)
+    return head, body, machine
+
+
+def _block(found: re.Match[str]) -> str:
+    """Return the block of one result: picture, table, what made it and where."""
+    name = found[1]
+    head, body, machine = _parts(name)
     table, more, _ = body.partition("\n\nMean ± half width")
     command = re.findall("`(.+?)`", head)[-1]
     picture = link = ""
@@ -46,7 +67,7 @@ def _block(name: str) -> str:
         command = command if "feddpd.py" in command else f"python benchmarks/feddpd.py {name}"
         picture = f"![{name}](../benchmarks/results/{name}.svg)\n\n"
         link = f"[all figures and paired differences](../benchmarks/results/{name}.md); "
-        if not result.with_suffix(".svg").is_file():
+        if not (HERE / "results" / f"{name}.svg").is_file():
             raise SystemExit(f"{name}.svg is not there: run benchmarks/figures.py")
     return f"<!-- {name} -->\n{picture}{table}\n\n`{command}`; {link}{machine}\n<!-- /{name} -->"
 

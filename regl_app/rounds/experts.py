@@ -88,13 +88,13 @@ def expert_head(
     limits what a client can do that claims a class (ours, measured in docs/teaching.md).
     """
     own = torch.from_numpy(shares)  # (K, C)
-    rows = {}
+    mixed: dict[str, torch.Tensor] = {}
     for name in average.keys() & set(_HEAD):
         theirs = torch.stack([state[name].detach().cpu().double() for state in states])
         weights = own.reshape(*own.shape, *(1,) * (theirs.ndim - 2))
-        rows[name] = (weights * theirs).sum(dim=0)
-    if bounded:
-        rows = _bounded(rows, {name: average[name].detach().cpu().double() for name in rows})
+        mixed[name] = (weights * theirs).sum(dim=0)
+    middle = {name: average[name].detach().cpu().double() for name in mixed}
+    rows = _bounded(mixed, middle) if bounded else mixed
     return {**average, **{name: value.to(average[name].dtype) for name, value in rows.items()}}
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from regl_app.config import RunConfig, default_flat
+from regl_app.config.auto_teaching import TAUGHT_KEYS
 from regl_app.config.identity import decisive_keys
 from regl_app.config.presets import PRESET_KEYS
 from regl_app.core.errors import RunError
@@ -25,7 +26,8 @@ Rows = list[list[float] | None]
 _SEEDS = {"seed", "data.seed", "device", "generator.batch-size"}
 
 # What a method's name already says.
-_IMPLIED = {"method", *PRESET_KEYS}
+_IMPLIED = {"method", *PRESET_KEYS, *TAUGHT_KEYS}
+_NAMES = {"labels.by": "labels"}
 _DEFAULTS = default_flat()
 
 
@@ -164,7 +166,7 @@ def conditions(runs: Sequence[RunData]) -> list[Condition]:
             if _differ(twins, key)
             or (key not in _IMPLIED and _differ(tables, key) and value != _DEFAULTS[key])
         ]
-        extra = ", ".join(f"{key.rsplit('.', 1)[-1]} {table[key]}" for key in said)
+        extra = ", ".join(f"{_NAMES.get(key, key.rsplit('.', 1)[-1])} {table[key]}" for key in said)
         labels.append(f"{table['method']} ({extra})" if extra else str(table["method"]))
     return [
         Condition(label, tuple(group)) for label, group in zip(labels, groups.values(), strict=True)

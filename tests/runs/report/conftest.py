@@ -62,7 +62,7 @@ def fake_run(
     out: Path, *, rounds: int = 10, floor: float = 0.95, bare: bool = False, **keys: Scalar
 ) -> Path:
     """Write a plausible run folder below ``out``; ``bare`` leaves out whatever is optional."""
-    flat: dict[str, Scalar] = {"partition.beta": 0.01, "rounds": rounds}
+    flat: dict[str, Scalar] = {"partition.beta": 0.05, "rounds": rounds}
     config = RunConfig.from_flat(flat | {key.replace("__", "."): v for key, v in keys.items()})
     rng = np.random.default_rng(config.seed + len(config.method))
     folder = RunFolder.create(config, out)

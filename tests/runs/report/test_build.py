@@ -78,11 +78,11 @@ def test_the_file_stands_alone_and_is_small(full: str) -> None:
 
 def test_the_result_comes_before_the_figures(full: str) -> None:
     assert full.index("<h1>") < full.index('class="tiles"') < full.index("<figure")
-    assert "Dirichlet labels with β = 0.01" in full
+    assert "Dirichlet labels with β = 0.05" in full
 
 
 def test_a_changed_key_is_marked(full: str) -> None:
-    assert re.search(r'class="set"><dt>partition.beta</dt><dd>0.01</dd>', full)
+    assert re.search(r'class="set"><dt>partition.beta</dt><dd>0.05</dd>', full)
     assert re.search(r"<div><dt>partition.scheme</dt><dd>dirichlet</dd>", full)
     assert re.search(r"<div><dt>supplement.policy</dt><dd>discrepancy</dd>", full)
 
@@ -182,9 +182,22 @@ def test_labels_name_what_differs(make_run: RunMaker, tmp_path: Path) -> None:
     ]
     groups = conditions([RunData.load(run) for run in runs])
     assert [group.label for group in groups] == [
-        "fedavg (beta 0.01)",
+        "fedavg (beta 0.05)",
         "fedavg (beta 0.1)",
-        "regl (beta 0.01, rank 4)",
+        "regl (beta 0.05, rank 4)",
+    ]
+
+
+def test_labels_tell_the_papers_form_from_the_taught_one(
+    make_run: RunMaker, tmp_path: Path
+) -> None:
+    forms = ({"method": "fedavg"}, {"method": "regl"}, {"method": "regl", "labels__by": "hard"})
+    runs = [make_run(tmp_path, bare=True, rounds=1, **form) for form in forms]
+    groups = conditions([RunData.load(run) for run in runs])
+    assert [group.label for group in groups] == [
+        "fedavg",
+        "regl (labels global, head bounded)",
+        "regl (labels hard, head average)",
     ]
 
 
