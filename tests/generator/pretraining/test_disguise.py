@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from regl_app.generator.pretraining.disguise import DISGUISES, apply_disguise
 
 def picture() -> torch.Tensor:
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    image[:, :, 8:24, 14:18] = 255
+    image[:, :, 8:24, 12:16] = 255  # left of the middle
     return image
 
 
@@ -18,7 +20,7 @@ def test_inverting_twice_changes_nothing() -> None:
     assert torch.equal(apply_disguise(picture(), "inverted+inverted"), picture())
 
 
-@pytest.mark.parametrize("look", [*DISGUISES, "inverted+blurred", "rotated+inverted"])
+@pytest.mark.parametrize("look", [*DISGUISES, "inverted+blurred", "shrunk+outlined"])
 def test_a_look_keeps_shape_and_type_and_is_the_same_every_time(look: str) -> None:
     found = apply_disguise(picture(), look)
     assert (found.shape, found.dtype) == (picture().shape, torch.uint8)
@@ -27,9 +29,36 @@ def test_a_look_keeps_shape_and_type_and_is_the_same_every_time(look: str) -> No
 
 
 def test_blur_softens_edges_and_rotation_tilts() -> None:
-    assert 0 < apply_disguise(picture(), "blurred")[0, 0, 12, 13] < 255
+    assert 0 < apply_disguise(picture(), "blurred")[0, 0, 12, 11] < 255
     tilted = apply_disguise(picture(), "rotated")[0, 0]
     assert tilted[9].argmax() != tilted[22].argmax()
+
+
+def test_shrinking_leaves_a_frame_and_shearing_leans() -> None:
+    white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    small = apply_disguise(white, "shrunk")[0, 0]
+    assert small.sum() == 24 * 24 * 255
+    assert small[4:28, 4:28].min() == 255
+    assert apply_disguise(white[..., :28, :28], "shrunk")[0, 0].sum() == 21 * 21 * 255
+    leaning = apply_disguise(picture(), "sheared")[0, 0]
+    places = torch.arange(32.0)
+    middles = [float((leaning[row] * places).sum() / leaning[row].sum()) for row in (9, 22)]
+    lean = abs(middles[0] - middles[1])
+    assert lean == pytest.approx(13 * math.tan(math.radians(20)), abs=0.3)
+
+
+def test_mirroring_twice_changes_nothing() -> None:
+    image = picture()
+    image[..., :4] = 100
+    assert torch.equal(apply_disguise(image, "mirrored"), image.flip(-1))
+    assert torch.equal(apply_disguise(image, "mirrored+mirrored"), image)
+
+
+def test_an_outline_is_bright_at_edges_only_whatever_the_ground() -> None:
+    outline = apply_disguise(picture(), "outlined")
+    assert outline[0, 0, 15, 11] == outline[0, 0, 15, 15] == 255
+    assert outline[0, 0, 15, 12:15].sum() == outline[0, 0, 15, :11].sum() == 0
+    assert torch.equal(outline, apply_disguise(picture(), "inverted+outlined"))
 
 
 def test_steps_are_taken_in_order_and_unknown_ones_named() -> None:
