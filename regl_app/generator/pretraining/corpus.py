@@ -25,11 +25,20 @@ _EXAMPLES, _HELD_OUT = 12_000, 2_000
 
 
 @dataclass(frozen=True)
+class Undisguised:
+    """The images ``(N, 3, 32, 32)`` of a corpus before their disguise, in the same order."""
+
+    examples: ImageSet
+    held_out: ImageSet
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Images ``(N, 3, 32, 32)`` of ``concepts`` to train on, and what the model card says of them.
 
-    ``examples`` and ``held_out`` train and test the classifier that judges the result; ``origin``
-    is what a run has to agree with, so that no client holds these images.
+    ``examples`` and ``held_out`` train and test the classifier that judges the result;
+    ``undisguised`` are the same images as clients have such, for a data set; ``origin`` is what a
+    run has to agree with, so that no client holds these images.
     """
 
     images: ImageSet
@@ -42,6 +51,7 @@ class Corpus:
     limits: str
     command: str
     origin: dict[str, str | float] | None = None
+    undisguised: Undisguised | None = None
 
 
 def glyph_corpus(count: int, seed: int, font_folders: Sequence[Path]) -> Corpus:
@@ -96,11 +106,12 @@ def public_corpus(config: DataConfig, look: str) -> Corpus:
             "client of a run with the same key gets (try data.public-fraction=0.2)"
         )
     source = load_source(PublicDataConfig(**dict(config)))
-    pixels = apply_disguise(fit(source.train.images, (3, _SIZE, _SIZE)), look)
-    images = ImageSet(pixels, source.train.labels)
+    plain = ImageSet(fit(source.train.images, (3, _SIZE, _SIZE)), source.train.labels)
+    images = ImageSet(apply_disguise(plain.images, look), plain.labels)
     rng = numpy_generator(0, "public", "held-out")
     held = stratified_sample(images.labels.numpy(), len(images) // 10, rng)
-    rest = images.subset(np.delete(np.arange(len(images)), held))
+    kept = np.delete(np.arange(len(images)), held)
+    rest = images.subset(kept)
     share = f"{100 * config.public_fraction:g} %"
     return Corpus(
         rest,
@@ -125,4 +136,5 @@ def public_corpus(config: DataConfig, look: str) -> Corpus:
             "path": data_place(config),
             "look": look,
         },
+        undisguised=Undisguised(plain.subset(kept), plain.subset(held)),
     )

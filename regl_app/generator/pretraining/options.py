@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """Size of a pretraining; the defaults made the shipped weights."""
+    """Size of a pretraining; the defaults made the shipped weights.
+
+    ``classifier_steps`` train who judges fidelity, ``judge_steps`` who judges purity.
+    """
 
     autoencoder_steps: int = 1_500
     denoiser_steps: int = 3_000
@@ -16,4 +19,5 @@ class PretrainOptions:
     denoiser_lr: float = 2e-3
     seed: int = 0
     classifier_steps: int = 600
+    judge_steps: int = 1_500
     quality_images: int = 1_000

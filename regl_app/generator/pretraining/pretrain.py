@@ -19,7 +19,7 @@ from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.pretraining.autoencoder import encode, train_autoencoder
 from regl_app.generator.pretraining.corpus import Corpus
 from regl_app.generator.pretraining.denoiser import NOISE, train_denoiser
-from regl_app.generator.pretraining.model_card import model_card
+from regl_app.generator.pretraining.model_card import QUALITY, model_card
 from regl_app.generator.pretraining.optimizer import LossProgress
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.generator.pretraining.quality import measure_quality
@@ -75,14 +75,27 @@ def pretrain(
     with atomic_path(out) as temporary:
         _save(temporary, vae, denoiser.text_encoder, denoiser.unet, tokenizer)
         quality = measure_quality(
-            temporary, corpus, options.quality_images, options.seed, options.classifier_steps
+            temporary,
+            corpus,
+            options.quality_images,
+            options.seed,
+            options.classifier_steps,
+            options.judge_steps,
         )
         logger.info("%s", quality.summary())
+        if quality.purity is not None:
+            logger.info("%s", quality.purity.summary())
+        write_json(temporary / QUALITY, _steps(options) | quality.figures())
         if corpus.origin is not None:
             write_json(temporary / ORIGIN, corpus.origin)
         card = model_card(options, corpus, quality, seconds)
         (temporary / "README.md").write_text(card, encoding="utf-8")
     return out
+
+
+def _steps(options: PretrainOptions) -> dict[str, int]:
+    kept = ("autoencoder_steps", "denoiser_steps", "batch_size", "seed", "judge_steps")
+    return {key: getattr(options, key) for key in kept}
 
 
 def _save(folder: Path, vae: Any, text_encoder: Any, unet: Any, tokenizer: Any) -> None:

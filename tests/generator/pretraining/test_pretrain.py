@@ -1,4 +1,6 @@
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -13,8 +15,10 @@ from regl_app.generator.bundled import checksums
 from regl_app.generator.compatibility import ORIGIN, check_public_part
 from regl_app.generator.pretraining.corpus import Corpus, glyph_corpus, public_corpus
 from regl_app.generator.pretraining.fonts import Typeface, find_fonts
+from regl_app.generator.pretraining.model_card import QUALITY
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.generator.pretraining.pretrain import pretrain
+from regl_app.generator.pretraining.quality import measure_purity
 from regl_app.generator.pretraining.tokenizer import build_tokenizer
 
 TINY = PretrainOptions(
@@ -22,6 +26,7 @@ TINY = PretrainOptions(
     denoiser_steps=4,
     batch_size=16,
     classifier_steps=2,
+    judge_steps=2,
     quality_images=20,
 )
 
@@ -50,6 +55,8 @@ def test_writes_a_pipeline_with_a_card_and_repeats_itself(tmp_path, glyphs):
     assert stages[-1] == ("denoiser", 4, 4)
     assert (first / "model_index.json").is_file()
     assert "200 renders" in (first / "README.md").read_text()
+    assert "purity" not in (first / "README.md").read_text()
+    assert json.loads((first / QUALITY).read_text())["purity"] is None
     assert not (first / ORIGIN).exists()
     assert checksums(first) == checksums(second)
 
@@ -62,6 +69,8 @@ def test_a_data_sets_generator_tells_what_was_public(tmp_path):
     card = (folder / "README.md").read_text()
     assert "30 % of each class of digits" in card
     assert "--source digits --look inverted data.public-fraction=0.3" in card
+    purity = json.loads((folder / QUALITY).read_text())["purity"]
+    assert f"reads {purity['samples']:.1%} of the samples as meant" in card
     check_public_part(folder, data)
     check_public_part(folder, DataConfig(source="mnist"))
     for fraction in (0.0, 0.2):
@@ -107,6 +116,23 @@ def test_the_public_part_does_not_move_with_the_split():
     counts = [each.train.counts(10) + each.test.counts(10) for each in clients]
     np.testing.assert_array_equal(counts[0], counts[1])
     assert one.concepts == other.concepts
+
+
+def test_purity_is_what_a_judge_of_the_undisguised_images_reads_as_meant():
+    corpus = public_corpus(DataConfig(public_fraction=0.5), "inverted")
+    plain = corpus.undisguised
+    assert torch.equal(plain.examples.images, 255 - corpus.examples.images)
+    assert torch.equal(plain.held_out.labels, corpus.held_out.labels)
+    oracle = measure_purity(plain.held_out, corpus, 0, 150)
+    assert oracle.samples == oracle.undisguised > 0.8
+    assert oracle.held_out < 0.5 < oracle.samples
+    blind = measure_purity(corpus.held_out, corpus, 0, 150)
+    assert blind.samples == oracle.held_out == blind.held_out
+    one = plain.held_out.subset(torch.nonzero(plain.held_out.labels == 3).flatten())
+    alone = measure_purity(one, corpus, 0, 150)
+    assert [share is None for share in alone.per_class] == [label != 3 for label in range(10)]
+    assert alone.samples == pytest.approx(alone.per_class[3]) == pytest.approx(oracle.per_class[3])
+    assert measure_purity(one, replace(corpus, undisguised=None), 0, 150) is None
 
 
 def test_known_words_are_one_token_and_unknown_ones_fall_to_bytes():
