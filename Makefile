@@ -17,9 +17,10 @@ SEEDS ?= 3
 PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 DATA ?=
 CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-bin))
+LOOKS ?= outlined rotated shrunk
 GENERATORS := $(if $(DATA),runs/generators/garments) $(if $(CIFAR),runs/generators/objects)
 
-.PHONY: help demo docker-demo install test lint format docs site constraints bench-digits bench-feddpd bench-limits bench-mnist bench clean
+.PHONY: help demo docker-demo install test lint format docs site constraints bench-digits bench-feddpd bench-limits bench-looks bench-mnist bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -81,14 +82,25 @@ bench-limits: $(VENV)/.installed ## what a better supplement could reach on the 
 bench-mnist: $(VENV)/.installed ## MNIST table of docs/results.md; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/table.py mnist --beta 0.01 --name mnist-beta0.01 $(if $(DATA),--data $(DATA)) $(HARD)
 
-# Generators of other domains, from the public fifth of each data set.
+bench-looks: $(VENV)/.installed $(LOOKS:%=runs/generators/garments-%) ## purity of generators in several looks; DATA=<torchvision root>
+	@$(BIN)/python benchmarks/looks.py --data $(DATA)
+
+# Generators of other domains, from the public fifth of each data set, in the default look or another:
+# garments-inverted+blurred is the one of older tables.
+PRETRAIN = $(BIN)/regl pretrain --out $@ --threads 1 --autoencoder-steps 800 --denoiser-steps 1500 \
+  data.path=$(DATA) data.public-fraction=0.2
+
 runs/generators/garments: | $(VENV)/.installed
-	@$(BIN)/regl pretrain --source fashion-mnist --out $@ --threads 1 --autoencoder-steps 800 \
-	  --denoiser-steps 1500 data.path=$(DATA) data.public-fraction=0.2
+	@$(PRETRAIN) --source fashion-mnist
+
+runs/generators/garments-%: | $(VENV)/.installed
+	@$(PRETRAIN) --source fashion-mnist --look $*
 
 runs/generators/objects: | $(VENV)/.installed
-	@$(BIN)/regl pretrain --source cifar10 --out $@ --threads 1 --autoencoder-steps 800 \
-	  --denoiser-steps 1500 data.path=$(DATA) data.public-fraction=0.2
+	@$(PRETRAIN) --source cifar10
+
+runs/generators/objects-%: | $(VENV)/.installed
+	@$(PRETRAIN) --source cifar10 --look $*
 
 clean: ## remove the virtual environment and caches; runs/ stays
 	rm -rf $(VENV) .site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -90,6 +90,20 @@ def test_the_demos_picture_names_each_curve_and_its_end(monkeypatch: pytest.Monk
     assert lower - upper >= 20  # neither name covers the other
 
 
+def test_the_table_of_looks_shows_what_lies_beside_the_generators(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    purity = {"samples": 0.5, "held_out": 0.6, "undisguised": 0.9, "per_class": [0.75, None, 0.25]}
+    steps = {"autoencoder_steps": 800, "denoiser_steps": 1500}
+    made = {"shrunk": {"accuracy": 0.875, "purity": purity, **steps}}
+    text = importlib.import_module("looks").table({"inverted": 0.04, "shrunk": 0.6}, made)
+    assert text.splitlines()[2:] == [
+        "| shrunk | 60.0 | 50.0 | 25.0 | 87.5 | 800 + 1,500 |",
+        "| inverted | 4.0 |  |  |  |  |",
+    ]
+
+
 def test_benchmarks_use_the_library_and_not_the_command() -> None:
     for path in BENCHMARKS.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
