@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import Result
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from regl_app.cli import app
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.core.version import __version__
+from regl_app.generator.pretraining.disguise import DISGUISES
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.runs.comparison.compare import Engine
 from regl_app.runs.folder import RunFolder
@@ -229,7 +232,7 @@ def test_pretrain_learns_from_the_public_part_of_a_data_set(
     monkeypatch.setattr("regl_app.generator.pretraining.pretrain.pretrain", fake)
     result = regl("pretrain", "--source", "digits", "--out", "new", "data.public-fraction=0.2")
     assert result.exit_code == 0, result.output
-    assert called[0].origin["look"] == "inverted+blurred"
+    assert called[0].origin["look"] == "outlined"
     for arguments, words in (
         (["--source", "digits"], "data.public-fraction must be > 0"),
         (["--source", "birds"], "data.source must be one of"),
@@ -239,6 +242,13 @@ def test_pretrain_learns_from_the_public_part_of_a_data_set(
         result = regl("pretrain", "--out", "other", *arguments)
         assert result.exit_code == 2, arguments
         assert words in " ".join(result.output.split())
+
+
+def test_pretrain_tells_every_look() -> None:
+    (option,) = (
+        each for each in get_command(app).commands["pretrain"].params if each.name == "look"
+    )
+    assert set(re.findall(r"[a-z]+ed\b|shrunk", option.help)) - {"disguised"} == set(DISGUISES)
 
 
 def test_pretrain_overwrites_nothing(tmp_path: Path) -> None:
