@@ -17,7 +17,7 @@ WARM_MINUTES, DEFAULT_MINUTES = "warm-minutes", 30
 
 
 def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
-    """Return the reply's content to a request of ``kind`` query, train or evaluate.
+    """Return the reply's content to a request of ``kind`` query, adapter, train or evaluate.
 
     In a deployment Flower starts a process per message. There the work is done by a process that
     stays, with torch and the generator loaded; ``warm-minutes=0`` in the node's configuration

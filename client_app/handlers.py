@@ -16,6 +16,7 @@ from client_app.monitoring import Handler, monitored
 from client_app.node import Node
 from client_app.samples import leave_samples
 from regl_app.core.log import logger
+from regl_app.flower.messages.adapter import AdapterReply, AdapterRequest
 from regl_app.flower.messages.content import arrays_of, read_request, run_of
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.hello import ClientInfo
@@ -26,6 +27,7 @@ from regl_app.generator.compatibility import check_public_part
 from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_supplement import own_pool
 from regl_app.rounds.disclosure import shared_counts
+from regl_app.rounds.shared_adapter import tune_part
 
 
 def hello(content: RecordDict, context: Context) -> RecordDict:
@@ -43,11 +45,23 @@ def hello(content: RecordDict, context: Context) -> RecordDict:
     ).to_content()
 
 
+def tune(content: RecordDict, context: Context) -> RecordDict:
+    """Do one round of tuning the adapter of all clients on the local images."""
+    node = Node.of(context)
+    request = AdapterRequest.read(content, node.handshake, node.adapter_template)
+    return AdapterReply.of(tune_part(node.client, request)).to_content()
+
+
 def train(content: RecordDict, context: Context) -> RecordDict:
     """Do one round: supplement the local data, train on it, measure what is still lacking."""
     node = Node.of(context)
     request = TrainRequest.read(
-        content, node.handshake, node.num_classes, node.payload_limits, node.method_template
+        content,
+        node.handshake,
+        node.num_classes,
+        node.payload_limits,
+        node.method_template,
+        node.adapter_template,
     )
     weights = weights_from_record(arrays_of(content), node.template)
     samples = partial(leave_samples, node, Path(request.run_dir))
@@ -67,6 +81,7 @@ def evaluate(content: RecordDict, context: Context) -> RecordDict:
 HANDLERS: Mapping[str, Handler] = MappingProxyType(
     {
         "query": monitored("hello", hello),
+        "adapter": monitored("adapter", tune),
         "train": monitored("train", train),
         "evaluate": monitored("evaluate", evaluate),
     }

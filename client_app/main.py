@@ -16,6 +16,12 @@ def hello(message: Message, context: Context) -> Message:
     return Message(perform("query", message.content, context), reply_to=message)
 
 
+@app.train("adapter")
+def tune(message: Message, context: Context) -> Message:
+    """Do one round of tuning the adapter of all clients."""
+    return Message(perform("adapter", message.content, context), reply_to=message)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Do one round's training."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from regl_app.data.source import Source
 from regl_app.data.sources.site import SiteFolder, load_site
 from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
 from regl_app.flower.messages.handshake import Handshake, config_digest
+from regl_app.generator.adaptation.shared import up_template
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.learning.methods.registry import make_method
@@ -104,6 +106,14 @@ class Node:
     def method_template(self) -> Tensors:
         """Return tensors with the names, shapes and types of the method's state at the server."""
         return make_method(self.config).template(self._untrained)
+
+    @property
+    def adapter_template(self) -> Callable[[], Tensors] | None:
+        """Return what tells names, shapes and type of B, where one adapter serves all clients."""
+        config = self.config
+        if not config.shares_adapter:
+            return None
+        return lambda: up_template(resolve_generator(config.generator.path), config.lora)
 
     @cached_property
     def _untrained(self) -> Classifier:

@@ -13,7 +13,7 @@ import torch
 from regl_app.core.types import Counts, Tensors
 from regl_app.supplement.payload import Payload, PoolReference
 
-_TEXTS, _METHOD = "texts", "method."
+_TEXTS, _METHOD, _SHARED = "texts", "method.", "shared."
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ServerMemory:
     ``quotas`` and ``held`` (C,) are the next ones and the server supplement's last; ``payloads`` go
     out with the next requests; ``adapters`` are the digests of those that clients keep;
     ``preferred`` and ``tuned`` its preference-tuned adapters and in how many rounds each was tuned;
-    ``method`` is the method's state.
+    ``method`` is the method's state; ``shared`` the adapter of all clients, B by name.
     """
 
     run: str
@@ -35,6 +35,7 @@ class ServerMemory:
     preferred: Mapping[int, str] = field(default_factory=dict)
     tuned: Mapping[int, int] = field(default_factory=dict)
     method: Tensors = field(default_factory=dict)
+    shared: Tensors = field(default_factory=dict)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name."""
@@ -62,7 +63,8 @@ class ServerMemory:
             "tuned": self.tuned,
             "references": references,
         }
-        tensors |= {_METHOD + name: value for name, value in self.method.items()}
+        for prefix, named in ((_METHOD, self.method), (_SHARED, self.shared)):
+            tensors |= {prefix + name: value for name, value in named.items()}
         return tensors | {_TEXTS: _bytes(json.dumps(texts).encode())}
 
     @classmethod
@@ -103,7 +105,10 @@ class ServerMemory:
             by_partition("adapters"),
             by_partition("preferred"),
             by_partition("tuned"),
-            {k.removeprefix(_METHOD): v for k, v in tensors.items() if k.startswith(_METHOD)},
+            *(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                for prefix in (_METHOD, _SHARED)
+            ),
         )
 
 

@@ -77,7 +77,7 @@ def _back(
 ) -> list[Message]:
     """Wait for nodes that were given up, if they are needed; return the requests to who came."""
     lost = {r.metadata.dst_node_id: r for r in _with_error(asked, replies)}
-    training = any(request.metadata.message_type == MessageType.TRAIN for request in asked)
+    training = any(request.metadata.message_type.startswith(MessageType.TRAIN) for request in asked)
     answered = sum(not reply.has_error() for reply in replies)
     needed = (server.min_replies if training else 1) - answered
     if not lost or needed <= 0:

@@ -156,7 +156,7 @@ def _check_public_part(config: RunConfig) -> None:
     try:
         folder = resolve_generator(config.generator.path)
     except GeneratorError:
-        if not config.generates_at_server:
+        if not config.needs_generator_at_server:
             return  # a server that generates nothing need not have it: the clients check theirs
         raise
     check_public_part(folder, config.data)
@@ -171,6 +171,8 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
     )
     if config.teaching_words:
         plan += f"; {config.teaching_words}"
+    if config.sharing_words:
+        plan += f"; {config.sharing_words}"
     if config.privacy.noise > 0:
         logger.info(
             "privacy: a client's discrepancy vectors together are (%.2f, %g)-differentially "

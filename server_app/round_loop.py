@@ -13,6 +13,7 @@ from regl_app.core.activity import phase, timed
 from regl_app.core.log import logger
 from regl_app.core.types import Weights
 from regl_app.data.federation import Federation
+from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
@@ -20,11 +21,13 @@ from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.round_line import round_line
+from server_app.adapter_rounds import tune_together
 from server_app.exchange import exchange
 from server_app.handshake import Clients
 from server_app.nodes import require_nodes
 from server_app.pooled_evaluation import pooled_metrics
 from server_app.prometheus import RunMetrics
+from server_app.replies import Replies
 from server_app.resume import record_of
 from server_app.round_record import Round, round_record
 from server_app.supplement_strategy import SupplementStrategy
@@ -51,6 +54,8 @@ class RoundLoop:
     metrics: RunMetrics
     seconds: dict[str, float] = field(default_factory=dict)
     """Those of the parts of the round at hand."""
+    before: list[Replies[AdapterReply]] = field(default_factory=list)
+    """What came before the first round, until that is written down."""
 
     def run(self, start: Checkpoint | None) -> RoundRecord:
         """Go through all rounds, or those after ``start``, and return the last one's record.
@@ -64,6 +69,8 @@ class RoundLoop:
             self.seconds = {}
             self._await_nodes(number)
             with timed() as whole:
+                if number == 1:
+                    self._tune_together()
                 arrays = self._train(number)
                 result = self._evaluate(number, arrays)
             record = self._record(result, whole.seconds)
@@ -93,6 +100,17 @@ class RoundLoop:
         phase("nodes", number)
         server = self.config.server
         require_nodes(self.grid, server.min_nodes, server.timeout)
+
+    def _tune_together(self) -> None:
+        """Let all clients tune one adapter, where the run has one for all."""
+        if not self.config.shares_adapter:
+            return
+        with timed("tune") as waiting:
+            tuning, self.before = tune_together(
+                self.grid, self.config, self.strategy.handshake, self.clients.partitions
+            )
+            self.strategy.site.share(tuning)
+        self.seconds["wait_tune"] = waiting.seconds
 
     def _train(self, number: int) -> ArrayRecord:
         """Let every client supplement, train and probe; average what comes back, and plan."""
@@ -128,7 +146,8 @@ class RoundLoop:
                 evaluated = self.strategy.evaluated
             self.seconds["wait_personalized"] = waiting.seconds
         metrics = self._pooled() if scored is None else scored
-        return Round(number, metrics, tail, self.strategy.trained, evaluated, self.seconds)
+        before, self.before = self.before, []
+        return Round(number, metrics, tail, self.strategy.trained, evaluated, self.seconds, before)
 
     def _pooled(self) -> Metrics:
         return pooled_metrics(self.strategy.evaluated, self.federation.num_classes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from regl_app.core.types import Counts
+from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.label_fit import LabelFit, label_fits
@@ -35,6 +36,8 @@ class Round:
     trained: Replies[TrainReply] | None = None
     evaluated: Replies[EvaluateReply] | None = None
     server_seconds: Mapping[str, float] = field(default_factory=dict)
+    before: Sequence[Replies[AdapterReply]] = ()
+    """What came before the first round, whose bytes and failures count to it."""
 
 
 def round_record(
@@ -50,7 +53,10 @@ def round_record(
     ``wall_seconds`` are the round's from its first request on.
     """
     replies = result.trained.replies if result.trained else {}
-    answers = [checked for checked in (result.trained, result.evaluated) if checked is not None]
+    answers: list[Replies[Any]] = [
+        *result.before,
+        *(checked for checked in (result.trained, result.evaluated) if checked is not None),
+    ]
 
     def rows(of: Callable[[TrainReply], _Row | None]) -> list[_Row | None] | None:
         found = [of(replies[k]) if k in replies else None for k in range(num_clients)]

@@ -16,6 +16,7 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import ProtocolError, RunError
 from regl_app.core.log import logger
 from regl_app.core.types import Tensors, Weights
+from regl_app.flower.messages.adapter import put_adapter
 from regl_app.flower.messages.content import (
     ARRAYS,
     METHOD,
@@ -82,7 +83,7 @@ class SupplementStrategy(Strategy):
         self._config = config
         self.template = template
         self._num_classes = num_classes
-        self._handshake = handshake
+        self.handshake = handshake
         self._partitions = dict(partitions)
         self._num_partitions = num_partitions
         self._run_dir = run_dir
@@ -98,7 +99,7 @@ class SupplementStrategy(Strategy):
         """Return what the next rounds need of this one, as tensors."""
         own = ServerMemory(
             self._run,
-            self._handshake.code_hash,
+            self.handshake.code_hash,
             method=self._method_state,
             **self.site.memory(),
         )
@@ -110,12 +111,12 @@ class SupplementStrategy(Strategy):
         """Go on from what :meth:`memory` returned."""
         own = ServerMemory.from_tensors(memory)
         self._run = own.run
-        if own.code != self._handshake.code_hash:
+        if own.code != self.handshake.code_hash:
             logger.warning(
                 "this run was begun by other code (%s, now %s): clients forget what they kept, and "
                 "its end may be another",
                 own.code,
-                self._handshake.code_hash,
+                self.handshake.code_hash,
             )
         else:  # a state that clients have no part of any more would only mislead them
             self._method_state = dict(own.method)
@@ -138,7 +139,8 @@ class SupplementStrategy(Strategy):
                 self.site.payload(partition_id),
                 self._run,
             )
-            _add(request, ours.to_record(self._handshake))
+            _add(request, ours.to_record(self.handshake))
+            put_adapter(request.content, self.site.adapter(partition_id))
             if self._method_state:
                 request.content[METHOD] = weights_to_record(self._method_state)
         return self._requests
@@ -197,7 +199,7 @@ class SupplementStrategy(Strategy):
         self._requests = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
         for request in self._requests:
             run = self._run if self._method.keeps else ""  # to find what of the model they keep
-            _add(request, request_record(server_round, self._handshake, run))
+            _add(request, request_record(server_round, self.handshake, run))
         return self._requests
 
     def aggregate_evaluate(

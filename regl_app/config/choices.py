@@ -86,6 +86,8 @@ class AdapterChoice:
     """It is as it came, the same for everybody."""
     needs_client_images: bool = False
     """It is tuned on them."""
+    for_all: bool = False
+    """All clients tune one together, before round 1: it leaves them."""
     starts_as_told: bool = False
     """It goes on from another adapter, which ``dpo.start`` names."""
     compares_models: bool = False
@@ -214,6 +216,7 @@ ADAPTERS: Mapping[str, AdapterChoice] = MappingProxyType(
     {
         "frozen": AdapterChoice(unchanged=True),
         "lora": AdapterChoice(needs_client_images=True),
+        "shared": AdapterChoice(needs_client_images=True, for_all=True),
         "dpo": AdapterChoice(starts_as_told=True, compares_models=True, uses_pool=True),
         "guidance": AdapterChoice(compares_models=True),
     }

@@ -175,8 +175,13 @@ class RunKeys(Section):
 
     @property
     def generates_at_server(self) -> bool:
-        """Whether the server needs a generator."""
+        """Whether the server needs a generator to make images."""
         return self.distills or (self.uses_generator and not self.generates_at_client)
+
+    @property
+    def needs_generator_at_server(self) -> bool:
+        """Whether the server needs one at all: also to know what an adapter must look like."""
+        return self.generates_at_server or self.shares_adapter
 
     @property
     def generates_at_client(self) -> bool:
@@ -195,6 +200,22 @@ class RunKeys(Section):
         adapter = ADAPTERS[self.supplement.adapter]
         start = ADAPTERS[self.dpo.start] if adapter.starts_as_told else adapter
         return start.needs_client_images
+
+    @property
+    def shares_adapter(self) -> bool:
+        """Whether all clients tune one adapter together, which leaves them for that."""
+        return self.uses_generator and ADAPTERS[self.supplement.adapter].for_all
+
+    @property
+    def sharing_words(self) -> str:
+        """What leaves clients beside models, in a log's words; '' if nothing does."""
+        if not self.shares_adapter:
+            return ""
+        often = "once" if self.lora.rounds == 1 else f"{self.lora.rounds} times"
+        return (
+            f"an adapter tuned on its images leaves each client {often} before round 1, to be "
+            "averaged"
+        )
 
     @property
     def generates_from_pool(self) -> bool:

@@ -21,9 +21,9 @@ class SupplementConfig(Section):
     )
     adapter: Annotated[str, OneOf.of(ADAPTERS, "auto")] = Field(
         "auto",
-        description="how the generator is adapted: to the client's look ('lora'), by preference to "
-        "what it lacks ('dpo'), in the sampler without tuning ('guidance'); 'auto' = as the method "
-        "says",
+        description="how the generator is adapted: to the client's look ('lora'), to all clients' "
+        "looks by one adapter that they tune together ('shared'), by preference to what a client "
+        "lacks ('dpo'), in the sampler without tuning ('guidance'); 'auto' = as the method says",
         json_schema_extra=RESULT,
     )
     selection: Literal["auto", "none", "discrepancy"] = Field(
@@ -183,7 +183,7 @@ class GeneratorConfig(Section):
 
 
 class LoraConfig(Section):
-    """The client's adapter, fine-tuned on its own images."""
+    """The client's adapter, fine-tuned on its own images; likewise its part in a shared one."""
 
     rank: int = Field(8, ge=1, le=256, description="rank of the update", json_schema_extra=RESULT)
     alpha: float = Field(
@@ -218,7 +218,14 @@ class LoraConfig(Section):
     min_images: int = Field(
         8,
         ge=1,
-        description="a client with fewer real images keeps the frozen generator",
+        description="a client with fewer real images keeps the frozen generator, or has no part in "
+        "tuning a 'shared' adapter",
+        json_schema_extra=RESULT,
+    )
+    rounds: int = Field(
+        3,
+        ge=1,
+        description="'shared': how often all clients tune and the server averages, before round 1",
         json_schema_extra=RESULT,
     )
 

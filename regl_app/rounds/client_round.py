@@ -193,4 +193,6 @@ def _nothing_to_train_on(client: Client, task: RoundTask) -> RoundResult:
         weights=None,
         real_counts=counts,
         synthetic_counts=counts,
+        # It needs no adapter, so none has to be sent again.
+        adapter="" if task.adapter is None else task.adapter.digest,
     )

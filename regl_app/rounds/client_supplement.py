@@ -35,7 +35,7 @@ class ClientSupplement:
 
     ``opinion`` ``(M, C)`` is what the class experts take the images for, where the server told.
     ``adapter_state`` is what later rounds go on with; ``adapter`` is the digest of one that the
-    server sent.
+    server sent, or of all clients'.
     """
 
     images: ImageSet
@@ -71,7 +71,7 @@ def make_client_supplement(
     if not config.generates_at_client:
         return _received(client, task)
     quotas = _quotas(client, task, memory)
-    synthesizer = client.synthesizer
+    synthesizer, adapter = client.synthesizer, task.adapter
     made = make_supplement(
         config,
         synthesizer,
@@ -80,6 +80,7 @@ def make_client_supplement(
         real,
         _models(client, weights, memory),
         AdapterState(memory.preferred, memory.tuned),
+        None if adapter is None else synthesizer.shared(client.name, adapter),
     )
     started = Span()
     probe = synthesizer.probe()
@@ -93,6 +94,7 @@ def make_client_supplement(
         quotas=quotas,
         probe=probe,
         adapter_state=made.adapter_state,
+        adapter="" if adapter is None else adapter.digest,
         seconds=seconds,
         facts=made.facts,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from regl_app.core.finite import not_finite
 from regl_app.core.types import Counts, Fact, Floats, Tensors, Weights
+from regl_app.generator.adaptation.shared import SharedAdapter
 from regl_app.supplement.payload import Payload
 
 
@@ -17,7 +18,8 @@ class RoundTask:
 
     ``payload`` holds images that the server made for the client, if it did; ``run`` tells this run
     from any other, also from one that had the same folder, ``run_dir``. ``received`` is the
-    server's state of the run's method.
+    server's state of the run's method. ``adapter`` is the one that all clients have tuned, if they
+    have.
     """
 
     round: int
@@ -26,6 +28,7 @@ class RoundTask:
     payload: Payload | None = None
     run: str = ""
     received: Tensors = field(default_factory=dict)
+    adapter: SharedAdapter | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class RoundResult:
     (``server.weights``).
     ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
     ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
-    private. ``adapter`` is the digest of the server's adapter that the client keeps, '' if none.
+    private. ``adapter`` is the digest of the server's adapter, or of all clients', that the client
+    keeps, '' if none.
     ``facts`` are numbers and texts for the run's history; ``sent`` is what the run's method sends
     beside the model.
     """

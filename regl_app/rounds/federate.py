@@ -38,6 +38,7 @@ from regl_app.rounds.client_supplement import own_pool
 from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
 from regl_app.rounds.method_state import aggregate_method, shared_weights
 from regl_app.rounds.server_round import evaluate_global, personalized_due, sampled_clients
+from regl_app.rounds.shared_adapter import AdapterTask, SharedTuning, odd_part, tune_part
 from regl_app.rounds.sites.registry import make_site
 from regl_app.rounds.sites.site import Site
 
@@ -95,6 +96,7 @@ def federate(
         loop = _Loop.of(local, clients, uuid.uuid4().hex, own_images)
         rounds = []
         with closing(loop):
+            loop.tune_together()
             for number in range(config.rounds + 1):
                 rounds.append(loop.round(number))
                 if on_round is not None:
@@ -158,6 +160,23 @@ class _Loop:
         for client in self.clients:
             ClientState.of(client, self.run).forget()
 
+    def tune_together(self) -> None:
+        """Let all clients tune one adapter, where the run has one for all."""
+        if not self.config.shares_adapter or self.own_images is not None:
+            return
+        tuning = SharedTuning()
+        for number in range(1, self.config.lora.rounds + 1):
+            parts = {}
+            for client in self.clients:
+                part = tune_part(client, AdapterTask(number, tuning.up))
+                if problem := odd_part(part):
+                    key = client.partition_id
+                    logger.warning("adapter: client %d left out: %s", key, problem)
+                else:
+                    parts[client.partition_id] = part
+            tuning.add(parts)
+        self.site.share(tuning)
+
     def round(self, number: int) -> FederatedRound:
         """Go through a round; number 0 only measures the untrained model."""
         evaluated: dict[int, EvaluationResult] = {}
@@ -179,7 +198,15 @@ class _Loop:
         asked = list(sampled_clients(self.config, number, len(self.clients)))
         for key in asked:
             client, site = self.clients[key], self.site
-            task = RoundTask(number, "", site.quotas(key), site.payload(key), self.run, self.state)
+            task = RoundTask(
+                number,
+                "",
+                site.quotas(key),
+                site.payload(key),
+                self.run,
+                self.state,
+                site.adapter(key),
+            )
             images = None if self.own_images is None else self.own_images(client, number)
             result = train_round(client, task, weights, images=images)
             if problem := diverged(result):

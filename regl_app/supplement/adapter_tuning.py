@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from regl_app.core.activity import Span
+from regl_app.core.errors import ProtocolError
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import CacheKey
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
+from regl_app.generator.adaptation.shared import SharedAdapter, SharedStart, whole_adapter
 from regl_app.generator.adapters import load_adapter, stack_adapters
 from regl_app.generator.pool import Pool
 from regl_app.supplement.client_generator import ClientGenerator
@@ -44,14 +46,56 @@ class AdapterTuning:
     def adapt(self, client_name: str, real: ImageSet) -> ClientGenerator:
         """Return the client's generator, tuned on ``real`` or taken from the cache.
 
-        Frozen where the configuration says so or ``real`` has fewer than ``lora.min-images``.
+        Frozen where the configuration says so, ``real`` has fewer than ``lora.min-images``, or
+        nobody's adapter is a client's own (:meth:`shared`).
         """
         config = self._generator.config
-        if not config.adapts_to_client_images or len(real) < config.lora.min_images:
+        own = config.adapts_to_client_images and not config.shares_adapter
+        if not own or len(real) < config.lora.min_images:
             return ClientGenerator.frozen(client_name)
         seed = derive_seed(self._generator.seed, "adapter", client_name)
         tune = partial(self._tune_lora, real, seed)
         return self._find_or_tune(client_name, self._generator.keys.lora(real, seed), tune)
+
+    def tune_part(
+        self, client_name: str, real: ImageSet, number: int, start: SharedAdapter
+    ) -> ClientGenerator:
+        """Return the client's part in round ``number`` of tuning one adapter for all.
+
+        A is the same everywhere; B goes on from ``start``, from zero if that is empty. Frozen where
+        ``real`` has fewer than ``lora.min-images``.
+        """
+        if len(real) < self._generator.config.lora.min_images:
+            return ClientGenerator.frozen(client_name)
+        seed = derive_seed(self._generator.seed, "shared adapter", client_name, number)
+        key = self._generator.keys.part(real, seed, start.digest)
+        tune = partial(self._tune_lora, real, seed, SharedStart(self._shared_seed, start.up))
+        return self._find_or_tune(client_name, key, tune)
+
+    def shared(self, client_name: str, adapter: SharedAdapter) -> ClientGenerator:
+        """Return the generator with the adapter of all clients, as ``client_name`` uses it.
+
+        Raises:
+            ProtocolError: it came without B, and the cache has it no more.
+        """
+        began = Span()
+        key = self._generator.keys.shared(adapter.digest, self._shared_seed)
+        cached = self._cache.get(key)
+        if cached is None:
+            if not adapter.up:
+                raise ProtocolError(
+                    f"adapter {adapter.digest!r} is no longer in this client's cache; the server "
+                    "sends it again in the next round"
+                )
+            generator, start = self._generator, SharedStart(self._shared_seed, adapter.up)
+            state = whole_adapter(generator.foundation, generator.config.lora, start)
+            cached = self._cache.keep(key, state)
+        return ClientGenerator.with_adapter(client_name, cached, seconds=began.seconds)
+
+    @property
+    def _shared_seed(self) -> int:
+        """Return the seed of the shared adapter's A: the same for all clients of a run."""
+        return derive_seed(self._generator.seed, "shared adapter")
 
     def prefer(self, start: ClientGenerator, pair: ModelPair) -> ClientGenerator:
         """Return ``start`` tuned towards images that the client lacks most (FedDPD's DPO).
@@ -101,13 +145,16 @@ class AdapterTuning:
             client_name, adapter, seconds=began.seconds, cached=cached
         )
 
-    def _tune_lora(self, real: ImageSet, seed: int) -> TunedAdapter:
+    def _tune_lora(
+        self, real: ImageSet, seed: int, start: SharedStart | None = None
+    ) -> TunedAdapter:
         return tune_lora(
             self._generator.foundation,
             real,
             self._generator.config.lora,
             seed=seed,
             prior=self._prior(real),
+            start=start,
             progress=self._generator.reporter("adapter steps"),
         )
 

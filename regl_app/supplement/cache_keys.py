@@ -50,9 +50,26 @@ class CacheKeys:
         return {
             **(self._sampler() if preserving else self._common()),
             "image_size": self._config.generator.image_size,
-            "lora": self._config.lora.model_dump(),
+            "lora": self._config.lora.model_dump(exclude={"rounds"}),
             "data": _digest_of(real),
             "prompts": self.prompts,
+            "seed": seed,
+        }
+
+    def part(self, real: ImageSet, seed: int, start: str) -> CacheKey:
+        """Return the key of a client's part in tuning a shared adapter.
+
+        ``start`` is the digest of what it starts from.
+        """
+        return {**self.lora(real, seed), "start": start}
+
+    def shared(self, digest: str, seed: int) -> CacheKey:
+        """Return the key of a shared adapter, put together from A by ``seed`` and B."""
+        layers = ("rank", "alpha", "layers")
+        return {
+            "shared": digest,
+            "generator": self.generator,
+            "lora": {name: getattr(self._config.lora, name) for name in layers},
             "seed": seed,
         }
 

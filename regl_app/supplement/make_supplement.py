@@ -48,6 +48,7 @@ def make_supplement(
     real: ImageSet,
     pair: ModelPair | None,
     adapter_state: AdapterState,
+    shared: ClientGenerator | None = None,
 ) -> Supplement:
     """Return the supplement of client ``client_name``: images that fill ``quotas`` (C,).
 
@@ -60,11 +61,13 @@ def make_supplement(
         pair: global and local model; None before there is a local one: then images are taken as
             they come.
         adapter_state: what earlier rounds left.
+        shared: the generator with the adapter of all clients, where they have one.
     """
     started = Span()
     phase("adapt")
+    client_generator = shared or synthesizer.adapt(client_name, real)
     client_generator, adapter_state = _adapt(
-        config, synthesizer, client_name, real, pair, adapter_state
+        config, synthesizer, client_generator, pair, adapter_state
     )
     seconds = {"adapt": started.seconds}
     selects = config.supplement.selects
@@ -90,23 +93,21 @@ def make_supplement(
 def _adapt(
     config: RunConfig,
     synthesizer: Synthesizer,
-    client_name: str,
-    real: ImageSet,
+    client_generator: ClientGenerator,
     pair: ModelPair | None,
     state: AdapterState,
 ) -> tuple[ClientGenerator, AdapterState]:
-    """Return the client's generator of this round, and what the next one goes on with.
+    """Return ``client_generator`` as of this round, and what the next one goes on with.
 
     Preferences are tuned in the first ``dpo.rounds`` rounds in which there are models to compare.
     """
-    client_generator = synthesizer.adapt(client_name, real)
     adapter = ADAPTERS[config.supplement.adapter]
     if pair is None or not adapter.compares_models:
         return client_generator, state
     if not adapter.uses_pool:  # steered in the sampler
-        return ClientGenerator.frozen(client_name, pair), state
+        return ClientGenerator.frozen(client_generator.client, pair), state
     if state.tuned >= config.dpo.rounds:
-        preferred = synthesizer.preferred(client_name, state.preferred)
+        preferred = synthesizer.preferred(client_generator.client, state.preferred)
         return preferred or client_generator, state
     client_generator = synthesizer.prefer(client_generator, pair)
     name = client_generator.path.name if client_generator.path else ""

@@ -20,6 +20,7 @@ from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
 from regl_app.generator.adaptation.cache import AdapterCache
+from regl_app.generator.adaptation.shared import SharedAdapter
 from regl_app.generator.pool import Pool
 from regl_app.supplement.adapter_tuning import AdapterTuning
 from regl_app.supplement.client_generator import ClientGenerator
@@ -88,6 +89,20 @@ class Synthesizer:
     def adapt(self, client_name: str, real: ImageSet) -> ClientGenerator:
         """Return the client's generator, tuned on ``real`` if it is to be."""
         return self._tuning.adapt(client_name, real)
+
+    def tune_part(
+        self, client_name: str, real: ImageSet, number: int, start: SharedAdapter
+    ) -> ClientGenerator:
+        """Return the client's part in round ``number`` of tuning one adapter for all."""
+        return self._tuning.tune_part(client_name, real, number, start)
+
+    def shared(self, client_name: str, adapter: SharedAdapter) -> ClientGenerator:
+        """Return the generator with the adapter of all clients.
+
+        Raises:
+            ProtocolError: it came without B, and the cache has it no more.
+        """
+        return self._tuning.shared(client_name, adapter)
 
     def prefer(self, start: ClientGenerator, pair: ModelPair) -> ClientGenerator:
         """Return ``start`` tuned towards images that the client lacks most."""

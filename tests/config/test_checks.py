@@ -58,6 +58,11 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     ),
     (
         checks.server_has_no_client_images,
+        {"method": "feddpd", "supplement.adapter": "shared"},
+        ["'server'", "adapter tuned on the client's images", "which the server does not have"],
+    ),
+    (
+        checks.server_has_no_client_images,
         {"method": "feddpd", "supplement.adapter": "lora"},
         ["'server'", "client's images"],
     ),

@@ -110,6 +110,12 @@ def test_what_dpo_starts_from_is_an_adapter() -> None:
     [
         ({"method": "regl"}, "adapts_to_client_images", True),
         ({"method": "regl-free"}, "adapts_to_client_images", False),
+        ({"method": "regl-shared"}, "adapts_to_client_images", True),
+        ({"method": "regl-shared"}, "shares_adapter", True),
+        ({"method": "regl-shared"}, "needs_generator_at_server", True),
+        ({"method": "regl-shared"}, "generates_at_server", False),
+        ({"method": "regl"}, "shares_adapter", False),
+        ({"method": "regl"}, "needs_generator_at_server", False),
         ({"method": "feddpd"}, "adapts_to_client_images", False),
         ({"supplement.adapter": "dpo", "dpo.start": "lora"}, "adapts_to_client_images", True),
         ({"supplement.adapter": "lora", "dpo.start": "frozen"}, "adapts_to_client_images", True),

@@ -27,6 +27,7 @@ def test_only_the_upper_bound_is_central() -> None:
         ("central", "none", "frozen", "fedavg"),
         ("regl-free", "balance", "frozen", "fedavg"),
         ("regl", "balance", "lora", "fedavg"),
+        ("regl-shared", "balance", "shared", "fedavg"),
         ("regl-dpd", "discrepancy", "lora", "fedavg"),
         ("feddpd", "discrepancy", "dpo", "fedavg"),
     ],
@@ -85,6 +86,14 @@ def test_labels_and_teaching_are_told_in_words() -> None:
     assert RunConfig.from_flat(keys).teaching_words == "soft labels by the global model"
     words = RunConfig.from_flat({"method": "regl"}).teaching_words
     assert words.endswith(", bounded expert head (by clients' label counts)")
+
+
+def test_an_adapter_that_leaves_the_clients_is_told_in_words() -> None:
+    assert RunConfig.from_flat({"method": "regl"}).sharing_words == ""
+    shared = RunConfig.from_flat({"method": "regl-shared"})
+    assert "leaves each client 3 times" in shared.sharing_words
+    assert "leaves each client once" in shared.updated({"lora.rounds": 1}).sharing_words
+    assert shared.updated({"supplement.cap": 0}).sharing_words == ""
 
 
 def test_a_key_overrides_its_preset() -> None:

@@ -46,6 +46,8 @@ SMALL: dict[str, Scalar] = {
         {"method": "regl-free", "objective": "balanced-softmax"},
         {"method": "fedntd"},
         {"method": "fedrep"},
+        {"method": "regl-shared", "lora.rounds": 2},
+        {"method": "regl-shared", "lora.min-images": 60, "server.fraction": 0.7},
         {"method": "regl-dpd", "objective": "scaffold", "supplement.adapter": "frozen"},
         {"method": "regl-dpd", "supplement.adapter": "dpo"},
         {"method": "feddpd", "supplement.site": "download"},

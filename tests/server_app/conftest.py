@@ -28,6 +28,7 @@ def _make_client(misbehave: Misbehave, *phases: str) -> ClientApp:
 
     app.query()(serve)
     app.train()(serve)
+    app.train("adapter")(serve)
     app.evaluate()(serve)
     return app
 

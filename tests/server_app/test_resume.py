@@ -157,6 +157,7 @@ def test_the_default_method_goes_on_from_any_moment(
         {"method": "scaffold"},
         {"method": "moon"},
         {"method": "fedrep"},
+        {"method": "regl-shared", "lora.rounds": 2},
         {"method": "feddpd", "dpo.steps": 2, "pool.per-class": 4, "dpo.batch-size": 2},
         {
             "method": "feddpd",
@@ -181,6 +182,7 @@ def test_the_default_method_goes_on_from_any_moment(
         "scaffold",
         "moon",
         "fedrep",
+        "shared",
         "server",
         "download",
         "pixels",
@@ -204,6 +206,20 @@ def test_what_the_server_and_the_clients_remember_survives(
     broken = cut(config("broken", **changes), monkeypatch, moment)
     resumed = run(config("broken", **changes).updated({"resume": str(broken.path)}))
     assert same(resumed, whole)
+
+
+def test_one_adapter_for_all_is_tuned_again_before_a_first_round_that_was_cut(
+    config: Callable[..., RunConfig],
+    uncut: Callable[..., RunFolder],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes: dict[str, Scalar] = {"method": "regl-shared", "lora.rounds": 2}
+    whole = uncut(**changes)
+    broken = cut(config("broken", **changes), monkeypatch, "in the first round")
+    resumed = run(config("broken", **changes).updated({"resume": str(broken.path)}))
+    assert same(resumed, whole)
+    steps = [facts["adapter_steps"] for facts in resumed.read_history()[1].clients.values()]
+    assert steps == [0] * 3  # the clients have kept their parts
 
 
 def test_a_run_with_a_damaged_checkpoint_repeats_one_round_more(

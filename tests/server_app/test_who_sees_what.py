@@ -71,6 +71,7 @@ def tapped(wire: Wire) -> ClientApp:
 
     app.query()(serve)
     app.train()(serve)
+    app.train("adapter")(serve)
     app.evaluate()(serve)
     return app
 
@@ -123,6 +124,7 @@ def _left(folder: RunFolder) -> set[str]:
 
 METRICS = {
     "query": set(),
+    "train.adapter": set(),
     "train": {"num-examples", "loss"},
     "evaluate": {"num-examples", "accuracy", "macro-f1", "loss"},
 }
@@ -135,8 +137,9 @@ def _assert_nothing_else(wire: Wire, *, method: bool = False) -> None:
     """
     assert len(wire.pictures) > 30
     trained = {"arrays", "method"} if method else {"arrays"}
+    tensors = {"train": trained, "train.adapter": {"adapter"}}
     for kind, _, _, _, reply in wire.seen:
-        assert set(reply.array_records) == (trained if kind == "train" else set())
+        assert set(reply.array_records) == tensors.get(kind, set())
         told = {key for record in reply.metric_records.values() for key in record}
         assert told == METRICS[kind]
         for record in reply.config_records.values():
@@ -278,6 +281,39 @@ def test_a_part_of_the_model_may_stay_at_the_client(run: Federate, wire: Wire) -
         for name in reply.array_records["arrays"]
     }
     assert sent and not any(name.startswith("head.") for name in sent)
+
+
+def test_an_adapter_leaves_a_client_where_one_is_for_all_and_nothing_else(
+    run: Federate, wire: Wire
+) -> None:
+    folder = run(**PRIVATE, method="regl-shared", lora__min_images=1, lora__rounds=2)
+    assert wire.fields("train.adapter") == {
+        *("partition-id", "adapter-round", "images"),
+        *("facts.adapter_steps", "facts.adapter_loss"),
+    }
+    assert wire.fields("train.adapter", of_reply=False) == {
+        *("version", "code-hash", "config-digest", "num-partitions", "round", "adapter-round"),
+    }
+    for kind, _, _, _, reply in wire.seen:
+        if kind == "train.adapter":
+            assert all(".lora_B." in name for name in reply.array_records["adapter"])
+    assert {key for key in wire.fields("train") if not key.startswith("facts.")} == (
+        ALWAYS | {"adapter"}
+    )
+    carried = [
+        number
+        for kind, number, _, request, _ in wire.seen
+        if kind == "train" and "adapter" in request.array_records
+    ]
+    assert carried == [1] * 3  # later rounds name it by its digest
+    assert _left(folder) == set()
+    _assert_nothing_else(wire)
+
+
+def test_a_hidden_vector_takes_how_tuning_went_with_it(run: Federate, wire: Wire) -> None:
+    run(**PRIVATE, privacy__vector="client", supplement__adapter="shared", lora__min_images=1)
+    told = {key for key in wire.fields("train.adapter") if not key.startswith("seconds.")}
+    assert told == {"partition-id", "adapter-round", "images"}
 
 
 def test_a_client_gets_nothing_about_another(run: Federate, wire: Wire) -> None:

@@ -13,6 +13,7 @@ from regl_app.core.files import sha256_file
 from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.cache import AdapterCache
+from regl_app.generator.adaptation.shared import SharedAdapter, up_of
 from regl_app.generator.adapters import WEIGHTS, load_adapter
 from regl_app.supplement.adapter_tuning import AdapterTuning
 from regl_app.supplement.client_generator import ClientGenerator
@@ -152,3 +153,48 @@ def test_an_adapter_from_another_machine_is_kept_under_its_digest(
         received = make(config).received("b", digest, content)
         assert received is not None
         assert (received.client, received.digest, received.cached) == ("b", sent.digest, True)
+
+
+def test_a_part_in_a_shared_adapter_is_tuned_once_from_what_it_starts_from(
+    config: RunConfig, real: ImageSet, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = config.updated({"supplement.adapter": "shared"})
+    tuning = make(shared)
+    assert tuning.adapt("a", real) == ClientGenerator.frozen("a")  # nobody has one of its own
+    assert tuning.tune_part("a", real.subset([0, 1]), 1, SharedAdapter("")).path is None
+    first = tuning.tune_part("a", real, 1, SharedAdapter(""))
+    assert (first.steps, first.cached) == (3, False)
+    assert first.path is not None
+    start = SharedAdapter.of(up_of(load_adapter(first.path)))
+    second = tuning.tune_part("a", real, 2, start)
+    other = tuning.tune_part("b", real, 1, SharedAdapter(""))
+    assert len({first.digest, second.digest, other.digest}) == 3
+    monkeypatch.setattr(RunGenerator, "foundation", property(lambda self: pytest.fail("loaded")))
+    assert make(shared).tune_part("a", real, 2, start).digest == second.digest
+
+
+def test_a_shared_adapter_is_the_same_for_all_and_found_by_its_digest(
+    config: RunConfig, real: ImageSet, make: Make
+) -> None:
+    shared = config.updated({"supplement.adapter": "shared"})
+    tuning = make(shared)
+    part = tuning.tune_part("a", real, 1, SharedAdapter(""))
+    assert part.path is not None
+    whole = SharedAdapter.of(up_of(load_adapter(part.path)))
+    named = SharedAdapter(whole.digest)
+    with pytest.raises(ProtocolError, match="is no longer in this client's cache"):
+        tuning.shared("a", named)
+    kept = tuning.shared("a", whole)
+    # Of one client alone the average is what it tuned, A included.
+    assert kept.digest == part.digest
+    assert (kept.steps, kept.loss) == (0, None)
+    assert tuning.shared("b", named).path == kept.path
+    with pytest.raises(ProtocolError, match="is no longer in this client's cache"):
+        make(shared, seed=1).shared("a", named)  # another run's A
+
+
+def test_the_rounds_of_a_shared_adapter_are_no_part_of_an_own_ones_key(
+    config: RunConfig, real: ImageSet, make: Make
+) -> None:
+    assert not make(config).adapt("a", real).cached
+    assert make(config.updated({"lora.rounds": 3})).adapt("a", real).cached

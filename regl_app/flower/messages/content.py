@@ -16,7 +16,7 @@ from regl_app.flower.messages.fields import (
 )
 from regl_app.flower.messages.handshake import Handshake
 
-ARRAYS, METHOD, METRICS, OURS = "arrays", "method", "metrics", "regl"
+ADAPTER, ARRAYS, METHOD, METRICS, OURS = "adapter", "arrays", "method", "metrics", "regl"
 
 
 NUM_EXAMPLES = "num-examples"

@@ -11,6 +11,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from regl_app.core.errors import ProtocolError
 from regl_app.core.types import Tensors, Weights
+from regl_app.flower.messages.adapter import Template, get_adapter
 from regl_app.flower.messages.content import (
     ARRAYS,
     METHOD,
@@ -61,11 +62,13 @@ class TrainRequest(RoundTask):
         num_classes: int,
         limits: PayloadLimits | None = None,
         method: Tensors | None = None,
+        adapter: Template | None = None,
     ) -> TrainRequest:
         """Return the checked request.
 
         ``limits`` are what a payload may hold; None where none is expected. ``method`` is the
-        template of the method's state.
+        template of the method's state, ``adapter`` that of the adapter of all clients; None where
+        they have none.
 
         Raises:
             ProtocolError: other code or configuration, or a field is missing, malformed or larger
@@ -82,6 +85,7 @@ class TrainRequest(RoundTask):
             payload,
             get(record, "run", str, most=MOST_ID),
             _method(content, method or {}),
+            get_adapter(content, adapter),
         )
 
 

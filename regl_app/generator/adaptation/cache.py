@@ -12,7 +12,7 @@ from pathlib import Path
 from regl_app.core.disk_cache import GIGABYTE, evict, touch
 from regl_app.core.errors import ProtocolError
 from regl_app.core.files import atomic_path, sha256_file, write_json
-from regl_app.core.types import CacheKey
+from regl_app.core.types import CacheKey, Tensors
 from regl_app.generator.adaptation.lora import TunedAdapter
 from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
 
@@ -74,11 +74,26 @@ class AdapterCache:
 
     def put(self, key: CacheKey, tuned: TunedAdapter) -> CachedAdapter:
         """Store an adapter under ``key``, replacing a damaged one."""
+        return self._store(key, tuned.state, tuned.steps, tuned.loss, tuned.seconds, tuned.facts)
+
+    def keep(self, key: CacheKey, state: Tensors) -> CachedAdapter:
+        """Store under ``key`` what was put together here from others' tuning."""
+        return self._store(key, state, 0, None, 0.0, {})
+
+    def _store(
+        self,
+        key: CacheKey,
+        state: Tensors,
+        steps: int,
+        loss: float | None,
+        seconds: float,
+        facts: Mapping[str, float],
+    ) -> CachedAdapter:
         path = self._path(key)
         with atomic_path(path, keep=lambda: self._load(path) is not None) as temporary:
-            save_adapter(temporary, tuned.state)
+            save_adapter(temporary, state)
             digest = sha256_file(temporary / WEIGHTS)
-            held = CachedAdapter(path, digest, tuned.steps, tuned.loss, tuned.seconds, tuned.facts)
+            held = CachedAdapter(path, digest, steps, loss, seconds, facts)
             _describe(temporary, key, held)
         self._evict(path)
         return self._load(path) or held

@@ -10,6 +10,7 @@ import torch
 
 from regl_app.config.supplement_sections import LoraConfig
 from regl_app.core.seeding import torch_generator
+from regl_app.core.types import Tensors
 from regl_app.generator.foundation import Foundation
 
 _NAME = "client"
@@ -17,7 +18,7 @@ _NAME = "client"
 
 @contextmanager
 def lora_layers(
-    foundation: Foundation, config: LoraConfig, seed: int
+    foundation: Foundation, config: LoraConfig, seed: int, *, up: Tensors | None = None
 ) -> Iterator[list[torch.nn.Parameter]]:
     """Wrap the denoiser's layers in PEFT's LoRA layers and yield what is trained; then unwrap them.
 
@@ -28,6 +29,8 @@ def lora_layers(
             it counts as frozen.
         config: rank, scale and which layers.
         seed: of the initial weights; the update itself starts at zero.
+        up: B to go on from, as :func:`lora_state` names it, all layers' or none's. A then stays as
+            the seed makes it, and only B is trained. None: both are.
     """
     from peft import LoraConfig as PeftConfig
     from peft import inject_adapter_in_model
@@ -43,7 +46,8 @@ def lora_layers(
         with torch.random.fork_rng(devices=[]):  # PEFT initializes from the global generator
             inject_adapter_in_model(peft_config, denoiser, _NAME)
         try:
-            yield _started(denoiser, torch_generator(seed, "lora", "init"))
+            parameters = _started(denoiser, torch_generator(seed, "lora", "init"))
+            yield parameters if up is None else _going_on(foundation, config, up)
         finally:
             _unwrap(denoiser)
 
@@ -78,6 +82,20 @@ def _started(denoiser: Any, generator: torch.Generator) -> list[torch.nn.Paramet
             bound = parameter[0].numel() ** -0.5
             start = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
             parameter.data.copy_(start)
+    return parameters
+
+
+def _going_on(foundation: Foundation, config: LoraConfig, up: Tensors) -> list[torch.nn.Parameter]:
+    """Return the matrices B, alone to be trained, at the values ``up``, zero where it is empty."""
+    parameters, scale = [], config.alpha / config.rank
+    for name, parameter in foundation.denoiser.named_parameters():
+        if ".lora_A." in name:
+            parameter.requires_grad_(False)
+        elif ".lora_B." in name:
+            parameters.append(parameter)
+            if up:
+                key = f"{foundation.family.part}.{name.replace(f'.{_NAME}.', '.')}"
+                parameter.data.copy_(up[key] / scale)
     return parameters
 
 

@@ -15,6 +15,7 @@ from regl_app.core.types import StepProgress, Tensors
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.fit import fit_layers, refuse_divergence
 from regl_app.generator.adaptation.layers import lora_layers, lora_state
+from regl_app.generator.adaptation.shared import SharedStart
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
 from regl_app.generator.pool import Pool
@@ -38,6 +39,7 @@ def tune_lora(
     *,
     seed: int,
     prior: Pool | None = None,
+    start: SharedStart | None = None,
     progress: StepProgress | None = None,
 ) -> TunedAdapter:
     """Fine-tune an adapter on ``real`` and return it; the foundation stays bit for bit the same.
@@ -52,6 +54,8 @@ def tune_lora(
         config: rank, steps, learning rate, weights.
         seed: of initial weights, batches, timesteps and noise.
         prior: the frozen model's latents of all classes; None: no preservation.
+        start: what all clients start from, if one adapter is tuned for all: A stays as it is, and
+            only B is tuned (FFA-LoRA); None: an adapter of the client's own.
         progress: called with (steps done, steps).
 
     Raises:
@@ -70,7 +74,8 @@ def tune_lora(
         error = foundation.predict(noisy, timesteps, rows).sub(target).square().mean((1, 2, 3))
         return (error * snr_weight * weights).mean()
 
-    with lora_layers(foundation, config, seed) as parameters:
+    first, up = (seed, None) if start is None else (start.seed, start.up)
+    with lora_layers(foundation, config, first, up=up) as parameters:
         losses = fit_layers(
             parameters, draw_loss, steps=config.steps, lr=config.lr, progress=progress
         )

@@ -1,14 +1,20 @@
-"""Site ``client`` (ReGL, and FedDPD's quotas): clients generate; the server allocates from D."""
+"""Site ``client`` (ReGL, and FedDPD's quotas): clients generate; the server allocates from D.
+
+Where one adapter serves all clients, the server has averaged it and hands it out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from regl_app.config import RunConfig
 from regl_app.core.types import Counts, Weights
+from regl_app.generator.adaptation.shared import SharedAdapter
+from regl_app.rounds.shared_adapter import SharedTuning
 from regl_app.rounds.sites.site import Results, Site
 from regl_app.rounds.teaching import Teacher
 from regl_app.supplement.plan import blind_quotas, measured_quotas
@@ -22,10 +28,33 @@ class ClientSite(Site):
         self._config = config
         self._num_classes = num_classes
         self._quotas: dict[int, Counts] = {}
+        self._tuning = SharedTuning()
+        self._shared: SharedAdapter | None = None
+        self._adapters: dict[int, str] = {}
 
     def quotas(self, partition_id: int) -> Counts | None:
         """Return the client's planned quotas; None before its first plan."""
         return self._quotas.get(partition_id)
+
+    def adapter(self, partition_id: int) -> SharedAdapter | None:
+        """Return the adapter of all clients, without B for who keeps it."""
+        shared = self._shared
+        if shared is None or self._adapters.get(partition_id) != shared.digest:
+            return shared
+        return dataclasses.replace(shared, up={})
+
+    def share(self, tuning: SharedTuning) -> None:
+        """Hand out what all clients have tuned together, and tell of it with round 1."""
+        self._tuning = tuning
+        self._shared = SharedAdapter.of(tuning.up) if tuning.up else None
+
+    def answered(self, asked: Collection[int], results: Results) -> None:
+        """Note who keeps the adapter; who did not answer may have lost it."""
+        if self._shared is None:
+            return
+        for key in asked:
+            answer = results.get(key)
+            self._adapters[key] = "" if answer is None else answer.adapter
 
     def before_average(self, number: int, results: Results) -> Mapping[int, Weights]:
         """Allocate the next quotas from D (FedDPD); a client that failed keeps its old ones."""
@@ -52,10 +81,30 @@ class ClientSite(Site):
             )
         return {}
 
+    def after_average(self, number: int, weights: Weights, results: Results) -> None:
+        """Tell, with the first round, what each client's part in the adapter took."""
+        tuning, self._tuning = self._tuning, SharedTuning()
+        self.notes = {
+            key: {
+                "seconds": {
+                    **results[key].seconds,
+                    "adapt": results[key].seconds.get("adapt", 0.0) + seconds,
+                },
+                "facts": {**results[key].facts, **tuning.facts.get(key, {})},
+            }
+            for key, seconds in tuning.seconds.items()
+            if key in results
+        }
+
     def memory(self) -> dict[str, Any]:
-        """Return the next quotas."""
-        return {"quotas": self._quotas}
+        """Return the next quotas and the adapter of all clients.
+
+        Not who keeps it: until a run goes on, their caches may have forgotten it.
+        """
+        up = {} if self._shared is None else self._shared.up
+        return {"quotas": self._quotas, "shared": up}
 
     def restore(self, memory: Mapping[str, Any]) -> None:
-        """Go on with the quotas of :meth:`memory`."""
+        """Go on from :meth:`memory`."""
         self._quotas = dict(memory["quotas"])
+        self._shared = SharedAdapter.of(memory["shared"]) if memory["shared"] else None

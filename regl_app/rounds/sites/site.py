@@ -7,7 +7,9 @@ from typing import Any
 
 from regl_app.core.types import Counts, Weights
 from regl_app.data.images import ImageSet
+from regl_app.generator.adaptation.shared import SharedAdapter
 from regl_app.rounds.exchange import RoundResult
+from regl_app.rounds.shared_adapter import SharedTuning
 from regl_app.rounds.teaching import Teacher
 from regl_app.supplement.payload import Payload
 
@@ -18,9 +20,10 @@ Results = Mapping[int, RoundResult]
 class Site:
     """The server's half of the supplement: what goes out to whom, and what becomes of the results.
 
-    In a round: ``quotas`` and ``payload`` go out; ``answered``, ``unreadable``, ``before_average``,
-    ``teach`` and ``after_average`` see what came back, in this order. ``notes`` are what the server
-    found out in the round, for its history, and ``seconds`` what that took, by part.
+    In a round: ``quotas``, ``payload`` and ``adapter`` go out; ``answered``, ``unreadable``,
+    ``before_average``, ``teach`` and ``after_average`` see what came back, in this order. ``notes``
+    are what the server found out in the round, for its history, and ``seconds`` what that took, by
+    part.
 
     Args:
         teacher: improves the average, where the run wants that.
@@ -45,6 +48,13 @@ class Site:
     def payload(self, partition_id: int) -> Payload | None:
         """Return the images to be sent, None if there are none."""
         return None
+
+    def adapter(self, partition_id: int) -> SharedAdapter | None:
+        """Return the adapter of all clients, None if there is none."""
+        return None
+
+    def share(self, tuning: SharedTuning) -> None:
+        """Take what all clients have tuned together, before round 1."""
 
     def answered(self, asked: Collection[int], results: Results) -> None:
         """Take note of who of those that were ``asked`` answered."""

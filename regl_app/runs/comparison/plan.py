@@ -20,6 +20,7 @@ _OF_SUPPLEMENT = (
 
 
 _OF_ADAPTER = ("lora.", "generator.guide")
+_OF_SHARED = ("lora.rounds",)
 
 
 Variants = Mapping[str, Mapping[str, Scalar]]
@@ -61,8 +62,11 @@ def digest(config: RunConfig, clients: int, generator: str) -> str:
         generator: the generator's ``generator_identity``.
     """
     unused: tuple[str, ...] = () if config.needs_generator else _OF_SUPPLEMENT
-    if ADAPTERS[config.supplement.adapter].unchanged:
+    adapter = ADAPTERS[config.supplement.adapter]
+    if adapter.unchanged:
         unused += _OF_ADAPTER
+    if not adapter.for_all:
+        unused += _OF_SHARED
     decisive = decisive_keys(config)
     relevant = {
         key: value

@@ -178,6 +178,10 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         settings.append(("Generator", f"{where}, {generator.steps} steps, {guided}"))
         if config.supplement.adapter == "lora":
             settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))
+        if config.shares_adapter:
+            amount = f"rank {lora.rank}, {lora.steps} steps, averaged over clients"
+            often = f" in {lora.rounds} rounds" if lora.rounds > 1 else ""
+            settings.append(("Adapter", amount + often))
         if config.supplement.adapter == "dpo":
             dpo = config.dpo
             settings.append(
