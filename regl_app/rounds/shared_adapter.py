@@ -90,9 +90,9 @@ class SharedTuning:
         for key, result in results.items():
             before = self.facts.get(key, {})
             told = {**before, **result.facts}
-            if "adapter_steps" in told:
-                steps = before.get("adapter_steps", 0), result.facts.get("adapter_steps", 0)
-                told["adapter_steps"] = sum(int(each) for each in steps)
-            self.facts[key] = told
+            # A peer's fact may be anything.
+            done = [facts.get("adapter_steps") for facts in (before, result.facts)]
+            steps = [each for each in done if isinstance(each, int)]
+            self.facts[key] = {**told, "adapter_steps": sum(steps)} if steps else told
             took = result.seconds.get("adapt", 0.0)
             self.seconds[key] = self.seconds.get(key, 0.0) + took

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -56,6 +58,17 @@ def test_steps_and_seconds_of_all_its_rounds_add_up() -> None:
     tuning.add({0: part(0, 2, 0.5, number=2)})
     assert tuning.facts[0] == {"adapter_steps": 6, "adapter_loss": 0.5}
     assert tuning.seconds[0] == 4.0
+
+
+def test_what_a_client_says_of_its_steps_need_not_be_true() -> None:
+    wrong = dataclasses.replace(part(0, 2**62, 1.0), facts={"adapter_steps": "many"})
+    tuning = tuned(wrong, part(1, 2**62, 3.0))
+    tuning.add({0: part(0, 2, 1.0)})
+    assert tuning.facts == {
+        0: {"adapter_steps": 3, "adapter_loss": 1.0},
+        1: {"adapter_steps": 3, "adapter_loss": 3.0},
+    }
+    assert torch.equal(tuned(wrong, part(1, 2**62, 3.0)).up[NAME], torch.full((2, 1), 2.0))
 
 
 def test_what_is_not_finite_is_told_by_name() -> None:

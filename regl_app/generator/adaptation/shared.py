@@ -67,7 +67,7 @@ def average_up(parts: Iterable[tuple[int, Tensors]]) -> dict[str, torch.Tensor]:
     Args:
         parts: images and B of each client, at least one; the same names and shapes.
     """
-    uploads = list(parts)
+    uploads = [(float(count), up) for count, up in parts]
     images = sum(count for count, _ in uploads)
     return {
         name: (
