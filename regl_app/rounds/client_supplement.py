@@ -191,6 +191,8 @@ def _report(client: Client, made: Supplement) -> None:
     client_generator, candidates = made.client_generator, made.candidates
     if client_generator.path is None:
         adapter = "frozen generator"
+    elif client.config.shares_adapter:
+        adapter = "adapter of all clients"
     elif client_generator.cached:
         adapter = "adapter from the cache"
     else:
