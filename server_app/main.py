@@ -34,7 +34,7 @@ from regl_app.rounds.sites.registry import make_site
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
-from regl_app.supplement.privacy import epsilon
+from regl_app.supplement.privacy import epsilon, histogram_epsilon
 from server_app.artifacts import make_report, write_features
 from server_app.flower_strategies import make_strategy
 from server_app.handshake import Clients, discover_clients
@@ -178,6 +178,14 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
             "privacy: a client's discrepancy vectors together are (%.2f, %g)-differentially "
             "private; its model and its number of images are not protected by that",
             epsilon(config),
+            config.privacy.delta,
+        )
+    if config.tells_noisy_counts:
+        logger.info(
+            "privacy: a client's label counts under noise are (%.2f, %g)-differentially private "
+            "for one image more or less; its model and its number of images are not protected by "
+            "that",
+            histogram_epsilon(config),
             config.privacy.delta,
         )
     known = [sum(row) for row in facts.train_counts or [] if row is not None]

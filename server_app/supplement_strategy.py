@@ -94,6 +94,7 @@ class SupplementStrategy(Strategy):
         self._run = uuid.uuid4().hex  # no result depends on it
         self.trained = Replies({}, {}, (), {}, {})
         self._requests: list[Message] = []
+        self._start: ArrayRecord | None = None
 
     def memory(self) -> dict[str, torch.Tensor]:
         """Return what the next rounds need of this one, as tensors."""
@@ -128,6 +129,7 @@ class SupplementStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Return the inner strategy's requests to this round's clients, each with its quotas."""
+        self._start = arrays
         requests = self.inner.configure_train(server_round, arrays, config, grid)
         self._requests = self._sampled(server_round, list(requests))
         for request in self._requests:
@@ -185,7 +187,9 @@ class SupplementStrategy(Strategy):
         )
         weights = weights_from_record(arrays, self.template)
         if self.site.teacher is not None:
-            weights = self.site.teach(server_round, weights, self.trained.replies)
+            assert self._start is not None  # nobody answers before being asked
+            start = weights_from_record(self._start, self.template)
+            weights = self.site.teach(server_round, weights, self.trained.replies, start)
             arrays = weights_to_record(weights)
             go_on_from(self.inner, arrays)
         self.site.after_average(server_round, weights, self.trained.replies)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from regl_app.config import RunConfig
@@ -111,3 +112,25 @@ def test_benchmarks_use_the_library_and_not_the_command() -> None:
                 names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
                 assert "cli" not in names, path
                 assert not any(name.startswith("_") for name in names), path
+
+
+def test_agreement_is_whole_with_the_counts_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    agreement = importlib.import_module("who_holds_what").agreement
+    real = np.array([[6.0, 0.0, 2.0, 0.0], [2.0, 3.0, 0.0, 0.0]])  # nobody holds the fourth
+    assert agreement(2 * real, real) == pytest.approx({"class": 1, "client": 1, "say": 1})
+    turned = agreement(real[::-1], real)
+    assert turned["class"] == pytest.approx(-1)
+    assert turned["say"] == pytest.approx((0.5 + 0 + 0) / 3)
+
+
+def test_every_row_of_who_holds_what_is_a_valid_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("who_holds_what")
+    says = {
+        name: RunConfig.from_flat(module.BASE).updated(row).say for name, row in module.ROWS.items()
+    }
+    assert (says["counts"], says["updates"]) == ("counts", "updates")
+    assert {say for name, say in says.items() if name.startswith("noisy")} == {"noisy"}

@@ -45,22 +45,20 @@ def auto_teaching(values: Mapping[str, Any]) -> Taught:
     """Return what a run is taught by, given the tables of all other keys.
 
     By nothing where ``labels.by='hard'`` asks for the papers' form, where nothing is generated or
-    one model is trained, where no whole model or no label count reaches the server, and under a
-    strategy that guards against hostile clients: who claims many images of a class would speak for
-    it. What no table knows is reported by its own field.
+    one model is trained, where no whole model reaches the server, and under a strategy that guards
+    against hostile clients: who claims many images of a class would speak for it. What no table
+    knows is reported by its own field.
     """
     supplement = partial(_get, values, "supplement")
     policy = _found(POLICIES, supplement("policy"))
     objective = _found(METHODS, values.get("objective"))
     strategy = _found(STRATEGIES, _get(values, "server", "strategy", "fedavg"))
-    shared = values.get("share_diagnostics", values.get("share-diagnostics", True))
     if (
         _get(values, "labels", "by") == "hard"
         or (policy is None or not policy.generates or supplement("cap") == 0)
         or (objective is None or not objective.shares_whole_model)
         or (strategy is None or strategy.robust)
         or values.get("method") == "central"
-        or shared is False
     ):
         return Taught()
     return _found(AT_SITE, supplement("site")) or Taught()

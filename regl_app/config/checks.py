@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from regl_app.config.choices import ADAPTERS, LABELS, POLICIES, SITES, SOURCES
+from regl_app.config.choices import ADAPTERS, LABELS, POLICIES, SAYS, SITES, SOURCES
 from regl_app.config.external import is_external, method_choice
 from regl_app.config.run_keys import RunKeys
 
@@ -169,14 +169,39 @@ def experts_send_whole_models(config: RunKeys) -> str | None:
     )
 
 
-def experts_are_known(config: RunKeys) -> str | None:
-    if not config.asks_experts or config.share_diagnostics:
+def experts_are_told_of(config: RunKeys) -> str | None:
+    if not config.asks_experts or not SAYS[config.say].tells_counts or config.share_diagnostics:
         return None
     return (
-        "labels.by, teaching.head and teaching.distill='experts' ask who holds a class, and "
-        "share-diagnostics=false tells nobody (set labels.by to 'hard' or 'global', "
-        "teaching.head='average' and teaching.distill='none')"
+        f"teaching.say={config.say!r} takes label counts for who holds a class, and "
+        "share-diagnostics=false tells nobody (set teaching.say to 'auto', 'updates' or 'noisy')"
     )
+
+
+def noisy_counts_are_not_sent_openly(config: RunKeys) -> str | None:
+    if not config.tells_noisy_counts or not config.share_diagnostics:
+        return None
+    return (
+        f"teaching.say={config.say!r} hides label counts that share-diagnostics=true sends openly "
+        "(set share-diagnostics=false)"
+    )
+
+
+def guesses_have_their_vectors(config: RunKeys) -> str | None:
+    if not config.asks_experts or not SAYS[config.say].needs_vector:
+        return None
+    for key, seen, fits in (
+        ("supplement.policy", config.supplement.policy, config.measures_discrepancy),
+        ("supplement.site", config.supplement.site, config.generates_at_client),
+        ("privacy.vector", config.privacy.vector, not config.plans_at_client),
+    ):
+        if not fits:
+            return (
+                f"teaching.say={config.say!r} reads clients' discrepancy vectors, and {key}="
+                f"{seen!r} sends none (set teaching.say='updates', or supplement.policy="
+                "'discrepancy' at supplement.site='client' with privacy.vector='server')"
+            )
+    return None
 
 
 def correction_is_of_plain_sgd(config: RunKeys) -> str | None:
@@ -286,7 +311,9 @@ RULES: tuple[Rule, ...] = (
     uploaded_models_hide_nothing,
     only_synthetic_images_get_soft_labels,
     experts_send_whole_models,
-    experts_are_known,
+    experts_are_told_of,
+    noisy_counts_are_not_sent_openly,
+    guesses_have_their_vectors,
     correction_is_of_plain_sgd,
     noise_needs_a_sent_vector,
     hidden_labels_are_not_sent_openly,

@@ -118,6 +118,24 @@ class LabelsChoice:
 
 
 @dataclass(frozen=True)
+class SayChoice:
+    """What the server takes a client to hold of a class, on which its say in that class rests.
+
+    A function from ``(start, uploads, num_classes)`` to holdings ``(K, C)``.
+    """
+
+    implementation: str
+    words: str
+    """What leaves a client for it, in a log or a report."""
+    tells_counts: bool = False
+    """Clients send their label counts as they are."""
+    tells_noisy_counts: bool = False
+    """Clients send their label counts under noise."""
+    needs_vector: bool = False
+    """Clients send their discrepancy vectors."""
+
+
+@dataclass(frozen=True)
 class StrategyChoice:
     """A Flower strategy, at Flower's defaults but for ``settings``."""
 
@@ -132,6 +150,7 @@ class StrategyChoice:
 _METHODS, _MODELS = "regl_app.learning.methods", "regl_app.learning.models"
 _SOURCES, _SCHEMES = "regl_app.data.sources", "regl_app.data.schemes"
 _SCHEDULE = "regl_app.supplement.schedule"
+_HOLDINGS = "regl_app.rounds.holdings"
 _FLOWER = "flwr.serverapp.strategy"
 
 METHODS: Mapping[str, MethodChoice] = MappingProxyType(
@@ -240,6 +259,29 @@ LABELS: Mapping[str, LabelsChoice] = MappingProxyType(
     }
 )
 """Labels of synthetic images, by ``labels.by``."""
+
+SAYS: Mapping[str, SayChoice] = MappingProxyType(
+    {
+        "counts": SayChoice(
+            f"{_HOLDINGS}.counts:told", "label counts leave the clients", tells_counts=True
+        ),
+        "noisy": SayChoice(
+            f"{_HOLDINGS}.noisy:told",
+            "label counts leave the clients under noise",
+            tells_noisy_counts=True,
+        ),
+        "updates": SayChoice(
+            f"{_HOLDINGS}.updates:guessed",
+            "no label count leaves the clients: guessed from their last layers",
+        ),
+        "discrepancy": SayChoice(
+            f"{_HOLDINGS}.discrepancy:guessed",
+            "no label count leaves the clients: guessed from their discrepancy vectors",
+            needs_vector=True,
+        ),
+    }
+)
+"""What a client's say in a class rests on, by ``teaching.say``."""
 
 STRATEGIES: Mapping[str, StrategyChoice] = MappingProxyType(
     {

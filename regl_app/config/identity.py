@@ -24,9 +24,10 @@ def decisive_keys(config: RunConfig) -> frozenset[str]:
 
     ``share-diagnostics`` is one where each node has images of its own: without the clients' counts
     the global macro-F1 is the mean of their own, another number, and there is no recall per class.
+    So it is where it decides what the experts are known by.
     """
     decisive = {key for key, mark in marks().items() if mark == "result"}
-    if config.data.local:
+    if config.data.local or (config.asks_experts and config.teaching.say == "auto"):
         decisive.add("share-diagnostics")
     return frozenset(decisive)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regl_app.config.choices import ADAPTERS, LABELS, METHODS, POLICIES, SITES
+from regl_app.config.choices import ADAPTERS, LABELS, METHODS, POLICIES, SAYS, SITES
 from regl_app.config.external import collision, offered
 from regl_app.config.one_of import OneOf
 from regl_app.config.presets import PRESETS
@@ -90,7 +90,8 @@ class RunKeys(Section):
     share_diagnostics: bool = Field(
         True,
         description="replies carry label histograms and clients write sample pictures into the "
-        "run folder, for the report; turn off where labels are private",
+        "run folder, for the report and for teaching.say='counts'; turn off where labels are "
+        "private",
         json_schema_extra=MACHINE,
     )
     tensorboard: bool = Field(
@@ -159,14 +160,26 @@ class RunKeys(Section):
         return self.teaches or LABELS[self.labels.by].needs_uploads
 
     @property
+    def say(self) -> str:
+        """What tells who holds how many images of a class, where that matters: a key of SAYS."""
+        if self.teaching.say != "auto":
+            return self.teaching.say
+        return "counts" if self.share_diagnostics else "updates"
+
+    @property
+    def tells_noisy_counts(self) -> bool:
+        """Whether clients send their label counts under noise."""
+        return self.asks_experts and SAYS[self.say].tells_noisy_counts
+
+    @property
     def teaching_words(self) -> str:
-        """What labels and averages are made by, in a log's or a report's words; '' if as usual."""
+        """What labels and averages are made by, and what leaves a client for it; '' if as usual."""
         labels = LABELS[self.labels.by]
         said = [f"soft labels by {labels.words}"] if labels.soft else []
         heads = {"average": [], "experts": ["expert head"], "bounded": ["bounded expert head"]}
         said += heads[self.teaching.head]
         said += [f"{self.teaching.steps} steps of distillation"] if self.distills else []
-        return ", ".join(said) + (" (by clients' label counts)" if self.asks_experts else "")
+        return ", ".join(said) + (f" ({SAYS[self.say].words})" if self.asks_experts else "")
 
     @property
     def needs_generator(self) -> bool:

@@ -320,6 +320,13 @@ class PrivacyConfig(Section):
     clip: float = Field(
         1.0, gt=0, description="largest length of the vector under noise", json_schema_extra=RESULT
     )
+    histogram_noise: float = Field(
+        4.0,
+        gt=0,
+        description="teaching.say='noisy': standard deviation of Gaussian noise on each label "
+        "count, in images",
+        json_schema_extra=RESULT,
+    )
     delta: float = Field(
         1e-5,
         gt=0,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regl_app.config.choices import LABELS
+from regl_app.config.choices import LABELS, SAYS
 from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, Section
 
@@ -52,6 +52,14 @@ class TeachingConfig(Section):
         "auto",
         description="'experts' trains the average on synthetic images with the experts' opinion of "
         "them; at site 'server' instead of tuning each upload; 'auto' = by the site",
+        json_schema_extra=RESULT,
+    )
+    say: Annotated[str, OneOf.of(SAYS, "auto")] = Field(
+        "auto",
+        description="what tells the experts, who holds how much of a class: label 'counts', "
+        "'noisy' ones (privacy.histogram-noise), or the server's guess from the 'updates' of last "
+        "layers or from 'discrepancy' vectors; 'auto' = 'counts' with share-diagnostics, else "
+        "'updates'",
         json_schema_extra=RESULT,
     )
     steps: int = Field(30, ge=1, description="steps of a distillation", json_schema_extra=RESULT)

@@ -23,9 +23,11 @@ from regl_app.rounds.client_supplement import (
     make_client_supplement,
 )
 from regl_app.rounds.disclosure import (
+    cost_of_noisy_counts,
     shared_counts,
     shared_discrepancy,
     shared_facts,
+    shared_noisy_counts,
     shared_quotas,
     shares_confusion,
 )
@@ -104,6 +106,7 @@ def train_round(
         held=shared_quotas(config, supplement.quotas),
         real_counts=shared_counts(config, client.real_counts),
         synthetic_counts=shared_counts(config, supplement.images.counts(client.num_classes)),
+        noisy_counts=shared_noisy_counts(client),
         adapter=supplement.adapter,
         seconds={
             **supplement.seconds,
@@ -112,6 +115,7 @@ def train_round(
         },
         facts={
             **shared_facts(config, supplement.facts),
+            **cost_of_noisy_counts(config),
             "loss": trained.loss,
             **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
         },

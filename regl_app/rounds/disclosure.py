@@ -19,12 +19,34 @@ import numpy as np
 from regl_app.config import RunConfig
 from regl_app.core.types import Counts, Fact, Floats
 from regl_app.rounds.client import Client
-from regl_app.supplement.privacy import is_released, privatize
+from regl_app.rounds.lasting_noise import lasting_noise
+from regl_app.supplement.privacy import (
+    histogram_epsilon,
+    is_released,
+    noisy_histogram,
+    privatize,
+)
 
 
 def shared_counts(config: RunConfig, counts: Counts) -> Counts | None:
     """Return images per class ``(C,)`` where diagnostics are shared, else None."""
     return counts if config.share_diagnostics else None
+
+
+def shared_noisy_counts(client: Client) -> Floats | None:
+    """Return the real images per class ``(C,)`` under noise, where the run takes these, else None.
+
+    The same whenever it is asked for, as often as that may be.
+    """
+    if not client.config.tells_noisy_counts:
+        return None
+    config, counts = client.config.privacy, client.real_counts
+    random = (
+        np.random.default_rng(client.seed("privacy", "histogram"))
+        if config.reproducible
+        else lasting_noise(client, counts.tolist(), config.histogram_noise)
+    )
+    return noisy_histogram(counts, config, random)
 
 
 def shared_quotas(config: RunConfig, quotas: Counts) -> Counts | None:
@@ -58,6 +80,13 @@ def shared_facts(config: RunConfig, facts: Mapping[str, Fact]) -> Mapping[str, F
     How many candidates there were tells how many classes were wanted.
     """
     return {} if config.hides_discrepancy else facts
+
+
+def cost_of_noisy_counts(config: RunConfig) -> Mapping[str, Fact]:
+    """Return what the noisy label counts cost, for the history; nothing where none are sent."""
+    if not config.tells_noisy_counts:
+        return {}
+    return {"histogram_epsilon": histogram_epsilon(config)}
 
 
 def shares_confusion(config: RunConfig) -> bool:

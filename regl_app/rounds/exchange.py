@@ -40,10 +40,10 @@ class RoundResult:
     (``server.weights``).
     ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
     ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
-    private. ``adapter`` is the digest of the server's adapter, or of all clients', that the client
-    keeps, '' if none.
-    ``facts`` are numbers and texts for the run's history; ``sent`` is what the run's method sends
-    beside the model.
+    private; ``noisy_counts`` (C,) are the former under noise, where the run takes these.
+    ``adapter`` is the digest of the server's adapter, or of all clients', that the client keeps, ''
+    if none. ``facts`` are numbers and texts for the run's history; ``sent`` is what the run's
+    method sends beside the model.
     """
 
     partition_id: int
@@ -56,6 +56,7 @@ class RoundResult:
     held: Counts | None = None
     real_counts: Counts | None = None
     synthetic_counts: Counts | None = None
+    noisy_counts: Floats | None = None
     adapter: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)

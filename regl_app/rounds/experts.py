@@ -21,18 +21,21 @@ _HEAD = ("head.weight", "head.bias")
 _MOST_ANSWERS = 2**26  # of all models on all images at once: 256 MB
 
 
-def say(results: Mapping[int, RoundResult], num_classes: int) -> Floats:
+def say(results: Mapping[int, RoundResult], held: Floats) -> Floats:
     """Return each client's say in each class, ``(K, C)``: ``n_k[c] / sum_i n_i[c]``.
 
     A class that nobody of this round holds, or tells of, is everybody's by number of images, as in
-    FedAvg. K counts the ``results`` with a model, in their order.
+    FedAvg.
+
+    Args:
+        results: those with a model are the K clients, in their order.
+        held: n, what each of them is taken to hold (``holdings``), ``(K, C)`` >= 0.
     """
     uploads = [each for each in results.values() if each.weights is not None]
-    nothing = np.zeros(num_classes)
-    held = np.stack([nothing if u.real_counts is None else u.real_counts for u in uploads])
     images = np.array([[u.num_examples] for u in uploads], dtype=np.float64)
     total = held.sum(axis=0)
-    shares: Floats = np.where(total > 0, held / np.maximum(total, 1), images / images.sum())
+    some = np.where(total > 0, total, 1.0)
+    shares: Floats = np.where(total > 0, held / some, images / images.sum())
     return shares
 
 

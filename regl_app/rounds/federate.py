@@ -22,7 +22,7 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.finite import not_finite
 from regl_app.core.log import logger
-from regl_app.core.types import Tensors, Weights
+from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.metrics import Metrics
@@ -51,6 +51,7 @@ class FederatedRound:
     """What a round brought. Round 0 is the untrained model: nobody has trained yet.
 
     ``results`` and ``evaluated`` are by client; ``tail`` is on the long tail's own test set.
+    ``held`` ``(K, C)`` is what those with a model were taken to hold, where the experts are asked.
     """
 
     number: int
@@ -58,6 +59,7 @@ class FederatedRound:
     tail: Metrics | None
     results: Mapping[int, RoundResult]
     evaluated: Mapping[int, EvaluationResult]
+    held: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,8 @@ class _Loop:
                 evaluated = self._evaluate(number)
         metrics, tail = evaluate_global(self.model, self.federation, self.device)
         assert metrics is not None  # only a server of sites has no test set
-        return FederatedRound(number, metrics, tail, self.results, evaluated)
+        held = None if self.site.teacher is None else self.site.teacher.held
+        return FederatedRound(number, metrics, tail, self.results, evaluated, held)
 
     def _weights(self) -> Weights:
         return shared_weights(self.method, self.model)
@@ -232,7 +235,7 @@ class _Loop:
         averaged = fedavg(usable)
         if (name := not_finite(averaged)) is not None:
             raise RunError(f"round {number}: the averaged model is not finite in {name!r}")
-        weights = self.site.teach(number, averaged, self.results)
+        weights = self.site.teach(number, averaged, self.results, self._weights())
         self.model.load_state_dict(dict(weights), strict=False)
         self.state = aggregate_method(self.method, self.state, usable, len(self.clients))
         self.site.after_average(number, weights, self.results)

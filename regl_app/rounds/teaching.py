@@ -17,7 +17,7 @@ from regl_app.core.activity import Span
 from regl_app.core.finite import not_finite
 from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed
-from regl_app.core.types import Weights
+from regl_app.core.types import Floats, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.methods.method import Method
 from regl_app.learning.models.classifier import Classifier
@@ -25,12 +25,15 @@ from regl_app.learning.training.loop import train_local
 from regl_app.learning.training.soft_labels import opinion_share, soft_labels
 from regl_app.rounds.exchange import RoundResult
 from regl_app.rounds.experts import expert_head, opinion, say
+from regl_app.rounds.holdings.registry import holdings
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.synthesizer import Synthesizer
 
 
 class Teacher:
     """Asks the class experts, who are this round's uploads; ``seconds`` tells what that took.
+
+    ``held`` ``(K, C)`` is what the round's clients with a model were taken to hold.
 
     Args:
         config: the run.
@@ -52,12 +55,14 @@ class Teacher:
         self._device = device
         self._synthesizer = synthesizer
         self.seconds: dict[str, float] = {}
+        self.held: Floats | None = None
 
     def teach(
         self,
         number: int,
         average: Weights,
         results: Mapping[int, RoundResult],
+        start: Weights,
         images: ImageSet | None = None,
     ) -> Weights:
         """Return the global model that is made of the ``average`` of round ``number``.
@@ -66,13 +71,15 @@ class Teacher:
             number: the round.
             average: of the uploaded models.
             results: by partition; those without a model have no say.
+            start: the global model that the round began with.
             images: what to distill on; None: the shared pool of the frozen generator.
         """
         started, keys = Span(), self._config.teaching
         taught = average
+        self.held = holdings(self._config, start, results, self._num_classes)
         if keys.head != "average":
             states = [each.weights for each in results.values() if each.weights is not None]
-            shares = say(results, self._num_classes)
+            shares = say(results, self.held)
             taught = expert_head(taught, states, shares, bounded=keys.head == "bounded")
         if self._config.distills:
             images = self._pool if images is None else images
@@ -81,10 +88,13 @@ class Teacher:
         return taught
 
     def opinion(self, images: ImageSet, results: Mapping[int, RoundResult]) -> torch.Tensor:
-        """Return what the experts take ``images`` for, ``(N, C)`` float32."""
+        """Return what the experts take ``images`` for, ``(N, C)`` float32.
+
+        ``results`` are those that :meth:`teach` was last called with.
+        """
         states = [each.weights for each in results.values() if each.weights is not None]
-        shares = say(results, self._num_classes)
-        return opinion(states, shares, self._model, images, self._device)
+        assert self.held is not None
+        return opinion(states, say(results, self.held), self._model, images, self._device)
 
     @property
     def _num_classes(self) -> int:

@@ -1,20 +1,22 @@
-"""Differential privacy of the discrepancy vector, which betrays its client's labels.
+"""Differential privacy of what betrays a client's labels: discrepancy vector, label histogram.
 
 Each client perturbs its own vector (local differential privacy): whatever a client's data are, its
 vector lies in a ball of radius ``clip``, and any two vectors are at most ``2 * clip`` apart. The
 epsilon counts one answer per round, as the protocol has it: a server that asks twice gets two.
-Nothing else in a reply is protected by this.
+The histogram is perturbed once, and one image more or less changes it by length 1: that epsilon is
+an image's, not a client's. Nothing else in a reply is protected by this.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import PrivacyConfig
-from regl_app.core.types import Floats
+from regl_app.core.types import Counts, Floats
 
 
 def is_released(config: RunConfig, round_number: int) -> bool:
@@ -52,22 +54,46 @@ def epsilon(config: RunConfig) -> float:
         return 0.0
     if config.privacy.noise == 0:
         return math.inf
-    return _accounted(config.privacy, releases)
+    # The accountant's unit sensitivity is the distance of two vectors.
+    return _accounted(config.privacy.noise / 2, config.privacy.delta, releases)
 
 
-def _accounted(config: PrivacyConfig, releases: int) -> float:
-    """Return the epsilon of ``releases`` vectors by Flower's accountant."""
+def noisy_histogram(counts: Counts, config: PrivacyConfig, random: np.random.Generator) -> Floats:
+    """Return label counts ``(C,)`` as they may leave the client: ``n + N(0, histogram_noise^2)``.
+
+    Not clamped: whoever receives them does that.
+    """
+    return counts + random.normal(0.0, config.histogram_noise, counts.shape)
+
+
+def histogram_epsilon(config: RunConfig) -> float:
+    """Return the epsilon, at ``privacy.delta``, of a client's noisy label counts; 0 if not sent.
+
+    Of one image more or less, which changes one count by one. A changed label changes two, a
+    length of sqrt(2): ``histogram_noise / sqrt(2)`` has that epsilon.
+    """
+    if not config.tells_noisy_counts:
+        return 0.0
+    return _accounted(config.privacy.histogram_noise, config.privacy.delta, 1)
+
+
+@cache
+def _accounted(multiplier: float, delta: float, releases: int) -> float:
+    """Return the epsilon of ``releases`` by Flower's accountant.
+
+    ``multiplier`` is the noise's standard deviation over what one can change.
+    """
     # A named exception to "only flower/ imports flwr": an accountant of our own would be one more
     # thing to trust. Imported here, as only runs with noise need it, by Flower's public door.
     from flwr import serverapp as flower
 
-    # One client, no sampling: the accountant's unit sensitivity is the distance of two vectors.
+    # One client, no sampling.
     alone = flower.PrivacyConfig(
-        config.delta,
+        delta,
         1,
         flower.NeighboringRelation.ADD_OR_REMOVE_ONE,
         flower.SamplingMethod.NO_AMPLIFICATION,
     )
     accountant = flower.RdpAccountant(alone)
-    accountant.compose(flower.GaussianPrivacyEvent(config.noise / 2, 1, 1), releases)
-    return float(accountant.get_epsilon(config.delta))
+    accountant.compose(flower.GaussianPrivacyEvent(multiplier, 1, 1), releases)
+    return float(accountant.get_epsilon(delta))

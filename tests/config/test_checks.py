@@ -102,9 +102,45 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["objective='fedrep'", "teaching.head='average'"],
     ),
     (
-        checks.experts_are_known,
-        {"method": "regl", "teaching.distill": "experts", "share-diagnostics": False},
-        ["share-diagnostics=false", "teaching.distill='none'"],
+        checks.experts_are_told_of,
+        {
+            "method": "regl",
+            "teaching.distill": "experts",
+            "teaching.say": "counts",
+            "share-diagnostics": False,
+        },
+        ["teaching.say='counts'", "share-diagnostics=false", "'updates'"],
+    ),
+    (
+        checks.noisy_counts_are_not_sent_openly,
+        {"method": "regl", "teaching.head": "experts", "teaching.say": "noisy"},
+        ["teaching.say='noisy'", "share-diagnostics=true", "set share-diagnostics=false"],
+    ),
+    (
+        checks.guesses_have_their_vectors,
+        {"method": "regl", "teaching.head": "experts", "teaching.say": "discrepancy"},
+        ["teaching.say='discrepancy'", "supplement.policy='balance'", "'updates'"],
+    ),
+    (
+        checks.guesses_have_their_vectors,
+        {
+            "method": "regl-dpd",
+            "supplement.site": "download",
+            "supplement.adapter": "frozen",
+            "labels.by": "experts",
+            "teaching.say": "discrepancy",
+        },
+        ["teaching.say='discrepancy'", "supplement.site='download'"],
+    ),
+    (
+        checks.guesses_have_their_vectors,
+        {
+            "teaching.head": "experts",
+            "teaching.say": "discrepancy",
+            "privacy.vector": "client",
+            "share-diagnostics": False,
+        },
+        ["privacy.vector='client'"],
     ),
     (
         checks.correction_is_of_plain_sgd,

@@ -18,6 +18,7 @@ from regl_app.config.choices import (
     METHODS,
     MODELS,
     POLICIES,
+    SAYS,
     SCHEDULES,
     SCHEMES,
     SITES,
@@ -43,8 +44,9 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "supplement.site": SITES,
     "server.strategy": STRATEGIES,
     "labels.by": LABELS,
+    "teaching.say": SAYS,
 }
-PARAMETERS = {"partition.scheme": 4, "supplement.schedule": 1}
+PARAMETERS = {"partition.scheme": 4, "supplement.schedule": 1, "teaching.say": 3}
 IMPLEMENTED = [
     (key, name, entry)
     for key, table in TABLES.items()

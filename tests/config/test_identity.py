@@ -64,6 +64,14 @@ def test_without_the_sites_counts_macro_f1_is_another_number() -> None:
     assert "share-diagnostics" not in decisive_keys(RunConfig.from_flat({}))
 
 
+def test_without_counts_the_experts_are_known_by_something_else() -> None:
+    change: dict[str, Scalar] = {"share-diagnostics": False}
+    config = RunConfig.from_flat({"method": "regl", "teaching.head": "experts"})
+    assert digest(config.updated(change), 3, "g") != digest(config, 3, "g")
+    named = config.updated({"teaching.say": "updates"})
+    assert digest(named.updated(change), 3, "g") == digest(named, 3, "g")
+
+
 def test_what_may_change_when_a_run_goes_on() -> None:
     config = RunConfig.from_flat({})
     kept = result_keys(config).keys()

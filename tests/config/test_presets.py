@@ -67,7 +67,6 @@ def test_what_teaches_follows_the_site_and_one_key_gives_the_papers_form(method:
         {"method": "central"},
         {"method": "regl", "objective": "fedrep"},
         {"method": "regl", "server__strategy": "fedmedian"},
-        {"method": "regl", "share-diagnostics": False},
         {"method": "regl", "supplement__cap": 0},
     ],
 )
@@ -85,7 +84,7 @@ def test_labels_and_teaching_are_told_in_words() -> None:
     assert RunConfig.from_flat(keys | {"labels.by": "hard"}).teaching_words == ""
     assert RunConfig.from_flat(keys).teaching_words == "soft labels by the global model"
     words = RunConfig.from_flat({"method": "regl"}).teaching_words
-    assert words.endswith(", bounded expert head (by clients' label counts)")
+    assert words.endswith(", bounded expert head (label counts leave the clients)")
 
 
 def test_an_adapter_that_leaves_the_clients_is_told_in_words() -> None:
@@ -93,7 +92,20 @@ def test_an_adapter_that_leaves_the_clients_is_told_in_words() -> None:
     shared = RunConfig.from_flat({"method": "regl-shared"})
     assert "leaves each client 3 times" in shared.sharing_words
     assert "leaves each client once" in shared.updated({"lora.rounds": 1}).sharing_words
-    assert shared.updated({"supplement.cap": 0}).sharing_words == ""
+    none = RunConfig.from_flat({"method": "regl-shared", "supplement.cap": 0})
+    assert none.sharing_words == ""
+
+
+def test_what_the_experts_are_known_by_follows_what_is_shared() -> None:
+    taught = RunConfig.from_flat({"method": "regl"})
+    assert taught.say == "counts"
+    private = taught.updated({"share-diagnostics": False})
+    assert private.say == "updates" and not private.tells_noisy_counts
+    assert "no label count leaves the clients" in private.teaching_words
+    noisy = private.updated({"teaching.say": "noisy"})
+    assert noisy.say == "noisy" and noisy.tells_noisy_counts
+    # Whoever asks no expert is sent nothing for them.
+    assert not noisy.updated({"teaching.head": "average"}).tells_noisy_counts
 
 
 def test_a_key_overrides_its_preset() -> None:

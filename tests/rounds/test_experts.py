@@ -10,12 +10,14 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import ProtocolError
+from regl_app.core.types import Floats
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.exchange import RoundResult
 from regl_app.rounds.experts import expert_head, opinion, say
+from regl_app.rounds.holdings.registry import holdings
 from regl_app.supplement.payload import Payload
 
 CPU = torch.device("cpu")
@@ -31,6 +33,10 @@ def result(key: int, counts: list[int] | None, examples: int = 10) -> RoundResul
     return RoundResult(key, 1, examples, examples, 0.0, weights, real_counts=held)
 
 
+def told_by(results: dict[int, RoundResult]) -> Floats:
+    return holdings(RunConfig.from_flat({}), model(0).state_dict(), results, 3)
+
+
 def images() -> ImageSet:
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8, generator=random)
@@ -40,16 +46,17 @@ def images() -> ImageSet:
 def test_a_say_is_a_share_of_the_real_images_of_a_class() -> None:
     results = {0: result(0, [6, 0, 0], 30), 1: result(1, [2, 4, 0], 10)}
     expected = [[0.75, 0.0, 0.75], [0.25, 1.0, 0.25]]  # nobody holds the third: as in FedAvg
-    np.testing.assert_allclose(say(results, 3), expected)
+    np.testing.assert_allclose(say(results, told_by(results)), expected)
 
 
 def test_who_tells_no_counts_has_no_say_where_others_do() -> None:
     results = {0: result(0, None), 1: result(1, [2, 4, 1])}
-    np.testing.assert_allclose(say(results, 3), [[0, 0, 0], [1, 1, 1]])
+    np.testing.assert_allclose(say(results, told_by(results)), [[0, 0, 0], [1, 1, 1]])
     alone = {0: result(0, None, 30), 1: result(1, None, 10)}
-    np.testing.assert_allclose(say(alone, 3), [[0.75] * 3, [0.25] * 3])
+    np.testing.assert_allclose(say(alone, told_by(alone)), [[0.75] * 3, [0.25] * 3])
     without_images = dataclasses.replace(result(2, [0, 0, 0]), weights=None)
-    assert say(alone | {2: without_images}, 3).shape == (2, 3)
+    everybody = alone | {2: without_images}
+    assert say(everybody, told_by(everybody)).shape == (2, 3)
 
 
 def test_an_opinion_is_the_holders_probabilities_made_to_add_up() -> None:

@@ -172,6 +172,14 @@ def test_the_default_method_goes_on_from_any_moment(
             "supplement.transport": "images",
         },
         {"supplement.site": "download", "supplement.adapter": "frozen", "labels.by": "experts"},
+        {"method": "fedavg", "teaching.head": "experts", "share-diagnostics": False},
+        {
+            "method": "fedavg",
+            "teaching.head": "experts",
+            "teaching.say": "noisy",
+            "share-diagnostics": False,
+            "privacy.reproducible": True,  # the two runs' caches hold other secrets
+        },
         {"privacy.vector": "client", "share-diagnostics": False},
         {"supplement.adapter": "dpo", "dpo.steps": 2, "pool.per-class": 4, "dpo.batch-size": 2},
         {"method": "fedavg", "server.strategy": "fedadam"},
@@ -187,6 +195,8 @@ def test_the_default_method_goes_on_from_any_moment(
         "download",
         "pixels",
         "opinions",
+        "guessed",
+        "noisy",
         "private",
         "dpo",
         "fedadam",

@@ -255,6 +255,39 @@ def test_teaching_needs_no_message_that_is_not_sent_anyway(run: Federate, wire: 
     assert all("teach" in record.seconds.server for record in folder.read_history()[1:])
 
 
+def test_experts_can_be_known_without_a_label_count(
+    run: Federate, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = run(**PRIVATE, method="regl", teaching__head="experts", report=False)
+    assert {key for key in wire.fields("train") if not key.startswith("facts.")} == ALWAYS
+    assert wire.fields("query") == {"partition-id", "num-partitions"}
+    assert "(no label count leaves the clients: guessed from their last layers)" in caplog.text
+    assert _left(folder) == set()
+    _assert_nothing_else(wire)
+
+
+def test_noisy_counts_leave_a_client_once_and_say_what_they_cost(
+    run: Federate, wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    keys = {"teaching__head": "experts", "teaching__say": "noisy"}
+    folder = run(**PRIVATE, **keys, method="regl", report=False)
+    told = {key for key in wire.fields("train") if not key.startswith("facts.")}
+    assert told == ALWAYS | {"noisy-counts"}
+    sent = {
+        (partition, tuple(reply.config_records["regl"]["noisy-counts"]))
+        for kind, _, partition, _, reply in wire.seen
+        if kind == "train"
+    }
+    assert len(sent) == 3  # a client says the same in every round
+    assert not any(float(value).is_integer() for _, row in sent for value in row)
+    assert _left(folder) == set()
+    assert "(1.01, 1e-05)-differentially private for one image" in caplog.text
+    costs = {c["histogram_epsilon"] for r in folder.read_history()[1:] for c in r.clients.values()}
+    assert [round(float(cost or 0), 2) for cost in costs] == [1.01]
+
+
 def test_a_server_that_trains_the_models_too_sends_and_gets_nothing_but_models(
     run: Federate, wire: Wire
 ) -> None:

@@ -10,14 +10,21 @@ from scipy.stats import norm
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import PrivacyConfig
 from regl_app.core.types import Scalar
-from regl_app.supplement.privacy import epsilon, is_released, privatize
+from regl_app.supplement.privacy import (
+    epsilon,
+    histogram_epsilon,
+    is_released,
+    noisy_histogram,
+    privatize,
+)
 
 D = np.array([0.6, -0.2, 0.0, 0.8])
 
 
 def config(**keys: Scalar) -> RunConfig:
     flat = {"share-diagnostics": False, "privacy.noise": 4.0, "rounds": 10}
-    return RunConfig.from_flat(flat | {key.replace("__", "."): v for key, v in keys.items()})
+    named = {key.replace("__", ".").replace("_", "-"): v for key, v in keys.items()}
+    return RunConfig.from_flat(flat | named)
 
 
 def test_without_noise_the_vector_goes_out_as_it_is() -> None:
@@ -73,3 +80,29 @@ def test_epsilon_without_noise_or_without_a_vector() -> None:
     assert epsilon(config(privacy__noise=0.0)) == math.inf
     assert epsilon(config(privacy__noise=0.0, privacy__vector="client")) == 0
     assert epsilon(config(rounds=2)) == 0
+
+
+def test_noise_on_a_histogram_is_of_the_size_that_is_told() -> None:
+    keys, counts = PrivacyConfig(histogram_noise=3.0), np.array([0, 5, 100])
+    draws = np.stack([noisy_histogram(counts, keys, np.random.default_rng(s)) for s in range(4000)])
+    np.testing.assert_allclose(draws.mean(axis=0), counts, atol=0.2)
+    np.testing.assert_allclose(draws.std(axis=0), 3.0, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("noise", "documented"), [(1.2, 3.84), (4.0, 1.01), (4.0 / 2**0.5, 1.48), (8.0, 0.48)]
+)
+def test_a_histograms_epsilon_is_that_of_the_documentation_and_above_the_exact_one(
+    noise: float, documented: float
+) -> None:
+    keys: dict[str, Scalar] = {"teaching.head": "experts", "teaching.say": "noisy"}
+    found = histogram_epsilon(config(privacy__histogram_noise=noise).updated(keys))
+    assert round(found, 2) == documented
+    # Balle and Wang 2018, theorem 8.
+    one, other = norm.cdf(0.5 / noise - found * noise), norm.cdf(-0.5 / noise - found * noise)
+    assert one - math.exp(found) * other <= 1e-5
+
+
+def test_a_histogram_that_is_not_sent_costs_nothing() -> None:
+    assert histogram_epsilon(config()) == 0
+    assert histogram_epsilon(config(teaching__head="experts")) == 0  # guessed from updates

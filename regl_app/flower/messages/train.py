@@ -40,6 +40,8 @@ from regl_app.flower.messages.weights import check_finite, weights_from_record, 
 from regl_app.rounds.exchange import RoundResult, RoundTask
 from regl_app.supplement.payload import PayloadLimits
 
+MOST_COUNT = 1e12  # images of a class, noise included
+
 
 @dataclass(frozen=True)
 class TrainRequest(RoundTask):
@@ -117,6 +119,8 @@ class TrainReply(RoundResult):
         put_counts(record, "held", self.held)
         put_counts(record, "real-counts", self.real_counts)
         put_counts(record, "synthetic-counts", self.synthetic_counts)
+        if self.noisy_counts is not None:
+            record["noisy-counts"] = [float(value) for value in self.noisy_counts]
         if self.adapter:  # Flower cannot count the bytes of an empty text
             record["adapter"] = self.adapter
         for prefix, values in (("seconds.", self.seconds), ("facts.", self.facts)):
@@ -169,10 +173,11 @@ class TrainReply(RoundResult):
             real_images=at_least(record, "real-images", 0),
             loss=loss,
             weights=weights_from_record(arrays[ARRAYS], template) if arrays else None,
-            discrepancy=_discrepancy(record, num_classes),
+            discrepancy=_numbers(record, "discrepancy", num_classes, 1),
             held=get_counts(record, "held", num_classes),
             real_counts=get_counts(record, "real-counts", num_classes),
             synthetic_counts=get_counts(record, "synthetic-counts", num_classes),
+            noisy_counts=_numbers(record, "noisy-counts", num_classes, MOST_COUNT),
             adapter=get_digest(record, "adapter"),
             seconds={k: seconds_of(k, v) for k, v in table(record, "seconds.").items()},
             facts={k: fact_of(k, v) for k, v in table(record, "facts.").items()},
@@ -191,17 +196,20 @@ def _method(content: RecordDict, template: Tensors) -> Tensors:
     return {} if record is None else weights_from_record(record, template, METHOD)
 
 
-def _discrepancy(record: ConfigRecord, num_classes: int) -> npt.NDArray[np.float64] | None:
-    values = record.get("discrepancy")
+def _numbers(
+    record: ConfigRecord, key: str, num_classes: int, most: float
+) -> npt.NDArray[np.float64] | None:
+    """Return numbers ``(C,)`` of at most ``most`` in size, None if absent."""
+    values = record.get(key)
     if values is None:
         return None
     if (
         not isinstance(values, list)
         or len(values) != num_classes
-        or any(type(value) is not float or not -1 <= value <= 1 for value in values)
+        or any(type(value) is not float or not -most <= value <= most for value in values)
     ):
         raise ProtocolError(
-            f"discrepancy must be {num_classes} numbers in [-1, 1], got {shown(values)}"
+            f"{key} must be {num_classes} numbers in [-{most:g}, {most:g}], got {shown(values)}"
         )
     return np.array(values, dtype=np.float64)
 

@@ -67,11 +67,11 @@ class Site:
         """Return models to average instead of the uploaded ones, and plan round ``number + 1``."""
         return {}
 
-    def teach(self, number: int, average: Weights, results: Results) -> Weights:
-        """Return the global model that is made of the average."""
+    def teach(self, number: int, average: Weights, results: Results, start: Weights) -> Weights:
+        """Return the global model that is made of the average; ``start`` is the one before it."""
         if self.teacher is None:
             return average
-        return self.teacher.teach(number, average, results, self._taught_on())
+        return self.teacher.teach(number, average, results, start, self._taught_on())
 
     def _taught_on(self) -> ImageSet | None:
         """Return the images to distill on; None: the shared pool."""

@@ -12,7 +12,7 @@ from regl_app.core.formats import NONE, duration, percent, size
 from regl_app.core.types import Scalar
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.statistics import TARGET_ACCURACY, latest_rows
-from regl_app.supplement.privacy import epsilon
+from regl_app.supplement.privacy import epsilon, histogram_epsilon
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,9 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         settings.append(("Discrepancy vectors", budget))
     elif config.plans_at_client:
         settings.append(("Discrepancy vectors", "stay at the clients"))
+    if config.tells_noisy_counts:
+        budget = f"({histogram_epsilon(config):.1f}, {config.privacy.delta:g})-DP"
+        settings.append(("Label counts", budget))
     if config.needs_generator:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
         guided = f"guidance {generator.guidance:g}"

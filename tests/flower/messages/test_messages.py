@@ -52,6 +52,7 @@ def _reply() -> TrainReply:
         held=np.array([1, 1, 0]),
         real_counts=np.array([5, 0, 0]),
         synthetic_counts=np.array([0, 1, 1]),
+        noisy_counts=np.array([4.5, -1.25, 0.0]),
         seconds={"train": 1.5},
         facts={"adapted": True, "steps": 3, "note": "x", "loss": 0.5},
     )
@@ -65,7 +66,7 @@ def test_a_train_reply_comes_back_as_it_was() -> None:
     sent, got = _reply(), _read(_reply().to_content())
     assert got.weights is not None
     assert all(torch.equal(got.weights[key], value) for key, value in WEIGHTS.items())
-    for name in ("discrepancy", "held", "real_counts", "synthetic_counts"):
+    for name in ("discrepancy", "held", "real_counts", "synthetic_counts", "noisy_counts"):
         np.testing.assert_array_equal(getattr(got, name), getattr(sent, name))
     for name in ("partition_id", "round", "num_examples", "real_images", "loss", "seconds"):
         assert getattr(got, name) == getattr(sent, name)
@@ -85,6 +86,7 @@ def test_private_fields_stay_absent() -> None:
     got = _read(bare.to_content())
     assert got.real_counts is None
     assert got.held is None
+    assert got.noisy_counts is None
     assert got.discrepancy is None
 
 
@@ -106,6 +108,9 @@ BAD: list[tuple[Change, str]] = [
     (_set("discrepancy", [0.0, 0.0]), "discrepancy must be 3 numbers in"),
     (_set("discrepancy", [0.0, math.nan, 0.0]), "discrepancy must be 3 numbers in"),
     (_set("discrepancy", [0.0, 1.5, 0.0]), "discrepancy must be 3 numbers in"),
+    (_set("noisy-counts", [0.5, 1.0]), "noisy-counts must be 3 numbers in"),
+    (_set("noisy-counts", [0.5, math.inf, 0.0]), "noisy-counts must be 3 numbers in"),
+    (_set("noisy-counts", [1, 0, 0]), "noisy-counts must be 3 numbers in"),
     (_set("held", [1, -1, 0]), "held must be 3 whole numbers >= 0"),
     (_set("real-counts", [1, 0, 0, 0]), "real-counts must be 3 whole numbers >= 0"),
     (_set("synthetic-counts", [0.5, 0.5, 0.5]), "synthetic-counts must be 3 whole"),
