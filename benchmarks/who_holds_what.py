@@ -2,8 +2,9 @@
 
 Digits, Dirichlet 0.01, 10 clients, frozen generator, soft labels by the global model, expert head.
 First table: what each stand-in for the label counts finds on the same models, those of the run by
-counts, after some rounds. Second table: what the run ends at when its head goes by that stand-in.
-Finished runs are kept in the result file and not run again.
+counts, after some rounds. Second table: the accuracy of these rounds' global models, had the head
+of that round gone by it. Third table: whole runs whose head goes by it (``--rows``). Finished runs
+are kept in the result file and not run again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from regl_app.core.files import write_json, write_text
 from regl_app.core.log import setup_logging
 from regl_app.core.seeding import numpy_generator
 from regl_app.core.types import Floats, Scalar, Weights
+from regl_app.learning.evaluation.metrics import evaluate
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.rounds.averaging import fedavg
 from regl_app.rounds.exchange import RoundResult
@@ -38,7 +40,7 @@ from regl_app.supplement.privacy import histogram_epsilon, noisy_histogram
 
 RESULT = Path(__file__).resolve().parent / "results" / "who-holds-what.json"
 ROUNDS, CLIENTS = (1, 2, 5, 10), 10
-NOISES = (1.2, 4.0, 8.0)
+NOISES = (1.2, 4.0, 8.0, 16.0)
 BASE: dict[str, Scalar] = {
     "method": "regl-free",
     "partition.beta": 0.01,
@@ -59,22 +61,23 @@ Found = dict[str, float]
 
 
 def main() -> None:
-    """Run what is missing, print both tables and write them."""
+    """Run what is missing, print the tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="such as cache-dir")
     parser.add_argument("--seeds", default="100,101")
+    parser.add_argument("--rows", default=",".join(ROWS), help="'counts' has to be one")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     torch.set_num_threads(1)
     setup_logging()
     done = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     done = {"machine": machine_facts(), "accuracy": {}, "found": {}} | done
-    for row, changes in ROWS.items():
+    for row in options.rows.split(","):
         for seed in seeds:
             if str(seed) not in done["accuracy"].setdefault(row, {}):
                 own: dict[str, Scalar] = {"seed": seed, "data.seed": seed}
                 config = RunConfig.from_flat(BASE | own | parse_settings(options.settings))
-                accuracies, found = _run(config, config.updated(changes))
+                accuracies, found = _run(config, config.updated(ROWS[row]))
                 done["accuracy"][row][str(seed)] = accuracies
                 if found:
                     done["found"][str(seed)] = found
@@ -108,6 +111,7 @@ class Look:
         federation = Federation.load(config, CLIENTS)
         self._model = make_model(config, federation)
         self._start: Weights = self._model.state_dict()
+        self._test = federation.source.test
         self._probe = make_synthesizer(config, federation).probe()
 
     def __call__(self, number: int, results: Mapping[int, RoundResult]) -> dict[str, Found]:
@@ -130,13 +134,22 @@ class Look:
             random = numpy_generator(self._config.seed, "noise", str(sigma))
             told = noisy_histogram(real.astype(np.int64), keys, random)
             guesses[f"noisy, sigma {sigma:g}"] = np.maximum(told, 0.0)
-        found = {name: agreement(guess, real) for name, guess in guesses.items()}
         random = numpy_generator(self._config.seed, "ties")
-        found["counts, ties broken"] = agreement(real + 1e-3 * random.random(real.shape), real)
+        guesses["counts, ties broken"] = real + 1e-3 * random.random(real.shape)
         states = [each.weights for each in uploads if each.weights is not None]
-        held = {k: each for k, each in results.items() if each.num_examples > 0}
-        self._start = expert_head(fedavg(held), states, say(results, real))
+        average = fedavg({k: each for k, each in results.items() if each.num_examples > 0})
+        found = {name: agreement(guess, real) for name, guess in guesses.items()}
+        if number in ROUNDS:
+            for name, guess in guesses.items():
+                head = expert_head(average, states, say(results, guess))
+                found[name]["accuracy"] = self._accuracy(head)
+            found["no expert head"] = {"accuracy": self._accuracy(average)}
+        self._start = expert_head(average, states, say(results, real))
         return found
+
+    def _accuracy(self, state: Weights) -> float:
+        self._model.load_state_dict(dict(state))
+        return evaluate(self._model, self._test, self._model.head.out_features, CPU).accuracy
 
     def _discrepancies(self, uploads: Sequence[RoundResult]) -> Floats:
         answers = [
@@ -196,20 +209,29 @@ def _document(done: dict[str, Any], seeds: Sequence[int]) -> str:
         kinds = ("class", "client", "say")
         return " / ".join(f"{np.mean([one[kind] for one in each]):.2f}" for kind in kinds)
 
+    def once(number: int, name: str) -> str:
+        return f"{100 * np.mean([one[str(number)][name]['accuracy'] for one in found]):.1f}"
+
     names = list(found[0]["1"])
-    agreements = [[name, *(cell(number, name) for number in ROUNDS)] for name in names]
+    agreements = [
+        [name, *(cell(number, name) for number in ROUNDS)]
+        for name in names
+        if "class" in found[0]["1"][name]
+    ]
+    single = [[name, _epsilons(name), *(once(n, name) for n in ROUNDS)] for name in names]
     ends = []
-    for row in ROWS:
-        by_seed = done["accuracy"][row]
-        last = [100 * float(np.mean(by_seed[str(seed)][-3:])) for seed in seeds]
-        third = [100 * by_seed[str(seed)][3] for seed in seeds]
-        figures = (*last, float(np.mean(last)), float(np.mean(third)))
-        ends.append([row, _epsilons(row), *(f"{value:.1f}" for value in figures)])
+    for row in (row for row in ROWS if done["accuracy"].get(row)):
+        runs = [done["accuracy"][row].get(str(seed)) for seed in seeds]
+        last = [f"{100 * np.mean(run[-3:]):.1f}" if run else "-" for run in runs]
+        whole = [run for run in runs if run] if all(runs) else []
+        mean = f"{100 * np.mean([run[-3:] for run in whole]):.1f}" if whole else "-"
+        early = f"{100 * np.mean([run[3] for run in whole]):.1f}" if whole else "-"
+        ends.append([row, _epsilons(row), *last, mean, early])
     of = ", ".join(map(str, seeds))
     first = markdown_table(["stand-in", *(f"round {n}" for n in ROUNDS)], agreements)
-    second = markdown_table(
-        ["who holds what, by", "epsilon", *(f"seed {s}" for s in seeds), "mean", "round 3"], ends
-    )
+    heads = ["who holds what, by", "epsilon"]
+    second = markdown_table([*heads, *(f"round {n}" for n in ROUNDS)], single)
+    third = markdown_table([*heads, *(f"seed {s}" for s in seeds), "mean", "round 3"], ends)
     return f"""digits, 10 clients, Dirichlet 0.01, method=regl-free labels.by=global \
 teaching.head=experts, seeds {of} (each another split); `python benchmarks/who_holds_what.py`
 
@@ -220,10 +242,15 @@ counts themselves reach where a guess puts those in a chance order.
 
 {first}
 
-Accuracy on the server's test images, %: mean of the last three rounds, and after round 3; \
-epsilon at delta 1e-5 for one image more or less (in brackets: for one label changed).
+Accuracy on the server's test images, %, of these rounds' global models, if the head of that round \
+alone goes by the stand-in, all before it by the counts; mean of the seeds. Epsilon at delta 1e-5 \
+for one image more or less (in brackets: for one label changed).
 
 {second}
+
+Whole runs: mean accuracy of the last three rounds, %, and after round 3.
+
+{third}
 
 {machine_line(done["machine"])}
 """
@@ -231,11 +258,11 @@ epsilon at delta 1e-5 for one image more or less (in brackets: for one label cha
 
 def _epsilons(row: str) -> str:
     if not row.startswith("noisy"):
-        return "infinite" if row == "counts" else "-"
-    config = RunConfig.from_flat(BASE).updated(ROWS[row])
-    noise = config.privacy.histogram_noise
-    changed = config.updated({"privacy.histogram-noise": noise / 2**0.5})
-    return f"{histogram_epsilon(config):.2f} ({histogram_epsilon(changed):.2f})"
+        return "infinite" if row.startswith("counts") else "-"
+    noise = float(row.rpartition(" ")[2])
+    config = RunConfig.from_flat(BASE | NOISY)
+    each = [config.updated({"privacy.histogram-noise": by}) for by in (noise, noise / 2**0.5)]
+    return "{:.2f} ({:.2f})".format(*map(histogram_epsilon, each))
 
 
 if __name__ == "__main__":
