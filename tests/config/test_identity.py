@@ -61,7 +61,7 @@ def test_without_the_sites_counts_macro_f1_is_another_number() -> None:
     config = RunConfig.from_flat({"method": "fedavg", "data.source": "site", "data.classes": "a,b"})
     assert digest(config.updated(change), 3, "g") != digest(config, 3, "g")
     assert "share-diagnostics" in decisive_keys(config)
-    assert "share-diagnostics" not in decisive_keys(RunConfig.from_flat({}))
+    assert "share-diagnostics" not in decisive_keys(RunConfig.from_flat({"method": "fedavg"}))
 
 
 def test_without_counts_the_experts_are_known_by_something_else() -> None:
