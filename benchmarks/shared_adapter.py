@@ -10,15 +10,18 @@ tell what that brings, with soft labels and an expert head (docs/teaching.md).
 * pooled: one adapter tuned on the images of all clients together, which nobody has: as many steps,
   A and B tuned.
 
-Of some rows only images are made.
+Of some rows only images are made. It takes half an hour for a seed and goes on where it was
+interrupted: figures that are there are not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from limits import JUDGE_STEPS, SOFT, read_as_meant, trained
@@ -69,8 +72,7 @@ def main() -> None:
     parser.add_argument("--cache-dir", default="", help="as the key cache-dir")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    facts = machine_facts()
-    found: dict[str, dict[int, Found]] = {name: {} for name in ROWS}
+    facts, (found, measured_on) = machine_facts(), _measured_before()
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         base: dict[str, Scalar] = {
             "partition.beta": 0.01,
@@ -80,26 +82,41 @@ def main() -> None:
             "cache-dir": options.cache_dir,
             **SOFT,
         }
-        for name, result in _measure(base):
-            found[name][seed] = result
+        missing = [name for name in ROWS if seed not in found[name]]
+        for name, result in _measure(base, missing):
+            found[name][seed], measured_on = result, facts
             print(f"seed {seed}, {name}: {result}", flush=True)
-        # After every seed: it takes a quarter of an hour.
-        text = f"{_table(found, options)}\n\n{machine_line(facts)}\n"
-        write_text(RESULT, text)
-        figures = {
-            name: {str(key): vars(each) for key, each in rows.items()}
-            for name, rows in found.items()
-        }
-        write_json(RESULT.with_suffix(".json"), {"by_seed": figures, "machine": facts})
+            figures = {
+                each: {str(key): vars(value) for key, value in rows.items()}
+                for each, rows in found.items()
+            }
+            write_json(RESULT.with_suffix(".json"), {"by_seed": figures, "machine": facts})
+    text = f"{_table(found, options)}\n\n{machine_line(measured_on)}\n"
+    write_text(RESULT, text)
     print(text)
 
 
-def _measure(base: dict[str, Scalar]) -> Iterator[tuple[str, Found]]:
+def _measured_before() -> tuple[dict[str, dict[int, Found]], dict[str, str]]:
+    """Return the figures that are there, by row and seed, and what they were measured on."""
+    path = RESULT.with_suffix(".json")
+    before: dict[str, Any] = {"by_seed": {}, "machine": {}}
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+    figures = {
+        name: {int(seed): Found(**each) for seed, each in before["by_seed"].get(name, {}).items()}
+        for name in ROWS
+    }
+    return figures, before["machine"]
+
+
+def _measure(base: dict[str, Scalar], rows: Sequence[str]) -> Iterator[tuple[str, Found]]:
+    if not rows:
+        return
     plain = RunConfig.from_flat({**base, "method": "regl"})
     federation = Federation.load(plain, _CLIENTS)
     judge = trained(plain, federation, federation.pooled(), JUDGE_STEPS)
-    for name, settings in ROWS.items():
-        config = RunConfig.from_flat({**base, **settings})
+    for name in rows:
+        config = RunConfig.from_flat({**base, **ROWS[name]})
         generators, sent = _generators(name, config, federation)
         images = _images(config, federation, generators)
         whole = ImageSet.concat(images)
@@ -158,8 +175,10 @@ def _images(
 
 
 def _table(found: dict[str, dict[int, Found]], options: argparse.Namespace) -> str:
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+
     def each(rows: dict[int, Found], figure: Callable[[Found], float | None]) -> str:
-        values = [figure(rows[seed]) for seed in sorted(rows)]
+        values = [figure(rows[seed]) for seed in seeds]
         return " / ".join("-" if value is None else f"{100 * value:.1f}" for value in values)
 
     def after(number: int) -> Callable[[Found], float | None]:
@@ -185,10 +204,10 @@ def _table(found: dict[str, dict[int, Found]], options: argparse.Namespace) -> s
         *("adapter", "read as meant %", "worst class %", f"after round {_EARLY} %"),
         *(f"mean of the last {_LAST} rounds %", "a client's upload, MB"),
     ]
-    seeds = " / ".join(str(seed) for seed in sorted(next(iter(found.values()))))
-    command = "python benchmarks/shared_adapter.py"
+    listed = " / ".join(map(str, seeds))
+    command = f"python benchmarks/shared_adapter.py --seeds {options.seeds}"
     federation = f"digits, {_CLIENTS} clients, Dirichlet 0.01, {options.rounds} rounds"
-    return f"""{federation}, seeds {seeds} (each with its own split); `{command}`
+    return f"""{federation}, seeds {listed} (each with its own split); `{command}`
 
 {markdown_table(head, lines)}
 
