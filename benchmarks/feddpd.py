@@ -40,7 +40,8 @@ def main() -> int:
         if each["source"] != "digits" and not options.data:
             print(f"{name}: passed over, it needs --data with {each['source']}")
             continue
-        generator = table.SOURCES[each["source"]].get("generator.path", "")
+        base = table.SOURCES[each["source"]] | each.get("settings", {})
+        generator = base.get("generator.path", "")
         if generator and not Path(str(generator)).is_dir():
             print(f"{name}: passed over, it needs {generator} (make {generator} DATA=<root>)")
             continue
