@@ -17,7 +17,7 @@ SEEDS ?= 3
 PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 DATA ?=
 CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-bin))
-LOOKS ?= outlined rotated shrunk
+LOOKS ?= outlined shrunk
 GENERATORS := $(if $(DATA),runs/generators/garments runs/generators/garments-inverted+blurred) $(if $(CIFAR),runs/generators/objects-inverted+blurred)
 
 .PHONY: help demo docker-demo install test lint format docs site constraints bench-digits bench-feddpd bench-limits bench-looks bench-mnist bench clean
