@@ -13,7 +13,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("*.md", "LICENSE", "docs/*.md", "benchmarks/results/*.md", "benchmarks/results/*.svg")
+SHOWN = (
+    *("*.md", "LICENSE", "docs/*.md", "docs/*.svg"),
+    *("benchmarks/results/*.md", "benchmarks/results/*.svg"),
+)
 # In the order in which they import one another; the commands are told by `regl --help`.
 IN_ORDER = "core config data learning generator supplement rounds runs flower"
 PACKAGES = [

@@ -56,8 +56,8 @@ def test_data_seed_and_run_seed_are_apart() -> None:
 
 
 def test_central_pools_everything_at_client_0_and_keeps_the_tests() -> None:
-    usual = Federation.load(_config(method="fedavg"), 4)
-    central = Federation.load(_config(method="central"), 4)
+    usual = Federation.load(_config(method="fedavg", partition__beta=0.1), 4)
+    central = Federation.load(_config(method="central", partition__beta=0.1), 4)
     assert torch.equal(central.client(0).train.images, usual.pooled().images)
     assert [len(central.client(k).train) for k in (1, 2, 3)] == [0, 0, 0]
     assert central.counts()[1:].sum() == 0
