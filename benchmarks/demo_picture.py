@@ -1,17 +1,18 @@
 """Draw what `make demo` found: `python benchmarks/demo_picture.py` (no run is made).
 
-``docs/demo.svg`` from the run folders of ``runs/demo``: global accuracy over rounds, as the first
+``docs/demo.svg`` from the comparison in ``runs/demo``: global accuracy over rounds, as the first
 figure of its report has it, in a file of its own for the README.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from regl_app.core.files import write_text
-from regl_app.runs.comparison.outcome import finished_runs
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.report.svg import Svg
 
@@ -31,19 +32,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="?", type=Path, default=ROOT / "runs" / "demo")
     options = parser.parse_args()
-    found = sorted(
-        finished_runs(options.runs).values(), key=lambda each: each.summary.accuracy or 0.0
-    )
-    if not found:
-        parser.error(f"no finished run in {options.runs}: run `make demo` first")
-    histories = {each.method: RunFolder.open(Path(each.folder)).read_history() for each in found}
+    comparison = options.runs / "comparison.json"
+    if not comparison.is_file():
+        parser.error(f"no {comparison}: run `make demo` first")
+    outcomes = json.loads(comparison.read_text(encoding="utf-8"))["outcomes"]
+    folders = {each["method"]: RunFolder.open(_folder(options.runs, each)) for each in outcomes}
     curves = {
-        method: [record.metrics.accuracy for record in history]
-        for method, history in histories.items()
+        method: [record.metrics.accuracy for record in folder.read_history()]
+        for method, folder in folders.items()
     }
     out = ROOT / "docs" / "demo.svg"
     write_text(out, picture(curves))
     print(out)
+
+
+def _folder(runs: Path, outcome: Mapping[str, Any]) -> Path:
+    """Return a run's folder where the comparison lies now: it may have been moved."""
+    return runs / Path(outcome["folder"]).name
 
 
 def picture(curves: Mapping[str, Sequence[float]]) -> str:
@@ -63,7 +68,8 @@ def picture(curves: Mapping[str, Sequence[float]]) -> str:
         svg.text(x, y + 20, str(number), "mid")
     svg.text(LEFT + WIDE / 2, TOP + HIGH + 42, "round", "mid")
     below = TOP + HIGH
-    for (method, curve), colour in zip(curves.items(), COLOURS, strict=False):
+    lowest_first = sorted(curves.items(), key=lambda each: each[1][-1])
+    for (method, curve), colour in zip(lowest_first, COLOURS, strict=False):
         points = [place(number, share) for number, share in enumerate(curve)]
         svg.polyline(points, fill="none", stroke=colour, stroke_width=2.5)
         x, y = points[-1]
