@@ -1,12 +1,12 @@
 """Do the two models' predictions find the good images? `python benchmarks/judgement.py`.
 
-Digits, Dirichlet 0.01. After some rounds of federated averaging over a frozen generator's
-supplement, global and local models judge the shared pool as FedDPD does. A judge trained on all
-real images, which no client has, then tells how many of the images are what they are labelled as:
-of the whole pool, of those that pass FedDPD's filter, of those selected, of as many that all local
-models together (the mean of their log-probabilities, weighted as in FedAvg) read best, of
-preference optimization's winners and losers, and of the images that the preference-tuned generator
-makes.
+Digits, Dirichlet 0.01, another split for every seed. After some rounds of federated averaging over
+a frozen generator's supplement, taught as the methods are (docs/teaching.md), global and local
+models judge the shared pool as FedDPD does. A judge trained on all real images, which no client
+has, then tells how many of the images are what they are labelled as: of the whole pool, of those
+that pass FedDPD's filter, of those selected, of as many that all local models together (the mean of
+their log-probabilities, weighted as in FedAvg) read best, of preference optimization's winners and
+losers by each `dpo.reward`, and of the images that each so tuned generator makes.
 """
 
 from __future__ import annotations
@@ -30,24 +30,29 @@ from regl_app import (
     make_model,
     make_synthesizer,
 )
+from regl_app.config.choices import REWARDS
+from regl_app.core.dotted import resolve
 from regl_app.core.files import write_json, write_text
-from regl_app.core.types import Weights
+from regl_app.core.types import Counts, Weights
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.averaging import fedavg
 from regl_app.rounds.client import Client
+from regl_app.rounds.experts import expert_head, say
 from regl_app.runs.comparison.tables import markdown_table
 from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.preference_pairs import rank_pairs
-from regl_app.supplement.selection import is_discrepant, reward, select
+from regl_app.supplement.rewards import Worth
+from regl_app.supplement.selection import Flags, is_discrepant, select
+from regl_app.supplement.synthesizer import Synthesizer
 
 RESULT = Path(__file__).resolve().parent / "results" / "judgement.md"
-OF = (
-    *("pool", "filter passed", "selected", "by consensus"),
-    *("winners", "losers", "made after DPO"),
-)
+CHOSEN = ("pool", "filter passed", "selected", "by consensus")
+PREFERRED = tuple(f"{of}, {name}" for name in REWARDS for of in ("winners", "losers"))
+MADE = ("made, frozen", *(f"made, {name}" for name in REWARDS))
+_FROM = {**dict.fromkeys(CHOSEN + PREFERRED, "pool"), **dict.fromkeys(MADE, "made, frozen")}
 _FLOOR = -5.0  # nats
 Shares = dict[str, float]
 
@@ -66,9 +71,9 @@ def main() -> None:
             {
                 "partition.beta": 0.01,
                 "seed": seed,
+                "data.seed": seed,
                 "supplement.adapter": "dpo",
                 "supplement.policy": "balance",
-                "labels.by": "hard",
             }
         )
         federation = Federation.load(config, 10)
@@ -108,7 +113,11 @@ def _federate(
             for key, result in done.results.items()
             if result.weights is not None
         }
-        yield done.number, _with(config, federation, fedavg(done.results)), locals_
+        assert done.held is not None  # the run is taught
+        states = [each.weights for each in done.results.values() if each.weights is not None]
+        average, shares = fedavg(done.results), say(done.results, done.held)
+        weights = expert_head(average, states, shares, bounded=config.teaching.head == "bounded")
+        yield done.number, _with(config, federation, weights), locals_
 
 
 def _with(config: RunConfig, federation: Federation, weights: Weights) -> Classifier:
@@ -129,7 +138,7 @@ def _shares(
     synthesizer = make_synthesizer(config, federation)
     pool = synthesizer.pool(ClientGenerator.frozen("pool")).images
     right, labels = read_as_meant(judge, pool).numpy(), pool.labels.numpy()
-    flags: dict[str, list[np.ndarray]] = {name: [] for name in OF}
+    flags: dict[str, list[np.ndarray]] = {name: [] for name in _FROM}
     real = {k: federation.client(k).train.counts(federation.num_classes) for k in locals_}
     classes = range(federation.num_classes)
     rows = np.arange(len(labels))
@@ -146,10 +155,6 @@ def _shares(
         disagreement = config.supplement.disagreement
         quotas = client_quotas(config, real[client], number + 1)
         chosen = select(predictions, quotas, disagreement=disagreement, filtered=True)
-        pairs = rank_pairs(reward(predictions, disagreement), labels, config.dpo.quantile)
-        adapted = synthesizer.prefer(ClientGenerator.frozen(f"client {client}"), pair)
-        few = np.full(federation.num_classes, 10)
-        made = synthesizer.generate(few, adapted, ImageSet.empty(pool.shape)).images
         agreed = [np.flatnonzero(labels == c)[np.argsort(-scores[labels == c])] for c in classes]
         flags["pool"].append(right)
         flags["filter passed"].append(right[is_discrepant(predictions)])
@@ -157,9 +162,21 @@ def _shares(
         flags["by consensus"].append(
             right[np.concatenate([a[:q] for a, q in zip(agreed, quotas, strict=True)])]
         )
-        flags["winners"].append(right[pairs.winners])
-        flags["losers"].append(right[pairs.losers])
-        flags["made after DPO"].append(read_as_meant(judge, made).numpy())
+        frozen = ClientGenerator.frozen(f"client {client}")
+
+        def drawn(maker: Synthesizer, by: ClientGenerator, quotas: Counts = quotas) -> Flags:
+            made = maker.generate(quotas, by, ImageSet.empty(pool.shape)).images
+            return read_as_meant(judge, made).numpy()
+
+        flags["made, frozen"].append(drawn(synthesizer, frozen))
+        for name, judged in REWARDS.items():
+            worth: Worth = resolve(judged.implementation)(predictions, disagreement)
+            pairs = rank_pairs(worth.rewards, labels, config.dpo.quantile)
+            tuned = make_synthesizer(config.updated({"dpo.reward": name}), federation)
+            adapted = tuned.prefer(frozen, pair)
+            flags[f"winners, {name}"].append(right[pairs.winners])
+            flags[f"losers, {name}"].append(right[pairs.losers])
+            flags[f"made, {name}"].append(drawn(tuned, adapted))
     return {name: float(np.concatenate(values).mean()) for name, values in flags.items()}
 
 
@@ -170,17 +187,22 @@ def _mean(shares: Sequence[float]) -> str:
 def _table(found: dict[int, list[Shares]], seeds: int) -> str:
     rows = []
     for number, shares in found.items():
-        rows.append([f"{number}", *(_mean([each[name] for each in shares]) for name in OF)])
-        less = [_mean([each[name] - each["pool"] for each in shares]) for name in OF[1:]]
-        rows.append([f"{number}, less the pool", "", *less])
-    head = f"digits, 10 clients, Dirichlet 0.01, {seeds} seeds on one split"
-    table = markdown_table(["after round", *OF], rows)
+        rows.append([f"{number}", *(_mean([each[name] for each in shares]) for name in _FROM)])
+        less = [
+            "" if name == base else _mean([each[name] - each[base] for each in shares])
+            for name, base in _FROM.items()
+        ]
+        rows.append([f"{number}, gained", *less])
+    head = f"digits, 10 clients, Dirichlet 0.01, {seeds} seeds, each with its own split"
+    table = markdown_table(["after round", *_FROM], rows)
     return f"""{head}; `python benchmarks/judgement.py`
 
 {table}
 
-Share of the images that a judge, trained on all real images, reads as meant, %; below it the
-difference to the whole pool, paired by seed."""
+Share of the images that a judge, trained on all real images, reads as meant, %. "discrepancy" and
+"reading" are `dpo.reward`; made are the images that fill the clients' quotas of the next round.
+Gained: the difference to the whole pool or, of what is made, to the frozen generator, paired by
+seed."""
 
 
 if __name__ == "__main__":

@@ -97,6 +97,13 @@ class AdapterChoice:
 
 
 @dataclass(frozen=True)
+class RewardChoice:
+    """What makes an image a winner: a function of ``(predictions, disagreement)`` to ``Worth``."""
+
+    implementation: str
+
+
+@dataclass(frozen=True)
 class SiteChoice:
     """Who generates."""
 
@@ -149,7 +156,7 @@ class StrategyChoice:
 
 _METHODS, _MODELS = "regl_app.learning.methods", "regl_app.learning.models"
 _SOURCES, _SCHEMES = "regl_app.data.sources", "regl_app.data.schemes"
-_SCHEDULE = "regl_app.supplement.schedule"
+_SCHEDULE, _REWARDS = "regl_app.supplement.schedule", "regl_app.supplement.rewards"
 _HOLDINGS = "regl_app.rounds.holdings"
 _FLOWER = "flwr.serverapp.strategy"
 
@@ -241,6 +248,14 @@ ADAPTERS: Mapping[str, AdapterChoice] = MappingProxyType(
     }
 )
 """Adapters, by ``supplement.adapter``."""
+
+REWARDS: Mapping[str, RewardChoice] = MappingProxyType(
+    {
+        "discrepancy": RewardChoice(f"{_REWARDS}:discrepancy"),
+        "reading": RewardChoice(f"{_REWARDS}:reading"),
+    }
+)
+"""What preference optimization goes by, by ``dpo.reward``."""
 
 SITES: Mapping[str, SiteChoice] = MappingProxyType(
     {

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regl_app.config.choices import ADAPTERS, POLICIES, SCHEDULES, SITES
+from regl_app.config.choices import ADAPTERS, POLICIES, REWARDS, SCHEDULES, SITES
 from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, Section
 
@@ -238,15 +238,22 @@ class DpoConfig(Section):
         description="what is tuned: the frozen generator or the client's own LoRA adapter",
         json_schema_extra=RESULT,
     )
+    reward: Annotated[str, OneOf.of(REWARDS)] = Field(
+        "reading",
+        description="which of two images of a class wins: the one that the global model reads more "
+        "surely as meant ('reading'; of which class pairs are drawn, the discrepancy decides), or "
+        "the one that the client lacks more ('discrepancy', as FedDPD has it)",
+        json_schema_extra=RESULT,
+    )
     beta: float = Field(
-        500.0,
+        10.0,
         gt=0,
         description="strength of the pull back to the model that was started from; the paper of "
         "Diffusion-DPO takes 2000 to 5000 for large checkpoints",
         json_schema_extra=RESULT,
     )
     steps: int = Field(
-        40,
+        60,
         ge=1,
         description="optimizer steps, each time the adapter is tuned",
         json_schema_extra=RESULT,
@@ -255,7 +262,7 @@ class DpoConfig(Section):
         16, ge=1, description="pairs of images per step", json_schema_extra=RESULT
     )
     lr: float = Field(
-        1e-3,
+        3e-3,
         gt=0,
         description="peak learning rate; large checkpoints want about 1e-5",
         json_schema_extra=RESULT,

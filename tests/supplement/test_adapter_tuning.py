@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import REWARDS
 from regl_app.core.disk_cache import GIGABYTE
 from regl_app.core.errors import ProtocolError
 from regl_app.core.files import sha256_file
@@ -123,6 +124,16 @@ def test_a_preferred_adapter_is_tuned_once_and_found_by_name(
     assert warm.preferred("a", "") is None
     assert warm.preferred("a", "../" + preferred.path.name) is None
     assert warm.preferred("a", "0" * 40) is None
+
+
+def test_another_reward_is_another_adapter(
+    config: RunConfig, real: ImageSet, make: Make, model_pair: Pair
+) -> None:
+    dpo = config.updated({"supplement.adapter": "dpo"})
+    tunings = [make(dpo.updated({"dpo.reward": name})) for name in REWARDS]
+    start = tunings[0].adapt("a", real)
+    digests = [tuning.prefer(start, model_pair()).digest for tuning in tunings]
+    assert len(set(digests)) == len(REWARDS)
 
 
 def test_preferences_on_top_of_lora_keep_the_lora(
