@@ -13,7 +13,7 @@ import torch
 from regl_app.core.types import Counts, Tensors
 from regl_app.supplement.payload import Payload, PoolReference
 
-_TEXTS, _METHOD, _SHARED = "texts", "method.", "shared."
+_TEXTS, _METHOD, _SHARED, _GOING = "texts", "method.", "shared.", "going."
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class ServerMemory:
     ``quotas`` and ``held`` (C,) are the next ones and the server supplement's last; ``payloads`` go
     out with the next requests; ``adapters`` are the digests of those that clients keep;
     ``preferred`` and ``tuned`` its preference-tuned adapters and in how many rounds each was tuned;
-    ``method`` is the method's state; ``shared`` the adapter of all clients, B by name.
+    ``method`` is the method's state; ``shared`` the adapter of all clients, B by name;
+    ``going`` the weights that the next round goes on from, where they are not the global model's.
     """
 
     run: str
@@ -36,6 +37,7 @@ class ServerMemory:
     tuned: Mapping[int, int] = field(default_factory=dict)
     method: Tensors = field(default_factory=dict)
     shared: Tensors = field(default_factory=dict)
+    going: Tensors = field(default_factory=dict)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name."""
@@ -63,7 +65,11 @@ class ServerMemory:
             "tuned": self.tuned,
             "references": references,
         }
-        for prefix, named in ((_METHOD, self.method), (_SHARED, self.shared)):
+        for prefix, named in (
+            (_METHOD, self.method),
+            (_SHARED, self.shared),
+            (_GOING, self.going),
+        ):
             tensors |= {prefix + name: value for name, value in named.items()}
         return tensors | {_TEXTS: _bytes(json.dumps(texts).encode())}
 
@@ -107,7 +113,7 @@ class ServerMemory:
             by_partition("tuned"),
             *(
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-                for prefix in (_METHOD, _SHARED)
+                for prefix in (_METHOD, _SHARED, _GOING)
             ),
         )
 

@@ -141,6 +141,7 @@ def _strategy(
         run_dir=str(folder.path.resolve()),
         method=method,
         method_template=method.template(model),
+        method_sends=method.sends(model),
         site=make_site(
             config,
             source,

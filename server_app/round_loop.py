@@ -115,7 +115,7 @@ class RoundLoop:
     def _train(self, number: int) -> ArrayRecord:
         """Let every client supplement, train and probe; average what comes back, and plan."""
         with timed("train") as waiting:
-            state = self.model.state_dict()
+            state = self.strategy.going or self.model.state_dict()
             arrays = weights_to_record({name: state[name] for name in self._template})
             requests = self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid)
             replies = exchange(self.grid, requests, self.config.server)

@@ -30,7 +30,7 @@ from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.methods.method import Method
-from regl_app.rounds.method_state import aggregate_method
+from regl_app.rounds.method_state import aggregate_method, reported
 from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
 from server_app.checkpoint_state import ServerMemory
@@ -58,7 +58,11 @@ class SupplementStrategy(Strategy):
         run_dir: the run folder, for clients on the same machine.
         site: the server's half of the supplement.
         method: the run's; it may keep a state at the server.
-        method_template: that state at first, and the bound of what clients may send for it.
+        method_template: that state at first.
+        method_sends: the bound of what clients may send for it; None: as ``method_template``.
+
+    ``going`` is what the next round goes on from, where that is not the model that
+    ``aggregate_train`` returned, by which the round is measured.
     """
 
     trained: Replies[TrainReply]
@@ -78,6 +82,7 @@ class SupplementStrategy(Strategy):
         site: Site,
         method: Method,
         method_template: Tensors,
+        method_sends: Tensors | None = None,
     ) -> None:
         self.inner = inner
         self._config = config
@@ -89,7 +94,8 @@ class SupplementStrategy(Strategy):
         self._run_dir = run_dir
         self._method = method
         self._method_state = dict(method_template)
-        self._method_template = method_template
+        self._method_sends = method_template if method_sends is None else method_sends
+        self.going: Weights = {}
         self.site = site
         self._run = uuid.uuid4().hex  # no result depends on it
         self.trained = Replies({}, {}, (), {}, {})
@@ -102,6 +108,7 @@ class SupplementStrategy(Strategy):
             self._run,
             self.handshake.code_hash,
             method=self._method_state,
+            going=self.going,
             **self.site.memory(),
         )
         return own.to_tensors() | {
@@ -121,6 +128,7 @@ class SupplementStrategy(Strategy):
             )
         else:  # a state that clients have no part of any more would only mislead them
             self._method_state = dict(own.method)
+        self.going = own.going
         self.site.restore(vars(own))
         inner = {k.removeprefix(_INNER): v for k, v in memory.items() if k.startswith(_INNER)}
         restore_inner_state(self.inner, inner)
@@ -158,7 +166,7 @@ class SupplementStrategy(Strategy):
         self.trained = check_replies(
             self._requests, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
-            most_bytes(self._num_classes, self.template, self._method_template),
+            most_bytes(self._num_classes, self.template, self._method_sends),
         )  # fmt: skip
         asked = [
             self._partitions.get(request.metadata.dst_node_id, -1) for request in self._requests
@@ -186,14 +194,21 @@ class SupplementStrategy(Strategy):
             )
         )
         weights = weights_from_record(arrays, self.template)
+        assert self._start is not None  # nobody answers before being asked
+        start = weights_from_record(self._start, self.template)
         if self.site.teacher is not None:
-            assert self._start is not None  # nobody answers before being asked
-            start = weights_from_record(self._start, self.template)
             weights = self.site.teach(server_round, weights, self.trained.replies, start)
             arrays = weights_to_record(weights)
             go_on_from(self.inner, arrays)
         self.site.after_average(server_round, weights, self.trained.replies)
         self._note()
+        if self._method.reports:
+            self.going = weights
+            arrays = weights_to_record(
+                reported(
+                    self._config, self._method, server_round, start, weights, self.trained.replies
+                )
+            )
         return arrays, metrics
 
     def configure_evaluate(
@@ -236,7 +251,7 @@ class SupplementStrategy(Strategy):
             server_round=server_round,
             template=self.template,
             num_classes=self._num_classes,
-            method=self._method_template,
+            method=self._method_sends,
         )
         if reply.partition_id >= self._num_partitions:
             raise ProtocolError(

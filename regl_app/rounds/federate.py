@@ -36,7 +36,7 @@ from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_state import ClientState
 from regl_app.rounds.client_supplement import own_pool
 from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
-from regl_app.rounds.method_state import aggregate_method, shared_weights
+from regl_app.rounds.method_state import aggregate_method, reported, shared_weights
 from regl_app.rounds.server_round import evaluate_global, personalized_due, sampled_clients
 from regl_app.rounds.shared_adapter import AdapterTask, SharedTuning, odd_part, tune_part
 from regl_app.rounds.sites.registry import make_site
@@ -125,7 +125,11 @@ def _check(config: RunConfig, clients: int) -> None:
 
 @dataclass
 class _Loop:
-    """What the server and the clients hold between rounds."""
+    """What the server and the clients hold between rounds.
+
+    ``model`` is the global model as it is measured, ``going`` what the next round goes on from,
+    where that is another one.
+    """
 
     config: RunConfig
     federation: Federation
@@ -138,6 +142,7 @@ class _Loop:
     run: str
     own_images: OwnImages | None = None
     results: dict[int, RoundResult] = field(default_factory=dict)
+    going: Weights = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: RunConfig, total: int, run: str, own_images: OwnImages | None) -> _Loop:
@@ -195,9 +200,12 @@ class _Loop:
     def _weights(self) -> Weights:
         return shared_weights(self.method, self.model)
 
+    def _start(self) -> Weights:
+        return self.going or self._weights()
+
     def _train(self, number: int) -> None:
         """Let every client supplement, train and probe."""
-        weights, self.results = self._weights(), {}
+        weights, self.results = self._start(), {}
         asked = list(sampled_clients(self.config, number, len(self.clients)))
         for key in asked:
             client, site = self.clients[key], self.site
@@ -235,12 +243,17 @@ class _Loop:
         averaged = fedavg(usable)
         if (name := not_finite(averaged)) is not None:
             raise RunError(f"round {number}: the averaged model is not finite in {name!r}")
-        weights = self.site.teach(number, averaged, self.results, self._weights())
-        self.model.load_state_dict(dict(weights), strict=False)
+        start = self._start()
+        weights = self.site.teach(number, averaged, self.results, start)
+        measured = reported(self.config, self.method, number, start, weights, usable)
+        self.model.load_state_dict(dict(measured), strict=False)
+        self.going = weights if self.method.reports else {}
         self.state = aggregate_method(self.method, self.state, usable, len(self.clients))
         self.site.after_average(number, weights, self.results)
         for key, changes in self.site.notes.items():
             self.results[key] = dataclasses.replace(self.results[key], **changes)
+        if self.method.reports:  # statistics are megabytes a client, and have been used
+            self.results = {k: dataclasses.replace(r, sent={}) for k, r in self.results.items()}
 
     def _evaluate(self, number: int) -> dict[int, EvaluationResult]:
         """Measure the new global model on the clients' own test sets."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from regl_app.config import RunConfig
+from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Tensors, Weights
 from regl_app.learning.methods.method import Method, detached
 from regl_app.rounds.exchange import RoundResult
@@ -28,10 +30,40 @@ def aggregate_method(
         results: by partition.
         num_clients: K.
     """
-    trained = {key: result for key, result in sorted(results.items()) if result.num_examples > 0}
+    trained = _trained(results)
     return method.aggregate(
         state,
-        {key: result.sent for key, result in trained.items()},
+        _sent(results),
         {key: float(result.num_examples) for key, result in trained.items()},
         num_clients,
     )
+
+
+def reported(
+    config: RunConfig,
+    method: Method,
+    number: int,
+    start: Weights,
+    average: Weights,
+    results: Mapping[int, RoundResult],
+) -> Weights:
+    """Return the model that round ``number`` is measured by.
+
+    Args:
+        config: the run.
+        method: its own.
+        number: the round.
+        start: the global model that the round began with.
+        average: the one that the next round begins with.
+        results: by partition.
+    """
+    seed = derive_seed(config.seed, "server", "report", number)
+    return method.report(start, average, _sent(results), seed)
+
+
+def _trained(results: Mapping[int, RoundResult]) -> Mapping[int, RoundResult]:
+    return {key: result for key, result in sorted(results.items()) if result.num_examples > 0}
+
+
+def _sent(results: Mapping[int, RoundResult]) -> Mapping[int, Tensors]:
+    return {key: result.sent for key, result in _trained(results).items()}

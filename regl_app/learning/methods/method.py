@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from regl_app.config.sections import TrainConfig
 from regl_app.core.errors import RunError
-from regl_app.core.types import Counts, Tensors
+from regl_app.core.types import Counts, Tensors, Weights
+from regl_app.data.images import ImageSet
 
 T = TypeVar("T")
 
@@ -49,7 +50,8 @@ class Local:
 
     ``label_counts`` and ``real_counts`` ``(C,)`` are of all images trained on, and of the real ones
     among them. ``kept`` is what ``finish`` kept at this client, empty at first; ``received`` is
-    the server's state, see ``Method.aggregate``; both are on the CPU.
+    the server's state, see ``Method.aggregate``; both are on the CPU. ``real_images`` are the real
+    ones themselves, on the CPU.
     """
 
     model: nn.Module
@@ -58,6 +60,7 @@ class Local:
     kept: Tensors = field(default_factory=dict)
     received: Tensors = field(default_factory=dict)
     begun: bool = False
+    real_images: ImageSet | None = None
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -115,13 +118,17 @@ class Method:
         """Return what the client keeps for its next round, and what the server is sent.
 
         Both are copied to the CPU by whoever asks. What is sent must have the names, shapes and
-        types of ``template``.
+        types of ``sends``.
         """
         return {}, {}
 
     def template(self, model: nn.Module) -> Tensors:
-        """Return the server's first state, which is also the bound of what clients may send."""
+        """Return the server's first state, which has the form of every later one."""
         return {}
+
+    def sends(self, model: nn.Module) -> Tensors:
+        """Return the bound of what clients may send: tensors of its names, shapes and types."""
+        return self.template(model)
 
     def aggregate(
         self,
@@ -139,6 +146,24 @@ class Method:
             num_clients: K, those that took no part included.
         """
         return state
+
+    def report(
+        self, start: Weights, average: Weights, sent: Mapping[int, Tensors], seed: int
+    ) -> Weights:
+        """Return the model by which a round is measured; the next goes on from ``average`` anyway.
+
+        Args:
+            start: the global model that the round began with, shared tensors only, as the others.
+            average: what was made of the uploads.
+            sent: what clients sent in this round, by partition, ascending.
+            seed: the round's, to derive randomness from.
+        """
+        return average
+
+    @property
+    def reports(self) -> bool:
+        """Return whether a round is measured by another model than the next goes on from."""
+        return type(self).report is not Method.report
 
     @property
     def keeps(self) -> bool:

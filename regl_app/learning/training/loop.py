@@ -133,7 +133,8 @@ def _local(
     head = getattr(model, "head", None)
     classes = head.out_features if isinstance(head, nn.Linear) else int(data.labels.max()) + 1
     real = torch.bincount(data.labels[:real_images], minlength=classes).numpy()
-    return Local(model, data.counts(classes), real, kept, received)
+    images = ImageSet(data.images[:real_images], data.labels[:real_images])
+    return Local(model, data.counts(classes), real, kept, received, real_images=images)
 
 
 def _soft(data: ImageSet, real_images: int, targets: torch.Tensor) -> torch.Tensor:
