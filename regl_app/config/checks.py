@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from regl_app.config.choices import ADAPTERS, LABELS, POLICIES, SAYS, SITES, SOURCES
+from regl_app.config.choices import ADAPTERS, LABELS, POLICIES, SAYS, SITES, SOURCES, STRATEGIES
 from regl_app.config.external import is_external, method_choice
 from regl_app.config.run_keys import RunKeys
 
@@ -214,6 +214,26 @@ def correction_is_of_plain_sgd(config: RunKeys) -> str | None:
     )
 
 
+def statistics_are_told_openly(config: RunKeys) -> str | None:
+    if not method_choice(config.objective).tells_statistics or config.share_diagnostics:
+        return None
+    return (
+        f"objective={config.objective!r} sends how many images of each class a client holds, which "
+        "share-diagnostics=false keeps to it (set share-diagnostics=true, or another objective)"
+    )
+
+
+def statistics_are_of_trusted_clients(config: RunKeys) -> str | None:
+    strategy = config.server.strategy
+    if not method_choice(config.objective).tells_statistics or not STRATEGIES[strategy].robust:
+        return None
+    fit = ", ".join(repr(name) for name, each in STRATEGIES.items() if not each.robust)
+    return (
+        f"objective={config.objective!r} trains the head on all clients' statistics, which "
+        f"server.strategy={strategy!r} does not guard (use one of {fit})"
+    )
+
+
 def noise_needs_a_sent_vector(config: RunKeys) -> str | None:
     if config.privacy.noise == 0 or config.privacy.vector != "client":
         return None
@@ -315,6 +335,8 @@ RULES: tuple[Rule, ...] = (
     noisy_counts_are_not_sent_openly,
     guesses_have_their_vectors,
     correction_is_of_plain_sgd,
+    statistics_are_told_openly,
+    statistics_are_of_trusted_clients,
     noise_needs_a_sent_vector,
     hidden_labels_are_not_sent_openly,
     source_has_its_path,

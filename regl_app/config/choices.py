@@ -24,6 +24,8 @@ class MethodChoice:
     """Nothing of the model stays at the client, so that others can judge what it uploads."""
     needs_sgd: bool = False
     """It corrects the steps of plain SGD."""
+    tells_statistics: bool = False
+    """Clients send label counts and statistics of their features, which nothing guards."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ METHODS: Mapping[str, MethodChoice] = MappingProxyType(
         "fedrs": MethodChoice(f"{_METHODS}.fedrs:FedRS"),
         "balanced-softmax": MethodChoice(f"{_METHODS}.balanced_softmax:BalancedSoftmax"),
         "fedntd": MethodChoice(f"{_METHODS}.fedntd:FedNTD"),
+        "ccvr": MethodChoice(f"{_METHODS}.ccvr:CCVR", tells_statistics=True),
         "fedrep": MethodChoice(f"{_METHODS}.fedrep:FedRep", shares_whole_model=False),
     }
 )

@@ -4,7 +4,8 @@ Any single key still overrides its preset. Choose ``regl-dpd`` when the global l
 is unknown, ``regl`` when balancing is known to be right, ``regl-shared`` when moreover an adapter
 may leave the clients, ``regl-free`` when a client cannot afford to tune, ``fedavg``, ``fedprox``,
 ``scaffold`` and ``moon`` as baselines (``fedlc``, ``fedrs``, ``balanced-softmax`` and ``fedntd`` as
-those that meet label skew by their loss alone), ``fedrep`` where each client wants a model of its
+those that meet label skew by their loss alone, ``ccvr`` as the one that trains the head again on
+class statistics), ``fedrep`` where each client wants a model of its
 own and ``central`` as the upper bound.
 """
 
@@ -47,6 +48,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "fedrs": Preset("none", "frozen", objective="fedrs"),
         "balanced-softmax": Preset("none", "frozen", objective="balanced-softmax"),
         "fedntd": Preset("none", "frozen", objective="fedntd"),
+        "ccvr": Preset("none", "frozen", objective="ccvr"),
         "fedrep": Preset("none", "frozen", objective="fedrep"),
         "central": Preset("none", "frozen", central=True),
         "regl-free": Preset("balance", "frozen"),

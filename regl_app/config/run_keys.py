@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from regl_app.config.choices import ADAPTERS, LABELS, METHODS, POLICIES, SAYS, SITES
-from regl_app.config.external import collision, offered
+from regl_app.config.external import collision, method_choice, offered
 from regl_app.config.one_of import OneOf
 from regl_app.config.presets import PRESETS
 from regl_app.config.section import MACHINE, RESULT, VIEW, Section
@@ -222,13 +222,19 @@ class RunKeys(Section):
     @property
     def sharing_words(self) -> str:
         """What leaves clients beside models, in a log's words; '' if nothing does."""
-        if not self.shares_adapter:
-            return ""
-        often = "once" if self.lora.rounds == 1 else f"{self.lora.rounds} times"
-        return (
-            f"an adapter tuned on its images leaves each client {often} before round 1, to be "
-            "averaged"
-        )
+        said = []
+        if self.shares_adapter:
+            often = "once" if self.lora.rounds == 1 else f"{self.lora.rounds} times"
+            said.append(
+                f"an adapter tuned on its images leaves each client {often} before round 1, to be "
+                "averaged"
+            )
+        if method_choice(self.objective).tells_statistics:
+            said.append(
+                "the number of each client's images of a class, and the mean and covariance of "
+                "their features, leave it every round"
+            )
+        return "; ".join(said)
 
     @property
     def generates_from_pool(self) -> bool:

@@ -148,6 +148,16 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["objective='scaffold'", "train.optimizer='adam'"],
     ),
     (
+        checks.statistics_are_told_openly,
+        {"method": "ccvr", "share-diagnostics": False},
+        ["objective='ccvr'", "share-diagnostics=false"],
+    ),
+    (
+        checks.statistics_are_of_trusted_clients,
+        {"method": "ccvr", "server.strategy": "fedmedian"},
+        ["objective='ccvr'", "server.strategy='fedmedian'", "'fedavg'"],
+    ),
+    (
         checks.noise_needs_a_sent_vector,
         {"privacy.noise": 1.0, "privacy.vector": "client", "share-diagnostics": False},
         ["privacy.noise=1", "needs no noise"],

@@ -24,6 +24,7 @@ def test_only_the_upper_bound_is_central() -> None:
         ("fedrs", "none", "frozen", "fedrs"),
         ("balanced-softmax", "none", "frozen", "balanced-softmax"),
         ("fedntd", "none", "frozen", "fedntd"),
+        ("ccvr", "none", "frozen", "ccvr"),
         ("central", "none", "frozen", "fedavg"),
         ("regl-free", "balance", "frozen", "fedavg"),
         ("regl", "balance", "lora", "fedavg"),
@@ -94,6 +95,8 @@ def test_an_adapter_that_leaves_the_clients_is_told_in_words() -> None:
     assert "leaves each client once" in shared.updated({"lora.rounds": 1}).sharing_words
     none = RunConfig.from_flat({"method": "regl-shared", "supplement.cap": 0})
     assert none.sharing_words == ""
+    told = RunConfig.from_flat({"method": "regl-shared", "objective": "ccvr"}).sharing_words
+    assert "leaves each client" in told and "mean and covariance" in told
 
 
 def test_what_the_experts_are_known_by_follows_what_is_shared() -> None:

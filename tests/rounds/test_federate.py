@@ -45,6 +45,8 @@ SMALL: dict[str, Scalar] = {
         {"method": "fedrs", "server.fraction": 0.7},
         {"method": "regl-free", "objective": "balanced-softmax"},
         {"method": "fedntd"},
+        {"method": "ccvr", "server.fraction": 0.7},
+        {"method": "regl-free", "objective": "ccvr"},
         {"method": "fedrep"},
         {"method": "regl-shared", "lora.rounds": 2},
         {"method": "regl-shared", "lora.min-images": 60, "server.fraction": 0.7},

@@ -23,7 +23,7 @@ SKEWED: dict[str, Scalar] = {
 }
 
 
-@pytest.mark.parametrize("method", ["fedlc", "fedrs", "balanced-softmax", "fedntd"])
+@pytest.mark.parametrize("method", ["fedlc", "fedrs", "balanced-softmax", "fedntd", "ccvr"])
 def test_a_skewed_federation_learns_and_twice_the_same(method: str, tmp_path: Path) -> None:
     config = RunConfig.from_flat({**SKEWED, "method": method, "cache-dir": str(tmp_path)})
     assert (config.objective, config.uses_generator) == (method, False)

@@ -157,6 +157,8 @@ def test_the_default_method_goes_on_from_any_moment(
         {"method": "scaffold"},
         {"method": "moon"},
         {"method": "fedrep"},
+        {"method": "ccvr"},
+        {"method": "ccvr", "server.strategy": "fedavgm"},
         {"method": "regl-shared", "lora.rounds": 2},
         {"method": "feddpd", "dpo.steps": 2, "pool.per-class": 4, "dpo.batch-size": 2},
         {
@@ -190,6 +192,8 @@ def test_the_default_method_goes_on_from_any_moment(
         "scaffold",
         "moon",
         "fedrep",
+        "ccvr",
+        "ccvr-fedavgm",
         "shared",
         "server",
         "download",

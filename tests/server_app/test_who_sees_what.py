@@ -304,6 +304,23 @@ def test_a_method_may_send_tensors_of_its_own_and_nothing_more(run: Federate, wi
     _assert_nothing_else(wire, method=True)
 
 
+def test_a_head_is_calibrated_by_statistics_that_tell_label_counts(
+    run: Federate, wire: Wire
+) -> None:
+    run(method="ccvr", report=False)
+    assert wire.fields("train") <= ALWAYS | DIAGNOSTICS | FACTS
+    _assert_nothing_else(wire, method=True)
+    counts = {
+        tuple(reply.array_records["method"]["counts"].numpy().tolist())
+        == tuple(reply.config_records["regl"]["real-counts"])  # type: ignore[arg-type]
+        for kind, *_, reply in wire.seen
+        if kind == "train"
+    }
+    assert counts == {True}
+    asked = [request for kind, _, _, request, _ in wire.seen if kind == "train"]
+    assert not any("method" in request.array_records for request in asked)
+
+
 def test_a_part_of_the_model_may_stay_at_the_client(run: Federate, wire: Wire) -> None:
     run(**PRIVATE, method="fedavg", objective="fedrep", report=False)
     _assert_nothing_else(wire)
