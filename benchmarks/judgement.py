@@ -33,7 +33,7 @@ from regl_app import (
 from regl_app.config.choices import REWARDS
 from regl_app.core.dotted import resolve
 from regl_app.core.files import write_json, write_text
-from regl_app.core.types import Counts, Weights
+from regl_app.core.types import Counts, Floats, Weights
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.averaging import fedavg
@@ -44,7 +44,6 @@ from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.preference_pairs import rank_pairs
-from regl_app.supplement.rewards import Worth
 from regl_app.supplement.selection import Flags, is_discrepant, select
 from regl_app.supplement.synthesizer import Synthesizer
 
@@ -170,8 +169,8 @@ def _shares(
 
         flags["made, frozen"].append(drawn(synthesizer, frozen))
         for name, judged in REWARDS.items():
-            worth: Worth = resolve(judged.implementation)(predictions, disagreement)
-            pairs = rank_pairs(worth.rewards, labels, config.dpo.quantile)
+            rewards: Floats = resolve(judged.implementation)(predictions, disagreement)
+            pairs = rank_pairs(rewards, labels, config.dpo.quantile)
             tuned = make_synthesizer(config.updated({"dpo.reward": name}), federation)
             adapted = tuned.prefer(frozen, pair)
             flags[f"winners, {name}"].append(right[pairs.winners])

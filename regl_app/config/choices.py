@@ -100,7 +100,7 @@ class AdapterChoice:
 
 @dataclass(frozen=True)
 class RewardChoice:
-    """What makes an image a winner: a function of ``(predictions, disagreement)`` to ``Worth``."""
+    """What makes an image a winner: a function of ``(predictions, disagreement)`` to rewards."""
 
     implementation: str
 

@@ -241,8 +241,8 @@ class DpoConfig(Section):
     reward: Annotated[str, OneOf.of(REWARDS)] = Field(
         "reading",
         description="which of two images of a class wins: the one that the global model reads more "
-        "surely as meant ('reading'; of which class pairs are drawn, the discrepancy decides), or "
-        "the one that the client lacks more ('discrepancy', as FedDPD has it)",
+        "surely as meant ('reading'), or the one that the client lacks more ('discrepancy', as in "
+        "FedDPD)",
         json_schema_extra=RESULT,
     )
     beta: float = Field(

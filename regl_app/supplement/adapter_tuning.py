@@ -13,7 +13,7 @@ from regl_app.core.activity import Span
 from regl_app.core.dotted import resolve
 from regl_app.core.errors import ProtocolError
 from regl_app.core.seeding import derive_seed
-from regl_app.core.types import CacheKey
+from regl_app.core.types import CacheKey, Floats
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.dpo import tune_dpo
@@ -25,7 +25,6 @@ from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.pools import Pools
 from regl_app.supplement.preference_pairs import rank_pairs
-from regl_app.supplement.rewards import Worth
 from regl_app.supplement.run_generator import RunGenerator
 
 _PRIOR_STREAM, _PRIOR_PER_CLASS = derive_seed(0, "prior"), 16
@@ -168,10 +167,8 @@ class AdapterTuning:
         predictions = pair.of_pool(pool.images) if is_shared else pair.predictions(pool.images)
         base = load_adapter(start.path) if start.path else {}
         judge = resolve(REWARDS[config.dpo.reward].implementation)
-        worth: Worth = judge(predictions, config.supplement.disagreement)
-        labels = pool.labels.numpy()
-        ranked = rank_pairs(worth.rewards, labels, config.dpo.quantile)
-        weights = None if worth.needs is None else worth.needs[labels[ranked.winners]]
+        rewards: Floats = judge(predictions, config.supplement.disagreement)
+        ranked = rank_pairs(rewards, pool.labels.numpy(), config.dpo.quantile)
         with foundation.adapter(start.path):
             tuned = tune_dpo(
                 foundation,
@@ -181,7 +178,6 @@ class AdapterTuning:
                 config.dpo,
                 config.lora,
                 seed=seed,
-                weights=None if weights is None else torch.from_numpy(weights),
                 progress=self._generator.reporter("preference steps"),
             )
         state = stack_adapters(base, tuned.state) if base else tuned.state

@@ -66,7 +66,6 @@ def tune_dpo(
     lora: LoraConfig,
     *,
     seed: int,
-    weights: torch.Tensor | None = None,
     progress: StepProgress | None = None,
 ) -> PreferenceTuned:
     """Tune new LoRA layers to make winners likelier than losers, and return them.
@@ -82,8 +81,6 @@ def tune_dpo(
         config: strength, steps, learning rate.
         lora: rank, scale and layers of the update.
         seed: of initial weights, batches, timesteps and noise.
-        weights: how often each pair is drawn, relative to the others, ``(M,)`` >= 0; None, or all
-            zero: all alike.
         progress: called with (steps done, steps).
 
     Raises:
@@ -97,7 +94,7 @@ def tune_dpo(
     margins: list[torch.Tensor] = []
 
     def draw_loss() -> torch.Tensor:
-        chosen = _draw(pairs.shape[1], weights, config.batch_size, random)
+        chosen = torch.randint(pairs.shape[1], (config.batch_size,), generator=random)
         batch = _Batch.draw(latents, rows, pairs[:, chosen], process, random, foundation.device)
         with torch.no_grad(), without_lora(foundation.denoiser):
             reference = batch.errors(foundation)
@@ -114,15 +111,6 @@ def tune_dpo(
         state = lora_state(foundation, lora)
     seconds = began.seconds
     return PreferenceTuned(state, config.steps, last, tuple(map(float, margins)), seconds)
-
-
-def _draw(
-    count: int, weights: torch.Tensor | None, size: int, random: torch.Generator
-) -> torch.Tensor:
-    """Return the places of ``size`` pairs of ``count``, drawn with replacement."""
-    if weights is None or not weights.any():
-        return torch.randint(count, (size,), generator=random)
-    return torch.multinomial(weights, size, replacement=True, generator=random)
 
 
 @dataclass(frozen=True)

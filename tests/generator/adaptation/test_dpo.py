@@ -99,18 +99,6 @@ def test_a_layer_that_one_adapter_leaves_out_keeps_the_other_s_rank() -> None:
     }  # fmt: skip
 
 
-def test_pairs_of_no_weight_are_not_drawn(foundation: Foundation, latents: torch.Tensor) -> None:
-    def tuned(pairs: torch.Tensor, weights: torch.Tensor | None) -> PreferenceTuned:
-        return tune_dpo(foundation, latents, LABELS, pairs, CONFIG, LORA, seed=1, weights=weights)
-
-    weights = torch.tensor([0.0, 2.0, 1.0], dtype=torch.float64)
-    one = tuned(PAIRS, weights)
-    reversed_first = torch.cat([PAIRS.flip(0)[:, :1], PAIRS[:, 1:]], dim=1)
-    assert tuned(reversed_first, weights).loss == one.loss
-    assert tuned(PAIRS, None).loss != one.loss
-    assert tuned(PAIRS, torch.zeros(3)).loss == tuned(PAIRS, None).loss
-
-
 def test_no_pair_is_refused(foundation: Foundation, latents: torch.Tensor) -> None:
     none = torch.empty((2, 0), dtype=torch.int64)
     with pytest.raises(GeneratorError, match="at least one pair"):
