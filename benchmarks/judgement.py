@@ -44,8 +44,7 @@ from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.preference_pairs import rank_pairs
-from regl_app.supplement.selection import Flags, is_discrepant, select
-from regl_app.supplement.synthesizer import Synthesizer
+from regl_app.supplement.selection import is_discrepant, select
 
 RESULT = Path(__file__).resolve().parent / "results" / "judgement.md"
 CHOSEN = ("pool", "filter passed", "selected", "by consensus")
@@ -53,6 +52,7 @@ PREFERRED = tuple(f"{of}, {name}" for name in REWARDS for of in ("winners", "los
 MADE = ("made, frozen", *(f"made, {name}" for name in REWARDS))
 _FROM = {**dict.fromkeys(CHOSEN + PREFERRED, "pool"), **dict.fromkeys(MADE, "made, frozen")}
 _FLOOR = -5.0  # nats
+_TUNED = 3  # clients of a seed whose generators are tuned, which takes longest
 Shares = dict[str, float]
 
 
@@ -161,22 +161,32 @@ def _shares(
         flags["by consensus"].append(
             right[np.concatenate([a[:q] for a, q in zip(agreed, quotas, strict=True)])]
         )
-        frozen = ClientGenerator.frozen(f"client {client}")
-
-        def drawn(maker: Synthesizer, by: ClientGenerator, quotas: Counts = quotas) -> Flags:
-            made = maker.generate(quotas, by, ImageSet.empty(pool.shape)).images
-            return read_as_meant(judge, made).numpy()
-
-        flags["made, frozen"].append(drawn(synthesizer, frozen))
         for name, judged in REWARDS.items():
             rewards: Floats = resolve(judged.implementation)(predictions, disagreement)
             pairs = rank_pairs(rewards, labels, config.dpo.quantile)
-            tuned = make_synthesizer(config.updated({"dpo.reward": name}), federation)
-            adapted = tuned.prefer(frozen, pair)
             flags[f"winners, {name}"].append(right[pairs.winners])
             flags[f"losers, {name}"].append(right[pairs.losers])
-            flags[f"made, {name}"].append(drawn(tuned, adapted))
+        if len(flags["made, frozen"]) < _TUNED:
+            for name, made in _made(config, federation, f"client {client}", pair, quotas).items():
+                flags[name].append(read_as_meant(judge, made).numpy())
     return {name: float(np.concatenate(values).mean()) for name, values in flags.items()}
+
+
+def _made(
+    config: RunConfig, federation: Federation, client: str, pair: ModelPair, quotas: Counts
+) -> dict[str, ImageSet]:
+    """Return what fills ``quotas`` by the frozen generator, and tuned by each reward."""
+    frozen, nothing = ClientGenerator.frozen(client), ImageSet.empty(federation.source.train.shape)
+    made = {
+        "made, frozen": make_synthesizer(config, federation)
+        .generate(quotas, frozen, nothing)
+        .images
+    }
+    for name in REWARDS:
+        synthesizer = make_synthesizer(config.updated({"dpo.reward": name}), federation)
+        tuned = synthesizer.prefer(frozen, pair)
+        made[f"made, {name}"] = synthesizer.generate(quotas, tuned, nothing).images
+    return made
 
 
 def _mean(shares: Sequence[float]) -> str:
@@ -199,7 +209,7 @@ def _table(found: dict[int, list[Shares]], seeds: int) -> str:
 {table}
 
 Share of the images that a judge, trained on all real images, reads as meant, %. "discrepancy" and
-"reading" are `dpo.reward`; made are the images that fill the clients' quotas of the next round.
+"reading" are `dpo.reward`; made are the images that fill three clients' quotas of the next round.
 Gained: the difference to the whole pool or, of what is made, to the frozen generator, paired by
 seed."""
 
