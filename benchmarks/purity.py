@@ -34,7 +34,7 @@ from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import ClientGenerator
 
 RESULT = Path(__file__).resolve().parent / "results" / "purity.md"
-PURITIES = (0.25, 0.6, 1.0)
+PURITIES = (0.25, 0.5, 0.75, 1.0)
 LABELS: dict[str, dict[str, Scalar]] = {"hard": {"labels.by": "hard"}, "taught": {}}
 _CLIENTS, _LAST, _CANDIDATES = 10, 3, 400
 Found = dict[str, dict[str, dict[str, float]]]
