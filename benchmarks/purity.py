@@ -167,6 +167,7 @@ def picture(found: Found) -> str:
     """Return accuracy over purity, a curve for each kind of labels, as a picture of its own."""
     left, top, wide, high = 52.0, 12.0, 420.0, 240.0
     svg = Svg(left + wide + 130, top + high + 48)
+    svg.text(left + 8, top + 18, "global accuracy")
     every = [v for name in LABELS for p in PURITIES for v in _values(found, name, p)]
     low = np.floor(20 * min(every)) / 20
 
