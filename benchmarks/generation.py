@@ -30,7 +30,7 @@ from regl_app.data.sources.registry import load_source
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adapters import save_adapter
 from regl_app.generator.checkpoint import resolve_generator
-from regl_app.generator.families import UNET
+from regl_app.generator.families.unet import UNET
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.prompts import class_prompts

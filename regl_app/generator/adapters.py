@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import atomic_path
 from regl_app.core.types import Tensors
-from regl_app.generator.families import PARTS
+from regl_app.generator.families.registry import PARTS
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 

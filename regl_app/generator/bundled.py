@@ -41,7 +41,7 @@ def bundled_path() -> Path:
 
 @functools.lru_cache(maxsize=4)
 def _find(override: str) -> Path:
-    from regl_app.generator.families import PARTS  # the rest of this module needs no torch
+    from regl_app.generator.families.registry import PARTS  # the rest of this module needs no torch
 
     here = Path(__file__).resolve().parent / "weights"
     candidates = [Path(override).expanduser()] if override else [here, *_installed()]

@@ -25,8 +25,15 @@ class FlowProcess(NoiseProcess):
     @classmethod
     def of(cls, scheduler: Any, device: torch.device, _min_snr: float) -> Self:
         """Return the process of a flow-matching scheduler; its loss weights are all one."""
-        fresh = type(scheduler).from_config(scheduler.config)  # set_timesteps replaces the table
-        return cls(fresh.sigmas.to(device, torch.float32))
+        if hasattr(scheduler, "scale_noise"):
+            # A fresh one, as set_timesteps replaces the table.
+            fresh = type(scheduler).from_config(scheduler.config)
+            return cls(fresh.sigmas.to(device, torch.float32))
+        # A solver of diffusion that can do this too has diffusion's table until its steps are set.
+        count = int(scheduler.config.num_train_timesteps)
+        even = torch.linspace(1.0, 1 / count, count)
+        shift = float(scheduler.config.flow_shift)
+        return cls((shift * even / (1 + (shift - 1) * even)).to(device))
 
     def timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Return stratified training timesteps, float32 ``(count,)``, in random order."""
@@ -62,7 +69,11 @@ class FlowProcess(NoiseProcess):
         self, scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
     ) -> torch.Tensor:
         """Return ``clean`` on its way to ``noise``, as far as ``timestep`` says."""
-        latents: torch.Tensor = scheduler.scale_noise(clean, timestep.repeat(len(clean)), noise)
+        timesteps = timestep.repeat(len(clean))
+        if hasattr(scheduler, "scale_noise"):
+            latents: torch.Tensor = scheduler.scale_noise(clean, timesteps, noise)
+        else:
+            latents = scheduler.add_noise(clean, noise, timesteps)
         return latents
 
     def scaled(
@@ -70,3 +81,11 @@ class FlowProcess(NoiseProcess):
     ) -> torch.Tensor:
         """Return the latents themselves, which are ``x_t``."""
         return latents
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Return whether a scheduler solves flow matching; solvers of diffusion may be told to."""
+    return (
+        hasattr(scheduler, "scale_noise")
+        or scheduler.config.get("prediction_type") == "flow_prediction"
+    )

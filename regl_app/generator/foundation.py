@@ -6,6 +6,7 @@ clients of a worker; they differ by the adapter merged for the length of their t
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,14 @@ from regl_app.core.precision import Precision, autocast, resolve_precision
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.compatibility import check_concepts
-from regl_app.generator.families import FAMILIES, Family, family_of
-from regl_app.generator.flow_process import FlowProcess
+from regl_app.generator.families.family import Family, Told
+from regl_app.generator.families.registry import FAMILIES, family_of
+from regl_app.generator.flow_process import FlowProcess, is_flow
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.prompts import TextConditioning, class_prompts, encode_prompts
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
+_T5 = ("text_encoder_3", "tokenizer_3")
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,15 @@ class Foundation:
         denoiser = getattr(pipeline, family.part)
         prompts = class_prompts(config, concepts)
         factor = int(pipeline.vae_scale_factor)
-        image_size = config.image_size or int(denoiser.config.sample_size) * factor
-        if image_size % factor:
+        image_size = config.image_size or family.sample_size(pipeline, family.part) * factor
+        unit = factor * family.patch(denoiser)
+        if image_size % unit:
             raise GeneratorError(
-                f"generator.image-size must be a multiple of {factor} for {config.path!r}, "
+                f"generator.image-size must be a multiple of {unit} for {config.path!r}, "
                 f"got {image_size}"
             )
-        text = encode_prompts(pipeline, family, prompts, image_size, place)
+        told = Told(image_size, config.guidance)
+        text = encode_prompts(pipeline, family, prompts, told, place)
         for module in (denoiser, pipeline.vae):
             module.requires_grad_(False)
             module.eval()
@@ -109,12 +114,24 @@ class Foundation:
 
     def noise_process(self, min_snr: float = 0.0) -> NoiseProcess:
         """Return the process the checkpoint was trained with; ``min_snr`` clips loss weights."""
-        kind = FlowProcess if _is_flow(self.scheduler) else DiffusionProcess
+        kind = FlowProcess if is_flow(self.scheduler) else DiffusionProcess
         return kind.of(self.scheduler, self.device, min_snr)
 
-    def new_scheduler(self) -> Any:
-        """Return a fresh scheduler of the checkpoint's own kind; schedulers keep state."""
-        return type(self.scheduler).from_config(self.scheduler.config)
+    def new_scheduler(self, steps: int) -> Any:
+        """Return a fresh scheduler of the checkpoint's own kind, with ``steps`` to go.
+
+        Schedulers keep state: no two batches may share one.
+        """
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        side = self.image_size // self.factor // self.family.patch(self.denoiser)
+        arguments = self.family.solver(scheduler, steps, side**2)
+        scheduler.set_timesteps(**arguments, device=self.device)
+        return scheduler
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Return whether the denoiser was told the guidance scale with the prompt."""
+        return self.family.embeds_guidance(self.denoiser)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the denoiser and the VAE run."""
@@ -132,6 +149,8 @@ class Foundation:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return images, float32 ``(N, 3, H, W)`` about [-1, 1], of scaled latents."""
         scaled = latents / self.vae.config.scaling_factor
+        if shift := self._shift:
+            scaled = scaled + shift
         with self.autocast():
             scaled = scaled.contiguous(memory_format=torch.channels_last)
             images: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0].float()
@@ -142,10 +161,22 @@ class Foundation:
         with self.autocast():
             images = images.contiguous(memory_format=torch.channels_last)
             output = self.vae.encode(images)
-        # AutoencoderKL returns a distribution (its mode is the noise-free choice), Tiny a tensor.
-        latents = output.latents if hasattr(output, "latents") else output.latent_dist.mode()
-        scaled: torch.Tensor = latents.float() * self.vae.config.scaling_factor
+        # AutoencoderKL returns a distribution (its mode is the noise-free choice), Tiny and DC a
+        # tensor.
+        if hasattr(output, "latent_dist"):
+            latents = output.latent_dist.mode()
+        else:
+            latents = output.latents if hasattr(output, "latents") else output.latent
+        latents = latents.float()
+        if shift := self._shift:
+            latents = latents - shift
+        scaled: torch.Tensor = latents * self.vae.config.scaling_factor
         return scaled
+
+    @property
+    def _shift(self) -> float:
+        """Return what is taken off latents before they are scaled (Stable Diffusion 3, FLUX)."""
+        return float(getattr(self.vae.config, "shift_factor", None) or 0.0)
 
     @contextmanager
     def adapter(self, folder: Path | None) -> Iterator[None]:
@@ -167,7 +198,7 @@ def shared_foundation(
 
     Per thread, because a client's turn changes the denoiser's weights; only the last one is kept.
     """
-    fields = ("path", "prompt", "precision", "image_size")
+    fields = ("path", "prompt", "precision", "image_size", "guidance")
     key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device))
     if getattr(_local, "key", None) != key:
         _local.key, _local.foundation = None, None  # free the old one before the new one loads
@@ -190,13 +221,27 @@ def _load_pipeline(folder: Path) -> Any:
     try:
         with _quiet():
             return AutoPipelineForText2Image.from_pretrained(
-                folder, use_safetensors=True, safety_checker=None
+                folder, use_safetensors=True, safety_checker=None, **_left_out(folder)
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise GeneratorError(
             f"the generator in {str(folder)!r} cannot be loaded: {error} (it must be a "
             "text-to-image pipeline with safetensors weights)"
         ) from error
+
+
+def _left_out(folder: Path) -> dict[str, None]:
+    """Return the parts that Stable Diffusion 3 can do without and that are not there: its T5.
+
+    Diffusers asks that they be named, whether they were deleted or never saved.
+    """
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # the loading says what is wrong
+    if not str(index.get("_class_name", "")).startswith("StableDiffusion3"):
+        return {}
+    return {part: None for part in _T5 if not (folder / part).is_dir()}
 
 
 @contextmanager
@@ -238,18 +283,8 @@ def _check(pipeline: Any, folder: Path) -> Family:
 
 def _check_scheduler(scheduler: Any, folder: Path) -> None:
     prediction = scheduler.config.get("prediction_type")
-    if prediction not in _PREDICTIONS and not _is_flow(scheduler):
+    if prediction not in _PREDICTIONS and not is_flow(scheduler):
         raise GeneratorError(
             f"the scheduler of {str(folder)!r} predicts {prediction!r}; allowed are "
             f"{', '.join(_PREDICTIONS)}"
         )
-    if _is_flow(scheduler) and scheduler.config.get("use_dynamic_shifting"):
-        raise GeneratorError(
-            f"the scheduler of {str(folder)!r} shifts its timesteps by the image's size, which is "
-            "not supported (set use_dynamic_shifting to false and shift to a number in its config)"
-        )
-
-
-def _is_flow(scheduler: Any) -> bool:
-    """Return whether a scheduler solves flow matching: what sets those of diffusers apart."""
-    return hasattr(scheduler, "scale_noise")

@@ -10,7 +10,7 @@ import torch
 
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.types import Tensors
-from regl_app.generator.families import Family
+from regl_app.generator.families.family import Family, Told
 
 _TEXT_BATCH = 64
 
@@ -36,7 +36,7 @@ def class_prompts(config: GeneratorConfig, concepts: Sequence[str]) -> tuple[str
 
 
 def encode_prompts(
-    pipeline: Any, family: Family, prompts: Sequence[str], image_size: int, device: torch.device
+    pipeline: Any, family: Family, prompts: Sequence[str], told: Told, device: torch.device
 ) -> TextConditioning:
     """Return the conditioning of ``prompts`` (C,) and of the empty one, on ``device``."""
     texts = [*prompts, ""]
@@ -45,7 +45,7 @@ def encode_prompts(
             part.float()
     with torch.no_grad():
         parts = [
-            family.encode(pipeline, texts[start : start + _TEXT_BATCH], image_size)
+            family.encode(pipeline, texts[start : start + _TEXT_BATCH], told)
             for start in range(0, len(texts), _TEXT_BATCH)
         ]
     return TextConditioning(

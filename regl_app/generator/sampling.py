@@ -112,8 +112,7 @@ def _denoise(
     discrepancy_guidance: DiscrepancyGuidance | None,
 ) -> torch.Tensor:
     """Return the latents ``(N, c, h, w)`` that the scheduler's steps lead the noise to."""
-    process, scheduler = foundation.noise_process(), foundation.new_scheduler()
-    scheduler.set_timesteps(config.steps, device=foundation.device)
+    process, scheduler = foundation.noise_process(), foundation.new_scheduler(config.steps)
     timesteps = scheduler.timesteps
     if start is None:
         latents = process.start(scheduler, noise.initial)
@@ -124,7 +123,8 @@ def _denoise(
     rows = rows.to(foundation.device)
     extra = _step_arguments(scheduler, noise.generators)
     done = len(scheduler.timesteps) - len(timesteps)
-    guided = config.guidance_stop * len(scheduler.timesteps) if config.guidance > 1 else 0.0
+    twice = config.guidance > 1 and not foundation.embeds_guidance
+    guided = config.guidance_stop * len(scheduler.timesteps) if twice else 0.0
     for place, timestep in enumerate(timesteps, start=done):
         scaled = process.scaled(scheduler, latents, timestep)
         if place < guided:

@@ -9,7 +9,6 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
-from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.lora import tune_lora
@@ -94,8 +93,7 @@ def test_a_level_is_never_so_noisy_that_nothing_can_be_divided_by_its_signal() -
 
 def test_sampling_is_the_euler_steps_of_diffusers(foundation: Foundation) -> None:
     found = sample_latents(foundation, [0, 1], [0, 0], SAMPLER, stream=5)
-    solver = foundation.new_scheduler()
-    solver.set_timesteps(SAMPLER.steps)
+    solver = foundation.new_scheduler(SAMPLER.steps)
     latents = torch.stack(
         [torch.randn(foundation.latent_shape, generator=torch_generator(5, c, 0)) for c in (0, 1)]
     )
@@ -146,11 +144,3 @@ def test_it_is_tuned_and_led_to_what_a_client_lacks(foundation: Foundation) -> N
             return float(gap(seen.clamp(-1, 1), torch.tensor([0, 1])).mean())
 
     assert mean_gap(guidance) > mean_gap(None)
-
-
-def test_a_schedule_that_depends_on_the_size_is_refused(
-    second_pipeline: Path, tmp_path: Path
-) -> None:
-    solver = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    with pytest.raises(GeneratorError, match="set use_dynamic_shifting to false"):
-        load(second_pipeline, tmp_path, solver)

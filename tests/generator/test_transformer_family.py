@@ -17,7 +17,7 @@ from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adapters import WEIGHTS, most_adapter_bytes, save_adapter
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance, log_gap
-from regl_app.generator.families import PIXART
+from regl_app.generator.families.pixart import PIXART
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import sample, sample_latents
 from regl_app.learning.models.cnn import SmallCnn
@@ -285,6 +285,6 @@ def test_the_model_of_1024_pixels_is_told_its_resolution(
 def test_a_denoiser_of_no_known_family_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regl_app.generator.families.FAMILIES", {})
+    monkeypatch.setattr("regl_app.generator.families.registry.FAMILIES", {})
     with pytest.raises(GeneratorError, match=r"is a PixArtSigmaPipeline, whose denoiser is not"):
         Foundation.load(GeneratorConfig(path=str(folder)), ("a cat", "a dog"))

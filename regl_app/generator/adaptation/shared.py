@@ -20,7 +20,7 @@ from regl_app.core.digests import digest_of_tensors
 from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Tensors
 from regl_app.generator.adaptation.layers import lora_layers, lora_state
-from regl_app.generator.families import FAMILIES, PARTS
+from regl_app.generator.families.registry import FAMILIES, PARTS
 from regl_app.generator.foundation import Foundation
 
 _UP = ".lora_B."

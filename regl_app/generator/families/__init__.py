@@ -1,0 +1,1 @@
+"""Families of denoisers: all that depends on a checkpoint's architecture, one file each."""

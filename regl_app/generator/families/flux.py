@@ -1,0 +1,113 @@
+"""FLUX.1 schnell and dev: flow matching over latents packed two by two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+
+from regl_app.core.types import Tensors
+from regl_app.generator.families.family import (
+    ATTENTION,
+    FEED_FORWARD,
+    TIMESTEPS,
+    Family,
+    Told,
+    shift_by_size,
+)
+
+_PATCH = 2
+_MOST_SHIFT = 1.15
+
+
+def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
+    embeddings, pooled, _ = pipeline.encode_prompt(list(texts), device="cpu")
+    conditioning = {"embeddings": embeddings.float(), "pooled": pooled.float()}
+    if _embeds_guidance(pipeline.transformer):
+        conditioning["guidance"] = torch.full((len(texts),), told.guidance)
+    return conditioning
+
+
+def _predict(
+    transformer: Any, latents: torch.Tensor, timesteps: torch.Tensor, told: Tensors
+) -> torch.Tensor:
+    count, channels, high, wide = latents.shape
+    embeddings = told["embeddings"]
+    packed: torch.Tensor = transformer(
+        hidden_states=pack(latents),
+        timestep=timesteps.expand(count).float() / TIMESTEPS,
+        guidance=told.get("guidance"),
+        pooled_projections=told["pooled"],
+        encoder_hidden_states=embeddings,
+        txt_ids=torch.zeros(embeddings.shape[1], 3, device=latents.device),
+        img_ids=_places(high // _PATCH, wide // _PATCH, latents.device),
+        return_dict=False,
+    )[0]
+    return unpack(packed, (count, channels, high, wide))
+
+
+def pack(latents: torch.Tensor) -> torch.Tensor:
+    """Return a sequence ``(N, h/2 w/2, 4 c)`` of squares of two by two of ``(N, c, h, w)``."""
+    count, channels, high, wide = latents.shape
+    squares = latents.reshape(count, channels, high // _PATCH, _PATCH, wide // _PATCH, _PATCH)
+    return squares.permute(0, 2, 4, 1, 3, 5).reshape(
+        count, (high // _PATCH) * (wide // _PATCH), channels * _PATCH**2
+    )
+
+
+def unpack(packed: torch.Tensor, shape: tuple[int, int, int, int]) -> torch.Tensor:
+    """Return the latents of ``shape`` (N, c, h, w) that ``pack`` made a sequence of."""
+    count, channels, high, wide = shape
+    squares = packed.reshape(count, high // _PATCH, wide // _PATCH, channels, _PATCH, _PATCH)
+    return squares.permute(0, 3, 1, 4, 2, 5).reshape(shape)
+
+
+def _places(high: int, wide: int, device: torch.device) -> torch.Tensor:
+    """Return the place of each square, ``(high * wide, 3)``: 0, row, column."""
+    rows, columns = torch.meshgrid(torch.arange(high), torch.arange(wide), indexing="ij")
+    places = torch.stack([torch.zeros_like(rows), rows, columns], dim=-1)
+    return places.reshape(-1, 3).float().to(device)
+
+
+def _latent_shape(transformer: Any, side: int) -> tuple[int, int, int]:
+    return int(transformer.config.in_channels) // _PATCH**2, side, side
+
+
+def _embeds_guidance(transformer: Any) -> bool:
+    return bool(transformer.config.guidance_embeds)
+
+
+def _sample_size(pipeline: Any, _part: str) -> int:
+    return int(pipeline.default_sample_size)
+
+
+def _patch(_transformer: Any) -> int:
+    return _PATCH
+
+
+def _solver(scheduler: Any, steps: int, tokens: int) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"mu": shift_by_size(scheduler, tokens, _MOST_SHIFT)}
+    if scheduler.config.get("use_flow_sigmas"):
+        return {**arguments, "num_inference_steps": steps}
+    return {**arguments, "sigmas": np.linspace(1.0, 1 / steps, steps)}
+
+
+FLUX = Family(
+    part="transformer",
+    layers=MappingProxyType(
+        {
+            "attention": ATTENTION,
+            "convolution": (*FEED_FORWARD, "proj_mlp", "proj_out"),
+        }
+    ),
+    encode=_encode,
+    predict=_predict,
+    latent_shape=_latent_shape,
+    patch=_patch,
+    embeds_guidance=_embeds_guidance,
+    sample_size=_sample_size,
+    solver=_solver,
+)

@@ -1,0 +1,67 @@
+"""Sana: linear attention over the few latents of a deep autoencoder, told by Gemma."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from regl_app.core.types import Tensors
+from regl_app.generator.families.family import ATTENTION, Family, Told, patch_size
+
+
+def _encode(pipeline: Any, texts: Sequence[str], _told: Told) -> dict[str, torch.Tensor]:
+    # The pipeline asks Gemma to enhance a prompt by an instruction, but not the empty one.
+    instruction = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"]
+    parts = [
+        pipeline.encode_prompt(
+            [text],
+            do_classifier_free_guidance=False,
+            device="cpu",
+            complex_human_instruction=instruction.default,
+        )[:2]
+        if text
+        else _unprompted(pipeline)
+        for text in texts
+    ]
+    embeddings, masks = (torch.cat(each) for each in zip(*parts, strict=True))
+    return {"embeddings": embeddings.float(), "mask": masks}
+
+
+def _unprompted(pipeline: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    _, _, embeddings, mask = pipeline.encode_prompt(
+        [""], do_classifier_free_guidance=True, device="cpu"
+    )
+    return embeddings, mask
+
+
+def _predict(
+    transformer: Any, latents: torch.Tensor, timesteps: torch.Tensor, told: Tensors
+) -> torch.Tensor:
+    output = transformer(
+        latents,
+        encoder_hidden_states=told["embeddings"],
+        encoder_attention_mask=told["mask"],
+        timestep=timesteps.expand(len(latents)) * transformer.config.timestep_scale,
+        return_dict=False,
+    )
+    prediction: torch.Tensor = output[0][:, : latents.shape[1]]
+    return prediction
+
+
+SANA = Family(
+    part="transformer",
+    layers=MappingProxyType(
+        {
+            "attention": ATTENTION,
+            # Its feed-forward layers are convolutions; the one of each channel by itself is left.
+            "convolution": ("patch_embed.proj", "conv_inverted", "conv_point", "proj_out"),
+        }
+    ),
+    encode=_encode,
+    predict=_predict,
+    patch=patch_size,
+)

@@ -1,0 +1,53 @@
+"""Stable Diffusion 3 and 3.5, with or without their T5: flow matching by a joint transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from regl_app.core.types import Tensors
+from regl_app.generator.families.family import (
+    ATTENTION,
+    FEED_FORWARD,
+    Family,
+    Told,
+    patch_size,
+)
+
+
+def _encode(pipeline: Any, texts: Sequence[str], _told: Told) -> dict[str, torch.Tensor]:
+    # Without a T5 the pipeline itself puts zeros in the place of its embeddings.
+    embeddings, _, pooled, _ = pipeline.encode_prompt(
+        list(texts), None, None, device="cpu", do_classifier_free_guidance=False
+    )
+    return {"embeddings": embeddings.float(), "pooled": pooled.float()}
+
+
+def _predict(
+    transformer: Any, latents: torch.Tensor, timesteps: torch.Tensor, told: Tensors
+) -> torch.Tensor:
+    prediction: torch.Tensor = transformer(
+        latents,
+        encoder_hidden_states=told["embeddings"],
+        pooled_projections=told["pooled"],
+        timestep=timesteps.expand(len(latents)),
+        return_dict=False,
+    )[0]
+    return prediction
+
+
+SD3 = Family(
+    part="transformer",
+    layers=MappingProxyType(
+        {
+            "attention": ATTENTION,
+            "convolution": ("pos_embed.proj", *FEED_FORWARD, "proj_out"),
+        }
+    ),
+    encode=_encode,
+    predict=_predict,
+    patch=patch_size,
+)

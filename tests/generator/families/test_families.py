@@ -1,0 +1,179 @@
+"""Every family's images are plain diffusers', and its adapters are read by diffusers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
+from regl_app.core.seeding import torch_generator
+from regl_app.data.images import ImageSet
+from regl_app.generator.adaptation.dpo import tune_dpo
+from regl_app.generator.adaptation.lora import tune_lora
+from regl_app.generator.adapters import save_adapter
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.image_conditioning import encode_latents
+from regl_app.generator.sampling import sample, sample_latents
+
+NAMES = (
+    "sdxl",
+    "lcm",
+    "sd3",
+    "sd3-without-t5",
+    "sd3-shifted-by-size",
+    "sana",
+    "sana-dpm",
+    "flux-schnell",
+    "flux-dev",
+)
+CLASSES = ("a cat", "a dog", "a horse")
+LABELS, INDICES = [0, 1, 2, 1], [0, 0, 0, 1]
+
+
+def settings(folder: Path, guidance: float) -> GeneratorConfig:
+    return GeneratorConfig(
+        path=str(folder),
+        steps=3,
+        guidance=guidance,
+        guidance_stop=1.0,
+        image_size=32,
+        precision="fp32",
+    )
+
+
+def by_diffusers(
+    folder: Path, foundation: Foundation, config: GeneratorConfig, adapter: Path | None = None
+) -> torch.Tensor:
+    """Return what the pipeline makes of the noise that ``sample`` starts from, in [0, 1]."""
+    from diffusers import AutoPipelineForText2Image
+
+    index = (folder / "model_index.json").read_text(encoding="utf-8")
+    own: dict[str, Any] = {}
+    if "StableDiffusion3" in index and not (folder / "text_encoder_3").is_dir():
+        own = {"text_encoder_3": None, "tokenizer_3": None}
+    pipeline = AutoPipelineForText2Image.from_pretrained(folder, safety_checker=None, **own)
+    pipeline.set_progress_bar_config(disable=True)
+    if adapter is not None:
+        pipeline.load_lora_weights(adapter)
+    noise = torch.stack(
+        [
+            torch.randn(foundation.latent_shape, generator=torch_generator(7, label, index))
+            for label, index in zip(LABELS, INDICES, strict=True)
+        ]
+    )
+    if type(pipeline).__name__ == "FluxPipeline":
+        noise = pipeline._pack_latents(noise, *noise.shape)
+    names = inspect.signature(pipeline.__call__).parameters
+    own = {"use_resolution_binning": False, "clean_caption": False}
+    if "true_cfg_scale" in names and not foundation.embeds_guidance:  # FLUX schnell
+        own = {"true_cfg_scale": config.guidance, "negative_prompt": [""] * len(LABELS)}
+    images: torch.Tensor = pipeline(
+        [foundation.prompts[label] for label in LABELS],
+        num_inference_steps=config.steps,
+        guidance_scale=config.guidance,
+        latents=noise,
+        height=32,
+        width=32,
+        output_type="pt",
+        generator=[torch.Generator().manual_seed(0)] * len(LABELS),
+        **{name: value for name, value in own.items() if name in names},
+    ).images
+    return images
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_its_images_are_those_of_plain_diffusers(
+    name: str, guidance: float, pipelines: Callable[[str], Path]
+) -> None:
+    config = settings(pipelines(name), guidance)
+    if name == "lcm":  # its solver draws noise in every step but the last: ours per image
+        config = config.model_copy(update={"steps": 1})
+    foundation = Foundation.load(config, CLASSES)
+    expected = by_diffusers(pipelines(name), foundation, config)
+    images = sample(foundation, LABELS, INDICES, config, stream=7)
+    assert images.float().std() > 5
+    assert ((expected * 255) - images).abs().max() <= 1.0  # rounding to whole numbers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_guidance_and_the_prompt_are_heard(name: str, pipelines: Callable[[str], Path]) -> None:
+    made = []
+    for guidance in (1.0, 6.0):
+        config = settings(pipelines(name), guidance)
+        foundation = Foundation.load(config, CLASSES)
+        made.append(sample_latents(foundation, [0, 1], [0, 0], config, stream=7))
+    assert not torch.allclose(*made, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_own_pipeline_reads_the_adapters(
+    name: str, pipelines: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = settings(pipelines(name), 2.5)
+    if name == "lcm":
+        config = config.model_copy(update={"steps": 1})
+    foundation = Foundation.load(config, CLASSES)
+    before = {key: value.clone() for key, value in foundation.denoiser.state_dict().items()}
+    real = ImageSet(torch.full((3, 3, 32, 32), 40, dtype=torch.uint8), torch.arange(3))
+    lora = LoraConfig(layers="all", rank=2, alpha=4.0, steps=5, batch_size=3, lr=2e-2)
+    latents = sample_latents(foundation, torch.tensor(LABELS), INDICES, config, stream=1)
+    states = {
+        "lora": tune_lora(foundation, real, lora, seed=0).state,
+        "dpo": tune_dpo(
+            foundation,
+            latents,
+            torch.tensor(LABELS),
+            torch.tensor([[1], [3]]),
+            DpoConfig(steps=3, batch_size=1, lr=1e-2),
+            lora,
+            seed=0,
+        ).state,
+    }
+    frozen = sample(foundation, LABELS, INDICES, config, stream=7)
+    for kind, state in states.items():
+        save_adapter(tmp_path / kind, state)
+        expected = by_diffusers(pipelines(name), foundation, config, tmp_path / kind)
+        with foundation.adapter(tmp_path / kind):
+            adapted = sample(foundation, LABELS, INDICES, config, stream=7)
+        assert ((expected * 255) - adapted).abs().max() <= 1.0
+        assert not torch.equal(adapted, frozen)
+    after = foundation.denoiser.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_become_the_latents_of_its_autoencoder(
+    name: str, pipelines: Callable[[str], Path]
+) -> None:
+    foundation = Foundation.load(settings(pipelines(name), 1.0), CLASSES)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    latents = encode_latents(foundation, images)
+    assert tuple(latents.shape[1:]) == foundation.latent_shape
+    vae = foundation.vae
+    output = vae.encode(images.float() / 127.5 - 1)
+    raw = output.latent_dist.mode() if hasattr(output, "latent_dist") else output.latent
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    torch.testing.assert_close(latents, (raw - shift) * vae.config.scaling_factor)
+
+
+@pytest.mark.parametrize("name", ["sd3", "sana", "sana-dpm", "flux-dev"])
+def test_images_start_from_pictures(name: str, pipelines: Callable[[str], Path]) -> None:
+    config = settings(pipelines(name), 1.0)
+    weak = config.model_copy(update={"image_strength": 0.34, "steps": 3})
+    foundation = Foundation.load(config, CLASSES)
+    starts = torch.randn((2, *foundation.latent_shape), generator=torch_generator(0))
+    distances = [
+        float(
+            (sample_latents(foundation, [0, 1], [0, 0], each, stream=7, starts=starts) - starts)
+            .abs()
+            .mean()
+        )
+        for each in (weak, config.model_copy(update={"image_strength": 1.0}))
+    ]
+    assert distances[0] < distances[1]
