@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from regl_app.config import RunConfig, flat_fields
 from regl_app.config.one_of import OneOf
+from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.presets import PRESETS
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
@@ -44,7 +45,8 @@ def allowed(field: Any) -> str:
     """Return what values a field takes, for a table cell."""
     annotation = field.annotation
     if get_origin(annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(annotation))
+        names = ["auto"] if may_be_auto(field.metadata) else []
+        return ", ".join(f"`{value}`" for value in (*names, *get_args(annotation)))
     for item in field.metadata:
         if isinstance(item, OneOf):
             return ", ".join(f"`{name}`" for name in item.names)
@@ -54,6 +56,8 @@ def allowed(field: Any) -> str:
             value = getattr(item, name, None)
             if value is not None:
                 bounds.append(f"{sign} {value:g}")
+    if may_be_auto(field.metadata):
+        bounds.append("`auto`")
     kind = {int: "integer", float: "number", bool: "`true`, `false`", str: "text"}[annotation]
     return " ".join([kind, ", ".join(bounds)]).strip()
 
@@ -65,6 +69,13 @@ def shown(value: Any) -> str:
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 
+def default(field: Any) -> str:
+    """Return a field's default, and what it comes to with the bundled generator."""
+    if not may_be_auto(field.metadata):
+        return shown(field.default)
+    return f"{shown(AUTO)} (bundled: {shown(field.default)})"
+
+
 def prose(field: Any) -> str:
     """Return a field's description, safe in Markdown."""
     return str(field.description).replace("<", "&lt;").replace("|", "\\|")
@@ -74,7 +85,7 @@ def table(fields: list[tuple[str, Any]]) -> str:
     """Return the Markdown table of some keys."""
     rows = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
     rows += [
-        f"| `{key}` | {shown(field.default)} | {allowed(field)} | {prose(field)} |"
+        f"| `{key}` | {default(field)} | {allowed(field)} | {prose(field)} |"
         for key, field in fields
     ]
     return "\n".join(rows)

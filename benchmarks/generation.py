@@ -31,6 +31,7 @@ from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adapters import save_adapter
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.families.unet import UNET
+from regl_app.generator.fitting import fitted
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.prompts import class_prompts
@@ -43,7 +44,7 @@ def main() -> None:
     """Run the benchmark, print a markdown table and write the figures as JSON."""
     options = _options()
     torch.set_num_threads(options.threads)
-    config = RunConfig.from_flat({"method": "regl", "generator.path": options.generator})
+    config = fitted(RunConfig.from_flat({"method": "regl", "generator.path": options.generator}))
     source = load_source(config.data)
     real = source.train.subset(torch.nonzero(source.train.labels < 2).flatten())
     import diffusers  # noqa: F401  # neither side is charged for the libraries' import

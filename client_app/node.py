@@ -28,6 +28,7 @@ from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.generator.adaptation.shared import up_template
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.fitting import fitted
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
 from regl_app.learning.models.classifier import Classifier
@@ -113,7 +114,7 @@ class Node:
         config = self.config
         if not config.shares_adapter:
             return None
-        return lambda: up_template(resolve_generator(config.generator.path), config.lora)
+        return lambda: up_template(resolve_generator(config.generator.path), fitted(config).lora)
 
     @cached_property
     def _untrained(self) -> Classifier:

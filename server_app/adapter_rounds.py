@@ -19,6 +19,7 @@ from regl_app.flower.messages.content import most_bytes
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.generator.adaptation.shared import up_template
 from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.fitting import fitted
 from regl_app.rounds.shared_adapter import SharedTuning
 from server_app.exchange import exchange
 from server_app.replies import Replies, check_replies
@@ -44,8 +45,8 @@ def tune_together(
         RunError: fewer than ``server.min-replies`` answered.
         GeneratorError: the server has not the generator, by which it knows what to expect.
     """
-    folder = resolve_generator(with_absolute_paths(config).generator.path)
-    template = up_template(folder, config.lora)
+    local = with_absolute_paths(config)
+    template = up_template(resolve_generator(local.generator.path), fitted(local).lora)
     tuning, rounds, known = SharedTuning(), list[Replies[AdapterReply]](), dict(partitions)
     for number in range(1, config.lora.rounds + 1):
         content = AdapterRequest(number, tuning.up).to_content(handshake)

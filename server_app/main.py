@@ -26,6 +26,7 @@ from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_concepts, check_public_part
+from regl_app.generator.fitting import fit_words
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
 from regl_app.learning.models.classifier import Classifier
@@ -92,6 +93,8 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     folder.write_facts(facts)
     metrics.federation(facts)
     _announce(config, facts)
+    if config.needs_generator and (words := fit_words(local)):
+        logger.info("generator: %s", words)
 
     model = model_of(config, federation.source).to(device)
     strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)

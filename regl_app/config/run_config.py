@@ -8,6 +8,7 @@ wrong type, a value out of range or a contradictory pair before any work starts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from regl_app.config.auto_teaching import TAUGHT_KEYS, auto_teaching
 from regl_app.config.checks import check
 from regl_app.config.explain import explain
+from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.presets import PRESET_KEYS, PRESETS
 from regl_app.config.run_keys import RunKeys
 from regl_app.config.section import Section, hyphenated
@@ -52,6 +54,7 @@ class RunConfig(RunKeys):
         if preset is None:
             return values  # an unknown method is reported by its own field
         values = _expand(values, {key: getattr(preset, of) for key, of in PRESET_KEYS.items()})
+        values = _expand(values, _fitting(values))
         taught = auto_teaching(values)
         return _expand(values, {key: getattr(taught, of) for key, of in TAUGHT_KEYS.items()})
 
@@ -67,9 +70,13 @@ class RunConfig(RunKeys):
     def updated(self, changes: Mapping[str, Scalar]) -> Self:
         """Return a copy with dotted keys replaced and validated again.
 
-        A new ``method`` re-expands its preset unless the preset's keys are among ``changes``.
+        A new ``method`` re-expands its preset unless the preset's keys are among ``changes``. A new
+        generator leaves what fitted the bundled one to what fits it.
         """
         flat = self.to_flat()
+        if self.generator.path == BUNDLED != changes.get("generator.path", BUNDLED):
+            fitting = {key: value for key, value in BUNDLED_FIT.items() if flat[key] == value}
+            flat |= dict.fromkeys(fitting, AUTO)
         if "method" in changes:
             flat |= dict.fromkeys((*PRESET_KEYS, *TAUGHT_KEYS), "auto")
         return self.from_flat(flat | dict(changes))
@@ -87,10 +94,27 @@ def flat_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
 
 def default_flat() -> dict[str, Scalar]:
     """Return the unexpanded defaults of every key: what ``pyproject.toml`` lists for Flower."""
-    return {key: field.default for key, field in flat_fields(RunConfig)}
+    fields = flat_fields(RunConfig)
+    return {key: AUTO if may_be_auto(each.metadata) else each.default for key, each in fields}
 
 
-def _expand(values: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+BUNDLED = "bundled"
+BUNDLED_FIT: Mapping[str, Scalar] = MappingProxyType(
+    {key: each.default for key, each in flat_fields(RunConfig) if may_be_auto(each.metadata)}
+)
+"""What 'auto' is for the bundled generator, and for others of its size."""
+
+
+def _fitting(values: Mapping[str, Any]) -> Mapping[str, Scalar]:
+    """Return what the keys that fit the generator are, as far as no file is to be read for it."""
+    table = values.get("generator", {})
+    if isinstance(table, Section):
+        table = table.model_dump()
+    path = table.get("path", BUNDLED) if isinstance(table, dict) else BUNDLED
+    return BUNDLED_FIT if path == BUNDLED else dict.fromkeys(BUNDLED_FIT, AUTO)
+
+
+def _expand(values: Mapping[str, Any], choices: Mapping[str, Scalar]) -> dict[str, Any]:
     """Return nested ``values`` with the dotted keys of ``choices`` that are 'auto' filled in."""
     expanded = dict(values)
     for key, choice in choices.items():
@@ -100,7 +124,7 @@ def _expand(values: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, 
             table = table.model_dump()
         elif not isinstance(table, dict):
             continue  # reported by its own field
-        if table.get(leaf, "auto") == "auto":
+        if table.get(leaf, AUTO) == AUTO:
             table = {**table, leaf: choice}
         expanded = {**expanded, group: table} if group else table
     return expanded

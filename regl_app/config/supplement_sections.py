@@ -8,6 +8,7 @@ from pydantic import Field
 
 from regl_app.config.choices import ADAPTERS, POLICIES, REWARDS, SCHEDULES, SITES
 from regl_app.config.one_of import OneOf
+from regl_app.config.or_auto import OrAuto
 from regl_app.config.section import RESULT, Section
 
 
@@ -128,16 +129,14 @@ class GeneratorConfig(Section):
         description="class prompt; {concept} is e.g. 'the digit three'",
         json_schema_extra=RESULT,
     )
-    steps: int = Field(
-        10, ge=1, le=1000, description="denoising steps per image", json_schema_extra=RESULT
+    steps: Annotated[int, Field(ge=1, le=1000), OrAuto()] = Field(
+        10, description="denoising steps per image", json_schema_extra=RESULT
     )
-    guidance: float = Field(
-        3.0, ge=1, description="classifier-free guidance scale; 1 = off", json_schema_extra=RESULT
+    guidance: Annotated[float, Field(ge=1), OrAuto()] = Field(
+        3.0, description="classifier-free guidance scale; 1 = off", json_schema_extra=RESULT
     )
-    guidance_stop: float = Field(
+    guidance_stop: Annotated[float, Field(ge=0, le=1), OrAuto()] = Field(
         0.6,
-        ge=0,
-        le=1,
         description="share of the steps that are guided, the noisiest first; the rest costs half",
         json_schema_extra=RESULT,
     )
@@ -147,8 +146,8 @@ class GeneratorConfig(Section):
         "the frozen model's, which has not forgotten any class (a guided step costs half more)",
         json_schema_extra=RESULT,
     )
-    batch_size: int = Field(
-        250, ge=1, description="images denoised at once", json_schema_extra=RESULT
+    batch_size: Annotated[int, Field(ge=1), OrAuto()] = Field(
+        250, description="images denoised at once", json_schema_extra=RESULT
     )
     image_size: int = Field(
         0,
@@ -192,18 +191,21 @@ class LoraConfig(Section):
         description="scale: the update is multiplied by alpha / rank",
         json_schema_extra=RESULT,
     )
-    layers: Literal["convolution", "attention", "all"] = Field(
+    layers: Annotated[Literal["convolution", "attention", "all"], OrAuto()] = Field(
         "convolution",
         description="what is adapted: convolutions carry the look, attention also what the text "
         "means",
         json_schema_extra=RESULT,
     )
-    steps: int = Field(60, ge=1, description="optimizer steps", json_schema_extra=RESULT)
-    batch_size: int = Field(32, ge=1, description="real images per step", json_schema_extra=RESULT)
-    lr: float = Field(
+    steps: Annotated[int, Field(ge=1), OrAuto()] = Field(
+        60, description="optimizer steps", json_schema_extra=RESULT
+    )
+    batch_size: Annotated[int, Field(ge=1), OrAuto()] = Field(
+        32, description="real images per step", json_schema_extra=RESULT
+    )
+    lr: Annotated[float, Field(gt=0), OrAuto()] = Field(
         5e-3,
-        gt=0,
-        description="peak learning rate; large checkpoints want about 1e-4",
+        description="peak learning rate",
         json_schema_extra=RESULT,
     )
     min_snr: float = Field(
@@ -245,26 +247,23 @@ class DpoConfig(Section):
         "FedDPD)",
         json_schema_extra=RESULT,
     )
-    beta: float = Field(
+    beta: Annotated[float, Field(gt=0), OrAuto()] = Field(
         10.0,
-        gt=0,
         description="strength of the pull back to the model that was started from; the paper of "
         "Diffusion-DPO takes 2000 to 5000 for large checkpoints",
         json_schema_extra=RESULT,
     )
-    steps: int = Field(
+    steps: Annotated[int, Field(ge=1), OrAuto()] = Field(
         60,
-        ge=1,
         description="optimizer steps, each time the adapter is tuned",
         json_schema_extra=RESULT,
     )
-    batch_size: int = Field(
-        16, ge=1, description="pairs of images per step", json_schema_extra=RESULT
+    batch_size: Annotated[int, Field(ge=1), OrAuto()] = Field(
+        16, description="pairs of images per step", json_schema_extra=RESULT
     )
-    lr: float = Field(
+    lr: Annotated[float, Field(gt=0), OrAuto()] = Field(
         3e-3,
-        gt=0,
-        description="peak learning rate; large checkpoints want about 1e-5",
+        description="peak learning rate",
         json_schema_extra=RESULT,
     )
     quantile: float = Field(

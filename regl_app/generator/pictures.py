@@ -27,9 +27,11 @@ def generate_images(
     Raises:
         GeneratorError: generator or adapter cannot be used.
     """
+    from regl_app.generator.fitting import fitted
     from regl_app.generator.foundation import shared_foundation
     from regl_app.generator.sampling import sample
 
+    config = fitted(config)
     concepts = load_source(config.data).concepts
     foundation = shared_foundation(config.generator, concepts, resolve_device(config.device))
     labels = [label for label in classes for _ in range(count)]

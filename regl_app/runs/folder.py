@@ -23,6 +23,7 @@ from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import write_json
 from regl_app.core.tensor_files import load_weights, save_weights
 from regl_app.generator.checkpoint import generator_identity
+from regl_app.generator.fitting import fit_words
 from regl_app.runs.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from regl_app.runs.environment import describe_environment
 from regl_app.runs.history import append_round, read_history
@@ -64,8 +65,10 @@ class RunFolder:
             sub.mkdir()
         environment = describe_environment(config.device)
         if config.needs_generator:
-            path = with_absolute_paths(config).generator.path
-            environment["generator"] = generator_identity(path)
+            local = with_absolute_paths(config)
+            environment["generator"] = generator_identity(local.generator.path)
+            if words := fit_words(local):
+                environment["generator-settings"] = words
         content = {"config": config.to_flat(), "environment": environment}
         write_json(folder.path / "config.json", content)
         return folder

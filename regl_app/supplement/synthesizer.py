@@ -21,6 +21,7 @@ from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.shared import SharedAdapter
+from regl_app.generator.fitting import fitted_if_here
 from regl_app.generator.pool import Pool
 from regl_app.supplement.adapter_tuning import AdapterTuning
 from regl_app.supplement.client_generator import ClientGenerator
@@ -52,6 +53,7 @@ class Synthesizer:
         cache_dir: Path,
         progress: Progress | None = None,
     ) -> None:
+        config = fitted_if_here(config)  # where it is not, the loading says so, if it comes to it
         self.config = config
         max_bytes = int(config.cache_limit * GIGABYTE)
         generator = RunGenerator(

@@ -23,6 +23,10 @@ SUPERLINK_PORT = 39091
 SUPERLINK_PORT_VARIABLE = "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"
 
 
+_WORTH_TELLING = 0.5
+"""Gigabytes of weights from which on a person may run out of memory."""
+
+
 def examine(config: RunConfig) -> list[Finding]:
     """Return what was found for a run of ``config``, in reading order."""
     return [
@@ -114,6 +118,8 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
     from regl_app.data.sources.registry import load_source
     from regl_app.generator.checkpoint import resolve_generator
     from regl_app.generator.compatibility import check_concepts
+    from regl_app.generator.fitting import fit_words
+    from regl_app.generator.weights_size import weights_in_memory
 
     path = config.generator.path
     if not config.needs_generator:
@@ -132,6 +138,20 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
         yield Finding("generator", "fail", str(error))  # says the remedy itself
         return
     yield Finding("generator", "ok", f"{path}, {folder_bytes(folder) / 1e6:.1f} MB ({folder})")
+    if words := fit_words(config):
+        yield Finding("settings", "ok", words)
+    try:
+        weights = weights_in_memory(folder) / 1e9
+    except ReglError as error:
+        yield Finding("memory", "fail", str(error))
+        return
+    if weights >= _WORTH_TELLING:
+        yield Finding(
+            "memory",
+            "note",
+            f"the generator's weights take {weights:.1f} GB of each worker's device, in float32; "
+            "what is computed with them comes on top (generator.batch-size, lora.batch-size)",
+        )
 
 
 def _folders(config: RunConfig) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from regl_app.core.types import Tensors
+from regl_app.generator.families.settings import Settings
 
 TIMESTEPS = 1000
 """Training timesteps of flow-matching checkpoints, whose denoisers may count from 0 to 1."""
@@ -85,6 +86,7 @@ class Family:
         embeds_guidance: whether the denoiser takes the guidance scale as an input, so that it is
             called once a step and never without its prompt.
         sample_size: side of a latent of the checkpoint's own, of the pipeline and ``part``.
+        settings: what fits a checkpoint, of its denoiser's and its scheduler's configuration.
         solver: arguments of the scheduler's ``set_timesteps``, of the scheduler, the number of
             steps and how many squares a latent has.
     """
@@ -93,6 +95,7 @@ class Family:
     layers: Mapping[str, tuple[str, ...]]
     encode: Encode
     predict: Predict
+    settings: Callable[[Mapping[str, Any], Mapping[str, Any]], Settings]
     latent_shape: Callable[[Any, int], tuple[int, int, int]] = _latent_shape
     patch: Callable[[Any], int] = _one
     embeds_guidance: Callable[[Any], bool] = _no

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +18,7 @@ from regl_app.generator.families.family import (
     Told,
     shift_by_size,
 )
+from regl_app.generator.families.settings import Settings
 
 _PATCH = 2
 _MOST_SHIFT = 1.15
@@ -95,6 +96,12 @@ def _solver(scheduler: Any, steps: int, tokens: int) -> dict[str, Any]:
     return {**arguments, "sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
+def _settings(transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
+    if transformer.get("guidance_embeds"):
+        return Settings("FLUX.1 dev", steps=28, guidance=3.5)
+    return Settings("FLUX.1 schnell", steps=4, guidance=1.0)
+
+
 FLUX = Family(
     part="transformer",
     layers=MappingProxyType(
@@ -105,6 +112,7 @@ FLUX = Family(
     ),
     encode=_encode,
     predict=_predict,
+    settings=_settings,
     latent_shape=_latent_shape,
     patch=_patch,
     embeds_guidance=_embeds_guidance,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from regl_app.generator.families.family import (
     Told,
     patch_size,
 )
+from regl_app.generator.families.settings import Settings
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
@@ -45,6 +46,10 @@ def _predict(
     return prediction
 
 
+def _settings(_transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
+    return Settings("PixArt", steps=20, guidance=4.5)
+
+
 PIXART = Family(
     part="transformer",
     layers=MappingProxyType(
@@ -56,5 +61,6 @@ PIXART = Family(
     ),
     encode=_encode,
     predict=_predict,
+    settings=_settings,
     patch=patch_size,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from regl_app.core.types import Tensors
 from regl_app.generator.families.family import ATTENTION, Family, Told, patch_size
+from regl_app.generator.families.settings import Settings
 
 
 def _encode(pipeline: Any, texts: Sequence[str], _told: Told) -> dict[str, torch.Tensor]:
@@ -52,6 +53,10 @@ def _predict(
     return prediction
 
 
+def _settings(_transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
+    return Settings("Sana", steps=20, guidance=4.5)
+
+
 SANA = Family(
     part="transformer",
     layers=MappingProxyType(
@@ -63,5 +68,6 @@ SANA = Family(
     ),
     encode=_encode,
     predict=_predict,
+    settings=_settings,
     patch=patch_size,
 )

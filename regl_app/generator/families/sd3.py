@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from regl_app.generator.families.family import (
     Told,
     patch_size,
 )
+from regl_app.generator.families.settings import Settings
 
 
 def _encode(pipeline: Any, texts: Sequence[str], _told: Told) -> dict[str, torch.Tensor]:
@@ -39,6 +40,10 @@ def _predict(
     return prediction
 
 
+def _settings(_transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
+    return Settings("Stable Diffusion 3", steps=28, guidance=7.0)
+
+
 SD3 = Family(
     part="transformer",
     layers=MappingProxyType(
@@ -49,5 +54,6 @@ SD3 = Family(
     ),
     encode=_encode,
     predict=_predict,
+    settings=_settings,
     patch=patch_size,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from regl_app.core.types import Tensors
 from regl_app.generator.families.family import ATTENTION, FEED_FORWARD, Family, Told
+from regl_app.generator.families.settings import Settings
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
@@ -63,6 +64,29 @@ def _embeds_guidance(unet: Any) -> bool:
     return getattr(unet.config, "time_cond_proj_dim", None) is not None
 
 
+def _settings(unet: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Settings:
+    large = unet.get("addition_embed_type") == "text_time"
+    beta = 5000.0 if large else 2000.0
+    name = "Stable Diffusion XL" if large else "Stable Diffusion 1 or 2"
+    if unet.get("time_cond_proj_dim") is not None:
+        return Settings("Latent consistency model", steps=4, guidance=8.5, dpo_beta=beta)
+    if _few_steps(scheduler):
+        return Settings(f"{name}, distilled to few steps", steps=4, guidance=1.0, dpo_beta=beta)
+    return Settings(name, steps=30, guidance=2.0, dpo_beta=beta)
+
+
+def _few_steps(scheduler: Mapping[str, Any]) -> bool:
+    """Return whether a scheduler is one that Turbo, Lightning, LCM and TCD come with."""
+    name = str(scheduler.get("_class_name"))
+    if name in ("LCMScheduler", "TCDScheduler"):
+        return True
+    return (
+        name.startswith("Euler")
+        and scheduler.get("timestep_spacing") == "trailing"
+        and not scheduler.get("rescale_betas_zero_snr")
+    )
+
+
 UNET = Family(
     part="unet",
     layers=MappingProxyType(
@@ -73,5 +97,6 @@ UNET = Family(
     ),
     encode=_encode,
     predict=_predict,
+    settings=_settings,
     embeds_guidance=_embeds_guidance,
 )

@@ -29,6 +29,7 @@ _SEEDS = {"seed", "data.seed", "device", "generator.batch-size"}
 _IMPLIED = {"method", *PRESET_KEYS, *TAUGHT_KEYS}
 _NAMES = {"labels.by": "labels"}
 _DEFAULTS = default_flat()
+_PLAIN = RunConfig.from_flat({}).to_flat()
 
 
 @dataclass(frozen=True)
@@ -164,13 +165,18 @@ def conditions(runs: Sequence[RunData]) -> list[Condition]:
             key
             for key, value in table.items()
             if _differ(twins, key)
-            or (key not in _IMPLIED and _differ(tables, key) and value != _DEFAULTS[key])
+            or (key not in _IMPLIED and _differ(tables, key) and not _plain(key, value))
         ]
         extra = ", ".join(f"{_NAMES.get(key, key.rsplit('.', 1)[-1])} {table[key]}" for key in said)
         labels.append(f"{table['method']} ({extra})" if extra else str(table["method"]))
     return [
         Condition(label, tuple(group)) for label, group in zip(labels, groups.values(), strict=True)
     ]
+
+
+def _plain(key: str, value: Scalar) -> bool:
+    """Return whether ``value`` is what ``key`` is when nobody says anything."""
+    return value in (_DEFAULTS[key], _PLAIN[key])
 
 
 def _differ(tables: Sequence[dict[str, Scalar]], key: str) -> bool:

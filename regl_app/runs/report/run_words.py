@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -175,9 +176,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         settings.append(("Label counts", budget))
     if config.needs_generator:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
-        guided = f"guidance {generator.guidance:g}"
-        if generator.guidance > 1 and generator.guidance_stop < 1:
-            guided += f" in the first {100 * generator.guidance_stop:.0f} %"
+        guided = _guidance(config.to_flat())
         settings.append(("Generator", f"{where}, {generator.steps} steps, {guided}"))
         if config.supplement.adapter == "lora":
             settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))
@@ -190,7 +189,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
             settings.append(
                 (
                     "Preferences",
-                    f"{dpo.steps} steps on {dpo.start}, {dpo.rounds} rounds, β {dpo.beta:g}",
+                    f"{dpo.steps} steps on {dpo.start}, {dpo.rounds} rounds, β {_shown(dpo.beta)}",
                 )
             )
         if config.supplement.adapter == "guidance":
@@ -240,7 +239,8 @@ def keys(config: RunConfig) -> list[tuple[str, str, bool]]:
     """Return every key with its value and whether it was changed."""
     defaults = default_flat()
     # 'auto' is always expanded: only a deviation from what the method implies is a change.
-    plain = RunConfig.from_flat({"method": config.method}).to_flat()
+    own: dict[str, Scalar] = {"method": config.method, "generator.path": config.generator.path}
+    plain = RunConfig.from_flat(own).to_flat()
     return [
         (
             key,
@@ -249,6 +249,15 @@ def keys(config: RunConfig) -> list[tuple[str, str, bool]]:
         )
         for key, value in config.to_flat().items()
     ]
+
+
+def _guidance(flat: Mapping[str, Scalar]) -> str:
+    scale, stop = flat["generator.guidance"], flat["generator.guidance-stop"]
+    guided = f"guidance {_shown(scale)}"
+    # What 'auto' became stands with what the run was made on.
+    if isinstance(scale, str) or isinstance(stop, str) or scale <= 1 or stop >= 1:
+        return guided
+    return f"{guided} in the first {100 * stop:.0f} %"
 
 
 def _shown(value: Scalar) -> str:

@@ -1,0 +1,61 @@
+"""What sampling and tuning take where nobody says it: a table by family, each number with a source.
+
+The smallest checkpoints, the bundled one and others of its size, have the defaults of the keys
+themselves (``regl_app/config/supplement_sections.py``), which are measured here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_PIXELS_AT_ONCE = 4 * 1024**2
+"""Images denoised at once: 4 of 1024 pixels, 16 of 512. What does not fit a card is halved."""
+_PIXELS_A_STEP = 1024**2
+"""Images of an optimizer's step: 1 of 1024 pixels, as in diffusers' examples, 4 of 512."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What fits one kind of checkpoint.
+
+    Args:
+        name: of the kind, for a person.
+        steps: of the solver. The pipelines' own defaults in diffusers, but 30 of the 50 where those
+            are from before fast solvers.
+        guidance: scale. 2.0 for the UNets: what the papers found best for images to train on
+            (Sariyildiz et al. 2023, Yuan et al. 2024); the pipelines' own defaults for
+            transformers, of which no paper says; 1, off, where it was distilled away.
+        lora_lr: peak rate, of diffusers' LoRA examples for the family.
+        lora_steps: of diffusers' DreamBooth-LoRA examples.
+        dpo_beta: Wallace et al. 2024, section 5: 2000 for Stable Diffusion 1.5, 5000 for XL.
+        dpo_lr: of diffusers' example of Diffusion-DPO by LoRA.
+    """
+
+    name: str
+    steps: int
+    guidance: float
+    lora_lr: float = 1e-4
+    lora_steps: int = 500
+    dpo_beta: float = 2000.0
+    dpo_lr: float = 1e-5
+    dpo_steps: int = 100
+
+    def keys(self, side: int) -> dict[str, int | float | str]:
+        """Return the configuration's keys for images of ``side`` pixels."""
+        a_step = max(_PIXELS_A_STEP // side**2, 1)
+        return {
+            "generator.steps": self.steps,
+            "generator.guidance": self.guidance,
+            # As the pipelines do it.
+            "generator.guidance-stop": 1.0,
+            "generator.batch-size": max(_PIXELS_AT_ONCE // side**2, 1),
+            # As diffusers' examples: a look is learned there as well, and convolutions are few.
+            "lora.layers": "attention",
+            "lora.steps": self.lora_steps,
+            "lora.batch-size": min(a_step, 32),
+            "lora.lr": self.lora_lr,
+            "dpo.beta": self.dpo_beta,
+            "dpo.steps": self.dpo_steps,
+            "dpo.batch-size": min(a_step, 16),
+            "dpo.lr": self.dpo_lr,
+        }

@@ -1,0 +1,118 @@
+"""What 'auto' becomes for a checkpoint: told by its configuration files, nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regl_app.config import RunConfig
+from regl_app.config.or_auto import AUTO
+from regl_app.config.run_config import BUNDLED_FIT
+from regl_app.core.errors import GeneratorError
+from regl_app.core.types import Scalar
+from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.families.registry import FAMILIES, PARTS
+
+_SMALL = 64
+"""Up to this side a checkpoint is taken as one of the bundled one's kind."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fits a checkpoint: its kind in words, the side of its images, and the keys' values."""
+
+    name: str
+    side: int
+    keys: Mapping[str, Scalar]
+
+
+def fit_of(folder: Path, image_size: int = 0) -> Fit:
+    """Return what fits the checkpoint in ``folder``.
+
+    Args:
+        folder: a diffusers pipeline's.
+        image_size: side of the images to be made; 0: the checkpoint's own.
+
+    Raises:
+        GeneratorError: its denoiser is of no known family, or its configuration cannot be read.
+    """
+    part = next((part for part in PARTS if (folder / part / "config.json").is_file()), "")
+    denoiser = _read(folder / part / "config.json")
+    family = FAMILIES.get(str(denoiser.get("_class_name")))
+    if family is None or not part:
+        raise GeneratorError(
+            f"the generator in {str(folder)!r} has a denoiser of none of {', '.join(FAMILIES)}"
+        )
+    side = image_size or _side(denoiser, _read(folder / "vae" / "config.json"))
+    if side <= _SMALL:
+        return Fit("a small checkpoint", side, BUNDLED_FIT)
+    scheduler = _read(folder / "scheduler" / "scheduler_config.json")
+    settings = family.settings(denoiser, scheduler)
+    return Fit(settings.name, side, settings.keys(side))
+
+
+def fitted(config: RunConfig) -> RunConfig:
+    """Return ``config`` with a value for every key that says 'auto' until the generator is known.
+
+    Raises:
+        GeneratorError: there is no such generator here, or nobody knows what fits it.
+    """
+    wanted = open_keys(config)
+    if not wanted:
+        return config
+    generator = config.generator
+    fit = fit_of(resolve_generator(generator.path), generator.image_size)
+    return config.updated({key: fit.keys[key] for key in wanted})
+
+
+def fitted_if_here(config: RunConfig) -> RunConfig:
+    """Return ``fitted(config)``, or ``config`` where its generator is on other machines only."""
+    try:
+        return fitted(config)
+    except GeneratorError:
+        return config
+
+
+def open_keys(config: RunConfig) -> list[str]:
+    """Return the keys of ``config`` that say 'auto' until the generator is known."""
+    flat = config.to_flat()
+    return [key for key in BUNDLED_FIT if flat[key] == AUTO]
+
+
+def fit_words(config: RunConfig) -> str:
+    """Return what 'auto' became, for log and report; '' if no key says it.
+
+    With the kind of the checkpoint and the side of its images.
+    """
+    wanted = open_keys(config)
+    if not wanted:
+        return ""
+    generator = config.generator
+    try:
+        fit = fit_of(resolve_generator(generator.path), generator.image_size)
+    except GeneratorError as error:
+        return f"as fits each client's own ({error})"
+    settings = ", ".join(f"{key}={fit.keys[key]}" for key in wanted)
+    return f"{fit.name} of {fit.side} px: {settings}"
+
+
+def _side(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """Return the side of a checkpoint's images, as its pipeline would have it."""
+    sample = denoiser.get("sample_size") or 128  # FLUX names none, and its pipeline takes this
+    latent = int(max(sample) if isinstance(sample, list) else sample)
+    blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0] * 4
+    factor: int = 2 ** (len(blocks) - 1)
+    return latent * factor
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GeneratorError(f"the generator's {str(file)!r} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise GeneratorError(f"the generator's {str(file)!r} must hold an object")
+    return content

@@ -1,0 +1,206 @@
+"""What 'auto' becomes: by the checkpoint's files, and never in a run of the bundled generator."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regl_app.config import RunConfig, default_flat
+from regl_app.config.run_config import BUNDLED_FIT
+from regl_app.config.supplement_sections import GeneratorConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.generator.fitting import fit_of, fit_words, fitted, fitted_if_here, open_keys
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.weights_size import weights_in_memory
+
+SD = {"_class_name": "UNet2DConditionModel", "sample_size": 64}
+SDXL = SD | {"sample_size": 128, "addition_embed_type": "text_time"}
+EULER = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "leading"}
+
+
+def checkpoint(
+    folder: Path, denoiser: Mapping[str, Any], scheduler: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the configuration files of a pipeline, without weights, and return its folder."""
+    part = "unet" if str(denoiser["_class_name"]).startswith("UNet") else "transformer"
+    contents: dict[str, Mapping[str, Any]] = {
+        "model_index.json": {"_class_name": "Pipeline"},
+        f"{part}/config.json": denoiser,
+        "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
+        "scheduler/scheduler_config.json": EULER if scheduler is None else scheduler,
+    }
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "scheduler", "name", "side", "steps", "guidance"),
+    [
+        (SD, EULER, "Stable Diffusion 1 or 2", 512, 30, 2.0),
+        (SDXL, EULER, "Stable Diffusion XL", 1024, 30, 2.0),
+        (
+            SDXL,
+            EULER | {"timestep_spacing": "trailing"},
+            "Stable Diffusion XL, distilled to few steps",
+            1024,
+            4,
+            1.0,
+        ),
+        (
+            SD,
+            {"_class_name": "LCMScheduler"},
+            "Stable Diffusion 1 or 2, distilled to few steps",
+            512,
+            4,
+            1.0,
+        ),
+        (SD | {"time_cond_proj_dim": 256}, EULER, "Latent consistency model", 512, 4, 8.5),
+        (
+            # A model that begins at pure noise spaces its steps so, too, and is not distilled.
+            SD,
+            EULER | {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
+            "Stable Diffusion 1 or 2",
+            512,
+            30,
+            2.0,
+        ),
+        (
+            {"_class_name": "SD3Transformer2DModel", "sample_size": 128},
+            EULER,
+            "Stable Diffusion 3",
+            1024,
+            28,
+            7.0,
+        ),
+        (
+            {"_class_name": "PixArtTransformer2DModel", "sample_size": 64},
+            EULER,
+            "PixArt",
+            512,
+            20,
+            4.5,
+        ),
+        ({"_class_name": "SanaTransformer2DModel", "sample_size": 32}, EULER, "Sana", 256, 20, 4.5),
+        (
+            {"_class_name": "FluxTransformer2DModel", "guidance_embeds": False},
+            EULER,
+            "FLUX.1 schnell",
+            1024,
+            4,
+            1.0,
+        ),
+        (
+            {"_class_name": "FluxTransformer2DModel", "guidance_embeds": True},
+            EULER,
+            "FLUX.1 dev",
+            1024,
+            28,
+            3.5,
+        ),
+    ],
+)
+def test_each_family_has_its_own(
+    denoiser: Mapping[str, Any],
+    scheduler: Mapping[str, Any],
+    name: str,
+    side: int,
+    steps: int,
+    guidance: float,
+    tmp_path: Path,
+) -> None:
+    fit = fit_of(checkpoint(tmp_path, denoiser, scheduler))
+    assert (fit.name, fit.side) == (name, side)
+    assert fit.keys["generator.steps"] == steps
+    assert fit.keys["generator.guidance"] == guidance
+    assert set(fit.keys) == set(BUNDLED_FIT)
+    RunConfig.from_flat({"generator.path": "/x", **fit.keys})  # all of them are allowed
+
+
+def test_the_larger_the_images_the_fewer_at_once(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, SD)
+    found = [fit_of(folder, side).keys for side in (256, 512, 1024)]
+    assert [keys["generator.batch-size"] for keys in found] == [64, 16, 4]
+    assert [keys["lora.batch-size"] for keys in found] == [16, 4, 1]
+
+
+def test_a_small_checkpoint_has_what_the_bundled_one_has(second_pipeline: Path) -> None:
+    config = RunConfig.from_flat({"generator.path": str(second_pipeline)})
+    plain = RunConfig.from_flat({}).to_flat() | {"generator.path": str(second_pipeline)}
+    assert fitted(config).to_flat() == plain
+
+
+def test_the_bundled_generator_s_values_need_no_file() -> None:
+    config = RunConfig.from_flat({})
+    assert not open_keys(config)
+    assert fitted(config) is config
+    assert fit_words(config) == ""
+    assert all(config.to_flat()[key] == value for key, value in BUNDLED_FIT.items())
+    assert all(default_flat()[key] == "auto" for key in BUNDLED_FIT)
+
+
+def test_who_names_a_value_gets_it(tmp_path: Path) -> None:
+    path = str(checkpoint(tmp_path, SD))
+    config = RunConfig.from_flat({"generator.path": path, "lora.lr": 0.25, "generator.steps": 7})
+    found = fitted(config)
+    assert (found.lora.lr, found.generator.steps, found.generator.guidance) == (0.25, 7, 2.0)
+    words = fit_words(config)
+    assert words.startswith("Stable Diffusion 1 or 2 of 512 px: generator.guidance=2.0, ")
+    assert "lora.lr" not in words
+
+
+def test_a_generator_of_the_clients_alone_is_left_to_them(tmp_path: Path) -> None:
+    config = RunConfig.from_flat({"generator.path": str(tmp_path / "absent")})
+    assert fitted_if_here(config) is config
+    assert fit_words(config).startswith("as fits each client's own (")
+    with pytest.raises(GeneratorError, match="is no folder"):
+        fitted(config)
+
+
+def test_what_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, {"_class_name": "Unknown2DModel"})
+    with pytest.raises(GeneratorError, match="has a denoiser of none of UNet2DConditionModel"):
+        fit_of(folder)
+
+
+def test_another_generator_leaves_what_fitted_the_bundled_one() -> None:
+    own = RunConfig.from_flat({"lora.lr": 0.25}).updated({"generator.path": "/x"})
+    assert own.lora.lr == 0.25
+    assert own.to_flat()["generator.steps"] == "auto"
+    moved = RunConfig.from_flat({"generator.path": "x", "generator.steps": 10})
+    assert moved.updated({"generator.path": "/y/x"}).generator.steps == 10
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("generator.steps", 0, "must be >= 1, got 0"),
+        ("generator.steps", "Auto", "must be a whole number, got 'Auto'"),
+        ("lora.layers", "none", "must be one of 'convolution', 'attention' or 'all'"),
+        ("dpo.beta", -1.0, "must be > 0"),
+    ],
+)
+def test_what_is_neither_auto_nor_allowed_is_refused(key: str, value: Any, problem: str) -> None:
+    with pytest.raises(Exception, match=f"{key} {problem}"):
+        RunConfig.from_flat({"generator.path": "/x", key: value})
+
+
+def test_the_memory_of_the_weights_is_that_of_the_loaded_parts(second_pipeline: Path) -> None:
+    foundation = Foundation.load(GeneratorConfig(path=str(second_pipeline)), ("a cat", "a dog"))
+    parts = (foundation.denoiser, foundation.vae)
+    loaded = sum(4 * weight.numel() for part in parts for weight in part.parameters())
+    assert weights_in_memory(second_pipeline) == loaded
+
+
+def test_a_damaged_file_is_named(second_pipeline: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(second_pipeline, folder)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(GeneratorError, match=r"unet/diffusion_pytorch_model.safetensors' cannot"):
+        weights_in_memory(folder)
