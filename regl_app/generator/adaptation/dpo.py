@@ -95,7 +95,9 @@ def tune_dpo(
 
     def draw_loss() -> torch.Tensor:
         chosen = torch.randint(pairs.shape[1], (config.batch_size,), generator=random)
-        batch = _Batch.draw(latents, rows, pairs[:, chosen], process, random, foundation.device)
+        batch = PreferenceBatch.draw(
+            latents, rows, pairs[:, chosen], process, random, foundation.device
+        )
         with torch.no_grad(), without_lora(foundation.denoiser):
             reference = batch.errors(foundation)
         losses, margin = dpo_loss(batch.errors(foundation), reference, config.beta)
@@ -114,7 +116,7 @@ def tune_dpo(
 
 
 @dataclass(frozen=True)
-class _Batch:
+class PreferenceBatch:
     """Winners, then losers: noisy latents ``(2 B, c, h, w)`` and what to predict."""
 
     noisy: torch.Tensor

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,8 +10,15 @@ import torch
 
 from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.adaptation.dpo import PreferenceTuned, dpo_loss, tune_dpo
+from regl_app.core.seeding import torch_generator
+from regl_app.generator.adaptation.dpo import (
+    PreferenceBatch,
+    PreferenceTuned,
+    dpo_loss,
+    tune_dpo,
+)
 from regl_app.generator.adapters import lora_update, save_adapter, stack_adapters
+from regl_app.generator.flow_process import FlowProcess
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import sample_latents
 from regl_app.supplement.preference_pairs import rank_pairs
@@ -44,6 +52,33 @@ def test_golden_values_of_the_loss() -> None:
     torch.testing.assert_close(margin, torch.tensor([1.0, -2.5]))
     expected = [math.log(1 + math.exp(-1.0)), math.log(1 + math.exp(2.5))]
     torch.testing.assert_close(loss, torch.tensor(expected))
+
+
+def test_golden_errors_under_flow_matching() -> None:
+    process = FlowProcess(torch.tensor([0.75, 0.25]))  # sigma of the timesteps 1.5 and 0.5
+    clean = torch.stack([torch.full((1, 1, 2), value) for value in (1.0, -1.0, 2.0)])
+    pairs = torch.tensor([[0, 2], [1, 1]])
+    batch = PreferenceBatch.draw(
+        clean, torch.tensor([0, 1, 2]), pairs, process, torch_generator(0), torch.device("cpu")
+    )
+    assert batch.rows.tolist() == [0, 2, 1, 1]
+    random = torch_generator(0)
+    timesteps = process.timesteps(2, random)
+    noise = torch.randn((2, 1, 1, 2), generator=random).repeat(2, 1, 1, 1)
+    sigma = (timesteps / 2).repeat(2).view(-1, 1, 1, 1)
+    start = clean[pairs.flatten()]
+    torch.testing.assert_close(batch.noisy, (1 - sigma) * start + sigma * noise)
+    torch.testing.assert_close(batch.target, noise - start)  # the velocity
+
+    class Still:
+        """A denoiser that predicts no motion at all."""
+
+        def predict(self, noisy: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(noisy)
+
+    errors = batch.errors(cast(Foundation, Still()))
+    expected = (noise - start).square().mean((1, 2, 3)).view(2, 2)
+    torch.testing.assert_close(errors, expected)
 
 
 def test_it_starts_from_the_reference_itself(foundation: Foundation, latents: torch.Tensor) -> None:

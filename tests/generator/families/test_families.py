@@ -16,9 +16,11 @@ from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adapters import save_adapter
+from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance, log_gap
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
 from regl_app.generator.sampling import sample, sample_latents
+from regl_app.learning.models.cnn import SmallCnn
 
 NAMES = (
     "sdxl",
@@ -177,3 +179,39 @@ def test_images_start_from_pictures(name: str, pipelines: Callable[[str], Path])
         for each in (weak, config.model_copy(update={"image_strength": 1.0}))
     ]
     assert distances[0] < distances[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_discrepancy_guidance_steers_it_and_at_strength_zero_leaves_every_bit(
+    name: str, pipelines: Callable[[str], Path]
+) -> None:
+    config = settings(pipelines(name), 1.0)
+    foundation = Foundation.load(config, CLASSES)
+    gap = log_gap(*(random_classifier(seed) for seed in (1, 2)))
+    process = foundation.noise_process()
+
+    def made(strength: float | None) -> torch.Tensor:
+        guide = None
+        if strength is not None:
+            guide = DiscrepancyGuidance(process, gap, (3, 32, 32), strength, 0.5)
+        return sample_latents(
+            foundation, LABELS, INDICES, config, stream=7, discrepancy_guidance=guide
+        )
+
+    def mean_gap(latents: torch.Tensor) -> float:
+        with torch.no_grad():
+            images = foundation.decode(latents).clamp(-1, 1)
+            return float(gap(images, torch.tensor(LABELS)).mean())
+
+    plain = made(None)
+    assert torch.equal(made(0.0), plain)
+    assert mean_gap(made(2.0)) > mean_gap(plain)
+
+
+def random_classifier(seed: int) -> SmallCnn:
+    generator = torch.Generator().manual_seed(seed)
+    model = SmallCnn(3, 3, 4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model.eval().requires_grad_(False)
