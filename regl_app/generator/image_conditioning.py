@@ -7,20 +7,23 @@ import torch
 from regl_app.data.images import to_float
 from regl_app.data.resize import fit
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.portions import AT_ONCE, in_portions
 
 
 @torch.no_grad()
 def encode_latents(
-    foundation: Foundation, images: torch.Tensor, batch_size: int = 250
+    foundation: Foundation, images: torch.Tensor, at_once: int = AT_ONCE
 ) -> torch.Tensor:
-    """Return scaled latents, float32 ``(N, c, h, w)``, of uint8 images ``(N, C, H, W)``."""
+    """Return scaled latents, float32 ``(N, c, h, w)``, of uint8 images ``(N, C, H, W)``.
+
+    At most ``at_once`` images are encoded at once.
+    """
     size = foundation.image_size
-    parts = [
-        foundation.encode(
-            to_float(fit(images[i : i + batch_size], (3, size, size))).to(foundation.device)
-        )
-        for i in range(0, len(images), batch_size)
-    ]
+
+    def encode(part: slice) -> torch.Tensor:
+        return foundation.encode(to_float(fit(images[part], (3, size, size))).to(foundation.device))
+
+    parts = in_portions(foundation, "encoding", len(images), at_once, encode)
     if not parts:
         return torch.empty((0, *foundation.latent_shape), device=foundation.device)
     return torch.cat(parts)

@@ -14,8 +14,8 @@ from regl_app.core.errors import StorageError
 from regl_app.core.log import logger
 from regl_app.core.tensor_files import load_tensors, save_tensors
 from regl_app.core.types import Counts, StepProgress
-from regl_app.data.images import ImageSet, to_uint8
-from regl_app.data.resize import fit
+from regl_app.data.images import ImageSet
+from regl_app.generator.decoding import decode_latents
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import sample_latents
 
@@ -65,9 +65,7 @@ def sample_pool(
     labels = torch.arange(foundation.num_classes).repeat_interleave(per_class)
     places = list(range(per_class)) * foundation.num_classes
     latents = sample_latents(foundation, labels, places, config, stream=stream, progress=progress)
-    parts = torch.split(latents, config.batch_size)
-    with torch.no_grad():
-        images = torch.cat([fit(to_uint8(foundation.decode(part)).cpu(), shape) for part in parts])
+    images = decode_latents(foundation, latents, config.batch_size, shape)
     try:
         save_tensors(path, {_LATENTS: latents, _IMAGES: images})
     except StorageError as error:

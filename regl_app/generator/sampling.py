@@ -16,9 +16,10 @@ import torch
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress
-from regl_app.data.images import to_uint8
+from regl_app.generator.decoding import decode_latents
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.portions import in_portions
 
 
 @torch.no_grad()
@@ -55,12 +56,7 @@ def sample(
         discrepancy_guidance=discrepancy_guidance,
         progress=progress,
     )
-    images = [
-        to_uint8(foundation.decode(latents[i : i + config.batch_size])).cpu()
-        for i in range(0, len(latents), config.batch_size)
-    ]
-    size = foundation.image_size
-    return torch.cat(images) if images else torch.empty((0, 3, size, size), dtype=torch.uint8)
+    return decode_latents(foundation, latents, config.batch_size)
 
 
 @torch.no_grad()
@@ -77,14 +73,16 @@ def sample_latents(
 ) -> torch.Tensor:
     """Return scaled latents, float32 ``(N, c, h, w)``; arguments as for ``sample``."""
     rows = torch.as_tensor(labels, dtype=torch.int64)
-    batches = []
-    for begin in range(0, len(rows), config.batch_size):
-        part = slice(begin, begin + config.batch_size)
+
+    def make(part: slice) -> torch.Tensor:
         noise = _Noise(foundation, rows[part].tolist(), indices[part], stream)
         start = None if starts is None else starts[part]
-        batches.append(_denoise(foundation, rows[part], noise, config, start, discrepancy_guidance))
+        latents = _denoise(foundation, rows[part], noise, config, start, discrepancy_guidance)
         if progress is not None:
-            progress(min(begin + config.batch_size, len(rows)), len(rows))
+            progress(part.stop, len(rows))
+        return latents
+
+    batches = in_portions(foundation, "denoising", len(rows), config.batch_size, make)
     return torch.cat(batches) if batches else torch.empty((0, *foundation.latent_shape))
 
 

@@ -156,6 +156,7 @@ class AdapterTuning:
             seed=seed,
             prior=self._prior(real),
             start=start,
+            encoded_at_once=self._generator.config.generator.batch_size,
             progress=self._generator.reporter("adapter steps"),
         )
 

@@ -175,12 +175,14 @@ class ImageSequences:
         self, positions: Sequence[tuple[int, int]], pictures: Mapping[int, torch.Tensor]
     ) -> torch.Tensor:
         """Return the latents ``(N, c, h, w)`` of the pictures that ``positions`` start from."""
-        share = self._generator.config.generator.image_share
+        config = self._generator.config.generator
+        share = config.image_share
         chosen = [
             pictures[label][start_position(index, share, len(pictures[label]))]
             for label, index in positions
         ]
-        return encode_latents(self._generator.foundation, torch.stack(chosen))
+        starts = torch.stack(chosen)
+        return encode_latents(self._generator.foundation, starts, config.batch_size)
 
     def _guidance(self, pair: ModelPair | None) -> DiscrepancyGuidance | None:
         if pair is None:

@@ -19,6 +19,7 @@ from regl_app.generator.adaptation.shared import SharedStart
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
 from regl_app.generator.pool import Pool
+from regl_app.generator.portions import AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def tune_lora(
     seed: int,
     prior: Pool | None = None,
     start: SharedStart | None = None,
+    encoded_at_once: int = AT_ONCE,
     progress: StepProgress | None = None,
 ) -> TunedAdapter:
     """Fine-tune an adapter on ``real`` and return it; the foundation stays bit for bit the same.
@@ -56,6 +58,7 @@ def tune_lora(
         prior: the frozen model's latents of all classes; None: no preservation.
         start: what all clients start from, if one adapter is tuned for all: A stays as it is, and
             only B is tuned (FFA-LoRA); None: an adapter of the client's own.
+        encoded_at_once: images of ``real`` that the VAE encodes at once, at most.
         progress: called with (steps done, steps).
 
     Raises:
@@ -64,7 +67,7 @@ def tune_lora(
     if len(real) == 0:
         raise GeneratorError("an adapter needs at least one real image, got none")
     began = Span()
-    batches = _Batches(foundation, real, config, prior, seed)
+    batches = _Batches(foundation, real, config, prior, seed, encoded_at_once)
     process = foundation.noise_process(config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
 
@@ -96,8 +99,9 @@ class _Batches:
         config: LoraConfig,
         prior: Pool | None,
         seed: int,
+        encoded_at_once: int,
     ) -> None:
-        self.latents = encode_latents(foundation, real.images)
+        self.latents = encode_latents(foundation, real.images, encoded_at_once)
         self.rows = real.labels.to(foundation.device)
         self.generator = torch_generator(seed, "lora", "batches")
         self.size = min(config.batch_size, max(len(real), 1) * 4)

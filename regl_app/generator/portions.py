@@ -1,0 +1,107 @@
+"""Portions: how many images go through the denoiser or the VAE at once.
+
+As many as ``generator.batch-size`` says, fewer for the VAE where images are large, and half as many
+each time that the device's memory does not hold them. What was learnt so holds for the process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from regl_app.core.errors import GeneratorError
+from regl_app.core.log import logger
+from regl_app.generator.foundation import Foundation
+
+Work = Literal["denoising", "decoding", "encoding"]
+AT_ONCE = 250
+"""Images at once where nobody says: what ``generator.batch-size`` is for the bundled generator."""
+VAE_PIXELS = 8 * 512 * 512
+"""Pixels at once in the VAE: its widest maps have 128 channels or more at full size, so that eight
+images of 512 x 512 need about a gigabyte for one of them in fp32."""
+_GIGABYTE = 2**30
+_fits: dict[tuple[object, ...], int] = {}
+
+
+def in_portions(
+    foundation: Foundation,
+    work: Work,
+    count: int,
+    at_once: int,
+    make: Callable[[slice], torch.Tensor],
+) -> list[torch.Tensor]:
+    """Return what ``make`` makes of each portion of ``count`` images, in order.
+
+    Args:
+        foundation: whose part works.
+        work: which part; the VAE's portions also have at most ``VAE_PIXELS``.
+        count: images, >= 0.
+        at_once: images in a portion, at most, >= 1.
+        make: is called with the places of a portion's images; again, with fewer of them, where
+            memory ran out, so that it must give the same each time.
+
+    Raises:
+        GeneratorError: the device's memory does not hold a single image.
+    """
+    key = (work, foundation.digest, foundation.image_size, foundation.precision, foundation.device)
+    size = min(at_once, _fits.get(key, at_once), _most(work, foundation.image_size))
+    made: list[torch.Tensor] = []
+    begin, halved = 0, False
+    while begin < count:
+        part = slice(begin, min(begin + size, count))
+        result = _tried(make, part, foundation.device)
+        if result is not None:
+            made.append(result)
+            begin = part.stop
+            continue
+        tried = part.stop - part.start
+        if tried == 1:
+            raise GeneratorError(_too_large(foundation, work))
+        size, halved = tried // 2, True
+        _fits[key] = size
+    if halved:
+        logger.warning(
+            "%s of %d x %d pixels: the memory of %s holds %d images at once, from now on "
+            "(generator.batch-size=%d)",
+            work,
+            foundation.image_size,
+            foundation.image_size,
+            foundation.device,
+            size,
+            at_once,
+        )
+    return made
+
+
+def _most(work: Work, side: int) -> int:
+    return sys.maxsize if work == "denoising" else max(VAE_PIXELS // side**2, 1)
+
+
+def _tried(
+    make: Callable[[slice], torch.Tensor], part: slice, device: torch.device
+) -> torch.Tensor | None:
+    """Return what is made of ``part``; None if the memory ran out."""
+    try:
+        return make(part)
+    except torch.OutOfMemoryError:
+        pass  # the error holds on to what was made so far: it must be gone before the next try
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
+
+
+def _too_large(foundation: Foundation, work: Work) -> str:
+    device, side = foundation.device, foundation.image_size
+    memory = "its memory"
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        memory = f"{total / _GIGABYTE:.1f} GiB of memory, {free / _GIGABYTE:.1f} of them free"
+    lower = "" if foundation.precision != "fp32" else ", set generator.precision=bf16 or fp16"
+    return (
+        f"{work} of a single image of {side} x {side} pixels in {foundation.precision} does not "
+        f"fit into {device} with {memory} (lower generator.image-size{lower}, or take a device "
+        "with more memory)"
+    )
