@@ -6,6 +6,7 @@ import torch
 
 from regl_app.data.images import to_uint8
 from regl_app.data.resize import fit
+from regl_app.generator.finite import check_decoded
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import in_portions
 
@@ -24,10 +25,15 @@ def decode_latents(
         latents: scaled, as ``sample_latents`` makes them.
         at_once: most images decoded at once.
         shape: ``(C, H, W)`` that they are brought to; None: RGB at the generator's size.
+
+    Raises:
+        GeneratorError: what the VAE makes of them is not finite, or does not fit into memory.
     """
 
     def decode(part: slice) -> torch.Tensor:
-        images = to_uint8(foundation.decode(latents[part])).cpu()
+        decoded = foundation.decode(latents[part])
+        check_decoded(foundation, decoded)
+        images = to_uint8(decoded).cpu()
         return images if shape is None else fit(images, shape)
 
     side = foundation.image_size

@@ -134,8 +134,17 @@ class Foundation:
         return self.family.embeds_guidance(self.denoiser)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context in which the denoiser and the VAE run."""
+        """Return the context in which the denoiser runs."""
         return autocast(self.precision, self.device)
+
+    @property
+    def vae_precision(self) -> Precision:
+        """Return what the VAE runs in: not in fp16 if its configuration says that it overflows.
+
+        (``force_upcast``, as diffusers' pipeline of Stable Diffusion XL has it.)
+        """
+        overflows = self.precision == "fp16" and self.vae.config.get("force_upcast", False)
+        return "fp32" if overflows else self.precision
 
     def predict(
         self, latents: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor
@@ -151,14 +160,14 @@ class Foundation:
         scaled = latents / self.vae.config.scaling_factor
         if shift := self._shift:
             scaled = scaled + shift
-        with self.autocast():
+        with autocast(self.vae_precision, self.device):
             scaled = scaled.contiguous(memory_format=torch.channels_last)
             images: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0].float()
             return images
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return scaled latents, float32 ``(N, c, h, w)``, of ``(N, 3, H, W)`` in [-1, 1]."""
-        with self.autocast():
+        with autocast(self.vae_precision, self.device):
             images = images.contiguous(memory_format=torch.channels_last)
             output = self.vae.encode(images)
         # AutoencoderKL returns a distribution (its mode is the noise-free choice), Tiny and DC a

@@ -6,6 +6,7 @@ import torch
 
 from regl_app.data.images import to_float
 from regl_app.data.resize import fit
+from regl_app.generator.finite import check_encoded
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import AT_ONCE, in_portions
 
@@ -17,11 +18,17 @@ def encode_latents(
     """Return scaled latents, float32 ``(N, c, h, w)``, of uint8 images ``(N, C, H, W)``.
 
     At most ``at_once`` images are encoded at once.
+
+    Raises:
+        GeneratorError: what the VAE makes of them is not finite, or does not fit into memory.
     """
     size = foundation.image_size
 
     def encode(part: slice) -> torch.Tensor:
-        return foundation.encode(to_float(fit(images[part], (3, size, size))).to(foundation.device))
+        pictures = to_float(fit(images[part], (3, size, size))).to(foundation.device)
+        latents = foundation.encode(pictures)
+        check_encoded(foundation, latents)
+        return latents
 
     parts = in_portions(foundation, "encoding", len(images), at_once, encode)
     if not parts:

@@ -84,5 +84,7 @@ def load_pool(path: Path, num_classes: int, per_class: int) -> Pool | None:
         (_LATENTS, _IMAGES), len(labels)
     ):
         return None
+    if not held[_LATENTS].isfinite().all():  # stored before this was looked at
+        return None
     touch(path)  # the least recently used are evicted first
     return Pool(held[_LATENTS], ImageSet(held[_IMAGES], labels))

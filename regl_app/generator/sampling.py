@@ -18,6 +18,7 @@ from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress
 from regl_app.generator.decoding import decode_latents
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
+from regl_app.generator.finite import check_denoised
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import in_portions
 
@@ -45,6 +46,9 @@ def sample(
         starts: real latents ``(N, c, h, w)`` to start from (img2img); None: pure noise.
         discrepancy_guidance: moves every prediction towards what a client lacks; None: none does.
         progress: called with (images done, N) after each batch.
+
+    Raises:
+        GeneratorError: what comes out is not finite, or does not fit into the device's memory.
     """
     latents = sample_latents(
         foundation,
@@ -78,6 +82,7 @@ def sample_latents(
         noise = _Noise(foundation, rows[part].tolist(), indices[part], stream)
         start = None if starts is None else starts[part]
         latents = _denoise(foundation, rows[part], noise, config, start, discrepancy_guidance)
+        check_denoised(foundation, latents, steered=discrepancy_guidance is not None)
         if progress is not None:
             progress(part.stop, len(rows))
         return latents
