@@ -17,7 +17,7 @@ from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress, Tensors
-from regl_app.generator.adaptation.fit import fit_layers, refuse_divergence
+from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
 from regl_app.generator.adaptation.layers import lora_layers, lora_state, without_lora
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.noise_schedule import NoiseProcess
@@ -106,10 +106,17 @@ def tune_dpo(
 
     with lora_layers(foundation, lora, seed) as parameters:
         losses = fit_layers(
-            parameters, draw_loss, steps=config.steps, lr=config.lr, progress=progress
+            parameters,
+            draw_loss,
+            steps=config.steps,
+            lr=config.lr,
+            scaler=gradient_scaler(foundation),
+            progress=progress,
         )
         last = float(losses[-1])
-        refuse_divergence("preference tuning", last, config.steps, "dpo.lr", config.lr)
+        refuse_divergence(
+            "preference tuning", last, config.steps, "dpo.lr", config.lr, foundation.precision
+        )
         state = lora_state(foundation, lora)
     seconds = began.seconds
     return PreferenceTuned(state, config.steps, last, tuple(map(float, margins)), seconds)

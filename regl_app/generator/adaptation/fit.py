@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.precision import Precision
 from regl_app.core.types import StepProgress
+from regl_app.generator.foundation import Foundation
 from regl_app.generator.learning_rate import warm_cosine
 
 _CLIP_NORM = 1.0
@@ -21,6 +25,7 @@ def fit_layers(
     *,
     steps: int,
     lr: float,
+    scaler: torch.amp.GradScaler | None = None,
     progress: StepProgress | None = None,
 ) -> list[torch.Tensor]:
     """Minimize by AdamW without decay, clipped, at a tenth of warm-up and then a cosine.
@@ -30,6 +35,8 @@ def fit_layers(
         draw_loss: returns the loss of a new batch, ``()``, to go backward from.
         steps: optimizer steps, >= 1.
         lr: peak of the learning rate.
+        scaler: what the loss is scaled by; steps whose gradients overflow are left out. None: it is
+            not scaled.
         progress: called with (steps done, steps) every tenth step and after the last.
 
     Returns:
@@ -42,17 +49,35 @@ def fit_layers(
     for done in range(1, steps + 1):
         loss = draw_loss()
         optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
-        optimizer.step()
-        schedule.step()
+        if scaler is None:
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
+            optimizer.step()
+            schedule.step()
+        else:
+            torch.autograd.backward(scaler.scale(loss))
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
+            scaler.step(optimizer)
+            scaler.update()
+            with _unwarned():
+                schedule.step()
         losses.append(loss.detach())
         if progress is not None and (done % _TOLD_EVERY == 0 or done == steps):
             progress(done, steps)
     return losses
 
 
-def refuse_divergence(what: str, loss: float, steps: int, key: str, lr: float) -> None:
+def gradient_scaler(foundation: Foundation) -> torch.amp.GradScaler | None:
+    """Return what keeps small gradients above fp16's smallest number; None in other precisions."""
+    if foundation.precision != "fp16":
+        return None
+    return torch.amp.GradScaler(foundation.device.type)
+
+
+def refuse_divergence(
+    what: str, loss: float, steps: int, key: str, lr: float, precision: Precision
+) -> None:
     """Raise a GeneratorError that names ``key`` = ``lr`` unless the ``loss`` of ``what`` is finite.
 
     Args:
@@ -61,8 +86,19 @@ def refuse_divergence(what: str, loss: float, steps: int, key: str, lr: float) -
         steps: of the optimizer.
         key: of the configuration, such as 'lora.lr'.
         lr: its value.
+        precision: that was tuned in; in fp16 it may be the fault.
     """
     if not math.isfinite(loss):
+        other = ", or set generator.precision=bf16 or fp32" if precision == "fp16" else ""
         raise GeneratorError(
-            f"{what} diverged: the loss is {loss} after {steps} steps (lower {key}, now {lr})"
+            f"{what} diverged: the loss is {loss} after {steps} steps (lower {key}, now {lr}"
+            f"{other})"
         )
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Be silent where the scaler left out the first step: PyTorch takes it for a wrong order."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        yield

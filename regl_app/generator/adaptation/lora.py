@@ -13,7 +13,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress, Tensors
 from regl_app.data.images import ImageSet
-from regl_app.generator.adaptation.fit import fit_layers, refuse_divergence
+from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
 from regl_app.generator.adaptation.layers import lora_layers, lora_state
 from regl_app.generator.adaptation.shared import SharedStart
 from regl_app.generator.foundation import Foundation
@@ -80,11 +80,16 @@ def tune_lora(
     first, up = (seed, None) if start is None else (start.seed, start.up)
     with lora_layers(foundation, config, first, up=up) as parameters:
         losses = fit_layers(
-            parameters, draw_loss, steps=config.steps, lr=config.lr, progress=progress
+            parameters,
+            draw_loss,
+            steps=config.steps,
+            lr=config.lr,
+            scaler=gradient_scaler(foundation),
+            progress=progress,
         )
         late = losses[config.steps // 2 :]
         mean = float(sum((loss.cpu() for loss in late), torch.zeros(())) / len(late))
-        refuse_divergence("tuning", mean, config.steps, "lora.lr", config.lr)
+        refuse_divergence("tuning", mean, config.steps, "lora.lr", config.lr, foundation.precision)
         state = lora_state(foundation, config)
     return TunedAdapter(state, config.steps, mean, began.seconds)
 
