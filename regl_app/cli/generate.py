@@ -21,7 +21,10 @@ def generate(
     out: Annotated[Path, typer.Option(help="PNG of the grid.")] = Path("grid.png"),
     adapter: Annotated[
         Path | None,
-        typer.Option(help="LoRA folder, e.g. below a run's adapters/.", show_default=False),
+        typer.Option(
+            help="LoRA folder, e.g. below a run's adapters/, or its safetensors file.",
+            show_default=False,
+        ),
     ] = None,
     scale: Annotated[int, typer.Option(min=1, help="Screen pixels per image pixel.")] = 2,
     config: ConfigFile = None,

@@ -16,6 +16,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.files import atomic_path
 from regl_app.core.types import Tensors
 from regl_app.generator.families.registry import PARTS
+from regl_app.generator.foreign_adapters import plain_lora
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
@@ -35,22 +36,34 @@ def save_adapter(folder: Path, state: Tensors) -> None:
 
 
 def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the weights that ``save_adapter`` wrote.
+    """Return the weights that ``save_adapter`` wrote, or what another's adapter is in their form.
+
+    Args:
+        folder: that has the file ``WEIGHTS``, or a safetensors file of any name.
 
     Raises:
         GeneratorError: the file is absent, damaged, not finite, or adapts something else than one
             denoiser.
     """
-    path = folder / WEIGHTS
+    path = folder if folder.is_file() else folder / WEIGHTS
     try:
         state = load_file(path)
+        with safe_open(path, "pt") as content:
+            header = content.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise GeneratorError(f"the adapter {str(path)!r} cannot be read: {error}") from error
+    state = plain_lora(state, header, str(path))
     parts = {key.partition(".")[0] for key in state}
     if len(parts) != 1 or not parts <= set(PARTS):
         raise GeneratorError(
             f"the adapter {str(path)!r} must adapt one of {', '.join(PARTS)} alone, not "
             f"{', '.join(sorted(parts)) or 'nothing'}"
+        )
+    odd = [key for key in state if not key.endswith((".lora_A.weight", ".lora_B.weight"))]
+    if odd:
+        raise GeneratorError(
+            f"the adapter {str(path)!r} has {odd[0]!r}, which is neither lora_A nor lora_B of a "
+            "layer"
         )
     for name in {key.rsplit(".lora_", 1)[0] for key in state}:
         pair = state.get(f"{name}.lora_A.weight"), state.get(f"{name}.lora_B.weight")
@@ -169,7 +182,9 @@ class AdapterSlot:
                         f"{tuple(weight.shape)}, its update {shape}"
                     )
                 self._frozen[name] = weight
-                self._merged[name] = weight.clone().add_(lora_update(down, up).to(weight))
+                self._merged[name] = weight.clone().add_(
+                    lora_update(down.float(), up.float()).to(weight)
+                )
             self._use(self._merged)
             yield
         except AttributeError as error:
