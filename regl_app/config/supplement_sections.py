@@ -121,7 +121,9 @@ class GeneratorConfig(Section):
 
     path: str = Field(
         "bundled",
-        description="'bundled', a local diffusers pipeline folder, or a hub id",
+        description="'bundled', a diffusers pipeline folder, a checkpoint's one .safetensors file "
+        "(its configs in the folder of the same name beside it), or a hub id, 'owner/name' or "
+        "'owner/name@revision', from the hub's cache if it is there",
         json_schema_extra=RESULT,
     )
     prompt: str = Field(

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import atomic_path
 from regl_app.core.types import Tensors
+from regl_app.generator.denoiser_shapes import denoiser_shapes
 from regl_app.generator.families.registry import PARTS
 from regl_app.generator.foreign_adapters import plain_lora
 
@@ -83,25 +84,13 @@ def most_adapter_bytes(generator: Path, rank: int) -> int:
     with a quarter on top for names.
 
     Args:
-        generator: a diffusers pipeline's folder.
+        generator: what ``resolve_generator`` returned.
         rank: of the update.
 
     Raises:
-        GeneratorError: its denoiser has no readable safetensors.
+        GeneratorError: its denoiser has no readable safetensors, or is of no known family.
     """
-    files = sorted(file for part in PARTS for file in (generator / part).glob("*.safetensors"))
-    shapes: list[list[int]] = []
-    try:
-        for file in files:
-            with safe_open(file, "pt") as content:
-                names = content.keys()
-                shapes += [content.get_slice(name).get_shape() for name in names]
-    except (OSError, SafetensorError) as error:
-        raise GeneratorError(
-            f"the denoiser of {str(generator)!r} cannot be read: {error}"
-        ) from error
-    if not files:
-        raise GeneratorError(f"the denoiser of {str(generator)!r} has no safetensors")
+    shapes = denoiser_shapes(generator).values()
     sides = sum(shape[0] + math.prod(shape[1:]) for shape in shapes if len(shape) in (2, 4))
     return 5 * rank * sides + 2**20
 

@@ -9,66 +9,110 @@ from pathlib import Path
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.generator.bundled import BUNDLED
-
-_CONTENT = frozenset({".safetensors", ".json", ".txt", ".model"})
+from regl_app.generator.compatibility import ORIGIN
+from regl_app.generator.hub_checkpoint import HubId, fetch_pipeline
+from regl_app.generator.pipeline_config import check_channels
+from regl_app.generator.single_file import SUFFIX, config_beside, config_folder
+from regl_app.generator.weight_files import (
+    INDEX,
+    PICKLES,
+    check_weights,
+    files_read,
+    names_in,
+    parts_of,
+    read_index,
+    variant_of,
+)
 
 
 def resolve_generator(path: str, *, fetch: bool = True) -> Path:
-    """Return the local folder of a diffusers pipeline: 'bundled', a folder, or a hub id.
+    """Return where a pipeline lies: 'bundled', a folder, one safetensors file, or a hub id.
 
-    A hub id is fetched once, safetensors only, into the hub's own cache; without ``fetch`` it has
-    to be there already.
+    A hub id (``owner/name``, ``owner/name@revision``) is taken from the hub's own cache, and
+    fetched into it, safetensors only, if it is not there; without ``fetch`` it has to be.
+
+    Returns:
+        A diffusers pipeline's folder, or the file: ``config_folder`` has its configs then.
 
     Raises:
-        GeneratorError: there is no such folder, it is no pipeline, or the hub cannot be reached.
+        GeneratorError: there is nothing there, it is no pipeline of safetensors, needs more than
+            text, or the hub cannot be reached.
     """
     if path == BUNDLED:
         from regl_app.generator.bundled import bundled_path
 
         return bundled_path()
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
+    place = Path(path).expanduser()
+    if place.suffix in PICKLES:
+        raise GeneratorError(
+            f"generator.path {path!r} is a pickle, which could run any code and is never read "
+            "(take the checkpoint's .safetensors file or diffusers folder; where you trust it, "
+            "convert it: StableDiffusionPipeline.from_single_file(file).save_pretrained(folder))"
+        )
+    if place.is_dir():
+        if not (place / INDEX).is_file():
             raise GeneratorError(
                 f"generator.path {path!r} holds no model_index.json: it must be a diffusers "
-                "pipeline folder, as written by pipeline.save_pretrained(folder)"
+                "pipeline folder, as written by pipeline.save_pretrained(folder), or one "
+                ".safetensors file"
             )
-        return folder.resolve()
-    if folder.is_absolute() or path.count("/") != 1 or path.startswith((".", "~")):
+        found = place.resolve()
+        check_weights(found)
+        check_channels(found)
+    elif place.suffix == SUFFIX and (place.is_file() or place.is_absolute()):
+        found = place.absolute()
+        check_channels(config_folder(found, fetch=fetch))
+    else:
+        found = fetch_pipeline(_hub_id(path), fetch=fetch)
+        check_channels(found)
+    return found
+
+
+def _hub_id(path: str) -> HubId:
+    place = Path(path).expanduser()
+    hub_id = HubId.parse(path)
+    if hub_id is None or place.is_absolute() or place.suffix == SUFFIX or path[0] in ".~":
         raise GeneratorError(
             f"generator.path {path!r} is no folder (give 'bundled', an existing pipeline folder, "
-            "or a hub id such as 'owner/name')"
+            "a .safetensors file, or a hub id such as 'owner/name' or 'owner/name@revision')"
         )
-    return _download(path, fetch)
+    return hub_id
 
 
-@functools.lru_cache(maxsize=8)
-def _download(hub_id: str, fetch: bool) -> Path:
-    from diffusers import DiffusionPipeline
+def configs_of(checkpoint: Path) -> Path:
+    """Return the folder of the configs of what ``resolve_generator`` returned.
 
-    try:
-        return Path(
-            DiffusionPipeline.download(hub_id, use_safetensors=True, local_files_only=not fetch)
-        )
-    except (OSError, ValueError) as error:
-        raise GeneratorError(
-            f"generator.path {hub_id!r} is no local folder and could not be fetched from the hub "
-            f"({error}); download it elsewhere and give its folder"
-        ) from error
+    Raises:
+        GeneratorError: a single file's are nowhere.
+    """
+    return checkpoint if checkpoint.is_dir() else config_folder(checkpoint)
 
 
-def generator_digest(folder: Path) -> str:
-    """Return the hex digest of a pipeline folder's weights and configuration files.
+def generator_digest(checkpoint: Path) -> str:
+    """Return the hex digest of the weights and configs that a pipeline is loaded from.
 
     Known without loading the pipeline, so a run whose images are all in the store never does.
+
+    Args:
+        checkpoint: a pipeline's folder, or the one file of its weights, whose configs count too.
     """
-    files = sorted(
-        (file.relative_to(folder).as_posix(), file)
-        for file in folder.rglob("*")
-        if file.suffix in _CONTENT and file.is_file()
-    )
-    states = tuple((name, *_stat(file)) for name, file in files)
-    return _digest(folder, states)
+    if checkpoint.is_dir():
+        files = _files_of(checkpoint)
+    else:
+        beside = config_beside(checkpoint)
+        files = {f"config/{name}": file for name, file in _files_of(configs_of(checkpoint)).items()}
+        # Of the hub's pipeline there may be weights in the cache or not: they are not read.
+        files = {n: file for n, file in files.items() if beside or file.suffix != SUFFIX}
+        files["weights"] = checkpoint
+    return _digest(tuple((name, str(file), *_stat(file)) for name, file in files.items()))
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    """Return what a pipeline's folder is loaded from, and what it was made of, by name."""
+    names = names_in(folder)
+    parts = parts_of(read_index(folder))
+    read = [*files_read(names, parts, variant_of(names, parts)), *({ORIGIN} & set(names))]
+    return {name: folder / name for name in sorted(read)}
 
 
 def _stat(file: Path) -> tuple[int, int]:
@@ -88,8 +132,8 @@ def generator_identity(path: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _digest(folder: Path, states: tuple[tuple[str, int, int], ...]) -> str:
+def _digest(files: tuple[tuple[str, str, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for name, _, _ in states:
-        digest.update(f"{name}:{sha256_file(folder / name)}\n".encode())
+    for name, file, _, _ in files:
+        digest.update(f"{name}:{sha256_file(Path(file))}\n".encode())
     return digest.hexdigest()

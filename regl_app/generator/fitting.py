@@ -13,8 +13,10 @@ from regl_app.config.or_auto import AUTO
 from regl_app.config.run_config import BUNDLED_FIT
 from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Scalar
-from regl_app.generator.checkpoint import resolve_generator
-from regl_app.generator.families.registry import FAMILIES, PARTS
+from regl_app.generator.checkpoint import configs_of, resolve_generator
+from regl_app.generator.denoiser_shapes import denoiser_class
+from regl_app.generator.families.registry import FAMILIES
+from regl_app.generator.pipeline_config import part_config
 
 _SMALL = 64
 """Up to this side a checkpoint is taken as one of the bundled one's kind."""
@@ -29,28 +31,23 @@ class Fit:
     keys: Mapping[str, Scalar]
 
 
-def fit_of(folder: Path, image_size: int = 0) -> Fit:
-    """Return what fits the checkpoint in ``folder``.
+def fit_of(checkpoint: Path, image_size: int = 0) -> Fit:
+    """Return what fits a checkpoint.
 
     Args:
-        folder: a diffusers pipeline's.
+        checkpoint: a diffusers pipeline's folder, or one file of all its weights.
         image_size: side of the images to be made; 0: the checkpoint's own.
 
     Raises:
-        GeneratorError: its denoiser is of no known family, or its configuration cannot be read.
+        GeneratorError: its denoiser is of no known family, or its configuration is nowhere.
     """
-    part = next((part for part in PARTS if (folder / part / "config.json").is_file()), "")
-    denoiser = _read(folder / part / "config.json")
-    family = FAMILIES.get(str(denoiser.get("_class_name")))
-    if family is None or not part:
-        raise GeneratorError(
-            f"the generator in {str(folder)!r} has a denoiser of none of {', '.join(FAMILIES)}"
-        )
-    side = image_size or _side(denoiser, _read(folder / "vae" / "config.json"))
+    part, name = denoiser_class(checkpoint)
+    folder = configs_of(checkpoint)
+    denoiser = part_config(folder, part)
+    side = image_size or _side(denoiser, part_config(folder, "vae"))
     if side <= _SMALL:
         return Fit("a small checkpoint", side, BUNDLED_FIT)
-    scheduler = _read(folder / "scheduler" / "scheduler_config.json")
-    settings = family.settings(denoiser, scheduler)
+    settings = FAMILIES[name].settings(denoiser, _scheduler(folder))
     return Fit(settings.name, side, settings.keys(side))
 
 
@@ -108,11 +105,10 @@ def _side(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
     return latent * factor
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _scheduler(folder: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GeneratorError(f"the generator's {str(file)!r} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise GeneratorError(f"the generator's {str(file)!r} must hold an object")
-    return content
+        text = (folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError):
+        return {}  # loading it will say so
+    return content if isinstance(content, dict) else {}

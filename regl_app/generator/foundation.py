@@ -6,7 +6,6 @@ clients of a worker; they differ by the adapter merged for the length of their t
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,10 +29,11 @@ from regl_app.generator.families.family import Family, Told
 from regl_app.generator.families.registry import FAMILIES, family_of
 from regl_app.generator.flow_process import FlowProcess, is_flow
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
+from regl_app.generator.pipeline_config import own_image_size
+from regl_app.generator.pipeline_loading import load_pipeline
 from regl_app.generator.prompts import TextConditioning, class_prompts, encode_prompts
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
-_T5 = ("text_encoder_3", "tokenizer_3")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Foundation:
         denoiser = getattr(pipeline, family.part)
         prompts = class_prompts(config, concepts)
         factor = int(pipeline.vae_scale_factor)
-        image_size = config.image_size or family.sample_size(pipeline, family.part) * factor
+        latent = family.sample_size(pipeline, family.part)
+        image_size = config.image_size or own_image_size(latent, factor, config.path)
         unit = factor * family.patch(denoiser)
         if image_size % unit:
             raise GeneratorError(
@@ -225,32 +226,14 @@ def shared_foundation(
 
 
 def _load_pipeline(folder: Path) -> Any:
-    from diffusers import AutoPipelineForText2Image
-
     try:
         with _quiet():
-            return AutoPipelineForText2Image.from_pretrained(
-                folder, use_safetensors=True, safety_checker=None, **_left_out(folder)
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            return load_pipeline(folder)
+    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
         raise GeneratorError(
             f"the generator in {str(folder)!r} cannot be loaded: {error} (it must be a "
             "text-to-image pipeline with safetensors weights)"
         ) from error
-
-
-def _left_out(folder: Path) -> dict[str, None]:
-    """Return the parts that Stable Diffusion 3 can do without and that are not there: its T5.
-
-    Diffusers asks that they be named, whether they were deleted or never saved.
-    """
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # the loading says what is wrong
-    if not str(index.get("_class_name", "")).startswith("StableDiffusion3"):
-        return {}
-    return {part: None for part in _T5 if not (folder / part).is_dir()}
 
 
 @contextmanager

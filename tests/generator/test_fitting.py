@@ -202,5 +202,5 @@ def test_a_damaged_file_is_named(second_pipeline: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(second_pipeline, folder)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(GeneratorError, match=r"unet/diffusion_pytorch_model.safetensors' cannot"):
+    with pytest.raises(GeneratorError, match=r"the denoiser of .* cannot be read"):
         weights_in_memory(folder)

@@ -7,20 +7,18 @@ is drawn by everybody from the run's seed.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from regl_app.config.supplement_sections import LoraConfig
 from regl_app.core.digests import digest_of_tensors
-from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Tensors
 from regl_app.generator.adaptation.layers import lora_layers, lora_state
-from regl_app.generator.families.registry import FAMILIES, PARTS
+from regl_app.generator.denoiser_shapes import denoiser_class, denoiser_shapes
+from regl_app.generator.families.registry import FAMILIES
 from regl_app.generator.foundation import Foundation
 
 _UP = ".lora_B."
@@ -80,54 +78,22 @@ def average_up(parts: Iterable[tuple[int, Tensors]]) -> dict[str, torch.Tensor]:
 def up_template(generator: Path, config: LoraConfig) -> dict[str, torch.Tensor]:
     """Return zeros with the names, shapes and type that B has for a generator's denoiser.
 
-    Read off the headers of its files: nothing is loaded.
+    Nothing is loaded.
 
     Args:
-        generator: a diffusers pipeline's folder.
+        generator: what ``resolve_generator`` returned.
         config: rank, and which layers are adapted.
 
     Raises:
         GeneratorError: its denoiser has no readable safetensors, or is of no known family.
     """
-    part, family = next(
-        (
-            (part, FAMILIES[name])
-            for part in PARTS
-            if (name := _class_name(generator / part)) in FAMILIES
-        ),
-        (None, None),
-    )
-    if part is None or family is None:
-        raise GeneratorError(
-            f"generator.path {str(generator)!r} has a denoiser of none of {', '.join(FAMILIES)}"
-        )
+    part, name = denoiser_class(generator)
+    family = FAMILIES[name]
     chosen = family.layers if config.layers == "all" else (config.layers,)
     ends = tuple(f"{end}.weight" for group in chosen for end in family.layers[group])
     template = {}
-    for name, shape in _shapes(generator / part).items():
+    for name, shape in denoiser_shapes(generator).items():
         if name.endswith(ends) and len(shape) in (2, 4):
             key = f"{part}.{name.removesuffix('.weight')}{_UP}weight"
             template[key] = torch.zeros((shape[0], config.rank, *(1 for _ in shape[2:])))
     return template
-
-
-def _class_name(folder: Path) -> str:
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    return str(content.get("_class_name", "")) if isinstance(content, dict) else ""
-
-
-def _shapes(folder: Path) -> Mapping[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    try:
-        for file in sorted(folder.glob("*.safetensors")):
-            with safe_open(file, "pt") as content:
-                names = content.keys()
-                found |= {name: content.get_slice(name).get_shape() for name in names}
-    except (OSError, SafetensorError) as error:
-        raise GeneratorError(f"the denoiser in {str(folder)!r} cannot be read: {error}") from error
-    if not found:
-        raise GeneratorError(f"the denoiser in {str(folder)!r} has no safetensors")
-    return found

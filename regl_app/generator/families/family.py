@@ -47,8 +47,8 @@ def _no(_: Any) -> bool:
     return False
 
 
-def _sample_size(pipeline: Any, part: str) -> int:
-    return int(getattr(pipeline, part).config.sample_size)
+def _sample_size(pipeline: Any, part: str) -> Any:
+    return getattr(pipeline, part).config.get("sample_size")
 
 
 def shift_by_size(scheduler: Any, tokens: int, most: float = 1.16) -> float:
@@ -85,7 +85,8 @@ class Family:
         patch: latents are cut into squares of this side.
         embeds_guidance: whether the denoiser takes the guidance scale as an input, so that it is
             called once a step and never without its prompt.
-        sample_size: side of a latent of the checkpoint's own, of the pipeline and ``part``.
+        sample_size: side of a latent of the checkpoint's own, as its config has it, of the pipeline
+            and ``part``.
         settings: what fits a checkpoint, of its denoiser's and its scheduler's configuration.
         solver: arguments of the scheduler's ``set_timesteps``, of the scheduler, the number of
             steps and how many squares a latent has.
@@ -99,7 +100,7 @@ class Family:
     latent_shape: Callable[[Any, int], tuple[int, int, int]] = _latent_shape
     patch: Callable[[Any], int] = _one
     embeds_guidance: Callable[[Any], bool] = _no
-    sample_size: Callable[[Any, str], int] = _sample_size
+    sample_size: Callable[[Any, str], Any] = _sample_size
     solver: Callable[[Any, int, int], dict[str, Any]] = _steps
 
     def adapted_layers(self, denoiser: Any, choice: str) -> list[str]:

@@ -1,0 +1,218 @@
+"""A checkpoint by its hub id: from the hub's cache on this machine first, else from the hub."""
+
+from __future__ import annotations
+
+import glob
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from regl_app.core.errors import GeneratorError
+from regl_app.generator.weight_files import (
+    INDEX,
+    absent_parts,
+    check_weights,
+    files_read,
+    parts_of,
+    read_index,
+    variant_of,
+)
+
+_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_SECONDS_TO_WAIT = 10.0
+_SECONDS_UNTIL_ASKED_AGAIN = 60.0
+
+
+class NotCachedError(GeneratorError):
+    """A checkpoint is not on this machine, and nobody may ask the hub for it."""
+
+
+@dataclass(frozen=True)
+class HubId:
+    """``owner/name``, at a branch, tag or commit if one is named: ``owner/name@revision``."""
+
+    repository: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> HubId | None:
+        """Return the hub id that ``text`` is, None if it is none."""
+        match = _ID.fullmatch(text)
+        return cls(match["repository"], match["revision"]) if match else None
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+
+Fetch = Callable[[HubId], Path]
+Check = Callable[[Path], None]
+
+
+def fetch_pipeline(hub_id: HubId, *, fetch: bool = True) -> Path:
+    """Return the folder of a pipeline's safetensors and configs in the hub's cache.
+
+    What is whole in the cache is used as it is, without asking the hub whether there is newer.
+
+    Args:
+        hub_id: the checkpoint's.
+        fetch: whether the network may be used; an attempt that failed is not repeated for a minute.
+
+    Raises:
+        GeneratorError: it is not in the cache, and may not or cannot be fetched; says why and what
+            to do.
+    """
+    return _cached_or_fetched(hub_id, _download_pipeline, _check_whole, fetch)
+
+
+def fetch_configs(hub_id: HubId, *, fetch: bool = True) -> Path:
+    """Return the folder of a pipeline's configs and tokenizers in the hub's cache; no weights.
+
+    Raises:
+        GeneratorError: as for ``fetch_pipeline``.
+    """
+    return _cached_or_fetched(hub_id, _download_configs, _check_parts, fetch)
+
+
+def _cached_or_fetched(hub_id: HubId, download: Fetch, check: Check, fetch: bool) -> Path:
+    folder, lacking = _cached(hub_id), ""
+    if folder is not None:
+        try:
+            check(folder)
+        except GeneratorError as error:  # a download that was broken off
+            lacking = f" ({error})"
+        else:
+            return folder
+    if not fetch:
+        raise NotCachedError(
+            f"generator.path {str(hub_id)!r} is not in this machine's hub cache{lacking}"
+        )
+    return _fetched(hub_id, download, lacking)
+
+
+_failed: dict[tuple[HubId, str], tuple[float, str]] = {}
+
+
+def _fetched(hub_id: HubId, download: Fetch, lacking: str) -> Path:
+    key = (hub_id, download.__name__)
+    moment, before = _failed.get(key, (0.0, ""))
+    if before and time.monotonic() - moment < _SECONDS_UNTIL_ASKED_AGAIN:
+        raise GeneratorError(before)
+    try:
+        return _explained(hub_id, download, lacking)
+    except GeneratorError as error:
+        _failed[key] = (time.monotonic(), str(error))
+        raise
+
+
+def _explained(hub_id: HubId, download: Fetch, lacking: str) -> Path:
+    import httpx
+    from huggingface_hub import errors
+
+    what = f"generator.path {str(hub_id)!r}"
+    try:
+        return download(hub_id)
+    except errors.GatedRepoError as error:
+        raise GeneratorError(
+            f"{what} is gated: accept its licence on its page at the hub, then log in on this "
+            "machine (hf auth login, or HF_TOKEN)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise GeneratorError(
+            f"{what}: the hub has no revision {hub_id.revision or 'main'!r} of it (give a branch, "
+            "tag or commit behind the '@', or none)"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise GeneratorError(
+            f"{what} is no local folder and nothing that the hub shows to this machine: check the "
+            "name, and log in if it is private (hf auth login, or HF_TOKEN)"
+        ) from error
+    except GeneratorError:
+        raise
+    except _failures(errors, httpx) as error:
+        raise GeneratorError(
+            f"{what} is no local folder, is not in this machine's hub cache{lacking} and could not "
+            f"be fetched from the hub ({type(error).__name__}: {_first_line(error)}); download it "
+            f"elsewhere (hf download {hub_id.repository} --local-dir FOLDER) and give its folder, "
+            "or bring the hub's cache; where there is no network HF_HUB_OFFLINE=1 spares the wait"
+        ) from error
+
+
+def _failures(errors: object, httpx: object) -> tuple[type[Exception], ...]:
+    """Return what the hub's client and its transport raise, whichever version is installed."""
+    own = ("EntryNotFoundError", "RevisionResolutionError", "XetDownloadError", "CacheNotFound")
+    wire = ("HTTPError", "InvalidURL", "StreamError")
+    found = [getattr(errors, name, OSError) for name in own]
+    found += [getattr(httpx, name) for name in wire]
+    # Those of requests, ssl and of the hub's own HTTP errors are OSErrors.
+    return (OSError, ValueError, RuntimeError, *found)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no more is known"])[0][:300]
+
+
+def _cached(hub_id: HubId) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        path = hf_hub_download(
+            hub_id.repository, INDEX, revision=hub_id.revision, local_files_only=True
+        )
+    except (OSError, HFValidationError):  # not there
+        return None
+    return Path(path).parent
+
+
+def _download_pipeline(hub_id: HubId) -> Path:
+    from huggingface_hub import HfApi
+
+    found = HfApi().model_info(
+        hub_id.repository, revision=hub_id.revision, timeout=_SECONDS_TO_WAIT
+    )
+    names = [sibling.rfilename for sibling in found.siblings or []]
+    index = _download_index(hub_id, names)
+    parts = parts_of(read_index(index))
+    wanted = files_read(names, parts, variant_of(names, parts))
+    folder = _snapshot(hub_id, map(glob.escape, wanted))
+    _check_whole(folder)
+    return folder
+
+
+def _download_configs(hub_id: HubId) -> Path:
+    folder = _snapshot(hub_id, [INDEX, *(f"*/*{end}" for end in (".json", ".txt", ".model"))])
+    _check_parts(folder)
+    return folder
+
+
+def _download_index(hub_id: HubId, names: Iterable[str]) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    if INDEX not in names:
+        raise GeneratorError(
+            f"generator.path {str(hub_id)!r} holds no {INDEX}: it must be a diffusers pipeline "
+            "(the page of a single .safetensors file: download that and give its path)"
+        )
+    return Path(hf_hub_download(hub_id.repository, INDEX, revision=hub_id.revision)).parent
+
+
+def _snapshot(hub_id: HubId, patterns: Iterable[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(
+            hub_id.repository, revision=hub_id.revision, allow_patterns=list(patterns)
+        )
+    )
+
+
+def _check_parts(folder: Path) -> None:
+    if absent := absent_parts(folder):
+        raise GeneratorError(f"{str(folder)!r} lacks {', '.join(absent)}")
+
+
+def _check_whole(folder: Path) -> None:
+    _check_parts(folder)
+    check_weights(folder)

@@ -1,0 +1,83 @@
+"""Load a pipeline as diffusers has it: from a folder, in the variant it has, or from one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regl_app.core.errors import GeneratorError
+from regl_app.generator.pipeline_config import text_to_image_class
+from regl_app.generator.single_file import config_folder
+from regl_app.generator.weight_files import names_in, parts_of, read_index, variant_of
+
+_T5 = ("text_encoder_3", "tokenizer_3")
+
+
+def load_pipeline(checkpoint: Path) -> Any:
+    """Return the text-to-image pipeline in a folder, or in a file of all its weights.
+
+    Safetensors alone are read, and nothing but this machine's files.
+
+    Raises:
+        GeneratorError: it is of no text-to-image kind, or of one that diffusers does not read from
+            one file.
+        Exception: what diffusers raises where weights and configs do not fit.
+    """
+    import diffusers
+
+    folder = checkpoint if checkpoint.is_dir() else config_folder(checkpoint)
+    kind = getattr(diffusers, text_to_image_class(folder))
+    if checkpoint.is_dir():
+        names, parts = names_in(folder), parts_of(read_index(folder))
+        return kind.from_pretrained(
+            folder,
+            variant=variant_of(names, parts),
+            use_safetensors=True,
+            safety_checker=None,
+            local_files_only=True,
+            **_left_out(folder),
+        )
+    if not hasattr(kind, "from_single_file"):
+        raise GeneratorError(
+            f"generator.path {str(checkpoint)!r}: a {kind.__name__} cannot be read from one file "
+            "(give the pipeline's folder, as written by pipeline.save_pretrained(folder))"
+        )
+    return _from_single_file(kind, checkpoint, folder)
+
+
+def _left_out(folder: Path) -> dict[str, None]:
+    """Return the parts that Stable Diffusion 3 can do without and that are not there: its T5.
+
+    Diffusers asks that they be named, whether they were deleted or never saved.
+    """
+    if not str(read_index(folder).get("_class_name", "")).startswith("StableDiffusion3"):
+        return {}
+    return {part: None for part in _T5 if not (folder / part).is_dir()}
+
+
+def _from_single_file(kind: Any, file: Path, folder: Path) -> Any:
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    try:
+        pipeline = kind.from_single_file(str(file), config=str(folder), local_files_only=True)
+    except NotImplementedError as error:  # what stayed empty cannot be moved
+        raise GeneratorError(_lacks_weights(file, folder)) from error
+    except SingleFileComponentError as error:
+        raise GeneratorError(
+            f"generator.path {str(file)!r} lacks a part that {str(folder)!r} names: "
+            f"{str(error).splitlines()[0]} (give the whole checkpoint, or lay that part's weights "
+            f"into that folder)"
+        ) from error
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module) and any(each.is_meta for each in part.parameters()):
+            raise GeneratorError(_lacks_weights(file, folder))
+    return pipeline
+
+
+def _lacks_weights(file: Path, folder: Path) -> str:
+    return (
+        f"generator.path {str(file)!r} lacks weights that the configs in {str(folder)!r} describe "
+        "(is it of another kind, or cut off?)"
+    )

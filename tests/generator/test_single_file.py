@@ -1,0 +1,197 @@
+"""A checkpoint of one file, in the names of the original Stable Diffusion, and its configs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.core.files import sha256_file
+from regl_app.core.types import Tensors
+from regl_app.generator.adaptation.shared import up_template
+from regl_app.generator.adapters import most_adapter_bytes
+from regl_app.generator.checkpoint import generator_digest, resolve_generator
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.sampling import sample
+
+CONCEPTS = ("a cat", "a dog")
+CONFIG = GeneratorConfig(steps=2, precision="fp32")
+_RESNET = (
+    ("norm1", "in_layers.0"),
+    ("conv1", "in_layers.2"),
+    ("norm2", "out_layers.0"),
+    ("conv2", "out_layers.3"),
+    ("time_emb_proj", "emb_layers.1"),
+    ("conv_shortcut", "skip_connection"),
+)
+_ATTENTION = (("group_norm", "norm"), ("to_out.0", "proj_out"))
+
+
+def _unet_name(name: str) -> str:
+    """Return the original name of a tensor of a UNet with two levels and one layer a block."""
+    for pattern, block in (
+        (r"down_blocks\.(\d)\.(\w+)\.0\.(.*)", "input_blocks"),
+        (r"up_blocks\.(\d)\.(\w+)\.(\d)\.(.*)", "output_blocks"),
+    ):
+        if match := re.fullmatch(pattern, name):
+            level, kind, *layer, rest = match.groups()
+            if kind == "downsamplers":
+                return f"input_blocks.{2 * int(level) + 2}.0.{rest.replace('conv', 'op')}"
+            number = 2 * int(level) + (1 if block == "input_blocks" else int(layer[0]))
+            if kind == "upsamplers":
+                return f"output_blocks.{2 * int(level) + 1}.{2 - int(level)}.{rest}"
+            if kind == "attentions":
+                return f"{block}.{number}.1.{rest}"
+            return f"{block}.{number}.0.{_renamed(rest, _RESNET)}"
+    if match := re.fullmatch(r"mid_block\.(\w+)\.(\d)\.(.*)", name):
+        kind, layer, rest = match[1], match[2], match[3]
+        if kind == "attentions":
+            return f"middle_block.1.{rest}"
+        return f"middle_block.{2 * int(layer)}.{_renamed(rest, _RESNET)}"
+    return _by_table("unet", name)
+
+
+def _vae_name(name: str, levels: int) -> str:
+    if match := re.fullmatch(r"(encoder|decoder)\.mid_block\.(\w+)\.(\d)\.(.*)", name):
+        half, kind, layer, rest = match[1], match[2], match[3], match[4]
+        if kind == "attentions":
+            return f"{half}.mid.attn_1.{_renamed(rest, _ATTENTION).replace('to_', '')}"
+        return f"{half}.mid.block_{int(layer) + 1}.{rest}"
+    if match := re.fullmatch(r"(?:en|de)coder\.(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.*)", name):
+        way, level, kind, layer, rest = match[1], int(match[2]), match[3], match[4], match[5]
+        half, level = ("encoder", level) if way == "down" else ("decoder", levels - 1 - level)
+        if kind == "resnets":
+            return f"{half}.{way}.{level}.block.{layer}.{rest.replace('conv_short', 'nin_short')}"
+        return f"{half}.{way}.{level}.{way}sample.{rest}"
+    return _by_table("vae", name)
+
+
+def _renamed(name: str, table: tuple[tuple[str, str], ...]) -> str:
+    for new, old in table:
+        name = name.replace(new, old)
+    return name
+
+
+def _by_table(part: str, name: str) -> str:
+    from diffusers.loaders.single_file_utils import DIFFUSERS_TO_LDM_MAPPING
+
+    table = DIFFUSERS_TO_LDM_MAPPING[part]
+    return str((table["layers"] if part == "unet" else table)[name])
+
+
+def in_one_file(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of the tests' second pipeline as one file of Stable Diffusion has them."""
+
+    def part(name: str, file: str = "diffusion_pytorch_model") -> Tensors:
+        return load_file(folder / name / f"{file}.safetensors")
+
+    text = part("text_encoder", "model")
+    return {
+        **{f"model.diffusion_model.{_unet_name(n)}": t for n, t in part("unet").items()},
+        **{f"first_stage_model.{_vae_name(n, 3)}": t for n, t in part("vae").items()},
+        **{
+            f"cond_stage_model.transformer.text_model.{n.removeprefix('text_model.')}": t
+            for n, t in text.items()
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def file(second_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a single file with its configs beside it."""
+    path = tmp_path_factory.mktemp("single") / "tiny.v1.safetensors"
+    save_file(in_one_file(second_pipeline), path)
+    without = shutil.ignore_patterns("*.safetensors")
+    shutil.copytree(second_pipeline, path.with_suffix(""), ignore=without)
+    return path
+
+
+def test_its_images_are_those_of_the_folder(file: Path, second_pipeline: Path) -> None:
+    images = [
+        sample(
+            Foundation.load(CONFIG.model_copy(update={"path": str(path)}), CONCEPTS),
+            [0, 1],
+            [0, 0],
+            CONFIG,
+            stream=1,
+        )
+        for path in (file, second_pipeline)
+    ]
+    assert torch.equal(*images)
+
+
+def test_what_an_adapter_looks_like_is_known_without_loading_it(
+    file: Path, second_pipeline: Path
+) -> None:
+    lora = LoraConfig(layers="all", rank=2)
+    ours, theirs = up_template(file, lora), up_template(second_pipeline, lora)
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
+    assert most_adapter_bytes(file, 4) == most_adapter_bytes(second_pipeline, 4)
+
+
+def test_its_digest_is_of_weights_and_configs_wherever_they_lie(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "renamed.safetensors"
+    shutil.copy(file, other)
+    shutil.copytree(file.with_suffix(""), other.with_suffix(""))
+    assert generator_digest(other) == generator_digest(file)
+    scheduler = other.with_suffix("") / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace("epsilon", "v_prediction"))
+    assert generator_digest(other) != generator_digest(file)
+    shutil.copy(file.with_suffix("") / "scheduler" / scheduler.name, scheduler)
+    weights = load_file(other)
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, other)
+    assert sha256_file(other) != sha256_file(file)
+    assert generator_digest(other) != generator_digest(file)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.diffusion_model.out.2.weight",
+        "first_stage_model.quant_conv.bias",
+        "cond_stage_model.transformer.text_model.final_layer_norm.weight",
+    ],
+)
+def test_a_file_that_lacks_a_tensor_is_refused(file: Path, tmp_path: Path, name: str) -> None:
+    other = tmp_path / "cut.safetensors"
+    weights = load_file(file)
+    del weights[name]
+    save_file(weights, other)
+    shutil.copytree(file.with_suffix(""), other.with_suffix(""))
+    with pytest.raises(GeneratorError, match="lacks weights that the configs"):
+        Foundation.load(CONFIG.model_copy(update={"path": str(other)}), CONCEPTS)
+
+
+def test_without_configs_it_says_where_to_get_them(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(file, alone)
+    with pytest.raises(GeneratorError, match=r"stable-diffusion-v1-5.*Put them beside it.*alone'"):
+        resolve_generator(str(alone), fetch=False)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    lora = tmp_path / "lora.safetensors"
+    save_file({"lora_unet_down_blocks_0.lora_down.weight": torch.zeros(1)}, lora)
+    with pytest.raises(GeneratorError, match="is a LoRA"):
+        resolve_generator(str(lora))
+    lora.write_bytes(b"PK")
+    with pytest.raises(GeneratorError, match="cannot be read as safetensors"):
+        resolve_generator(str(lora))
+    with pytest.raises(GeneratorError, match=r"'models/sd\.safetensors' is no folder"):
+        resolve_generator("models/sd.safetensors")
+
+
+@pytest.mark.parametrize("name", ["sd.ckpt", "sd.bin", "sd.pt"])
+def test_pickles_are_refused_by_name_and_never_opened(name: str, tmp_path: Path) -> None:
+    for path in (name, str(tmp_path / name)):
+        with pytest.raises(GeneratorError, match=rf"{name}' is a pickle.*save_pretrained"):
+            resolve_generator(path)
