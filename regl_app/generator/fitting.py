@@ -89,7 +89,8 @@ def fit_words(config: RunConfig) -> str:
         return ""
     generator = config.generator
     try:
-        fit = fit_of(resolve_generator(generator.path), generator.image_size)
+        # A server fetches nothing to talk about it.
+        fit = fit_of(resolve_generator(generator.path, fetch=False), generator.image_size)
     except GeneratorError as error:
         return f"as fits each client's own ({error})"
     settings = ", ".join(f"{key}={fit.keys[key]}" for key in wanted)

@@ -119,25 +119,27 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
     from regl_app.generator.checkpoint import resolve_generator
     from regl_app.generator.compatibility import check_concepts
     from regl_app.generator.fitting import fit_words
+    from regl_app.generator.hub_checkpoint import NotCachedError
     from regl_app.generator.weights_size import weights_in_memory
 
     path = config.generator.path
     if not config.needs_generator:
         yield Finding("generator", "ok", f"not needed by method={config.method!r}")
         return
-    if path != "bundled" and not Path(path).expanduser().exists():
-        detail = f"{path!r} is no folder: a hub id, fetched when first used"
-        yield Finding("generator", "note", detail)
-        return
     try:
-        folder = resolve_generator(path)
+        # Only what is on this machine: the doctor fetches nothing.
+        folder = resolve_generator(path, fetch=False)
         check_concepts(path, load_source(config.data).concepts)
     except DataError:
         pass  # told under its own topic
+    except NotCachedError as error:
+        yield Finding("generator", "note", f"{error}; it is fetched when first used")
+        return
     except ReglError as error:
         yield Finding("generator", "fail", str(error))  # says the remedy itself
         return
-    yield Finding("generator", "ok", f"{path}, {folder_bytes(folder) / 1e6:.1f} MB ({folder})")
+    size = folder_bytes(folder) if folder.is_dir() else folder.stat().st_size
+    yield Finding("generator", "ok", f"{path}, {size / 1e6:.1f} MB ({folder})")
     if words := fit_words(config):
         yield Finding("settings", "ok", words)
     try:
