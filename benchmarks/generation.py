@@ -24,6 +24,7 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.files import write_json
+from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet, to_float
 from regl_app.data.resize import fit
 from regl_app.data.sources.registry import load_source
@@ -72,7 +73,7 @@ def _options() -> argparse.Namespace:
 
 
 def _naive(
-    config: RunConfig, concepts: tuple[str, ...], real: ImageSet, options: argparse.Namespace
+    config: RunConfig, concepts: tuple[Concept, ...], real: ImageSet, options: argparse.Namespace
 ) -> dict[str, float]:
     """Return seconds per load, per tuning step and per image."""
     from diffusers import StableDiffusionPipeline
@@ -157,7 +158,7 @@ class _NaiveTuning:
 
 
 def _ours(
-    config: RunConfig, concepts: tuple[str, ...], real: ImageSet, options: argparse.Namespace
+    config: RunConfig, concepts: tuple[Concept, ...], real: ImageSet, options: argparse.Namespace
 ) -> dict[str, float]:
     """Return seconds for load, prior, one adapter, a client's images and 1,000 images."""
     generator = config.generator

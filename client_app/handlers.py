@@ -23,7 +23,7 @@ from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record
 from regl_app.generator.checkpoint import resolve_generator
-from regl_app.generator.compatibility import check_public_part
+from regl_app.generator.compatibility import check_public_part, check_source
 from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_supplement import own_pool
 from regl_app.rounds.disclosure import shared_counts
@@ -38,6 +38,7 @@ def hello(content: RecordDict, context: Context) -> RecordDict:
         _announce_own(node)
     if node.config.generates_at_client:
         # What is absent or unfit fails now, not after data.
+        check_source(node.config, node.source)
         check_public_part(resolve_generator(node.config.generator.path), node.config.data)
     shared = shared_counts(node.config, node.client.real_counts)
     return ClientInfo(

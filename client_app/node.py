@@ -15,12 +15,14 @@ from client_app.node_config import NodeConfig
 from regl_app.config import RunConfig
 from regl_app.config.choices import SITES
 from regl_app.config.paths import cache_dir, with_absolute_paths
+from regl_app.config.supplement_sections import prompts_are_inside
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
 from regl_app.core.types import Tensors, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
+from regl_app.data.prompt_table import with_prompts_inside
 from regl_app.data.source import Source
 from regl_app.data.sources.site import SiteFolder, load_site
 from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
@@ -52,14 +54,18 @@ class Node:
         Raises:
             ConfigError: run or node configuration is invalid, or not for a deployment.
             DataError: a path of the run leads out of what the operator allows.
+            GeneratorError: a file of prompts cannot be read.
         """
         config = RunConfig.from_flat(context.run_config)
         refuse_uncovered(config)
         setup_logging(config.log_format)
         torch.set_num_threads(config.threads)
         settings = NodeConfig.read(context.node_config)
+        confined = with_prompts_inside(_confined(with_absolute_paths(config), settings))
+        if prompts_are_inside(confined.generator.prompts):  # files are compared by content
+            config = config.updated({"generator.prompts": confined.generator.prompts})
         handshake = Handshake(own_code_hash(), config_digest(config), settings.num_partitions)
-        return cls(_confined(with_absolute_paths(config), settings), handshake, settings)
+        return cls(confined, handshake, settings)
 
     @property
     def partition_id(self) -> int:
@@ -166,7 +172,11 @@ def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:
     """
     if config.data.local:
         config = config.updated({"data.path": ""})
-    paths = {"data.path": config.data.path, "generator.path": config.generator.path}
+    paths = {
+        "data.path": config.data.path,
+        "generator.path": config.generator.path,
+        "generator.prompts": config.generator.prompts,
+    }
     if settings.state_dir is None:
         paths["cache-dir"] = config.cache_dir
     for key, path in paths.items():

@@ -18,15 +18,17 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.errors import GeneratorError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import RUN_FOLDER_LINE, SERVER, logger, setup_logging
+from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
+from regl_app.data.prompt_table import run_source, with_prompts_inside
 from regl_app.data.source import Source
-from regl_app.data.sources.registry import load_source
 from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
-from regl_app.generator.compatibility import check_concepts, check_public_part
+from regl_app.generator.compatibility import check_public_part, check_source
 from regl_app.generator.fitting import fit_words
+from regl_app.generator.prompts import class_phrasings
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
 from regl_app.learning.models.classifier import Classifier
@@ -53,7 +55,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the configured federation; raises, so that the run fails, if nothing was learned."""
     started = time.monotonic()
-    config = RunConfig.from_flat(context.run_config)
+    config = with_prompts_inside(RunConfig.from_flat(context.run_config))
     setup_logging(config.log_format)
     refuse_uncovered(config)
     torch.set_num_threads(config.threads)
@@ -81,20 +83,23 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     handshake = Handshake(own_code_hash(), config_digest(config))
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
-    whole = load_source(local.data)
+    whole = run_source(local)
     if config.needs_generator:
-        check_concepts(config.generator.path, whole.concepts)
+        check_source(config, whole)
         _check_public_part(local)
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions)
-    facts = _facts(federation, clients)
+    prompts = _prompts(config, federation)
+    facts = _facts(federation, clients, prompts)
     start = last_complete_round(folder, clients.num_partitions) if config.resume else None
     folder.write_facts(facts)
     metrics.federation(facts)
     _announce(config, facts)
     if config.needs_generator and (words := fit_words(local)):
         logger.info("generator: %s", words)
+    if prompts:
+        logger.info("prompts: %s", prompts_line(prompts, config.generator.negative_prompt))
 
     model = model_of(config, federation.source).to(device)
     strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)
@@ -113,10 +118,18 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     return record
 
 
-def _facts(federation: Federation, clients: Clients) -> FederationFacts:
+def _prompts(config: RunConfig, federation: Federation) -> list[list[str]]:
+    """Return each class's prompts; nothing where nothing is generated."""
+    if not config.needs_generator:
+        return []
+    return [list(each) for each in class_phrasings(config.generator, federation.source.concepts)]
+
+
+def _facts(federation: Federation, clients: Clients, prompts: list[list[str]]) -> FederationFacts:
     return FederationFacts(
         class_names=list(federation.source.class_names),
-        concepts=list(federation.source.concepts),
+        concepts=[" | ".join(phrasings(concept)) for concept in federation.source.concepts],
+        prompts=prompts,
         num_clients=clients.num_partitions,
         train_counts=clients.counts(),
         test_images=len(federation.source.test),

@@ -44,11 +44,17 @@ def resolve(
 ) -> RunConfig:
     """Return the configuration of ``base``, then the file's keys, then ``key=value`` settings.
 
+    A file of prompts is read here, and goes with the run as its content.
+
     Raises:
         ConfigError: a setting, the file or the result is not valid.
+        GeneratorError: a file of prompts cannot be read.
     """
+    from regl_app.data.prompt_table import inlined
+
     flat = dict(base or {})
     if config_file is not None:
         flat |= RunConfig.from_any(read_toml(config_file)).to_flat()
-        return RunConfig.from_flat(flat).updated(parse_settings(settings or ()))
-    return RunConfig.from_flat(flat | parse_settings(settings or ()))
+        flat = RunConfig.from_flat(flat).updated(parse_settings(settings or ())).to_flat()
+        return RunConfig.from_flat(inlined(flat))
+    return RunConfig.from_flat(inlined(flat | parse_settings(settings or ())))

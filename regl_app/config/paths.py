@@ -13,6 +13,7 @@ from pathlib import Path
 
 from regl_app.config.choices import SOURCES
 from regl_app.config.run_config import RunConfig
+from regl_app.config.supplement_sections import AS_NAMED, prompts_are_inside
 from regl_app.core.types import Scalar
 
 START_DIR = "REGL_START_DIR"
@@ -41,6 +42,9 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         changes["data.path"] = str(_absolute(base, config.data.path))
     if config.generator.path != "bundled" and _exists(base, config.generator.path):
         changes["generator.path"] = str(_absolute(base, config.generator.path))
+    prompts = config.generator.prompts
+    if prompts not in ("", AS_NAMED) and not prompts_are_inside(prompts):
+        changes["generator.prompts"] = str(_absolute(base, prompts))
     return config.updated(changes)
 
 

@@ -116,6 +116,15 @@ class PoolConfig(Section):
     )
 
 
+AS_NAMED = "names"
+"""``generator.prompts``: the classes are what they are called, also where that is a number."""
+
+
+def prompts_are_inside(prompts: str) -> bool:
+    """Return whether ``generator.prompts`` is the table itself, no path."""
+    return prompts.lstrip().startswith("{")
+
+
 class GeneratorConfig(Section):
     """The diffusion foundation model and its sampler."""
 
@@ -129,6 +138,18 @@ class GeneratorConfig(Section):
     prompt: str = Field(
         "a photo of {concept}",
         description="class prompt; {concept} is e.g. 'the digit three'",
+        json_schema_extra=RESULT,
+    )
+    prompts: str = Field(
+        "",
+        description="what {concept} is, class by class: a CSV file (class,prompt) or JSON file "
+        '({"class": "text"} or {"class": ["texts", "used in turn"]}), or that JSON; \'\' = as the '
+        "classes are called; 'names' = likewise, and numbers are meant as digits",
+        json_schema_extra=RESULT,
+    )
+    negative_prompt: str = Field(
+        "",
+        description="what guidance leads away from; '' = the empty prompt",
         json_schema_extra=RESULT,
     )
     steps: Annotated[int, Field(ge=1, le=1000), OrAuto()] = Field(

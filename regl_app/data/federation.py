@@ -19,6 +19,7 @@ from regl_app.data.client import ClientData
 from regl_app.data.images import ImageSet
 from regl_app.data.long_tail import long_tail_indices
 from regl_app.data.partition import partition_indices
+from regl_app.data.prompt_table import prompted
 from regl_app.data.source import Source
 from regl_app.data.sources.registry import load_source
 from regl_app.data.stratified import stratified_sample
@@ -44,14 +45,19 @@ class Federation:
 
         Raises:
             DataError: the source is absent, damaged or cannot be partitioned.
+            GeneratorError: ``generator.prompts`` is not for its classes.
         """
-        return _load(
+        federation = _load(
             config.data,
             config.partition,
             config.long_tail,
             num_partitions,
             config.central,
         )
+        source = prompted(federation.source, config.generator)
+        if source is federation.source:
+            return federation
+        return dataclasses.replace(federation, source=source)
 
     @property
     def num_classes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 
 
@@ -16,8 +17,8 @@ class Source:
     test: ImageSet
     class_names: tuple[str, ...]
     """Short names, e.g. ``3``."""
-    concepts: tuple[str, ...]
-    """Phrases for text prompts, e.g. ``the digit three``."""
+    concepts: tuple[Concept, ...]
+    """Phrases for text prompts, e.g. ``the digit three``; several of a class are used in turn."""
 
     @property
     def num_classes(self) -> int:

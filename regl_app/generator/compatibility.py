@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from regl_app.config import RunConfig
 from regl_app.config.choices import SOURCES
 from regl_app.config.sections import DataConfig
+from regl_app.config.supplement_sections import AS_NAMED
 from regl_app.core.errors import GeneratorError
-from regl_app.data.concepts import DIGIT_WORDS
+from regl_app.data.concepts import DIGIT_WORDS, Concept, phrasings
 from regl_app.generator.bundled import BUNDLED, ENVIRONMENT
+
+if TYPE_CHECKING:
+    from regl_app.data.source import Source
 
 ORIGIN = "public.json"
 """In the generator's folder: which public part of which data set it was trained on."""
@@ -56,25 +63,82 @@ def data_place(data: DataConfig) -> str:
     return str(path.resolve()) if path.exists() else data.path
 
 
-def check_concepts(path: str, concepts: Sequence[str]) -> None:
-    """Refuse classes that a generator is known not to know: it would draw something else.
+def check_source(config: RunConfig, source: Source) -> None:
+    """Refuse classes that would be drawn as what they are not, or alike, whatever the generator.
+
+    Args:
+        config: the run.
+        source: its data, with the concepts that prompts call its classes.
+
+    Raises:
+        GeneratorError: classes that are called by numbers alone may be no digits, two classes have
+            one prompt, or the bundled generator does not know some.
+    """
+    _check_numbers(config, source)
+    check_concepts(config.generator.path, source.concepts, source.class_names)
+
+
+def _check_numbers(config: RunConfig, source: Source) -> None:
+    names, data = source.class_names, config.data
+    if config.generator.prompts or not all(re.fullmatch(r"-?\d+", name) for name in names):
+        return
+    place = SOURCES[data.source]
+    if not (place.placed or place.local):  # a data set that is known to be of digits
+        return
+    # Who lists all ten for sites means digits; the name of a set may say so too.
+    if place.local and sorted(names) == list("0123456789"):
+        return
+    if place.placed and re.search(
+        r"(^|[^a-z])(mnist|svhn|usps|digits)([^a-z]|$)", source.name.lower()
+    ):
+        return
+    raise GeneratorError(
+        f"data.source={data.source!r} calls its classes by numbers alone, "
+        f"{_shown([*names])}: what do they show? (set generator.prompts to a file that says it, "
+        f'such as the JSON {{"{names[0]}": "a healthy leaf", "{names[1]}": "a rusty leaf"}}; to '
+        f"{AS_NAMED!r} if they are digits)"
+    )
+
+
+def check_concepts(
+    path: str, concepts: Sequence[Concept], class_names: Sequence[str] | None = None
+) -> None:
+    """Refuse classes that a generator would draw alike, or that it is known not to know.
 
     Only the bundled one says what it knows: digits.
 
     Args:
         path: ``generator.path``.
         concepts: what each class shows ('the digit three'), ``(C,)``.
+        class_names: the classes', for the error.
 
     Raises:
-        GeneratorError: the bundled generator does not know some of ``concepts``.
+        GeneratorError: two classes are called the same, or the bundled generator does not know some
+            of ``concepts``.
     """
+    names = class_names or [f"number {label}" for label in range(len(concepts))]
+    texts = [
+        (name, text) for name, each in zip(names, concepts, strict=True) for text in phrasings(each)
+    ]
+    first: dict[str, str] = {}
+    for name, text in texts:
+        other = first.setdefault(text, name)
+        if other != name:
+            raise GeneratorError(
+                f"the classes {other!r} and {name!r} have one prompt, of {text!r}: the generator "
+                "would draw the same for both (give each its own in a file, generator.prompts)"
+            )
     if path != BUNDLED or os.environ.get(ENVIRONMENT):  # an override may be another generator
         return
-    unknown = [each for each in concepts if not set(each.lower().split()) & set(DIGIT_WORDS)]
+    unknown = [text for _, text in texts if not set(text.lower().split()) & set(DIGIT_WORDS)]
     if unknown:
-        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise GeneratorError(
-            f"generator.path='bundled' knows the ten digits only, not {shown} (give generator.path "
+            f"generator.path='bundled' knows the ten digits only, not {_shown(unknown)} (give "
+            "generator.path "
             "a text-to-image checkpoint, a diffusers folder or hub id, or take a method that "
             "generates nothing, such as method='fedavg')"
         )
+
+
+def _shown(texts: Sequence[str]) -> str:
+    return ", ".join(map(repr, texts[:5])) + (", ..." if len(texts) > 5 else "")

@@ -22,6 +22,7 @@ from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.precision import Precision, autocast, resolve_precision
+from regl_app.data.concepts import Concept
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.compatibility import check_concepts
@@ -31,7 +32,13 @@ from regl_app.generator.flow_process import FlowProcess, is_flow
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.pipeline_config import own_image_size
 from regl_app.generator.pipeline_loading import load_pipeline
-from regl_app.generator.prompts import TextConditioning, class_prompts, encode_prompts
+from regl_app.generator.prompts import (
+    PromptRows,
+    TextConditioning,
+    class_phrasings,
+    class_prompts,
+    encode_prompts,
+)
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -46,6 +53,7 @@ class Foundation:
     scheduler: Any
     text: TextConditioning
     prompts: tuple[str, ...]
+    prompt_rows: PromptRows
     digest: str
     device: torch.device
     precision: Precision
@@ -55,7 +63,10 @@ class Foundation:
 
     @classmethod
     def load(
-        cls, config: GeneratorConfig, concepts: Sequence[str], device: torch.device | str = "cpu"
+        cls,
+        config: GeneratorConfig,
+        concepts: Sequence[Concept],
+        device: torch.device | str = "cpu",
     ) -> Foundation:
         """Load ``config.path`` and encode ``config.prompt`` for every concept.
 
@@ -70,7 +81,7 @@ class Foundation:
         pipeline = _load_pipeline(folder)
         family = _check(pipeline, folder)
         denoiser = getattr(pipeline, family.part)
-        prompts = class_prompts(config, concepts)
+        phrasings = class_phrasings(config, concepts)
         factor = int(pipeline.vae_scale_factor)
         latent = family.sample_size(pipeline, family.part)
         image_size = config.image_size or own_image_size(latent, factor, config.path)
@@ -81,7 +92,7 @@ class Foundation:
                 f"got {image_size}"
             )
         told = Told(image_size, config.guidance)
-        text = encode_prompts(pipeline, family, prompts, told, place)
+        text = encode_prompts(pipeline, family, phrasings, told, place, config.negative_prompt)
         for module in (denoiser, pipeline.vae):
             module.requires_grad_(False)
             module.eval()
@@ -94,7 +105,8 @@ class Foundation:
             vae=pipeline.vae,
             scheduler=pipeline.scheduler,
             text=text,
-            prompts=prompts,
+            prompts=class_prompts(config, concepts),
+            prompt_rows=PromptRows.of(phrasings),
             digest=generator_digest(folder),
             device=place,
             precision=resolve_precision(config.precision, place),
@@ -202,13 +214,13 @@ _local = threading.local()
 
 
 def shared_foundation(
-    config: GeneratorConfig, concepts: Sequence[str], device: torch.device | str = "cpu"
+    config: GeneratorConfig, concepts: Sequence[Concept], device: torch.device | str = "cpu"
 ) -> Foundation:
     """Return this worker thread's foundation, loading it once for all its virtual clients.
 
     Per thread, because a client's turn changes the denoiser's weights; only the last one is kept.
     """
-    fields = ("path", "prompt", "precision", "image_size", "guidance")
+    fields = ("path", "prompt", "negative_prompt", "precision", "image_size", "guidance")
     key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device))
     if getattr(_local, "key", None) != key:
         _local.key, _local.foundation = None, None  # free the old one before the new one loads

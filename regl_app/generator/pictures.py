@@ -10,7 +10,8 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.devices import resolve_device
 from regl_app.core.seeding import derive_seed
-from regl_app.data.sources.registry import load_source
+from regl_app.data.prompt_table import run_source
+from regl_app.generator.compatibility import check_source
 
 
 def generate_images(
@@ -32,8 +33,9 @@ def generate_images(
     from regl_app.generator.sampling import sample
 
     config = fitted(config)
-    concepts = load_source(config.data).concepts
-    foundation = shared_foundation(config.generator, concepts, resolve_device(config.device))
+    source = run_source(config)
+    check_source(config, source)
+    foundation = shared_foundation(config.generator, source.concepts, resolve_device(config.device))
     labels = [label for label in classes for _ in range(count)]
     indices = [index for _ in classes for index in range(count)]
     stream = derive_seed(config.seed, "grid")

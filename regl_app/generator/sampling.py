@@ -76,18 +76,21 @@ def sample_latents(
     progress: StepProgress | None = None,
 ) -> torch.Tensor:
     """Return scaled latents, float32 ``(N, c, h, w)``; arguments as for ``sample``."""
-    rows = torch.as_tensor(labels, dtype=torch.int64)
+    classes = torch.as_tensor(labels, dtype=torch.int64)
 
     def make(part: slice) -> torch.Tensor:
-        noise = _Noise(foundation, rows[part].tolist(), indices[part], stream)
+        noise = _Noise(foundation, classes[part].tolist(), indices[part], stream)
         start = None if starts is None else starts[part]
-        latents = _denoise(foundation, rows[part], noise, config, start, discrepancy_guidance)
+        rows = foundation.prompt_rows.of_images(classes[part], indices[part])
+        latents = _denoise(
+            foundation, classes[part], rows, noise, config, start, discrepancy_guidance
+        )
         check_denoised(foundation, latents, steered=discrepancy_guidance is not None)
         if progress is not None:
-            progress(part.stop, len(rows))
+            progress(part.stop, len(classes))
         return latents
 
-    batches = in_portions(foundation, "denoising", len(rows), config.batch_size, make)
+    batches = in_portions(foundation, "denoising", len(classes), config.batch_size, make)
     return torch.cat(batches) if batches else torch.empty((0, *foundation.latent_shape))
 
 
@@ -108,6 +111,7 @@ class _Noise:
 
 def _denoise(
     foundation: Foundation,
+    labels: torch.Tensor,
     rows: torch.Tensor,
     noise: _Noise,
     config: GeneratorConfig,
@@ -123,7 +127,7 @@ def _denoise(
         timesteps = _last_timesteps(scheduler, config)
         start = start.to(foundation.device)
         latents = process.start_from(scheduler, start, noise.initial, timesteps[:1])
-    rows = rows.to(foundation.device)
+    labels, rows = labels.to(foundation.device), rows.to(foundation.device)
     extra = _step_arguments(scheduler, noise.generators)
     done = len(scheduler.timesteps) - len(timesteps)
     twice = config.guidance > 1 and not foundation.embeds_guidance
@@ -135,7 +139,9 @@ def _denoise(
         else:
             prediction = foundation.predict(scaled, timestep, rows)
         if discrepancy_guidance is not None:
-            prediction = discrepancy_guidance.adjust(foundation, scaled, prediction, timestep, rows)
+            prediction = discrepancy_guidance.adjust(
+                foundation, scaled, prediction, timestep, labels
+            )
         stepped = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)
         latents = stepped[0].float()
     return latents

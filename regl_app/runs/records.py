@@ -139,10 +139,14 @@ class RoundRecord(Record):
 
 
 class FederationFacts(Record):
-    """What was federated; ``train_counts`` is K x C and absent where labels are private."""
+    """What was federated; ``train_counts`` is K x C and absent where labels are private.
+
+    ``prompts``: what the generator was told of each class, one text or several, ``(C,)``.
+    """
 
     class_names: list[str]
     concepts: list[str] = []
+    prompts: list[list[str]] = []
     num_clients: int = Field(ge=1)
     train_counts: CountMatrix = None
     test_images: int = Field(0, ge=0)

@@ -11,9 +11,10 @@ from regl_app.config import RunConfig
 from regl_app.core.digests import tensor_bytes
 from regl_app.core.precision import resolve_precision
 from regl_app.core.types import CacheKey
+from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
-from regl_app.generator.prompts import class_prompts
+from regl_app.generator.prompts import class_phrasings
 
 
 class CacheKeys:
@@ -29,14 +30,18 @@ class CacheKeys:
     def __init__(
         self,
         config: RunConfig,
-        concepts: tuple[str, ...],
+        concepts: tuple[Concept, ...],
         shape: tuple[int, int, int],
         device: torch.device,
     ) -> None:
         self._config = config
         self._shape = "x".join(map(str, shape))
         self._device = device
-        self.prompts = list(class_prompts(config.generator, concepts))
+        # A class with one phrasing has its text there, as ever.
+        self.prompts = [
+            texts[0] if len(texts) == 1 else list(texts)
+            for texts in class_phrasings(config.generator, concepts)
+        ]
 
     @cached_property
     def generator(self) -> str:
@@ -144,12 +149,17 @@ class CacheKeys:
 
     def _sampler(self) -> dict[str, object]:
         config = self._config.generator
-        return self._common() | {
-            "steps": config.steps,
-            "guidance": config.guidance,
-            "guidance_stop": config.guidance_stop,
-            "image_size": config.image_size,
-        }
+        told = {"negative_prompt": config.negative_prompt} if config.negative_prompt else {}
+        return (
+            self._common()
+            | told
+            | {
+                "steps": config.steps,
+                "guidance": config.guidance,
+                "guidance_stop": config.guidance_stop,
+                "image_size": config.image_size,
+            }
+        )
 
     def _adapted(self, adapter: str) -> dict[str, object]:
         guide = "frozen" if adapter == "frozen" else self._config.generator.guide

@@ -10,6 +10,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.types import Progress
+from regl_app.data.concepts import Concept
 from regl_app.generator.foundation import Foundation, shared_foundation
 from regl_app.supplement.cache_keys import CacheKeys
 
@@ -28,7 +29,7 @@ class RunGenerator:
     """
 
     config: RunConfig
-    concepts: tuple[str, ...]
+    concepts: tuple[Concept, ...]
     shape: tuple[int, int, int]
     seed: int
     device: torch.device

@@ -16,11 +16,13 @@ from regl_app.config.paths import cache_dir
 from regl_app.core.devices import resolve_device
 from regl_app.core.disk_cache import GIGABYTE
 from regl_app.core.types import Counts, Progress
+from regl_app.data.concepts import Concept
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.shared import SharedAdapter
+from regl_app.generator.compatibility import check_source
 from regl_app.generator.fitting import fitted_if_here
 from regl_app.generator.pool import Pool
 from regl_app.supplement.adapter_tuning import AdapterTuning
@@ -45,7 +47,7 @@ class Synthesizer:
     def __init__(
         self,
         config: RunConfig,
-        concepts: tuple[str, ...],
+        concepts: tuple[Concept, ...],
         shape: tuple[int, int, int],
         *,
         seed: int,
@@ -77,7 +79,11 @@ class Synthesizer:
         """Return the synthesizer of a run for the classes and the image shape of ``source``.
 
         No image of ``source`` is looked at: its sets may be empty.
+
+        Raises:
+            GeneratorError: its classes cannot be told to the generator.
         """
+        check_source(config, source)
         return cls(
             config,
             source.concepts,

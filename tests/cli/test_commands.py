@@ -300,3 +300,28 @@ def test_doctor_looks_at_a_deployment_if_asked(tmp_path: Path) -> None:
     assert open_to_all.exit_code == 1 and "can be read by others" in said
     alone = regl("doctor", "--insecure")
     assert alone.exit_code == 2 and "belong to --superlink" in alone.output
+
+
+def test_a_file_of_prompts_goes_with_the_run(engine: None) -> None:
+    Path("prompts.csv").write_text("class,prompt\n0,a zero\n1,a one\n1,an ace\n")
+    regl("run", "generator.prompts=prompts.csv", "rounds=1", "method=regl", "out-dir=here")
+    (folder,) = Path("here").iterdir()
+    kept = RunFolder.open(folder).read_config().generator.prompts
+    assert kept == '{"0": "a zero", "1": ["a one", "an ace"]}'
+    refused = regl("run", "generator.prompts=none.csv")
+    assert refused.exit_code != 0 and "none.csv" in refused.output
+
+
+def test_a_comparison_repeats_what_has_other_prompts_now(engine: None) -> None:
+    def outcome(text: str) -> str:
+        Path("prompts.json").write_text(text)
+        return regl(
+            *("compare", "--methods", "regl", "--seeds", "0", "--out", "here", "rounds=1"),
+            "generator.prompts=prompts.json",
+        ).output
+
+    outcome('{"0": "a zero"}')
+    outcome('{"0": "a zero"}')
+    assert len(list(Path("here").glob("regl-s0*"))) == 1
+    outcome('{"0": "an oval"}')
+    assert len(list(Path("here").glob("regl-s0*"))) == 2

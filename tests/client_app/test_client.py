@@ -13,7 +13,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client_app.main import app
 from client_app.node import Node
 from regl_app.config import RunConfig
-from regl_app.core.errors import ConfigError, ProtocolError
+from regl_app.core.errors import ConfigError, DataError, ProtocolError
 from regl_app.core.types import Scalar
 from regl_app.flower.code_hash import own_code_hash
 from regl_app.flower.messages.content import ARRAYS, OURS, request_record
@@ -165,3 +165,17 @@ def test_a_node_that_does_not_know_itself_is_refused(
 def test_an_invalid_run_configuration_is_refused_before_any_work() -> None:
     with pytest.raises(ConfigError, match="rounds must be >= 1"):
         Node.of(_context(rounds=0))
+
+
+def test_a_file_of_prompts_lies_where_the_operator_allows(tmp_path: Path) -> None:
+    outside, allowed = tmp_path / "prompts.json", tmp_path / "allowed"
+    allowed.mkdir()
+    outside.write_text('{"0": "a zero"}')
+    context = _context(method="regl", **{"generator.prompts": str(outside)})
+    context.node_config["data-root"] = str(allowed)
+    with pytest.raises(DataError, match=r"generator\.prompts must lie in .*data-root"):
+        Node.of(context)
+    inside = allowed / outside.name
+    outside.rename(inside)
+    context.run_config["generator.prompts"] = str(inside)
+    assert Node.of(context).config.generator.prompts == '{"0": "a zero"}'

@@ -115,9 +115,9 @@ def _data(config: RunConfig) -> Iterator[Finding]:
 
 
 def _generator(config: RunConfig) -> Iterator[Finding]:
-    from regl_app.data.sources.registry import load_source
+    from regl_app.data.prompt_table import run_source
     from regl_app.generator.checkpoint import resolve_generator
-    from regl_app.generator.compatibility import check_concepts
+    from regl_app.generator.compatibility import check_source
     from regl_app.generator.fitting import fit_words
     from regl_app.generator.hub_checkpoint import NotCachedError
     from regl_app.generator.weights_size import weights_in_memory
@@ -129,7 +129,7 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
     try:
         # Only what is on this machine: the doctor fetches nothing.
         folder = resolve_generator(path, fetch=False)
-        check_concepts(path, load_source(config.data).concepts)
+        check_source(config, run_source(config))
     except DataError:
         pass  # told under its own topic
     except NotCachedError as error:

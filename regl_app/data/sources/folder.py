@@ -8,7 +8,7 @@ import torch
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
-from regl_app.data.concepts import concept
+from regl_app.data.concepts import concepts_of
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
@@ -48,7 +48,7 @@ def load_folder(config: DataConfig) -> Source:
         test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
     else:
         train, test = split_off_test(images, config)
-    return Source(root.name, train, test, names, tuple(map(concept, names)))
+    return Source(root.name, train, test, names, concepts_of(names))
 
 
 def subfolders(root: Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import torch
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.core.types import Labels
-from regl_app.data.concepts import concept
+from regl_app.data.concepts import concepts_of
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
@@ -46,7 +46,7 @@ def load_hub(config: DataConfig) -> Source:
         test = reader.read(splits[test_split], "test")
         channels = max(train.shape[0], test.shape[0])
         train, test = train.with_channels(channels), test.with_channels(channels)
-    return Source(Path(config.path).name, train, test, names, tuple(map(concept, names)))
+    return Source(Path(config.path).name, train, test, names, concepts_of(names))
 
 
 def _load_splits(config: DataConfig) -> Any:

@@ -15,7 +15,7 @@ from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 from regl_app.core.seeding import numpy_generator
 from regl_app.data.client import ClientData
-from regl_app.data.concepts import concept
+from regl_app.data.concepts import concepts_of
 from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
@@ -46,7 +46,7 @@ def load_server_part(config: DataConfig) -> Source:
         _check_folder(root, names, f"data.path={config.path!r}")
         test = _read(image_files(root, names), config)
         test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
-    return Source("site", ImageSet.empty(shape), test, names, tuple(map(concept, names)))
+    return Source("site", ImageSet.empty(shape), test, names, concepts_of(names))
 
 
 def load_site(

@@ -233,13 +233,14 @@ def _preparation(config: RunConfig) -> Callable[[], None] | None:
         return None
 
     def load() -> None:
-        from regl_app.data.sources.registry import load_source
+        from regl_app.data.prompt_table import run_source
+        from regl_app.generator.compatibility import check_source
         from regl_app.generator.foundation import shared_foundation
 
         local = with_absolute_paths(config)
         torch.set_num_threads(config.threads)
-        shared_foundation(
-            local.generator, load_source(local.data).concepts, resolve_device(config.device)
-        )
+        source = run_source(local)
+        check_source(local, source)
+        shared_foundation(local.generator, source.concepts, resolve_device(config.device))
 
     return load

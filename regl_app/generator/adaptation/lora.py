@@ -107,7 +107,7 @@ class _Batches:
         encoded_at_once: int,
     ) -> None:
         self.latents = encode_latents(foundation, real.images, encoded_at_once)
-        self.rows = real.labels.to(foundation.device)
+        self.rows = foundation.prompt_rows.of_set(real.labels).to(foundation.device)
         self.generator = torch_generator(seed, "lora", "batches")
         self.size = min(config.batch_size, max(len(real), 1) * 4)
         self.config = config

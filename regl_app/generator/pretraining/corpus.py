@@ -11,6 +11,7 @@ import numpy as np
 from regl_app.config.sections import DataConfig, PublicDataConfig
 from regl_app.core.errors import ConfigError
 from regl_app.core.seeding import numpy_generator, torch_generator
+from regl_app.data.concepts import phrasings
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import fit
 from regl_app.data.sources.registry import load_source
@@ -117,7 +118,7 @@ def public_corpus(config: DataConfig, look: str) -> Corpus:
         rest,
         rest,
         images.subset(held),
-        source.concepts,
+        tuple(phrasings(each)[0] for each in source.concepts),
         title=f"{source.name}, {look}",
         knows=f"the {source.num_classes} classes of {source.name} and\nhas seen them {look} only.",
         data=(

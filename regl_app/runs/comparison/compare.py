@@ -42,7 +42,12 @@ def compare(
 
     Raises:
         ConfigError: any of the configurations is invalid; nothing has run then.
+        GeneratorError: a file of prompts cannot be read.
     """
+    from regl_app.data.prompt_table import inlined
+
+    # By content: a run with other prompts under the same path is another run.
+    base, variants = inlined(base), {name: inlined(own) for name, own in variants.items()}
     planned = list(configurations(base, variants, seeds, vary_data=vary_data))
     names = [name for _ in seeds for name in variants]
     # Absolute as in a run folder's config.json: the digests must agree.

@@ -11,6 +11,7 @@ from regl_app.config import RunConfig, default_flat
 from regl_app.config.external import method_choice
 from regl_app.core.formats import NONE, duration, percent, size
 from regl_app.core.types import Scalar
+from regl_app.data.concepts import prompts_line
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.statistics import TARGET_ACCURACY, latest_rows
 from regl_app.supplement.privacy import epsilon, histogram_epsilon
@@ -178,6 +179,9 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
         guided = _guidance(config.to_flat())
         settings.append(("Generator", f"{where}, {generator.steps} steps, {guided}"))
+        if run.facts is not None and run.facts.prompts:
+            texts = prompts_line(run.facts.prompts, generator.negative_prompt, most=3)
+            settings.append(("Prompts", texts))
         if config.supplement.adapter == "lora":
             settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))
         if config.shares_adapter:

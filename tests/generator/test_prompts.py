@@ -1,0 +1,136 @@
+"""Several phrasings of a class, used in turn, and what guidance leads away from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
+from regl_app.core.seeding import torch_generator
+from regl_app.data.images import ImageSet
+from regl_app.generator.adaptation.lora import tune_lora
+from regl_app.generator.foundation import Foundation, shared_foundation
+from regl_app.generator.prompts import PromptRows, class_phrasings, class_prompts
+from regl_app.generator.sampling import sample
+
+CONCEPTS = ("a cat", ("a dog", "a hound", "a puppy"), "a horse")
+LABELS, INDICES = [0, 1, 1, 1, 1, 2], [1, 0, 1, 2, 3, 1]
+
+
+@pytest.fixture(scope="module")
+def config(second_pipeline: Path) -> GeneratorConfig:
+    return GeneratorConfig(
+        path=str(second_pipeline), steps=3, guidance=4.0, guidance_stop=1.0, precision="fp32"
+    )
+
+
+@pytest.fixture(scope="module")
+def foundation(config: GeneratorConfig) -> Foundation:
+    return Foundation.load(config, CONCEPTS)
+
+
+def by_diffusers(
+    foundation: Foundation, config: GeneratorConfig, prompts: list[str], negative: str = ""
+) -> torch.Tensor:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(config.path)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = [
+        torch.randn(foundation.latent_shape, generator=torch_generator(7, label, index))
+        for label, index in zip(LABELS, INDICES, strict=True)
+    ]
+    images: torch.Tensor = pipeline(
+        prompts,
+        negative_prompt=[negative] * len(prompts),
+        num_inference_steps=config.steps,
+        guidance_scale=config.guidance,
+        latents=torch.stack(noise),
+        output_type="pt",
+    ).images
+    return images * 255
+
+
+def test_each_image_is_of_the_phrasing_whose_turn_it_is(
+    foundation: Foundation, config: GeneratorConfig
+) -> None:
+    told = ["a cat", "a dog", "a hound", "a puppy", "a dog", "a horse"]
+    expected = by_diffusers(foundation, config, [f"a photo of {text}" for text in told])
+    images = sample(foundation, LABELS, INDICES, config, stream=7)
+    assert (expected - images).abs().max() <= 1.0  # rounding to whole numbers
+    assert foundation.num_classes == 3 and foundation.prompts[1] == "a photo of a dog"
+
+
+def test_an_image_depends_on_its_own_place_alone(
+    foundation: Foundation, config: GeneratorConfig
+) -> None:
+    whole = sample(foundation, LABELS, INDICES, config, stream=7)
+    one = sample(foundation, [1], [2], config, stream=7)
+    assert (whole[3].int() - one[0].int()).abs().max() <= 1
+
+
+def test_with_one_phrasing_each_nothing_changes_to_the_bit(
+    foundation: Foundation, config: GeneratorConfig
+) -> None:
+    plain = Foundation.load(config, ("a cat", "a dog", "a horse"))
+    labels, indices = [0, 1, 2, 1], [0, 0, 1, 3]  # a dog's turn, each time
+    ours = sample(foundation, labels, indices, config, stream=7)
+    assert torch.equal(ours, sample(plain, labels, indices, config, stream=7))
+
+
+def test_guidance_leads_away_from_the_negative_prompt(
+    foundation: Foundation, config: GeneratorConfig
+) -> None:
+    away = config.model_copy(update={"negative_prompt": "blurred, ugly"})
+    told = Foundation.load(away, CONCEPTS)
+    assert shared_foundation(away, CONCEPTS) is not shared_foundation(config, CONCEPTS)
+    prompts = [
+        told.text.tensors["embeddings"].shape[0],
+        foundation.text.tensors["embeddings"].shape[0],
+    ]
+    assert prompts == [6, 6]
+    phrasings = ["a cat", "a dog", "a hound", "a puppy", "a dog", "a horse"]
+    expected = by_diffusers(
+        told, away, [f"a photo of {text}" for text in phrasings], away.negative_prompt
+    )
+    images = sample(told, LABELS, INDICES, away, stream=7)
+    assert (expected - images).abs().max() <= 1.0
+    assert not torch.equal(images, sample(foundation, LABELS, INDICES, config, stream=7))
+
+
+def test_tuning_tells_each_image_its_phrasing(
+    foundation: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[int] = set()
+    predict = Foundation.predict
+
+    def spy(
+        self: Foundation, latents: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        seen.update(rows.tolist())
+        return predict(self, latents, timesteps, rows)
+
+    monkeypatch.setattr(Foundation, "predict", spy)
+    images = torch.randint(0, 256, (5, 3, 48, 48), dtype=torch.uint8)
+    real = ImageSet(images, torch.tensor([1, 0, 1, 1, 0]))
+    tune_lora(foundation, real, LoraConfig(steps=3, rank=2, batch_size=8), seed=0)
+    assert seen == {0, 1, 3, 4}  # all three of class 1; class 2 has no image
+
+
+def test_rows() -> None:
+    rows = PromptRows.of([("a",), ("b", "c"), ("d", "e", "f")])
+    assert rows.rows == ((0,), (1, 3), (2, 4, 5))
+    labels = torch.tensor([2, 2, 1, 2, 0, 2, 1])
+    assert rows.of_set(labels).tolist() == [2, 4, 1, 5, 0, 2, 3]
+    assert rows.of_images(torch.tensor([2, 1]), [7, 2]).tolist() == [4, 1]
+
+
+def test_prompts_are_the_template_filled_in() -> None:
+    config = GeneratorConfig(prompt="an X-ray of {concept}")
+    assert class_phrasings(config, ("a hand", ("a foot", "a toe"))) == (
+        ("an X-ray of a hand",),
+        ("an X-ray of a foot", "an X-ray of a toe"),
+    )
+    assert class_prompts(config, ("a hand", ("a foot", "a toe")))[1] == "an X-ray of a foot"
