@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cryptography import x509
@@ -124,6 +125,29 @@ def build_second_pipeline(folder: Path) -> Path:
 def second_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a small, untrained, differently shaped Stable Diffusion pipeline."""
     return build_second_pipeline(tmp_path_factory.mktemp("second-pipeline"))
+
+
+def _photos(folder: Path, counts: Mapping[str, int], *, width: int, height: int) -> Path:
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for number, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            # Not seen in small: what a thumbnail has lost cannot come back.
+            grain = random.integers(0, 100, (height, width, 3))
+            pixels = (grain + (number * 40 + index) % 150).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index:03}.png", compress_level=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos() -> Callable[..., Path]:
+    """Return what fills a folder with one subfolder a class: folder, pictures by class, sides.
+
+    Coarse grain in colour, and no two of a class alike.
+    """
+    return _photos
 
 
 @pytest.fixture(scope="session")

@@ -74,8 +74,9 @@ class RunKeys(Section):
     cache_limit: float = Field(
         10.0,
         gt=0,
-        description="GB that images, adapters and pools below cache-dir may take, each: the least "
-        "recently used go first, adapters an hour after their last use at the earliest",
+        description="GB that images, adapters, pools and decoded pictures below cache-dir may "
+        "take, each: the least recently used go first, adapters and pictures an hour after their "
+        "last use at the earliest",
         json_schema_extra=VIEW,
     )
     device: str = Field(

@@ -10,6 +10,8 @@ from regl_app.config.choices import MODELS, SCHEMES, SOURCES, STRATEGIES
 from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, VIEW, Section
 
+FitRule = Literal["crop", "pad", "stretch"]
+
 
 class DataConfig(Section):
     """Where the images come from."""
@@ -47,7 +49,15 @@ class DataConfig(Section):
         32,
         ge=8,
         le=1024,
-        description="side of the square images the classifier sees, in pixels",
+        description="side of the square images the classifier sees, in pixels; a generator of "
+        "larger ones is tuned on the pictures at its own size",
+        json_schema_extra=RESULT,
+    )
+    fit: FitRule = Field(
+        "crop",
+        description="how pictures become squares, for classifier and generator: 'crop' cuts off "
+        "both ends of the longer side, 'pad' adds black along it, 'stretch' gives up the "
+        "proportions",
         json_schema_extra=RESULT,
     )
     max_train: int = Field(

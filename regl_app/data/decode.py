@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from regl_app.config.sections import FitRule
 from regl_app.core.errors import DataError
-from regl_app.data.resize import to_square
+from regl_app.core.types import Indices
+from regl_app.data.resize import own_side, to_square
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "F"})
 # Not all that PIL knows: it hands PostScript to another program, whatever the file's ending.
@@ -18,22 +21,37 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TOLD = 10
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """Squares of one size, uint8 ``(N, C, size, size)``, and what sides they could have had.
+
+    ``sides`` ``(N,)`` are in pixels: a larger square than that is an enlargement.
+    """
+
+    images: torch.Tensor
+    sides: Indices
+
+
 def decode_images(
-    files: Iterable[tuple[str, Path | bytes]], size: int, channels: int | None = None
-) -> torch.Tensor:
-    """Return ``(N, C, size, size)`` uint8; C is 1 if every image is gray, else 3.
+    files: Iterable[tuple[str, Path | bytes]],
+    size: int,
+    channels: int | None = None,
+    rule: FitRule = "crop",
+) -> Decoded:
+    """Return ``files`` as squares of ``size``; C is 1 if every image is gray, else 3.
 
     Args:
         files: (name for messages, path or encoded bytes).
         size: side of the result.
         channels: 1 or 3, to have that many.
+        rule: how what is no square becomes one (``to_square``).
 
     Raises:
         DataError: names the files that cannot be decoded, the first ten.
     """
     from PIL import Image, UnidentifiedImageError
 
-    images, problems = [], []
+    images, sides, problems = [], [], []
     for name, file in files:
         stream = BytesIO(file) if isinstance(file, bytes) else file
         try:
@@ -57,14 +75,16 @@ def decode_images(
             continue
         tensor = torch.from_numpy(np.array(pixels))
         planes = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
-        images.append(to_square(planes[None], size)[0])
+        sides.append(own_side(planes.shape[1], planes.shape[2], rule))
+        images.append(to_square(planes[None], size, rule)[0])
     if problems:
         more = f"\n{len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
         raise DataError("\n".join(problems[:_TOLD]) + more)
+    found = np.array(sides, dtype=np.int64)
     if not images:
-        return torch.empty((0, channels or 1, size, size), dtype=torch.uint8)
+        return Decoded(torch.empty((0, channels or 1, size, size), dtype=torch.uint8), found)
     channels = channels or max(image.shape[0] for image in images)
-    return torch.stack([image.expand(channels, size, size) for image in images])
+    return Decoded(torch.stack([image.expand(channels, size, size) for image in images]), found)
 
 
 def _to_8_bit(

@@ -154,5 +154,5 @@ def _with_long_tail(
             long_tail_indices(images.labels, source.num_classes, config.factor, stream)
         )
 
-    tailed = dataclasses.replace(source, train=thin(source.train, "train"))
+    tailed = dataclasses.replace(source, train=thin(source.train, "train").alone())
     return tailed, thin(source.test, "test")

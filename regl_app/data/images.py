@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -12,14 +12,19 @@ import torch
 
 from regl_app.core.errors import DataError
 from regl_app.core.types import Counts
+from regl_app.data.originals import Originals
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images ``(N, C, H, W)`` uint8 and labels ``(N,)`` int64; N may be 0, C is 1 or 3."""
+    """Images ``(N, C, H, W)`` uint8 and labels ``(N,)`` int64; N may be 0, C is 1 or 3.
+
+    ``originals`` are the N pictures that they were made from, if these are files of larger ones.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
+    originals: Originals | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
@@ -31,6 +36,10 @@ class ImageSet:
             raise DataError(
                 f"labels must be int64 of shape ({len(self.images)},), got "
                 f"{self.labels.dtype} {tuple(self.labels.shape)}"
+            )
+        if self.originals is not None and len(self.originals.places) != len(self.labels):
+            raise DataError(
+                f"originals must be {len(self.labels)} pictures, got {len(self.originals.places)}"
             )
 
     def __len__(self) -> int:
@@ -45,13 +54,18 @@ class ImageSet:
     def subset(self, indices: Sequence[int] | npt.NDArray[np.int64] | torch.Tensor) -> Self:
         """Return the images at ``indices``, in that order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        return type(self)(self.images[chosen], self.labels[chosen])
+        originals = None if self.originals is None else self.originals.subset(chosen.numpy())
+        return type(self)(self.images[chosen], self.labels[chosen], originals)
+
+    def alone(self) -> Self:
+        """Return the set with originals that are decoded without those of a set it was part of."""
+        return self if self.originals is None else replace(self, originals=self.originals.alone())
 
     def with_channels(self, channels: int) -> Self:
         """Return the set with ``channels`` channels: a gray image is repeated."""
         if self.shape[0] == channels:
             return self
-        return type(self)(self.images.expand(-1, channels, -1, -1).contiguous(), self.labels)
+        return replace(self, images=self.images.expand(-1, channels, -1, -1).contiguous())
 
     def counts(self, num_classes: int) -> Counts:
         """Return the number of images per class, ``(num_classes,)`` int64."""
@@ -64,7 +78,7 @@ class ImageSet:
 
     @classmethod
     def concat(cls, sets: Sequence[ImageSet]) -> Self:
-        """Return all images of ``sets`` (at least one, equal shapes) in order."""
+        """Return all images of ``sets`` (at least one, equal shapes) in order, no originals."""
         return cls(
             torch.cat([part.images for part in sets]), torch.cat([part.labels for part in sets])
         )

@@ -1,27 +1,49 @@
-"""Bringing images of any size to the classifier's square."""
+"""Bringing images of any size and shape to a square."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
+from regl_app.config.sections import FitRule
+
 _CHUNK = 4096
 
 
-def to_square(images: torch.Tensor, size: int) -> torch.Tensor:
+def to_square(images: torch.Tensor, size: int, rule: FitRule = "crop") -> torch.Tensor:
     """Return ``(N, C, H, W)`` images in [0, 255] as uint8 ``(N, C, size, size)``.
 
-    The largest centred square is cut out, then resized bilinearly with antialiasing.
+    Resized bilinearly with antialiasing; ``rule`` says how what is no square becomes one. 'crop'
+    cuts out the largest centred square, 'pad' adds black (0) evenly on both sides of the shorter
+    axis, 'stretch' gives up the proportions.
     """
     height, width = images.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    images = images[..., top : top + side, left : left + side]
-    if side == size and images.dtype == torch.uint8:
+    if rule == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        images = images[..., top : top + side, left : left + side]
+    if rule != "pad" or height == width:
+        return _to_size(images, size, size)
+    # Black comes last: a long strip of few pixels would make a huge square.
+    scale = size / max(height, width)
+    inner = [max(1, round(length * scale)) for length in (height, width)]
+    missing = [size - length for length in inner]
+    low = [each // 2 for each in missing]
+    edges = (low[1], missing[1] - low[1], low[0], missing[0] - low[0])
+    return F.pad(_to_size(images, *inner), edges)
+
+
+def own_side(height: int, width: int, rule: FitRule) -> int:
+    """Return the side of the largest square that ``to_square`` makes without enlarging."""
+    return max(height, width) if rule == "pad" else min(height, width)
+
+
+def _to_size(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    if images.shape[-2:] == (height, width) and images.dtype == torch.uint8:
         return images.contiguous()
     # In chunks: float copies of a large set would take several times its memory.
     parts = [
-        _resized(part.float(), size, size).round_().clamp_(0, 255).to(torch.uint8)
+        _resized(part.float(), height, width).round_().clamp_(0, 255).to(torch.uint8)
         for part in torch.split(images, _CHUNK)
     ]
     return torch.cat(parts)

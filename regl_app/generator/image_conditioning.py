@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from regl_app.data.images import to_float
+from regl_app.data.picture_store import Pictures
 from regl_app.data.resize import fit
 from regl_app.generator.finite import check_encoded
 from regl_app.generator.foundation import Foundation
@@ -13,7 +14,7 @@ from regl_app.generator.portions import AT_ONCE, in_portions
 
 @torch.no_grad()
 def encode_latents(
-    foundation: Foundation, images: torch.Tensor, at_once: int = AT_ONCE
+    foundation: Foundation, images: Pictures, at_once: int = AT_ONCE
 ) -> torch.Tensor:
     """Return scaled latents, float32 ``(N, c, h, w)``, of uint8 images ``(N, C, H, W)``.
 

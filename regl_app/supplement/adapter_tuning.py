@@ -23,6 +23,7 @@ from regl_app.generator.adapters import load_adapter, stack_adapters
 from regl_app.generator.pool import Pool
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.own_pictures import OwnPictures
 from regl_app.supplement.pools import Pools
 from regl_app.supplement.preference_pairs import rank_pairs
 from regl_app.supplement.run_generator import RunGenerator
@@ -37,12 +38,16 @@ class AdapterTuning:
         generator: the run's.
         cache: where adapters are kept.
         pools: what preferences are formed on, and the prior that LoRA preserves.
+        own: what gives a client's pictures at the generator's size.
     """
 
-    def __init__(self, generator: RunGenerator, cache: AdapterCache, pools: Pools) -> None:
+    def __init__(
+        self, generator: RunGenerator, cache: AdapterCache, pools: Pools, own: OwnPictures
+    ) -> None:
         self._generator = generator
         self._cache = cache
         self._pools = pools
+        self._own = own
 
     def adapt(self, client_name: str, real: ImageSet) -> ClientGenerator:
         """Return the client's generator, tuned on ``real`` or taken from the cache.
@@ -154,6 +159,7 @@ class AdapterTuning:
             real,
             self._generator.config.lora,
             seed=seed,
+            pictures=self._own.of(real),
             prior=self._prior(real),
             start=start,
             encoded_at_once=self._generator.config.generator.batch_size,

@@ -52,7 +52,7 @@ class CacheKeys:
         """Return the key of an adapter tuned on ``real``."""
         # Prior preservation also learns from the sampler's images.
         preserving = self._config.lora.prior_weight > 0
-        return {
+        key = {
             **(self._sampler() if preserving else self._common()),
             "image_size": self._config.generator.image_size,
             "lora": self._config.lora.model_dump(exclude={"rounds"}),
@@ -60,6 +60,9 @@ class CacheKeys:
             "prompts": self.prompts,
             "seed": seed,
         }
+        if real.originals is not None:
+            key["originals"] = real.originals.digest
+        return key
 
     def part(self, real: ImageSet, seed: int, start: str) -> CacheKey:
         """Return the key of a client's part in tuning a shared adapter.
@@ -109,14 +112,14 @@ class CacheKeys:
         }
 
     def images(
-        self, label: int, adapter: str, pictures: torch.Tensor, stream: int, models: str | None
+        self, label: int, adapter: str, pictures: ImageSet, stream: int, models: str | None
     ) -> CacheKey:
         """Return the key of one class's image sequence.
 
         Args:
             label: the class.
             adapter: digest of the adapter, or 'frozen'.
-            pictures: real images that the sequence starts from, ``(N, C, H, W)``, N >= 0.
+            pictures: real images that the sequence starts from, may be none.
             stream: seed of the sequence.
             models: digest of the models that steer the sampler, if any do.
         """
@@ -131,8 +134,10 @@ class CacheKeys:
             "pictures": "",
         }
         if len(pictures) and generator.image_share > 0:
-            digest = hashlib.sha256(tensor_bytes(pictures)).hexdigest()
+            digest = hashlib.sha256(tensor_bytes(pictures.images)).hexdigest()
             key["pictures"] = f"{digest}/{generator.image_strength}/{generator.image_share}"
+            if pictures.originals is not None:
+                key["originals"] = pictures.originals.digest
         if models is not None:
             steering = self._config.steering
             key["steering"] = f"{models}/{steering.strength}/{steering.limit}"

@@ -24,6 +24,7 @@ from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.generated import GeneratedImages
 from regl_app.supplement.image_store import SupplementStore
 from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.own_pictures import OwnPictures
 from regl_app.supplement.run_generator import RunGenerator
 from regl_app.supplement.sequence_part import SequencePart, portions
 
@@ -36,11 +37,13 @@ class ImageSequences:
     Args:
         generator: the run's.
         store: where their beginnings are kept.
+        own: what gives a client's pictures at the generator's size.
     """
 
-    def __init__(self, generator: RunGenerator, store: SupplementStore) -> None:
+    def __init__(self, generator: RunGenerator, store: SupplementStore, own: OwnPictures) -> None:
         self._generator = generator
         self._store = store
+        self._own = own
 
     def generate(
         self, quotas: Counts, client_generator: ClientGenerator, real: ImageSet
@@ -60,7 +63,7 @@ class ImageSequences:
             client_generator.path is not None and generator.config.generator.image_conditioning
         )
         pictures = {
-            label: real.images[real.labels == label] if conditioned else real.images[:0]
+            label: real.subset(torch.nonzero(real.labels == label).flatten() if conditioned else [])
             for label in range(len(generator.concepts))
         }
         stream = derive_seed(generator.seed, "client", client_generator.client)
@@ -74,7 +77,7 @@ class ImageSequences:
         quotas = np.full(classes, config.per_class, dtype=np.int64)
         stream = derive_seed(config.seed, "probe")
         frozen = ClientGenerator.frozen("probe")
-        none = dict.fromkeys(range(classes), torch.empty(0))
+        none = dict.fromkeys(range(classes), ImageSet.empty(self._generator.shape))
         with exclusive(self._store.root / "probe"):  # all workers want it at the same moment
             return self._beginnings(quotas, frozen, none, stream).images
 
@@ -82,7 +85,7 @@ class ImageSequences:
         self,
         quotas: Counts,
         client_generator: ClientGenerator,
-        pictures: Mapping[int, torch.Tensor],
+        pictures: Mapping[int, ImageSet],
         stream: int,
     ) -> GeneratedImages:
         """Return the first ``quotas[c]`` images of class c, from the store or sampled now.
@@ -90,7 +93,7 @@ class ImageSequences:
         Args:
             quotas: images per class, ``(C,)``.
             client_generator: what samples them.
-            pictures: real images per class that sequences start from, ``(N, C, H, W)``, N >= 0.
+            pictures: real images per class that sequences start from, may be none.
             stream: seed of the sequences.
         """
         began = Span()
@@ -129,7 +132,7 @@ class ImageSequences:
         self,
         parts: Sequence[SequencePart],
         client_generator: ClientGenerator,
-        pictures: Mapping[int, torch.Tensor],
+        pictures: Mapping[int, ImageSet],
         stream: int,
         progress: tuple[int, int],
     ) -> dict[int, torch.Tensor]:
@@ -172,16 +175,18 @@ class ImageSequences:
         }
 
     def _starts(
-        self, positions: Sequence[tuple[int, int]], pictures: Mapping[int, torch.Tensor]
+        self, positions: Sequence[tuple[int, int]], pictures: Mapping[int, ImageSet]
     ) -> torch.Tensor:
         """Return the latents ``(N, c, h, w)`` of the pictures that ``positions`` start from."""
         config = self._generator.config.generator
         share = config.image_share
+        own = {label: self._own.of(pictures[label]) for label in {label for label, _ in positions}}
+        places = [start_position(index, share, len(own[label])) for label, index in positions]
         chosen = [
-            pictures[label][start_position(index, share, len(pictures[label]))]
-            for label, index in positions
+            own[label][place : place + 1]
+            for (label, _), place in zip(positions, places, strict=True)
         ]
-        starts = torch.stack(chosen)
+        starts = torch.cat(chosen)
         return encode_latents(self._generator.foundation, starts, config.batch_size)
 
     def _guidance(self, pair: ModelPair | None) -> DiscrepancyGuidance | None:

@@ -19,6 +19,7 @@ from regl_app.core.types import Counts, Progress
 from regl_app.data.concepts import Concept
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.source import Source
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.shared import SharedAdapter
@@ -31,6 +32,7 @@ from regl_app.supplement.generated import GeneratedImages
 from regl_app.supplement.image_sequences import ImageSequences
 from regl_app.supplement.image_store import SupplementStore
 from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.own_pictures import OwnPictures
 from regl_app.supplement.pools import Pools
 from regl_app.supplement.run_generator import RunGenerator
 
@@ -40,8 +42,8 @@ class Synthesizer:
 
     A facade over ``AdapterTuning``, ``ImageSequences`` and ``Pools``, where each call is described.
 
-    Built with ``cache_dir``, the root of the adapter cache, the image store and the pools; all else
-    is as ``RunGenerator`` has it.
+    Built with ``cache_dir``, the root of the adapter cache, the image store, the pools and the
+    decoded pictures; all else is as ``RunGenerator`` has it.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class Synthesizer:
         )
         self._pools = Pools(generator, cache_dir / "pools", max_bytes)
         adapters = AdapterCache(cache_dir / "adapters", max_bytes)
-        self._tuning = AdapterTuning(generator, adapters, self._pools)
+        own = OwnPictures(generator, PictureStore(cache_dir / "pictures", max_bytes))
+        self._tuning = AdapterTuning(generator, adapters, self._pools, own)
         store = SupplementStore(cache_dir / "images", max_bytes)
-        self._sequences = ImageSequences(generator, store)
+        self._sequences = ImageSequences(generator, store, own)
 
     @classmethod
     def of(

@@ -13,12 +13,14 @@ from regl_app.core.errors import ProtocolError
 from regl_app.core.files import sha256_file
 from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
+from regl_app.data.picture_store import PictureStore
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.shared import SharedAdapter, up_of
 from regl_app.generator.adapters import WEIGHTS, load_adapter
 from regl_app.supplement.adapter_tuning import AdapterTuning
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.own_pictures import OwnPictures
 from regl_app.supplement.pools import Pools
 from regl_app.supplement.run_generator import RunGenerator
 
@@ -31,7 +33,8 @@ def make(run_generator: Callable[..., RunGenerator], tmp_path: Path) -> Make:
     def tuning(config: RunConfig, **changes: object) -> AdapterTuning:
         generator = run_generator(config, **changes)
         pools = Pools(generator, tmp_path / "pools", GIGABYTE)
-        return AdapterTuning(generator, AdapterCache(tmp_path / "adapters"), pools)
+        own = OwnPictures(generator, PictureStore(tmp_path / "pictures"))
+        return AdapterTuning(generator, AdapterCache(tmp_path / "adapters"), pools, own)
 
     return tuning
 

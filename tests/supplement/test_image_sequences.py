@@ -12,12 +12,14 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.data.images import ImageSet
+from regl_app.data.picture_store import PictureStore
 from regl_app.generator.sampling import sample
 from regl_app.supplement import image_sequences
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.image_sequences import ImageSequences
 from regl_app.supplement.image_store import SupplementStore
 from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.own_pictures import OwnPictures
 from regl_app.supplement.run_generator import RunGenerator
 from regl_app.supplement.synthesizer import Synthesizer
 
@@ -28,7 +30,9 @@ Make = Callable[..., ImageSequences]
 @pytest.fixture
 def make(run_generator: Callable[..., RunGenerator]) -> Make:
     def sequences(config: RunConfig, folder: Path, **changes: object) -> ImageSequences:
-        return ImageSequences(run_generator(config, **changes), SupplementStore(folder / "images"))
+        generator = run_generator(config, **changes)
+        own = OwnPictures(generator, PictureStore(folder / "pictures"))
+        return ImageSequences(generator, SupplementStore(folder / "images"), own)
 
     return sequences
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.concepts import concepts_of
-from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
+from regl_app.data.originals import PictureFiles
+from regl_app.data.read_pictures import read_pictures
 from regl_app.data.source import Source
 from regl_app.data.subsets import kept_indices, split_off_test
 
@@ -36,12 +37,12 @@ def load_folder(config: DataConfig) -> Source:
     names = subfolders(train_root)
     if not names:
         raise DataError(f"{train_root} has no subfolders; expected one subfolder per class")
-    images = _read(train_root, names, config.image_size)
+    images = _read(train_root, names, config)
     if split:
         extra = sorted(set(subfolders(root / "test")) - set(names))
         if extra:
             raise DataError(f"{root / 'test'} has classes that train/ lacks: {', '.join(extra)}")
-        train, test = images, _read(root / "test", names, config.image_size)
+        train, test = images, _read(root / "test", names, config)
         channels = max(train.shape[0], test.shape[0])
         train, test = train.with_channels(channels), test.with_channels(channels)
         train = train.subset(kept_indices(train.labels.numpy(), config, "train"))
@@ -58,10 +59,10 @@ def subfolders(root: Path) -> tuple[str, ...]:
     )
 
 
-def _read(root: Path, names: tuple[str, ...], size: int) -> ImageSet:
-    files = image_files(root, names)
-    images = decode_images(((str(file), file) for file, _ in files), size)
-    return ImageSet(images, torch.tensor([label for _, label in files], dtype=torch.int64))
+def _read(root: Path, names: tuple[str, ...], config: DataConfig) -> ImageSet:
+    found = image_files(root, names)
+    files = PictureFiles.of_paths(tuple(path for path, _ in found))
+    return read_pictures(files, np.array([label for _, label in found], dtype=np.int64), config)
 
 
 def image_files(root: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.core.types import Labels
 from regl_app.data.concepts import concepts_of
-from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
+from regl_app.data.originals import Encoded, PictureFiles, file_state
+from regl_app.data.read_pictures import read_pictures
 from regl_app.data.source import Source
 from regl_app.data.subsets import Split, kept_indices, split_off_test
 
@@ -142,17 +144,27 @@ class _Reader:
         import datasets
 
         labels = self._labels(split)
-        undecoded = split.cast_column(self.image_column, datasets.Image(decode=False))
+        rows = np.arange(len(labels), dtype=np.int64)
         if cap is not None:
             rows = kept_indices(labels, self.config, cap)
-            labels, undecoded = labels[rows], undecoded.select(rows)
-        files = (
-            (f"{self.config.path}, row {row}", cell["bytes"] or self._own_file(cell["path"], row))
-            for row, cell in enumerate(undecoded[self.image_column])
+        undecoded = split.select_columns(self.image_column).cast_column(
+            self.image_column, datasets.Image(decode=False)
         )
-        return ImageSet(
-            decode_images(files, self.config.image_size), torch.tensor(labels, dtype=torch.int64)
-        )
+        return read_pictures(self._files(undecoded).subset(rows), labels[rows], self.config)
+
+    def _files(self, undecoded: Any) -> PictureFiles:
+        """Return the pictures of all rows; what is in the same Arrow files is the same picture."""
+        arrow = [file_state(Path(each["filename"])) for each in undecoded.cache_files]
+        told = hashlib.sha256("\n".join(arrow).encode("utf-8", "surrogateescape")).hexdigest()
+        if not arrow:  # in memory alone: nobody can say whether it is the same another time
+            told = uuid.uuid4().hex
+
+        def opened(row: int) -> Encoded:
+            cell = undecoded[row][self.image_column]
+            name = f"{self.config.path}, row {row}"
+            return name, cell["bytes"] or self._own_file(cell["path"], row)
+
+        return PictureFiles(tuple(f"{told}/{row}" for row in range(len(undecoded))), opened)
 
     def _labels(self, split: Any) -> Labels:
         import datasets

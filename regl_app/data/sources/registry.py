@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from regl_app.config.choices import SOURCES
@@ -19,6 +20,8 @@ def load_source(config: DataConfig) -> Source:
         DataError: files are absent or damaged; says what is expected where, and the remedy.
     """
     source: Source = resolve(SOURCES[config.source].implementation)(config)
+    # A generator is tuned on what is trained on, nothing else has to be decoded for it.
+    source = replace(source, train=source.train.alone(), test=replace(source.test, originals=None))
     if source.num_classes < 2:
         raise DataError(f"data.source={config.source!r} has {source.num_classes} class, needs 2")
     if isinstance(config, PublicDataConfig) or config.local:

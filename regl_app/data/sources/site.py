@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.allowed_folders import AllowedFolders
@@ -16,8 +15,9 @@ from regl_app.core.errors import DataError
 from regl_app.core.seeding import numpy_generator
 from regl_app.data.client import ClientData
 from regl_app.data.concepts import concepts_of
-from regl_app.data.decode import decode_images
 from regl_app.data.images import ImageSet
+from regl_app.data.originals import PictureFiles
+from regl_app.data.read_pictures import read_pictures
 from regl_app.data.source import Source
 from regl_app.data.sources.folder import image_files, subfolders
 from regl_app.data.stratified import stratified_sample
@@ -93,14 +93,13 @@ def _load(
     wanted = round(test_fraction * len(images))
     chosen = stratified_sample(images.labels.numpy(), wanted, rng, leave_one=True)
     kept = np.delete(np.arange(len(images), dtype=np.int64), chosen)
-    return ClientData(partition_id, images.subset(kept), images.subset(chosen))
+    return ClientData(partition_id, images.subset(kept).alone(), images.subset(chosen))
 
 
-def _read(files: list[tuple[Path, int]], config: DataConfig) -> ImageSet:
-    pixels = decode_images(
-        ((str(path), path) for path, _ in files), config.image_size, config.channels
-    )
-    return ImageSet(pixels, torch.tensor([label for _, label in files], dtype=torch.int64))
+def _read(found: list[tuple[Path, int]], config: DataConfig) -> ImageSet:
+    files = PictureFiles.of_paths(tuple(path for path, _ in found))
+    labels = np.array([label for _, label in found], dtype=np.int64)
+    return read_pictures(files, labels, config, config.channels)
 
 
 def _check_folder(root: Path, names: tuple[str, ...], what: str) -> None:

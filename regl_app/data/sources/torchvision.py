@@ -115,7 +115,9 @@ def load_cifar(config: DataConfig) -> Source:
         # The hub's CIFAR-100 calls a crab so.
         names = tuple("crab" if name == "cra" else name for name in source.class_names)
         concepts = tuple(concept(name, article=True) for name in names)
-        return replace(source, name=config.source, class_names=names, concepts=concepts)
+        # The binary version has no originals, and both are the same data set.
+        train, test = (replace(each, originals=None) for each in (source.train, source.test))
+        return Source(config.source, train, test, names, concepts)
     return load_binary(config, _root(config))
 
 

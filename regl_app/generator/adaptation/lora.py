@@ -13,6 +13,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress, Tensors
 from regl_app.data.images import ImageSet
+from regl_app.data.picture_store import Pictures
 from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
 from regl_app.generator.adaptation.layers import lora_layers, lora_state
 from regl_app.generator.adaptation.shared import SharedStart
@@ -39,6 +40,7 @@ def tune_lora(
     config: LoraConfig,
     *,
     seed: int,
+    pictures: Pictures | None = None,
     prior: Pool | None = None,
     start: SharedStart | None = None,
     encoded_at_once: int = AT_ONCE,
@@ -55,6 +57,7 @@ def tune_lora(
         real: the client's images, at least one, any size, grey or RGB.
         config: rank, steps, learning rate, weights.
         seed: of initial weights, batches, timesteps and noise.
+        pictures: those of ``real`` at the generator's own size; None: its images, enlarged.
         prior: the frozen model's latents of all classes; None: no preservation.
         start: what all clients start from, if one adapter is tuned for all: A stays as it is, and
             only B is tuned (FFA-LoRA); None: an adapter of the client's own.
@@ -67,7 +70,7 @@ def tune_lora(
     if len(real) == 0:
         raise GeneratorError("an adapter needs at least one real image, got none")
     began = Span()
-    batches = _Batches(foundation, real, config, prior, seed, encoded_at_once)
+    batches = _Batches(foundation, real, config, prior, seed, encoded_at_once, pictures)
     process = foundation.noise_process(config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
 
@@ -105,8 +108,10 @@ class _Batches:
         prior: Pool | None,
         seed: int,
         encoded_at_once: int,
+        pictures: Pictures | None,
     ) -> None:
-        self.latents = encode_latents(foundation, real.images, encoded_at_once)
+        shown = real.images if pictures is None else pictures
+        self.latents = encode_latents(foundation, shown, encoded_at_once)
         self.rows = foundation.prompt_rows.of_set(real.labels).to(foundation.device)
         self.generator = torch_generator(seed, "lora", "batches")
         self.size = min(config.batch_size, max(len(real), 1) * 4)

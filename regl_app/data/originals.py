@@ -1,0 +1,108 @@
+"""A set's pictures in their own size: which they are, and from where they are decoded anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from regl_app.config.sections import FitRule
+from regl_app.core.errors import DataError
+from regl_app.core.types import Indices
+
+Encoded = tuple[str, Path | bytes]
+"""A picture's name for messages, and its path or its encoded bytes."""
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """A source's encoded pictures in its order, opened one by one.
+
+    ``states`` tell each from what it was before it changed: name, size, time of modification.
+    ``open`` raises ``DataError`` where a file is no longer in that state.
+    """
+
+    states: tuple[str, ...]
+    open: Callable[[int], Encoded]
+
+    @classmethod
+    def of_paths(cls, paths: tuple[Path, ...]) -> Self:
+        """Return the files at ``paths``."""
+        states = tuple(map(file_state, paths))
+
+        def opened(place: int) -> Encoded:
+            _check_unchanged(paths[place], states[place])
+            return str(paths[place]), paths[place]
+
+        return cls(states, opened)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def subset(self, places: Indices) -> PictureFiles:
+        """Return the pictures at ``places`` (M,), in that order."""
+        states, chosen = self.states, [int(place) for place in places]
+        return PictureFiles(
+            tuple(states[place] for place in chosen), lambda place: self.open(chosen[place])
+        )
+
+
+def file_state(path: Path) -> str:
+    """Return what changes when the file at ``path`` does."""
+    found = path.stat()
+    return f"{path}/{found.st_size}/{found.st_mtime_ns}"
+
+
+def _check_unchanged(path: Path, state: str) -> None:
+    try:
+        unchanged = file_state(path) == state
+    except OSError:
+        unchanged = False
+    if not unchanged:
+        raise DataError(
+            f"{path}: has changed or gone since its folder was read (start the run again)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Originals:
+    """Of each image of a set the picture that it was made from, larger than the image.
+
+    ``files`` are the pictures of the whole set that this one is a part of, decoded together;
+    ``places`` (N,) are those of this set among them. ``sides`` has for each of ``files`` the side
+    of the largest square that is no enlargement, in pixels. ``channels`` and ``rule`` are those
+    by which the set itself was decoded.
+    """
+
+    files: PictureFiles
+    places: Indices
+    sides: Indices
+    channels: int
+    rule: FitRule
+
+    def subset(self, chosen: Indices) -> Originals:
+        """Return the pictures of the images at ``chosen`` (M,), in that order."""
+        return Originals(self.files, self.places[chosen], self.sides, self.channels, self.rule)
+
+    def alone(self) -> Originals:
+        """Return these pictures without those of the set that they are a part of."""
+        everything = np.arange(len(self.places), dtype=np.int64)
+        files, sides = self.files.subset(self.places), self.sides[self.places]
+        return Originals(files, everything, sides, self.channels, self.rule)
+
+    @property
+    def own_sides(self) -> Indices:
+        """Return the side of each picture, ``(N,)``."""
+        return self.sides[self.places]
+
+    @cached_property
+    def digest(self) -> str:
+        """Return what changes when one of these pictures does, or how it is decoded."""
+        chosen = "\n".join(self.files.states[place] for place in self.places)
+        text = f"{self.channels}/{self.rule}\n{chosen}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
