@@ -11,6 +11,7 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.types import Progress
 from regl_app.data.concepts import Concept
+from regl_app.generator.fitting import fitted_if_here
 from regl_app.generator.foundation import Foundation, shared_foundation
 from regl_app.supplement.cache_keys import CacheKeys
 
@@ -20,7 +21,8 @@ class RunGenerator:
     """What adapters, image sequences and pools are made with, for one classifier.
 
     Args:
-        config: the run; its generator, lora, dpo, pool, probe and threads keys matter here.
+        config: the run; its generator, lora, dpo, pool, probe and threads keys matter here. What
+            of them says 'auto' fits the checkpoint from here on.
         concepts: what each class shows ('the digit three'), ``(C,)``.
         shape: ``(C, H, W)`` of the classifier's images.
         seed: the run's seed; every client draws from its own stream under it.
@@ -34,6 +36,13 @@ class RunGenerator:
     seed: int
     device: torch.device
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        """Fit the configuration to the checkpoint.
+
+        Where that is not here, the loading says so, if it comes to it.
+        """
+        object.__setattr__(self, "config", fitted_if_here(self.config))
 
     @property
     def foundation(self) -> Foundation:

@@ -24,7 +24,6 @@ from regl_app.data.source import Source
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.shared import SharedAdapter
 from regl_app.generator.compatibility import check_source
-from regl_app.generator.fitting import fitted_if_here
 from regl_app.generator.pool import Pool
 from regl_app.supplement.adapter_tuning import AdapterTuning
 from regl_app.supplement.client_generator import ClientGenerator
@@ -57,12 +56,11 @@ class Synthesizer:
         cache_dir: Path,
         progress: Progress | None = None,
     ) -> None:
-        config = fitted_if_here(config)  # where it is not, the loading says so, if it comes to it
-        self.config = config
         max_bytes = int(config.cache_limit * GIGABYTE)
         generator = RunGenerator(
             config, tuple(concepts), shape, seed, torch.device(device), progress
         )
+        self.config = generator.config
         self._pools = Pools(generator, cache_dir / "pools", max_bytes)
         adapters = AdapterCache(cache_dir / "adapters", max_bytes)
         own = OwnPictures(generator, PictureStore(cache_dir / "pictures", max_bytes))
