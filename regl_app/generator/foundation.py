@@ -21,6 +21,7 @@ from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
+from regl_app.core.making_modules import MAKING_MODULES
 from regl_app.core.precision import Precision, autocast, resolve_precision
 from regl_app.data.concepts import Concept
 from regl_app.generator.adapters import AdapterSlot
@@ -239,7 +240,7 @@ def shared_foundation(
 
 def _load_pipeline(folder: Path) -> Any:
     try:
-        with _quiet():
+        with MAKING_MODULES, _quiet():
             return load_pipeline(folder)
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
         raise GeneratorError(

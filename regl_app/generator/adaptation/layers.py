@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from regl_app.config.supplement_sections import LoraConfig
+from regl_app.core.making_modules import MAKING_MODULES
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import Tensors
 from regl_app.generator.foundation import Foundation
@@ -43,7 +44,10 @@ def lora_layers(
         lora_dropout=0.0,
     )
     with _plain_attention_on_processors(denoiser):
-        with torch.random.fork_rng(devices=[]):  # PEFT initializes from the global generator
+        with (
+            MAKING_MODULES,
+            torch.random.fork_rng(devices=[]),
+        ):  # PEFT initializes from the global generator
             inject_adapter_in_model(peft_config, denoiser, _NAME)
         try:
             parameters = _started(denoiser, torch_generator(seed, "lora", "init"))

@@ -9,6 +9,7 @@ from regl_app.config import RunConfig
 from regl_app.config.choices import MODELS
 from regl_app.config.sections import ModelConfig
 from regl_app.core.dotted import resolve
+from regl_app.core.making_modules import MAKING_MODULES
 from regl_app.core.seeding import torch_generator
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
@@ -23,11 +24,12 @@ def build_model(
     Built without values and filled from a generator of its own: the global random state is
     neither read nor changed, so concurrent clients cannot disturb each other.
     """
-    with torch.device("meta"):
-        kind = resolve(MODELS[config.name].implementation)
-        model: Classifier = kind.of(config, num_classes, channels, image_size)
-    model = model.to_empty(device="cpu")
-    _initialize(model, torch_generator(seed, "model"))
+    with MAKING_MODULES:
+        with torch.device("meta"):
+            kind = resolve(MODELS[config.name].implementation)
+            model: Classifier = kind.of(config, num_classes, channels, image_size)
+        model = model.to_empty(device="cpu")
+        _initialize(model, torch_generator(seed, "model"))
     return model
 
 
