@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from regl_app.config.choices import SOURCES
-from regl_app.config.run_config import RunConfig
+from regl_app.config.run_config import BUNDLED, RunConfig
 from regl_app.config.supplement_sections import AS_NAMED, prompts_are_inside
 from regl_app.core.types import Scalar
 
@@ -40,7 +40,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     remote = SOURCES[config.data.source].remote
     if config.data.path and (not remote or _exists(base, config.data.path)):
         changes["data.path"] = str(_absolute(base, config.data.path))
-    if config.generator.path != "bundled" and _exists(base, config.generator.path):
+    if config.generator.path != BUNDLED and _exists(base, config.generator.path):
         changes["generator.path"] = str(_absolute(base, config.generator.path))
     prompts = config.generator.prompts
     if prompts not in ("", AS_NAMED) and not prompts_are_inside(prompts):

@@ -19,7 +19,6 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.generator.checksums import CHECKSUMS
 
-BUNDLED = "bundled"
 ENVIRONMENT = "REGL_GENERATOR"
 
 _DISTRIBUTION = "regl-app"

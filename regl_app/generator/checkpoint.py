@@ -6,9 +6,9 @@ import functools
 import hashlib
 from pathlib import Path
 
+from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
-from regl_app.generator.bundled import BUNDLED
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.hub_checkpoint import HubId, fetch_pipeline
 from regl_app.generator.pipeline_config import check_channels

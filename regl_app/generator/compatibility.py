@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from regl_app.config import RunConfig
 from regl_app.config.choices import SOURCES
+from regl_app.config.run_config import BUNDLED
 from regl_app.config.sections import DataConfig
 from regl_app.config.supplement_sections import AS_NAMED
 from regl_app.core.errors import GeneratorError
 from regl_app.data.concepts import DIGIT_WORDS, Concept, phrasings
-from regl_app.generator.bundled import BUNDLED, ENVIRONMENT
+from regl_app.generator.bundled import ENVIRONMENT
 
 if TYPE_CHECKING:
     from regl_app.data.source import Source

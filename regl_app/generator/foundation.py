@@ -92,8 +92,8 @@ class Foundation:
                 f"generator.image-size must be a multiple of {unit} for {config.path!r}, "
                 f"got {image_size}"
             )
-        told = Told(image_size, config.guidance)
-        text = encode_prompts(pipeline, family, phrasings, told, place, config.negative_prompt)
+        told = Told(image_size, config.guidance, config.negative_prompt)
+        text = encode_prompts(pipeline, family, phrasings, told, place)
         for module in (denoiser, pipeline.vae):
             module.requires_grad_(False)
             module.eval()

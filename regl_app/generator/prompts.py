@@ -92,11 +92,10 @@ def encode_prompts(
     prompts: Sequence[Sequence[str]],
     told: Told,
     device: torch.device,
-    negative: str = "",
 ) -> TextConditioning:
-    """Return the conditioning of all classes' ``prompts`` (C,), and of the ``negative`` one."""
+    """Return the conditioning of all classes' ``prompts`` (C,), and of the negative one."""
     first, more = [texts[0] for texts in prompts], [text for each in prompts for text in each[1:]]
-    texts = [*first, *more, negative]
+    texts = [*first, *more, told.negative]
     for name, part in pipeline.components.items():
         if name.startswith("text_encoder") and part is not None:
             part.float()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from regl_app.config.run_config import BUNDLED
 from regl_app.core.log import logger
 from regl_app.data.images import ImageSet
 from regl_app.data.picture_store import Pictures, PictureStore
-from regl_app.generator.bundled import BUNDLED
 from regl_app.supplement.run_generator import RunGenerator
 
 

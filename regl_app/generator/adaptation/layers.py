@@ -44,10 +44,8 @@ def lora_layers(
         lora_dropout=0.0,
     )
     with _plain_attention_on_processors(denoiser):
-        with (
-            MAKING_MODULES,
-            torch.random.fork_rng(devices=[]),
-        ):  # PEFT initializes from the global generator
+        # PEFT initializes from the global generator.
+        with MAKING_MODULES, torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(peft_config, denoiser, _NAME)
         try:
             parameters = _started(denoiser, torch_generator(seed, "lora", "init"))

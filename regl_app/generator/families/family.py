@@ -25,10 +25,12 @@ class Told:
     Args:
         image_size: side of the images, in pixels.
         guidance: scale, for a denoiser that was distilled to take it as an input.
+        negative: which of the texts guidance leads away from; '' is the empty prompt.
     """
 
     image_size: int
     guidance: float
+    negative: str = ""
 
 
 Encode = Callable[[Any, Sequence[str], Told], dict[str, torch.Tensor]]

@@ -14,8 +14,8 @@ from regl_app.generator.families.family import ATTENTION, Family, Told, patch_si
 from regl_app.generator.families.settings import Settings
 
 
-def _encode(pipeline: Any, texts: Sequence[str], _told: Told) -> dict[str, torch.Tensor]:
-    # The pipeline asks Gemma to enhance a prompt by an instruction, but not the empty one.
+def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
+    # The pipeline asks Gemma to enhance a prompt by an instruction, but not the negative one.
     instruction = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"]
     parts = [
         pipeline.encode_prompt(
@@ -24,17 +24,17 @@ def _encode(pipeline: Any, texts: Sequence[str], _told: Told) -> dict[str, torch
             device="cpu",
             complex_human_instruction=instruction.default,
         )[:2]
-        if text
-        else _unprompted(pipeline)
+        if text != told.negative
+        else _negative(pipeline, text)
         for text in texts
     ]
     embeddings, masks = (torch.cat(each) for each in zip(*parts, strict=True))
     return {"embeddings": embeddings.float(), "mask": masks}
 
 
-def _unprompted(pipeline: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _negative(pipeline: Any, text: str) -> tuple[torch.Tensor, torch.Tensor]:
     _, _, embeddings, mask = pipeline.encode_prompt(
-        [""], do_classifier_free_guidance=True, device="cpu"
+        [""], do_classifier_free_guidance=True, negative_prompt=text, device="cpu"
     )
     return embeddings, mask
 

@@ -162,6 +162,31 @@ def _sd3(clip_tokenizer: Any, *, told_by_t5: bool, dynamic: bool = False) -> Any
     )
 
 
+def _pixart() -> Any:
+    from diffusers import DDIMScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+
+    tokenizer, encoder = _t5()
+    transformer = PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        cross_attention_dim=16,
+        caption_channels=16,
+        in_channels=4,
+        out_channels=8,
+        use_additional_conditions=False,
+    )
+    return PixArtSigmaPipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        vae=_vae(4),
+        transformer=transformer,
+        scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+    )
+
+
 def _sana(*, solver: str) -> Any:
     from diffusers import (
         AutoencoderDC,
@@ -259,6 +284,7 @@ MAKERS: Mapping[str, Callable[[Any], Any]] = {
     "sd3": lambda tokenizer: _sd3(tokenizer, told_by_t5=True),
     "sd3-without-t5": lambda tokenizer: _sd3(tokenizer, told_by_t5=False),
     "sd3-shifted-by-size": lambda tokenizer: _sd3(tokenizer, told_by_t5=False, dynamic=True),
+    "pixart": lambda _: _pixart(),
     "sana": lambda _: _sana(solver="euler"),
     "sana-dpm": lambda _: _sana(solver="dpm"),
     "flux-schnell": lambda tokenizer: _flux(tokenizer, distilled=False),

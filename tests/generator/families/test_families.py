@@ -28,6 +28,7 @@ NAMES = (
     "sd3",
     "sd3-without-t5",
     "sd3-shifted-by-size",
+    "pixart",
     "sana",
     "sana-dpm",
     "flux-schnell",
@@ -71,9 +72,14 @@ def by_diffusers(
     if type(pipeline).__name__ == "FluxPipeline":
         noise = pipeline._pack_latents(noise, *noise.shape)
     names = inspect.signature(pipeline.__call__).parameters
-    own = {"use_resolution_binning": False, "clean_caption": False}
+    negative = config.negative_prompt
+    told: dict[str, Any] = {
+        name: False for name in ("use_resolution_binning", "clean_caption") if name in names
+    }
     if "true_cfg_scale" in names and not foundation.embeds_guidance:  # FLUX schnell
-        own = {"true_cfg_scale": config.guidance, "negative_prompt": [""] * len(LABELS)}
+        told |= {"true_cfg_scale": config.guidance, "negative_prompt": [negative] * len(LABELS)}
+    elif negative:
+        told["negative_prompt"] = [negative] * len(LABELS)
     images: torch.Tensor = pipeline(
         [foundation.prompts[label] for label in LABELS],
         num_inference_steps=config.steps,
@@ -83,7 +89,7 @@ def by_diffusers(
         width=32,
         output_type="pt",
         generator=[torch.Generator().manual_seed(0)] * len(LABELS),
-        **{name: value for name, value in own.items() if name in names},
+        **told,
     ).images
     return images
 
@@ -103,6 +109,20 @@ def test_its_images_are_those_of_plain_diffusers(
     assert ((expected * 255) - images).abs().max() <= 1.0  # rounding to whole numbers
 
 
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "pixart", "sana", "flux-schnell"])
+def test_guidance_leads_away_from_a_negative_prompt_as_in_plain_diffusers(
+    name: str, pipelines: Callable[[str], Path]
+) -> None:
+    plain = settings(pipelines(name), 2.5)
+    away = plain.model_copy(update={"negative_prompt": "ugly"})
+    foundation = Foundation.load(away, CLASSES)
+    expected = by_diffusers(pipelines(name), foundation, away)
+    images = sample(foundation, LABELS, INDICES, away, stream=7)
+    assert ((expected * 255) - images).abs().max() <= 1.0
+    empty = sample(Foundation.load(plain, CLASSES), LABELS, INDICES, plain, stream=7)
+    assert not torch.equal(images, empty)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_guidance_and_the_prompt_are_heard(name: str, pipelines: Callable[[str], Path]) -> None:
     made = []
@@ -113,7 +133,8 @@ def test_the_guidance_and_the_prompt_are_heard(name: str, pipelines: Callable[[s
     assert not torch.allclose(*made, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# PixArt's pipelines have no load_lora_weights: see test_pixart.py.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "pixart"])
 def test_its_own_pipeline_reads_the_adapters(
     name: str, pipelines: Callable[[str], Path], tmp_path: Path
 ) -> None:
