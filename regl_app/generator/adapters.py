@@ -142,17 +142,28 @@ class AdapterSlot:
 
     @contextmanager
     def merge(self, folder: Path) -> Iterator[None]:
+        """Merge the adapter in ``folder``; see :meth:`using`."""
+        if self._frozen:
+            raise GeneratorError(f"{str(folder)!r} cannot be merged: an adapter already is")
+        with self.using(load_adapter(folder), str(folder)):
+            yield
+
+    @contextmanager
+    def using(self, state: Tensors, where: str) -> Iterator[None]:
         """Add the adapter's update to the denoiser's weights; on leaving, put the old ones back.
 
         Merging costs one small product per layer and then samples at the frozen model's speed. The
         old weights are kept, not recomputed: a subtraction would not restore every bit.
 
+        Args:
+            state: as ``save_adapter`` takes it; empty: nothing is merged.
+            where: it is from, for messages.
+
         Raises:
             GeneratorError: the adapter does not fit this denoiser, or another one is merged.
         """
         if self._frozen:
-            raise GeneratorError(f"{str(folder)!r} cannot be merged: an adapter already is")
-        state = load_adapter(folder)
+            raise GeneratorError(f"{where!r} cannot be merged: an adapter already is")
         names = sorted(key.removesuffix(".lora_A.weight") for key in state if ".lora_A." in key)
         try:
             for layer in names:
@@ -160,24 +171,23 @@ class AdapterSlot:
                 part, _, name = layer.partition(".")
                 if part != self._part:
                     raise GeneratorError(
-                        f"the adapter {str(folder)!r} does not fit: it adapts a {part}, this "
-                        f"generator has a {self._part}"
+                        f"the adapter {where!r} does not fit: it adapts a {part}, this generator "
+                        f"has a {self._part}"
                     )
                 weight = self._denoiser.get_submodule(name).weight.detach()
                 shape = (up.shape[0], *down.shape[1:])
                 if shape != weight.shape:  # before the product, which may be of any size
                     raise GeneratorError(
-                        f"the adapter {str(folder)!r} does not fit: layer {name!r} has shape "
+                        f"the adapter {where!r} does not fit: layer {name!r} has shape "
                         f"{tuple(weight.shape)}, its update {shape}"
                     )
                 self._frozen[name] = weight
-                self._merged[name] = weight.clone().add_(
-                    lora_update(down.float(), up.float()).to(weight)
-                )
+                update = lora_update(down.float(), up.float())
+                self._merged[name] = weight.clone().add_(update.to(weight))
             self._use(self._merged)
             yield
         except AttributeError as error:
-            raise GeneratorError(f"the adapter {str(folder)!r} does not fit: {error}") from error
+            raise GeneratorError(f"the adapter {where!r} does not fit: {error}") from error
         finally:
             self._use(self._frozen)
             self._frozen, self._merged = {}, {}

@@ -8,8 +8,12 @@ from regl_app.core.errors import GeneratorError
 from regl_app.generator.foundation import Foundation
 
 
+class NotFiniteError(GeneratorError):
+    """What a part of the generator made has NaN or infinity."""
+
+
 def check_denoised(foundation: Foundation, latents: torch.Tensor, *, steered: bool) -> None:
-    """Raise a GeneratorError if denoised ``latents`` (N, c, h, w) are not all finite.
+    """Raise a NotFiniteError if denoised ``latents`` (N, c, h, w) are not all finite.
 
     Args:
         foundation: the model, with the adapter of the moment merged.
@@ -23,7 +27,7 @@ def check_denoised(foundation: Foundation, latents: torch.Tensor, *, steered: bo
             remedies.append("tune the adapter with a lower lora.lr or dpo.lr")
         if steered:
             remedies.append("lower steering.strength")
-        raise GeneratorError(
+        raise NotFiniteError(
             f"denoising in {foundation.precision} ends in NaN or infinity for {odd} of "
             f"{len(latents)} images: the fault is the {foundation.family.part}'s"
             f"{' or its adapter' * foundation.adapters.filled}, not the VAE's "
@@ -32,19 +36,19 @@ def check_denoised(foundation: Foundation, latents: torch.Tensor, *, steered: bo
 
 
 def check_decoded(foundation: Foundation, images: torch.Tensor) -> None:
-    """Raise a GeneratorError if the VAE's ``images`` (N, 3, H, W) are not all finite."""
+    """Raise a NotFiniteError if the VAE's ``images`` (N, 3, H, W) are not all finite."""
     odd = _odd(images)
     if odd:
-        raise GeneratorError(
+        raise NotFiniteError(
             f"the VAE decodes {odd} of {len(images)} latents to NaN or infinity {_vae(foundation)}"
         )
 
 
 def check_encoded(foundation: Foundation, latents: torch.Tensor) -> None:
-    """Raise a GeneratorError if the VAE's ``latents`` (N, c, h, w) are not all finite."""
+    """Raise a NotFiniteError if the VAE's ``latents`` (N, c, h, w) are not all finite."""
     odd = _odd(latents)
     if odd:
-        raise GeneratorError(
+        raise NotFiniteError(
             f"the VAE encodes {odd} of {len(latents)} images to NaN or infinity {_vae(foundation)}"
         )
 

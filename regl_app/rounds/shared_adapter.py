@@ -49,9 +49,11 @@ def tune_part(client: Client, task: AdapterTask) -> AdapterResult:
     tuning = Span()
     start = SharedAdapter.of(task.up) if task.up else SharedAdapter("")
     part = client.synthesizer.tune_part(client.name, real, task.number, start)
-    if part.path is None:
-        return AdapterResult(client.partition_id, task.number, images=0)
-    facts: dict[str, Fact] = {"adapter_steps": part.steps}
+    facts: dict[str, Fact] = {f"adapter_{name}": value for name, value in part.facts.items()}
+    if part.path is None:  # too few images, or ruined
+        told = shared_facts(config, facts)
+        return AdapterResult(client.partition_id, task.number, images=0, facts=told)
+    facts["adapter_steps"] = part.steps
     if part.loss is not None:
         facts["adapter_loss"] = part.loss
     return AdapterResult(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,12 +13,14 @@ from regl_app.config.choices import REWARDS
 from regl_app.core.activity import Span
 from regl_app.core.dotted import resolve
 from regl_app.core.errors import ProtocolError
+from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed
-from regl_app.core.types import CacheKey, Floats
+from regl_app.core.types import CacheKey, Floats, Tensors
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
+from regl_app.generator.adaptation.ruin import LIMITS, Known, strangeness
 from regl_app.generator.adaptation.shared import SharedAdapter, SharedStart, whole_adapter
 from regl_app.generator.adapters import load_adapter, stack_adapters
 from regl_app.generator.pool import Pool
@@ -28,6 +31,7 @@ from regl_app.supplement.pools import Pools
 from regl_app.supplement.preference_pairs import rank_pairs
 from regl_app.supplement.run_generator import RunGenerator
 
+_RUINED = "ruined"
 _PRIOR_STREAM, _PRIOR_PER_CLASS = derive_seed(0, "prior"), 16
 
 
@@ -61,7 +65,8 @@ class AdapterTuning:
             return ClientGenerator.frozen(client_name)
         seed = derive_seed(self._generator.seed, "adapter", client_name)
         tune = partial(self._tune_lora, real, seed)
-        return self._find_or_tune(client_name, self._generator.keys.lora(real, seed), tune)
+        key = self._generator.keys.lora(real, seed)
+        return self._find_or_tune(ClientGenerator.frozen(client_name), key, tune)
 
     def tune_part(
         self, client_name: str, real: ImageSet, number: int, start: SharedAdapter
@@ -76,7 +81,7 @@ class AdapterTuning:
         seed = derive_seed(self._generator.seed, "shared adapter", client_name, number)
         key = self._generator.keys.part(real, seed, start.digest)
         tune = partial(self._tune_lora, real, seed, SharedStart(self._shared_seed, start.up))
-        return self._find_or_tune(client_name, key, tune)
+        return self._find_or_tune(ClientGenerator.frozen(client_name), key, tune)
 
     def shared(self, client_name: str, adapter: SharedAdapter) -> ClientGenerator:
         """Return the generator with the adapter of all clients, as ``client_name`` uses it.
@@ -114,7 +119,8 @@ class AdapterTuning:
         """
         seed = derive_seed(self._generator.seed, "preference", start.client)
         key = self._generator.keys.preference(self._pools.key(start), pair.digest, seed)
-        return self._find_or_tune(start.client, key, partial(self._tune_dpo, start, pair, seed))
+        tune = partial(self._tune_dpo, start, pair, seed)
+        return self._find_or_tune(start, key, tune, "dpo")
 
     def preferred(self, client_name: str, name: str) -> ClientGenerator | None:
         """Return the adapter that ``prefer`` left under ``name``, if it is still there."""
@@ -139,32 +145,64 @@ class AdapterTuning:
         return None if cached is None else ClientGenerator.with_adapter(client_name, cached)
 
     def _find_or_tune(
-        self, client_name: str, key: CacheKey, tune: Callable[[], TunedAdapter]
+        self,
+        start: ClientGenerator,
+        key: CacheKey,
+        tune: Callable[[], TunedAdapter],
+        section: str = "lora",
     ) -> ClientGenerator:
-        """Return the adapter of ``key``, tuned only if it is not in the cache."""
+        """Return the adapter of ``key``, tuned only if it is not in the cache.
+
+        ``start``, what it is tuned from, stays in use where the adapter is ruined by the rate of
+        ``section``.
+        """
         began = Span()
         adapter = self._cache.get(key)
         cached = adapter is not None
         if adapter is None:
             adapter = self._cache.put(key, tune())
-        return ClientGenerator.with_adapter(
-            client_name, adapter, seconds=began.seconds, cached=cached
+        made = ClientGenerator.with_adapter(
+            start.client, adapter, seconds=began.seconds, cached=cached
         )
+        if _RUINED not in adapter.facts:
+            return made
+        logger.warning(
+            "%s: the adapter is ruined and not used: what it draws is %.0f times as strange to the "
+            "generator it was tuned from as what that draws itself, at most %.0f is sound (lower "
+            "%s.lr, now %s)",
+            start.client,
+            adapter.facts[_RUINED],
+            LIMITS[section],
+            section,
+            getattr(self._generator.config, section).lr,
+        )
+        return start.instead_of(made)
+
+    def _judged(self, tuned: TunedAdapter, start: Tensors, known: Known) -> TunedAdapter:
+        """Return ``tuned``, with a fact that says so if it is ruined."""
+        generator = self._generator
+        sampler = generator.config.generator
+        found = strangeness(generator.foundation, sampler, tuned.state, start, known)
+        if found <= known.limit:
+            return tuned
+        return replace(tuned, facts={**tuned.facts, _RUINED: found})
 
     def _tune_lora(
         self, real: ImageSet, seed: int, start: SharedStart | None = None
     ) -> TunedAdapter:
-        return tune_lora(
-            self._generator.foundation,
+        foundation, config = self._generator.foundation, self._generator.config
+        tuned = tune_lora(
+            foundation,
             real,
-            self._generator.config.lora,
+            config.lora,
             seed=seed,
             pictures=self._own.of(real),
             prior=self._prior(real),
             start=start,
-            encoded_at_once=self._generator.config.generator.batch_size,
+            encoded_at_once=config.generator.batch_size,
             progress=self._generator.reporter("adapter steps"),
         )
+        return self._judged(tuned, {}, Known.real(foundation, real, config.generator.batch_size))
 
     def _tune_dpo(self, start: ClientGenerator, pair: ModelPair, seed: int) -> TunedAdapter:
         """Return the adapter that ``start`` and its preference tuning make together."""
@@ -193,7 +231,8 @@ class AdapterTuning:
             "reward_margin": ranked.margin,
             "implicit_margin": tuned.margins[-1],
         }
-        return TunedAdapter(state, tuned.steps, tuned.loss, tuned.seconds, facts)
+        made = TunedAdapter(state, tuned.steps, tuned.loss, tuned.seconds, facts)
+        return self._judged(made, base, Known.drawn(pool))
 
     def _prior(self, real: ImageSet) -> Pool | None:
         """Return what LoRA must not forget; None if nothing, or if ``real`` has every class."""

@@ -15,6 +15,7 @@ from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.data.picture_store import PictureStore
 from regl_app.generator.adaptation.cache import AdapterCache
+from regl_app.generator.adaptation.ruin import Known
 from regl_app.generator.adaptation.shared import SharedAdapter, up_of
 from regl_app.generator.adapters import WEIGHTS, load_adapter
 from regl_app.supplement.adapter_tuning import AdapterTuning
@@ -212,3 +213,90 @@ def test_the_rounds_of_a_shared_adapter_are_no_part_of_an_own_ones_key(
 ) -> None:
     assert not make(config).adapt("a", real).cached
     assert make(config.updated({"lora.rounds": 3})).adapt("a", real).cached
+
+
+@pytest.fixture
+def ruined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whatever is tuned count as ruined."""
+    monkeypatch.setattr("regl_app.supplement.adapter_tuning.strangeness", lambda *_: 41.6)
+
+
+@pytest.mark.usefixtures("ruined")
+def test_a_ruined_adapter_is_told_and_not_used(
+    config: RunConfig, real: ImageSet, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", logger="regl")
+    kept = make(config).adapt("client-3", real)
+    assert kept.path is None and kept.digest == "frozen"
+    assert kept.facts == {"ruined": 41.6}
+    assert kept.steps == 3
+    (told,) = caplog.messages
+    assert told.startswith(
+        "client-3: the adapter is ruined and not used: what it draws is 42 times"
+    )
+    assert told.endswith("at most 7 is sound (lower lora.lr, now 0.005)")
+    again = make(config).adapt("client-3", real)  # remembered, not tuned again
+    assert again.cached and again.path is None
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("start", ["frozen", "lora"])
+def test_ruined_preferences_leave_what_they_started_from(
+    config: RunConfig,
+    real: ImageSet,
+    make: Make,
+    model_pair: Pair,
+    start: str,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tuning = make(config.updated({"supplement.adapter": "dpo", "dpo.start": start}))
+    base = tuning.adapt("a", real)
+    request.getfixturevalue("ruined")
+    caplog.set_level("WARNING", logger="regl")
+    kept = tuning.prefer(base, model_pair())
+    assert (kept.path, kept.digest) == (base.path, base.digest)
+    assert kept.facts["ruined"] == 41.6
+    assert kept.facts["pairs"] > 0
+    assert "(lower dpo.lr, now 0.003)" in caplog.text
+
+
+@pytest.mark.usefixtures("ruined")
+def test_a_ruined_part_is_none_of_the_shared_adapter(
+    config: RunConfig, real: ImageSet, make: Make
+) -> None:
+    part = make(config).tune_part("a", real, 1, SharedAdapter(""))
+    assert part.path is None
+    assert part.facts == {"ruined": 41.6}
+
+
+def test_the_judge_gets_what_is_used_and_what_it_was_tuned_from(
+    config: RunConfig,
+    real: ImageSet,
+    make: Make,
+    model_pair: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def judge(foundation: object, *rest: object) -> float:
+        asked.append(rest)
+        return 1.0
+
+    monkeypatch.setattr("regl_app.supplement.adapter_tuning.strangeness", judge)
+    dpo = config.updated({"supplement.adapter": "dpo", "dpo.start": "lora"})
+    tuning = make(dpo)
+    base = tuning.adapt("a", real)
+    preferred = tuning.prefer(base, model_pair())
+    assert base.path is not None and preferred.path is not None
+    (sampler, tuned, start, images), (_, both, below, drawn) = asked
+    assert sampler == dpo.generator
+    assert isinstance(images, Known) and isinstance(drawn, Known)
+    assert images.rows.tolist() == real.labels[[0, 1, 2, 3, 5, 6, 7, 8]].tolist()
+    assert drawn.rows.tolist() == [0, 0, 0, 1, 1, 1, 2, 2]  # of six a class
+    assert images.share < drawn.share == 1.0
+    assert start == {}
+    for state, path in ((tuned, base.path), (both, preferred.path), (below, base.path)):
+        assert isinstance(state, dict)
+        assert state.keys() == load_adapter(path).keys()
+    assert "ruined" not in preferred.facts and base.facts == {}
