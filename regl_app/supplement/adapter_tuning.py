@@ -191,18 +191,20 @@ class AdapterTuning:
         self, real: ImageSet, seed: int, start: SharedStart | None = None
     ) -> TunedAdapter:
         foundation, config = self._generator.foundation, self._generator.config
+        pictures = self._own.of(real)
         tuned = tune_lora(
             foundation,
             real,
             config.lora,
             seed=seed,
-            pictures=self._own.of(real),
+            pictures=pictures,
             prior=self._prior(real),
             start=start,
             encoded_at_once=config.generator.batch_size,
             progress=self._generator.reporter("adapter steps"),
         )
-        return self._judged(tuned, {}, Known.real(foundation, real, config.generator.batch_size))
+        known = Known.real(foundation, real, config.generator.batch_size, pictures)
+        return self._judged(tuned, {}, known)
 
     def _tune_dpo(self, start: ClientGenerator, pair: ModelPair, seed: int) -> TunedAdapter:
         """Return the adapter that ``start`` and its preference tuning make together."""

@@ -18,6 +18,7 @@ from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.ruin import Known
 from regl_app.generator.adaptation.shared import SharedAdapter, up_of
 from regl_app.generator.adapters import WEIGHTS, load_adapter
+from regl_app.generator.fitting import fitted
 from regl_app.supplement.adapter_tuning import AdapterTuning
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.model_pair import ModelPair
@@ -290,7 +291,7 @@ def test_the_judge_gets_what_is_used_and_what_it_was_tuned_from(
     preferred = tuning.prefer(base, model_pair())
     assert base.path is not None and preferred.path is not None
     (sampler, tuned, start, images), (_, both, below, drawn) = asked
-    assert sampler == dpo.generator
+    assert sampler == fitted(dpo).generator
     assert isinstance(images, Known) and isinstance(drawn, Known)
     assert images.rows.tolist() == real.labels[[0, 1, 2, 3, 5, 6, 7, 8]].tolist()
     assert drawn.rows.tolist() == [0, 0, 0, 1, 1, 1, 2, 2]  # of six a class

@@ -83,11 +83,12 @@ def test_an_adapter_is_tuned_on_the_photos_not_on_their_thumbnails(
     synthesizer, real = start(folder)
     assert real.shape == (3, 32, 32)
     assert synthesizer.adapt("a", real).path is not None
-    entered = torch.cat(seen)
-    assert entered.shape == (len(real), 3, 64, 64)
-    for name, thumbnail, pixels in zip(names(real), real.images, entered, strict=True):
+    tuned_on, judged_by = torch.cat(seen).split([len(real), 8])
+    assert tuned_on.shape == (len(real), 3, 64, 64)
+    for name, thumbnail, pixels in zip(names(real), real.images, tuned_on, strict=True):
         assert torch.equal(thumbnail, photo(folder, name, 32))
         assert torch.equal(pixels, photo(folder, name, 64))
+    assert torch.equal(judged_by, tuned_on[torch.arange(8) * len(real) // 8])
 
 
 def test_so_is_a_part_of_the_adapter_of_all_clients(
@@ -97,7 +98,7 @@ def test_so_is_a_part_of_the_adapter_of_all_clients(
     synthesizer, real = start(folder, supplement__adapter="shared")
     synthesizer.tune_part("a", real, 1, SharedAdapter(""))
     wanted = torch.stack([photo(folder, name, 64) for name in names(real)])
-    assert torch.equal(torch.cat(seen), wanted)
+    assert torch.equal(torch.cat(seen)[: len(real)], wanted)
 
 
 def test_images_start_from_the_photos_too(
@@ -142,7 +143,7 @@ def test_a_generator_no_larger_than_the_classifier_sees_its_images(
     folder = photos(tmp_path / "photos", {"cat": 10, "dog": 10}, width=100, height=80)
     synthesizer, real = start(folder, data__image_size=64)
     synthesizer.adapt("a", real)
-    assert torch.equal(torch.cat(seen), real.images)
+    assert torch.equal(torch.cat(seen)[: len(real)], real.images)
     assert not (tmp_path / "cache" / "pictures").exists()
 
 
