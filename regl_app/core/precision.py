@@ -14,7 +14,7 @@ import torch
 from regl_app.core.errors import ConfigError
 
 Precision = Literal["fp32", "bf16", "fp16"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def trains_fast_in_bf16(device: torch.device | str) -> bool:
@@ -74,7 +74,7 @@ def resolve_precision(wanted: str, device: torch.device) -> Precision:
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Return the autocast context of ``precision``: weights stay fp32, so LoRA updates survive."""
+    """Return the autocast context of ``precision``: trained weights stay fp32, updates survive."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, _DTYPES[precision])
+    return torch.autocast(device.type, DTYPES[precision])

@@ -183,7 +183,9 @@ class AdapterSlot:
                     )
                 self._frozen[name] = weight
                 update = lora_update(down.float(), up.float())
-                self._merged[name] = weight.clone().add_(update.to(weight))
+                # In float32 also where weights are in half of it: rounded once, not twice.
+                exact = weight.to(torch.float32, copy=True)
+                self._merged[name] = exact.add_(update.to(exact)).to(weight.dtype)
             self._use(self._merged)
             yield
         except AttributeError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.making_modules import MAKING_MODULES
-from regl_app.core.precision import Precision, autocast, resolve_precision
+from regl_app.core.precision import DTYPES, Precision, autocast, resolve_precision
+from regl_app.core.types import Tensors
 from regl_app.data.concepts import Concept
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
@@ -30,6 +31,7 @@ from regl_app.generator.compatibility import check_concepts
 from regl_app.generator.families.family import Family, Told
 from regl_app.generator.families.registry import FAMILIES, family_of
 from regl_app.generator.flow_process import FlowProcess, is_flow
+from regl_app.generator.held_weights import held_precision, move, text_precision, types_to_load
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.pipeline_config import own_image_size
 from regl_app.generator.pipeline_loading import load_pipeline
@@ -46,7 +48,10 @@ _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 @dataclass(frozen=True)
 class Foundation:
-    """Denoiser, VAE and scheduler of one checkpoint with the text conditioning of all classes."""
+    """Denoiser, VAE and scheduler of one checkpoint with the text conditioning of all classes.
+
+    ``precision`` is what they are run in, ``held`` what the denoiser's weights are in.
+    """
 
     denoiser: Any
     family: Family
@@ -61,6 +66,7 @@ class Foundation:
     image_size: int
     factor: int
     adapters: AdapterSlot
+    held: Precision = "fp32"
 
     @classmethod
     def load(
@@ -79,7 +85,9 @@ class Foundation:
         place = torch.device(device)
         check_concepts(config.path, concepts)
         folder = resolve_generator(config.path)
-        pipeline = _load_pipeline(folder)
+        precision = resolve_precision(config.precision, place)
+        held = held_precision(folder, precision, place)
+        pipeline = _load_pipeline(folder, held)
         family = _check(pipeline, folder)
         denoiser = getattr(pipeline, family.part)
         phrasings = class_phrasings(config, concepts)
@@ -92,15 +100,11 @@ class Foundation:
                 f"generator.image-size must be a multiple of {unit} for {config.path!r}, "
                 f"got {image_size}"
             )
-        told = Told(image_size, config.guidance, config.negative_prompt)
-        text = encode_prompts(pipeline, family, phrasings, told, place)
-        for module in (denoiser, pipeline.vae):
-            module.requires_grad_(False)
-            module.eval()
-            # nn.Module's own method: the library's override warns about modules kept in fp32.
-            torch.nn.Module.to(module, place, torch.float32)
-            torch.nn.Module.to(module, memory_format=torch.channels_last)
-        return cls(
+        # The bundled one's, and all on processors, run there in fp32 as ever.
+        encoded_on = "cpu" if held == "fp32" else str(place)
+        told = Told(image_size, config.guidance, config.negative_prompt, encoded_on)
+        text = encode_prompts(pipeline, family, phrasings, told, place, text_precision(held))
+        foundation = cls(
             denoiser=denoiser,
             family=family,
             vae=pipeline.vae,
@@ -110,11 +114,15 @@ class Foundation:
             prompt_rows=PromptRows.of(phrasings),
             digest=generator_digest(folder),
             device=place,
-            precision=resolve_precision(config.precision, place),
+            precision=precision,
             image_size=image_size,
             factor=factor,
             adapters=AdapterSlot(denoiser, family.part),
+            held=held,
         )
+        move(denoiser, place, held)
+        move(pipeline.vae, place, foundation.vae_held)
+        return foundation
 
     @property
     def num_classes(self) -> int:
@@ -148,8 +156,13 @@ class Foundation:
         return self.family.embeds_guidance(self.denoiser)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context in which the denoiser runs."""
-        return autocast(self.precision, self.device)
+        """Return the context in which the denoiser runs.
+
+        Held in what it is run in it needs none, but for float32 layers that are tuned on top.
+        """
+        tuned = hasattr(self.denoiser, "peft_config")
+        plain = self.held != "fp32" and not tuned
+        return nullcontext() if plain else autocast(self.precision, self.device)
 
     @property
     def vae_precision(self) -> Precision:
@@ -160,13 +173,24 @@ class Foundation:
         overflows = self.precision == "fp16" and self.vae.config.get("force_upcast", False)
         return "fp32" if overflows else self.precision
 
+    @property
+    def vae_held(self) -> Precision:
+        """Return what the VAE's weights are in."""
+        return "fp32" if self.held == "fp32" else self.vae_precision
+
+    def _vae_autocast(self) -> AbstractContextManager[object]:
+        plain = self.vae_held != "fp32"
+        return nullcontext() if plain else autocast(self.vae_precision, self.device)
+
     def predict(
         self, latents: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
         """Return the denoiser's prediction, float32 ``(N, c, h, w)``, for prompt ``rows`` (N,)."""
         with self.autocast():
             latents = latents.contiguous(memory_format=torch.channels_last)
-            output = self.family.predict(self.denoiser, latents, timesteps, self.text.of(rows))
+            told = _in_type({"latents": latents, **self.text.of(rows)}, self.held)
+            latents = told.pop("latents")
+            output = self.family.predict(self.denoiser, latents, timesteps, told)
         return output.float()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -174,14 +198,16 @@ class Foundation:
         scaled = latents / self.vae.config.scaling_factor
         if shift := self._shift:
             scaled = scaled + shift
-        with autocast(self.vae_precision, self.device):
+        with self._vae_autocast():
+            scaled = scaled.to(DTYPES[self.vae_held])
             scaled = scaled.contiguous(memory_format=torch.channels_last)
             images: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0].float()
             return images
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return scaled latents, float32 ``(N, c, h, w)``, of ``(N, 3, H, W)`` in [-1, 1]."""
-        with autocast(self.vae_precision, self.device):
+        with self._vae_autocast():
+            images = images.to(DTYPES[self.vae_held])
             images = images.contiguous(memory_format=torch.channels_last)
             output = self.vae.encode(images)
         # AutoencoderKL returns a distribution (its mode is the noise-free choice), Tiny and DC a
@@ -238,10 +264,18 @@ def shared_foundation(
     return foundation
 
 
-def _load_pipeline(folder: Path) -> Any:
+def _in_type(tensors: Tensors, held: Precision) -> dict[str, torch.Tensor]:
+    """Return ``tensors`` in the type of weights held in ``held``; masks and numbers as they are."""
+    return {
+        name: value.to(DTYPES[held]) if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
+
+
+def _load_pipeline(folder: Path, held: Precision) -> Any:
     try:
         with MAKING_MODULES, _quiet():
-            return load_pipeline(folder)
+            return load_pipeline(folder, types_to_load(held))
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
         raise GeneratorError(
             f"the generator in {str(folder)!r} cannot be loaded: {error} (it must be a "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,12 +15,18 @@ from regl_app.generator.single_file import config_folder
 from regl_app.generator.weight_files import names_in, parts_of, read_index, variant_of
 
 _T5 = ("text_encoder_3", "tokenizer_3")
+_THEIR_OWN: Mapping[str, torch.dtype] = MappingProxyType({})
 
 
-def load_pipeline(checkpoint: Path) -> Any:
+def load_pipeline(checkpoint: Path, types: Mapping[str, torch.dtype] = _THEIR_OWN) -> Any:
     """Return the text-to-image pipeline in a folder, or in a file of all its weights.
 
     Safetensors alone are read, and nothing but this machine's files.
+
+    Args:
+        checkpoint: what ``resolve_generator`` returned.
+        types: of the parts of a folder, by name, 'default' of those without; empty: the library's
+            choice, as for a single file.
 
     Raises:
         GeneratorError: it is of no text-to-image kind, or of one that diffusers does not read from
@@ -37,6 +45,7 @@ def load_pipeline(checkpoint: Path) -> Any:
             use_safetensors=True,
             safety_checker=None,
             local_files_only=True,
+            **({"dtype": dict(types)} if types else {}),
             **_left_out(folder),
         )
     if not hasattr(kind, "from_single_file"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from regl_app.config.supplement_sections import GeneratorConfig
+from regl_app.core.log import logger
+from regl_app.core.precision import DTYPES, Precision
 from regl_app.core.types import Tensors
 from regl_app.data.concepts import Concept, phrasings
 from regl_app.generator.families.family import Family, Told
@@ -92,18 +94,58 @@ def encode_prompts(
     prompts: Sequence[Sequence[str]],
     told: Told,
     device: torch.device,
+    precision: Precision = "fp32",
 ) -> TextConditioning:
-    """Return the conditioning of all classes' ``prompts`` (C,), and of the negative one."""
+    """Return the conditioning of all classes' ``prompts`` (C,), and of the negative one.
+
+    The pipeline's text encoders are gone afterwards: they may be larger than all the rest.
+
+    Args:
+        pipeline: whose text encoders read them.
+        family: of its denoiser.
+        prompts: each class's phrasings.
+        told: what the denoiser is told beside them, and where the encoders are to run; on the
+            processor if that device's memory does not hold them.
+        device: of what is returned.
+        precision: that the encoders are held in and run in.
+    """
     first, more = [texts[0] for texts in prompts], [text for each in prompts for text in each[1:]]
     texts = [*first, *more, told.negative]
-    for name, part in pipeline.components.items():
-        if name.startswith("text_encoder") and part is not None:
-            part.float()
-    with torch.no_grad():
-        parts = [
-            family.encode(pipeline, texts[start : start + _TEXT_BATCH], told)
-            for start in range(0, len(texts), _TEXT_BATCH)
-        ]
-    return TextConditioning(
-        {name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]}
-    )
+    try:
+        tensors = _encoded(pipeline, family, texts, told, precision)
+    except torch.OutOfMemoryError:
+        tensors = None  # the error holds on to what was made so far
+    if tensors is None:
+        logger.warning(
+            "the text encoders do not fit into the memory of %s: the prompts are encoded on the "
+            "processor, which takes longer, once",
+            told.encoded_on,
+        )
+        told = replace(told, encoded_on="cpu")
+        tensors = _encoded(pipeline, family, texts, told, precision)
+    for name in _encoders(pipeline):
+        setattr(pipeline, name, None)
+    if told.encoded_on.startswith("cuda"):
+        torch.cuda.empty_cache()
+    return TextConditioning({name: tensor.to(device) for name, tensor in tensors.items()})
+
+
+def _encoders(pipeline: Any) -> list[str]:
+    """Return the names of a pipeline's text encoders."""
+    parts = pipeline.components.items()
+    return [name for name, part in parts if name.startswith("text_encoder") and part is not None]
+
+
+@torch.no_grad()
+def _encoded(
+    pipeline: Any, family: Family, texts: Sequence[str], told: Told, precision: Precision
+) -> dict[str, torch.Tensor]:
+    for name in _encoders(pipeline):
+        # nn.Module's own method: the libraries' overrides warn about parts kept in fp32.
+        encoder = getattr(pipeline, name)
+        torch.nn.Module.to(encoder, told.encoded_on, DTYPES[precision])
+    parts = [
+        family.encode(pipeline, texts[start : start + _TEXT_BATCH], told)
+        for start in range(0, len(texts), _TEXT_BATCH)
+    ]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

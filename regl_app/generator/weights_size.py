@@ -12,11 +12,11 @@ from regl_app.generator.denoiser_shapes import denoiser_shapes
 from regl_app.generator.weight_files import weights_read
 
 _BYTES = 4
-"""Of a weight in float32, as which denoiser and VAE are loaded, whatever their files have."""
+"""Of a weight in float32, whatever the files have."""
 
 
 def weights_in_memory(checkpoint: Path) -> int:
-    """Return the bytes of a checkpoint's denoiser and, of a folder, of its VAE, once loaded.
+    """Return the bytes of a checkpoint's denoiser and, of a folder, of its VAE, in float32.
 
     Text encoders are not counted: they are freed when the prompts are encoded.
 

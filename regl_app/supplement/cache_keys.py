@@ -9,11 +9,12 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.digests import tensor_bytes
-from regl_app.core.precision import resolve_precision
+from regl_app.core.precision import Precision, resolve_precision
 from regl_app.core.types import CacheKey
 from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
+from regl_app.generator.held_weights import held_precision
 from regl_app.generator.prompts import class_phrasings
 
 
@@ -47,6 +48,17 @@ class CacheKeys:
     def generator(self) -> str:
         """Return the digest of the generator's files."""
         return generator_digest(resolve_generator(self._config.generator.path))
+
+    @cached_property
+    def _precision(self) -> Precision:
+        return resolve_precision(self._config.generator.precision, self._device)
+
+    @cached_property
+    def _held(self) -> dict[str, str]:
+        """Return what the generator's weights are in, where it is not float32."""
+        folder = resolve_generator(self._config.generator.path)
+        held = held_precision(folder, self._precision, self._device)
+        return {} if held == "fp32" else {"held": held}
 
     def lora(self, real: ImageSet, seed: int) -> CacheKey:
         """Return the key of an adapter tuned on ``real``."""
@@ -147,7 +159,8 @@ class CacheKeys:
         # Arithmetic depends on threads and device, so results under one name never mix.
         return {
             "generator": self.generator,
-            "precision": str(resolve_precision(self._config.generator.precision, self._device)),
+            "precision": str(self._precision),
+            **self._held,
             "threads": self._config.threads,
             "device": self._device.type,
         }

@@ -115,10 +115,13 @@ def _data(config: RunConfig) -> Iterator[Finding]:
 
 
 def _generator(config: RunConfig) -> Iterator[Finding]:
+    from regl_app.core.devices import resolve_device
+    from regl_app.core.precision import resolve_precision
     from regl_app.data.prompt_table import run_source
     from regl_app.generator.checkpoint import resolve_generator
     from regl_app.generator.compatibility import check_source
     from regl_app.generator.fitting import fit_words
+    from regl_app.generator.held_weights import held_precision
     from regl_app.generator.hub_checkpoint import NotCachedError
     from regl_app.generator.weights_size import weights_in_memory
 
@@ -143,7 +146,10 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
     if words := fit_words(config):
         yield Finding("settings", "ok", words)
     try:
-        weights = weights_in_memory(folder) / 1e9
+        device = resolve_device(config.device)
+        precision = resolve_precision(config.generator.precision, device)
+        held = held_precision(folder, precision, device)
+        weights = weights_in_memory(folder) / (1e9 if held == "fp32" else 2e9)
     except ReglError as error:
         yield Finding("memory", "fail", str(error))
         return
@@ -151,7 +157,7 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
         yield Finding(
             "memory",
             "note",
-            f"the generator's weights take {weights:.1f} GB of each worker's device, in float32; "
+            f"the generator's weights take {weights:.1f} GB of each worker's device, in {held}; "
             "what is computed with them comes on top (generator.batch-size, lora.batch-size)",
         )
 

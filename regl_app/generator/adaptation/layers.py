@@ -48,6 +48,10 @@ def lora_layers(
         with MAKING_MODULES, torch.random.fork_rng(devices=[]):
             inject_adapter_in_model(peft_config, denoiser, _NAME)
         try:
+            # PEFT makes them of the base weights' type, in which small steps are lost.
+            for parameter in denoiser.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
             parameters = _started(denoiser, torch_generator(seed, "lora", "init"))
             yield parameters if up is None else _going_on(foundation, config, up)
         finally:

@@ -26,11 +26,13 @@ class Told:
         image_size: side of the images, in pixels.
         guidance: scale, for a denoiser that was distilled to take it as an input.
         negative: which of the texts guidance leads away from; '' is the empty prompt.
+        encoded_on: device of the text encoders.
     """
 
     image_size: int
     guidance: float
     negative: str = ""
+    encoded_on: str = "cpu"
 
 
 Encode = Callable[[Any, Sequence[str], Told], dict[str, torch.Tensor]]

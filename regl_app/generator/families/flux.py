@@ -25,7 +25,7 @@ _MOST_SHIFT = 1.15
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
-    embeddings, pooled, _ = pipeline.encode_prompt(list(texts), device="cpu")
+    embeddings, pooled, _ = pipeline.encode_prompt(list(texts), device=told.encoded_on)
     conditioning = {"embeddings": embeddings.float(), "pooled": pooled.float()}
     if _embeds_guidance(pipeline.transformer):
         conditioning["guidance"] = torch.full((len(texts),), told.guidance)

@@ -21,7 +21,10 @@ from regl_app.generator.families.settings import Settings
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
     embeddings, mask, *_ = pipeline.encode_prompt(
-        list(texts), device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+        list(texts),
+        device=told.encoded_on,
+        num_images_per_prompt=1,
+        do_classifier_free_guidance=False,
     )
     conditioning = {"embeddings": embeddings.float(), "mask": mask}
     if pipeline.transformer.use_additional_conditions:  # PixArt-Alpha at 1024 pixels

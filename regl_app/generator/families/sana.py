@@ -21,20 +21,23 @@ def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.
         pipeline.encode_prompt(
             [text],
             do_classifier_free_guidance=False,
-            device="cpu",
+            device=told.encoded_on,
             complex_human_instruction=instruction.default,
         )[:2]
         if text != told.negative
-        else _negative(pipeline, text)
+        else _negative(pipeline, told)
         for text in texts
     ]
     embeddings, masks = (torch.cat(each) for each in zip(*parts, strict=True))
     return {"embeddings": embeddings.float(), "mask": masks}
 
 
-def _negative(pipeline: Any, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _negative(pipeline: Any, told: Told) -> tuple[torch.Tensor, torch.Tensor]:
     _, _, embeddings, mask = pipeline.encode_prompt(
-        [""], do_classifier_free_guidance=True, negative_prompt=text, device="cpu"
+        [""],
+        do_classifier_free_guidance=True,
+        negative_prompt=told.negative,
+        device=told.encoded_on,
     )
     return embeddings, mask
 

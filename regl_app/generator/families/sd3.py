@@ -19,10 +19,10 @@ from regl_app.generator.families.family import (
 from regl_app.generator.families.settings import Settings
 
 
-def _encode(pipeline: Any, texts: Sequence[str], _told: Told) -> dict[str, torch.Tensor]:
+def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
     # Without a T5 the pipeline itself puts zeros in the place of its embeddings.
     embeddings, _, pooled, _ = pipeline.encode_prompt(
-        list(texts), None, None, device="cpu", do_classifier_free_guidance=False
+        list(texts), None, None, device=told.encoded_on, do_classifier_free_guidance=False
     )
     return {"embeddings": embeddings.float(), "pooled": pooled.float()}
 

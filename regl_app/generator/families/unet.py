@@ -15,7 +15,10 @@ from regl_app.generator.families.settings import Settings
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
     encoded = pipeline.encode_prompt(
-        list(texts), device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+        list(texts),
+        device=told.encoded_on,
+        num_images_per_prompt=1,
+        do_classifier_free_guidance=False,
     )
     conditioning = {"embeddings": encoded[0].float()}
     if len(encoded) > 2:  # SDXL also returns pooled embeddings, and is told sizes and crop
@@ -39,7 +42,9 @@ def _without_words(
     """Return zeros in the rows of the empty prompt: SDXL was trained with those."""
     words = torch.tensor([float(text != "") for text in texts])
     return {
-        name: value * words.view(-1, *(1 for _ in value.shape[1:])) if name != "time_ids" else value
+        name: value * words.to(value).view(-1, *(1 for _ in value.shape[1:]))
+        if name != "time_ids"
+        else value
         for name, value in conditioning.items()
     }
 

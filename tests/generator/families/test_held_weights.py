@@ -1,0 +1,54 @@
+"""Every family drawn from and tuned with its weights in bf16, as on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
+from regl_app.data.images import ImageSet
+from regl_app.generator import foundation as module
+from regl_app.generator.adaptation.dpo import tune_dpo
+from regl_app.generator.adaptation.lora import tune_lora
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.sampling import sample, sample_latents
+
+NAMES = ("sdxl", "lcm", "sd3", "sd3-without-t5", "pixart", "sana", "flux-schnell", "flux-dev")
+CLASSES = ("a cat", "a dog", "a horse")
+LABELS, INDICES = [0, 1, 2, 1], [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_draws_and_tunes_with_weights_in_bf16(
+    name: str, pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "held_precision", lambda _folder, precision, _device: precision)
+    config = GeneratorConfig(
+        path=str(pipelines(name)),
+        steps=1 if name == "lcm" else 3,
+        guidance=1.5,
+        guidance_stop=1.0,
+        image_size=32,
+        precision="bf16",
+    )
+    foundation = Foundation.load(config, CLASSES)
+    assert {p.dtype for p in foundation.denoiser.parameters()} == {torch.bfloat16}
+    exact = Foundation.load(config.model_copy(update={"precision": "fp32"}), CLASSES)
+    drawn, expected = (
+        sample(each, LABELS, INDICES, config, stream=7) for each in (foundation, exact)
+    )
+    assert (drawn.int() - expected.int()).abs().float().mean() < 2.0
+    images = torch.randint(0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    real = ImageSet(images.byte(), torch.tensor([0, 0, 1, 1]))
+    lora = LoraConfig(layers="all", rank=2, steps=3, batch_size=2, lr=1e-3)
+    losses = [tune_lora(each, real, lora, seed=0).loss for each in (foundation, exact)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    latents = sample_latents(foundation, LABELS, INDICES, config, stream=7)
+    pairs = torch.tensor([[0, 1], [2, 3]])
+    dpo = DpoConfig(steps=2, batch_size=2, lr=1e-3)
+    tuned = tune_dpo(foundation, latents, torch.tensor(LABELS), pairs, dpo, lora, seed=0)
+    assert tuned.margins[0] == 0.0
+    assert all(value.dtype == torch.float32 for value in tuned.state.values())
