@@ -59,7 +59,7 @@ def in_portions(
             continue
         tried = part.stop - part.start
         if tried == 1:
-            raise GeneratorError(_too_large(foundation, work))
+            raise GeneratorError(too_large(foundation, f"{work} of a single image"))
         size, halved = tried // 2, True
         _fits[key] = size
     if halved:
@@ -93,7 +93,11 @@ def _tried(
     return None
 
 
-def _too_large(foundation: Foundation, work: Work) -> str:
+def too_large(foundation: Foundation, what: str, remedies: str = "") -> str:
+    """Return that ``what``, such as 'decoding of a single image', needs more memory than there is.
+
+    ``remedies`` come beside those that help with everything.
+    """
     device, side = foundation.device, foundation.image_size
     memory = "its memory"
     if device.type == "cuda":
@@ -101,7 +105,7 @@ def _too_large(foundation: Foundation, work: Work) -> str:
         memory = f"{total / _GIGABYTE:.1f} GiB of memory, {free / _GIGABYTE:.1f} of them free"
     lower = "" if foundation.precision != "fp32" else ", set generator.precision=bf16 or fp16"
     return (
-        f"{work} of a single image of {side} x {side} pixels in {foundation.precision} does not "
-        f"fit into {device} with {memory} (lower generator.image-size{lower}, or take a device "
-        "with more memory)"
+        f"{what} of {side} x {side} pixels in {foundation.precision} does not fit into {device} "
+        f"with {memory} (lower generator.image-size{remedies}{lower}, or take a device with more "
+        "memory)"
     )

@@ -19,6 +19,7 @@ from regl_app.core.seeding import torch_generator
 from regl_app.core.types import StepProgress, Tensors
 from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
 from regl_app.generator.adaptation.layers import lora_layers, lora_state, without_lora
+from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.noise_schedule import NoiseProcess
 
@@ -84,7 +85,8 @@ def tune_dpo(
         progress: called with (steps done, steps).
 
     Raises:
-        GeneratorError: there is no pair, or the loss is not finite.
+        GeneratorError: there is no pair, the loss is not finite, or the device's memory does not
+            hold one pair.
     """
     if pairs.shape[1] == 0:
         raise GeneratorError("preference tuning needs at least one pair, got none")
@@ -93,21 +95,31 @@ def tune_dpo(
     random = torch_generator(seed, "dpo")
     margins: list[torch.Tensor] = []
 
-    def draw_loss() -> torch.Tensor:
+    def draw() -> BatchLoss:
         chosen = torch.randint(pairs.shape[1], (config.batch_size,), generator=random)
         batch = PreferenceBatch.draw(
             latents, rows, pairs[:, chosen], process, random, foundation.device
         )
-        with torch.no_grad(), without_lora(foundation.denoiser):
-            reference = batch.errors(foundation)
-        losses, margin = dpo_loss(batch.errors(foundation), reference, config.beta)
-        margins.append(margin.detach().mean())
-        return losses.mean()
+        found = torch.zeros(config.batch_size, device=foundation.device)
+        margins.append(found)
+
+        def each(part: slice) -> torch.Tensor:
+            some = batch.part(part)
+            with torch.no_grad(), without_lora(foundation.denoiser):
+                reference = some.errors(foundation)
+            losses, margin = dpo_loss(some.errors(foundation), reference, config.beta)
+            found[part] = margin.detach()
+            return losses
+
+        return BatchLoss(config.batch_size, each)
 
     with lora_layers(foundation, lora, seed) as parameters:
         losses = fit_layers(
             parameters,
-            draw_loss,
+            draw,
+            MicroBatches(
+                foundation, "preference tuning", "pair", f"dpo.batch-size={config.batch_size}"
+            ),
             steps=config.steps,
             lr=config.lr,
             scaler=gradient_scaler(foundation),
@@ -119,7 +131,8 @@ def tune_dpo(
         )
         state = lora_state(foundation, lora)
     seconds = began.seconds
-    return PreferenceTuned(state, config.steps, last, tuple(map(float, margins)), seconds)
+    means = tuple(float(margin.mean()) for margin in margins)
+    return PreferenceTuned(state, config.steps, last, means, seconds)
 
 
 @dataclass(frozen=True)
@@ -147,6 +160,17 @@ class PreferenceBatch:
         noise = torch.randn(clean[:count].shape, generator=random).to(device).repeat(2, 1, 1, 1)
         noisy, target = process.apply(clean, timesteps, noise)
         return cls(noisy, timesteps, rows[places].to(device), target)
+
+    def part(self, pairs: slice) -> Self:
+        """Return some of the pairs."""
+
+        def some(values: torch.Tensor) -> torch.Tensor:
+            winners, losers = values.chunk(2)
+            return torch.cat([winners[pairs], losers[pairs]])
+
+        return type(self)(
+            some(self.noisy), some(self.timesteps), some(self.rows), some(self.target)
+        )
 
     def errors(self, foundation: Foundation) -> torch.Tensor:
         """Return the mean squared error of each prediction, ``(2, B)``."""

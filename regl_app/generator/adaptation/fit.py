@@ -12,6 +12,7 @@ import torch
 from regl_app.core.errors import GeneratorError
 from regl_app.core.precision import Precision
 from regl_app.core.types import StepProgress
+from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.learning_rate import warm_cosine
 
@@ -21,7 +22,8 @@ _TOLD_EVERY = 10
 
 def fit_layers(
     parameters: list[torch.nn.Parameter],
-    draw_loss: Callable[[], torch.Tensor],
+    draw: Callable[[], BatchLoss],
+    micro_batches: MicroBatches,
     *,
     steps: int,
     lr: float,
@@ -32,7 +34,8 @@ def fit_layers(
 
     Args:
         parameters: what is trained.
-        draw_loss: returns the loss of a new batch, ``()``, to go backward from.
+        draw: returns a new batch.
+        micro_batches: how it goes through the denoiser.
         steps: optimizer steps, >= 1.
         lr: peak of the learning rate.
         scaler: what the loss is scaled by; steps whose gradients overflow are left out. None: it is
@@ -41,30 +44,30 @@ def fit_layers(
 
     Returns:
         The losses of all steps, ``()`` each, on their device.
+
+    Raises:
+        GeneratorError: the device's memory does not hold one example of a batch.
     """
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
     rate = warm_cosine(steps, max(steps // 10, 1))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     losses = []
-    for done in range(1, steps + 1):
-        loss = draw_loss()
-        optimizer.zero_grad(set_to_none=True)
-        if scaler is None:
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
-            optimizer.step()
-            schedule.step()
-        else:
-            torch.autograd.backward(scaler.scale(loss))
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
-            scaler.step(optimizer)
-            scaler.update()
-            with _unwarned():
+    with micro_batches.ready():
+        for done in range(1, steps + 1):
+            losses.append(micro_batches.backward(draw(), optimizer, scaler))
+            if scaler is None:
+                torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
+                optimizer.step()
                 schedule.step()
-        losses.append(loss.detach())
-        if progress is not None and (done % _TOLD_EVERY == 0 or done == steps):
-            progress(done, steps)
+            else:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
+                scaler.step(optimizer)
+                scaler.update()
+                with _unwarned():
+                    schedule.step()
+            if progress is not None and (done % _TOLD_EVERY == 0 or done == steps):
+                progress(done, steps)
     return losses
 
 

@@ -16,6 +16,7 @@ from regl_app.data.images import ImageSet
 from regl_app.data.picture_store import Pictures
 from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
 from regl_app.generator.adaptation.layers import lora_layers, lora_state
+from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
 from regl_app.generator.adaptation.shared import SharedStart
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
@@ -65,7 +66,8 @@ def tune_lora(
         progress: called with (steps done, steps).
 
     Raises:
-        GeneratorError: no images, or the loss became infinite.
+        GeneratorError: no images, the loss became infinite, or the device's memory does not hold
+            one of them.
     """
     if len(real) == 0:
         raise GeneratorError("an adapter needs at least one real image, got none")
@@ -74,17 +76,23 @@ def tune_lora(
     process = foundation.noise_process(config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
 
-    def draw_loss() -> torch.Tensor:
+    def draw() -> BatchLoss:
         latents, rows, weights = batches.draw()
         noisy, timesteps, target, snr_weight = process.draw(latents, noise)
-        error = foundation.predict(noisy, timesteps, rows).sub(target).square().mean((1, 2, 3))
-        return (error * snr_weight * weights).mean()
+
+        def each(part: slice) -> torch.Tensor:
+            predicted = foundation.predict(noisy[part], timesteps[part], rows[part])
+            error = predicted.sub(target[part]).square().mean((1, 2, 3))
+            return error * snr_weight[part] * weights[part]
+
+        return BatchLoss(len(rows), each)
 
     first, up = (seed, None) if start is None else (start.seed, start.up)
     with lora_layers(foundation, config, first, up=up) as parameters:
         losses = fit_layers(
             parameters,
-            draw_loss,
+            draw,
+            MicroBatches(foundation, "tuning", "image", f"lora.batch-size={config.batch_size}"),
             steps=config.steps,
             lr=config.lr,
             scaler=gradient_scaler(foundation),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,8 +17,25 @@ from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
 from regl_app.generator.adaptation.lora import tune_lora
+from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.learning_rate import warm_cosine
+
+
+class Roomy(MicroBatches):
+    """Batches of one, without a denoiser."""
+
+    def __init__(self) -> None:
+        still = SimpleNamespace(is_gradient_checkpointing=False)
+        anywhere = SimpleNamespace(
+            digest="", image_size=8, precision="fp32", device=torch.device("cpu"), denoiser=still
+        )
+        super().__init__(cast(Foundation, anywhere), "a test", "image", "")
+
+
+def one(loss: Callable[[], torch.Tensor]) -> Callable[[], BatchLoss]:
+    """Return what draws batches of one example that loses ``loss``."""
+    return lambda: BatchLoss(1, lambda _: loss().reshape(1))
 
 
 def test_golden_learning_rates() -> None:
@@ -32,7 +51,8 @@ def test_it_is_clipped_adamw_at_that_rate_and_reports_every_tenth_step() -> None
     seen: list[tuple[int, int]] = []
     losses = fit_layers(
         [parameter],
-        lambda: parameter.square().sum(),
+        one(lambda: parameter.square().sum()),
+        Roomy(),
         steps=25,
         lr=0.1,
         progress=lambda *at: seen.append(at),
@@ -66,7 +86,8 @@ def small_gradients(scaler: torch.amp.GradScaler | None) -> float:
     parameter = torch.nn.Parameter(torch.tensor([5.0]))
     fit_layers(
         [parameter],
-        lambda: (parameter.half() * 1.0).float().sum() * 1e-8,
+        one(lambda: (parameter.half() * 1.0).float().sum() * 1e-8),
+        Roomy(),
         steps=20,
         lr=0.1,
         scaler=scaler,
@@ -80,7 +101,7 @@ def test_gradients_below_fp16_are_not_lost() -> None:
     assert scaled < 4.6
     # And the update is what fp32 makes of it: scaled back before it is clipped.
     exact = torch.nn.Parameter(torch.tensor([5.0]))
-    fit_layers([exact], lambda: exact.sum() * 1e-8, steps=20, lr=0.1)
+    fit_layers([exact], one(lambda: exact.sum() * 1e-8), Roomy(), steps=20, lr=0.1)
     assert scaled == pytest.approx(float(exact.detach()), rel=1e-3)
 
 
@@ -92,7 +113,7 @@ def test_clipping_sees_the_gradients_themselves() -> None:
         def loss(at: torch.nn.Parameter = parameter) -> torch.Tensor:
             return at.square().sum() + 0.01 * at.sum()
 
-        fit_layers([parameter], loss, steps=9, lr=0.1, scaler=scaler)
+        fit_layers([parameter], one(loss), Roomy(), steps=9, lr=0.1, scaler=scaler)
         ends.append(parameter.detach())
     torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
 
@@ -102,7 +123,8 @@ def test_a_step_that_overflows_is_left_out_and_the_scale_halved() -> None:
     parameter = torch.nn.Parameter(torch.tensor([5.0]))
     scaler = torch.amp.GradScaler("cpu")
     factors = iter([float("inf"), 1.0, 1.0])
-    fit_layers([parameter], lambda: parameter.sum() * next(factors), steps=3, lr=0.1, scaler=scaler)
+    draw = one(lambda: parameter.sum() * next(factors))
+    fit_layers([parameter], draw, Roomy(), steps=3, lr=0.1, scaler=scaler)
     assert scaler.get_scale() == 2.0**15
     assert 4.0 < float(parameter.detach()) < 5.0
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 
 from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
 from regl_app.data.images import ImageSet
 from regl_app.generator import foundation as module
+from regl_app.generator.adaptation import micro_batches
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.foundation import Foundation
@@ -52,3 +55,33 @@ def test_it_draws_and_tunes_with_weights_in_bf16(
     tuned = tune_dpo(foundation, latents, torch.tensor(LABELS), pairs, dpo, lora, seed=0)
     assert tuned.margins[0] == 0.0
     assert all(value.dtype == torch.float32 for value in tuned.state.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_computed_twice_give_the_same_adapter(
+    name: str, pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GeneratorConfig(path=str(pipelines(name)), image_size=32, precision="fp32")
+    foundation = Foundation.load(config, CLASSES)
+    images = torch.randint(0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    real = ImageSet(images.byte(), torch.tensor([0, 0, 1, 1]))
+    lora = LoraConfig(layers="all", rank=2, steps=2, batch_size=2, lr=1e-3)
+    expected = tune_lora(foundation, real, lora, seed=0)
+    batches = micro_batches.MicroBatches(foundation, "tuning", "image", "")
+    monkeypatch.setitem(
+        micro_batches._learnt, batches._place, micro_batches._Learnt(2, checkpointing=True)
+    )
+    twice: list[int] = []
+    plain = torch.utils.checkpoint.checkpoint
+
+    def spy(*arguments: Any, **keywords: Any) -> Any:
+        twice.append(1)
+        return plain(*arguments, **keywords)
+
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", spy)
+    found = tune_lora(foundation, real, lora, seed=0)
+    assert twice
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    for key, value in expected.state.items():
+        assert (found.state[key] - value).abs().mean() < 0.02 * lora.lr
+    assert not foundation.denoiser.is_gradient_checkpointing
