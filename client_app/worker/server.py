@@ -18,6 +18,7 @@ from client_app.worker.wire_format import (
     send_error,
     send_other_code,
 )
+from regl_app.core.cards import share_cards
 from regl_app.core.log import setup_logging
 from regl_app.core.processes import started_at
 from regl_app.flower.code_hash import own_code_hash
@@ -102,4 +103,5 @@ def _end_with(owner: int) -> None:
 
 if __name__ == "__main__":
     setup_logging()
+    share_cards(Path(sys.argv[1]).parent)
     serve(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

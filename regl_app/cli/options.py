@@ -33,7 +33,13 @@ ClientCpus = Annotated[
     int, typer.Option(min=1, help="Processors a client reserves; as many clients run as fit.")
 ]
 ClientGpus = Annotated[
-    float, typer.Option(min=0.0, help="GPU share per client (flwr), e.g. 0.2 for five at a time.")
+    float,
+    typer.Option(
+        min=0.0,
+        help="GPU share per client, e.g. 0.2 for five at a time on each. Default: one client on "
+        "each GPU where clients have a generator.",
+        show_default=False,
+    ),
 ]
 
 

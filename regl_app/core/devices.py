@@ -6,18 +6,23 @@ import os
 
 import torch
 
+from regl_app.core.cards import own_card
 from regl_app.core.errors import ConfigError
 
 
 def resolve_device(wanted: str) -> torch.device:
     """Return the device that the key ``device`` means; 'auto' is the GPU where there is one.
 
+    Where there are several, 'auto' and 'cuda' are this worker's own.
+
     Raises:
         ConfigError: a GPU is asked for that is not there.
     """
     found = torch.cuda.device_count()
     if wanted == "auto":
-        return torch.device("cuda" if found else "cpu")
+        wanted = "cuda" if found else "cpu"
+    if wanted == "cuda" and found > 1 and (card := own_card(found)) is not None:
+        return torch.device("cuda", card)
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= found:
         raise ConfigError(

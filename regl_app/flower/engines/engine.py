@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from regl_app.config import RunConfig
+from regl_app.flower.engines.resources import check_resources, places_in_process
 from regl_app.runs.comparison.compare import Engine
 
 
@@ -17,7 +18,13 @@ class EngineName(StrEnum):
 
 
 def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 0.0) -> Engine:
-    """Return the engine called ``name``; the result of a run does not depend on either number."""
+    """Return the engine called ``name``; the result of a run does not depend on either number.
+
+    Raises:
+        ConfigError: GPUs are asked for that this machine does not have.
+    """
+    if client_gpus:
+        check_resources(client_cpus, client_gpus)
 
     def flower(config: RunConfig, clients: int) -> Path:
         from regl_app.flower.engines.flower_run import run_flower
@@ -25,10 +32,9 @@ def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 
         return run_flower(config, clients=clients, client_cpus=client_cpus, client_gpus=client_gpus)
 
     def in_process(config: RunConfig, clients: int) -> Path:
-        from regl_app.core.devices import usable_processors
         from regl_app.flower.engines.in_process import run_in_process
 
-        workers = max(1, usable_processors() // max(client_cpus, config.threads))
+        workers = places_in_process(config, client_cpus, client_gpus)
         return run_in_process(config, clients=clients, workers=workers)
 
     return flower if name is EngineName.FLWR else in_process

@@ -23,7 +23,7 @@ from regl_app.core.errors import ReglError, RunError
 from regl_app.core.log import run_folder_in
 from regl_app.flower.engines.app_bundle import build_app_folder, toml_table
 from regl_app.flower.engines.command import FlowerCommand
-from regl_app.flower.engines.resources import check_resources
+from regl_app.flower.engines.resources import check_resources, reserved_gpus
 from regl_app.flower.engines.superlink import SuperLink, simulation_options
 from regl_app.runs.records import RunResult
 
@@ -56,7 +56,7 @@ def run_flower(
         config: the run; relative paths refer to the working directory.
         clients: number of SuperNodes.
         client_cpus: CPUs a client reserves; as many run at once as fit.
-        client_gpus: likewise, may be a fraction.
+        client_gpus: likewise, may be a fraction; 0: what fits a run on GPUs.
         on_line: gets each line of the run's log; default: print it.
 
     Raises:
@@ -64,6 +64,7 @@ def run_flower(
         RunError: the run was refused, failed, or was stopped.
     """
     check_resources(client_cpus, client_gpus)
+    client_gpus = reserved_gpus(config, client_cpus, client_gpus)
     # The run folder is named by the server; only its parent is fixed here.
     config = config.updated({"out-dir": with_absolute_paths(config).out_dir})
     with (

@@ -36,10 +36,12 @@ from flwr.supercore.task_identity import TaskIdentity
 from regl_app.config import RunConfig
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.app_root import APP_ROOT
-from regl_app.core.devices import resolve_device, usable_processors
+from regl_app.core.cards import use_card
+from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.log import logger
 from regl_app.core.types import Scalar
+from regl_app.flower.engines.resources import cards_of, places_in_process
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 
 SERVER_APP = "server_app.main:app"
@@ -58,6 +60,7 @@ class InProcessGrid(Grid):
         workers: number of threads.
         prepare: called once in each thread before any order, one thread after the other.
         sites: the nodes' own image folders, as ``data.source='site'`` needs them.
+        cards: the GPUs that threads take in turn; none: nobody says which.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class InProcessGrid(Grid):
         workers: int,
         prepare: Callable[[], None] | None = None,
         sites: Sequence[Path] = (),
+        cards: Sequence[int] = (),
     ) -> None:
         self._app = client_app
         self._run = Run.create_empty(next(_run_numbers))
@@ -87,7 +91,9 @@ class InProcessGrid(Grid):
             )
             for partition_id in range(num_nodes)
         }
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="client")
+        self._pool = ThreadPoolExecutor(
+            workers, thread_name_prefix="client", initializer=_takes_turns(cards)
+        )
         self._pending: dict[str, Future[Message]] = {}
         if prepare is not None:
             self._prepare(prepare, workers)
@@ -181,6 +187,20 @@ class InProcessGrid(Grid):
         return reply
 
 
+def _takes_turns(cards: Sequence[int]) -> Callable[[], None]:
+    """Return what gives each thread that calls it the next of ``cards``."""
+    turns = itertools.cycle(cards)
+    lock = threading.Lock()
+
+    def take() -> None:
+        with lock:
+            card = next(turns, None)
+        if card is not None:
+            use_card(card)
+
+    return take
+
+
 def _site(folder: Path) -> dict[str, Scalar]:
     # Whoever calls is every node's operator.
     return {"data-dir": str(folder.resolve()), "data-root": os.sep}
@@ -199,19 +219,21 @@ def run_in_process(
 
     With ``data.source='site'`` give ``sites`` instead, one image folder per client.
     Without ``server_app`` or ``client_app`` the project's own are loaded. ``workers`` defaults
-    to one per processor, since each client uses ``config.threads``. The result does not depend on
-    it. One run at a time per process.
+    to one per processor, since each client uses ``config.threads``, and to one per GPU where they
+    have generators there. The result does not depend on it. One run at a time per process.
 
     Raises:
         ReglError: the run failed.
     """
     server = server_app or load_app(SERVER_APP, RunError, APP_ROOT)
     client = client_app or load_app(CLIENT_APP, RunError, APP_ROOT)
-    workers = workers or max(1, usable_processors() // config.threads)
+    workers = workers or places_in_process(config)
     flat, clients = config.to_flat(), len(sites) or clients
     if clients < 1:
         raise ConfigError(f"clients must be >= 1, got {clients} (or give sites)")
-    grid = InProcessGrid(client, clients, flat, min(workers, clients), _preparation(config), sites)
+    workers = min(workers, clients)
+    prepare, cards = _preparation(config), cards_of(config.device)
+    grid = InProcessGrid(client, clients, flat, workers, prepare, sites, cards)
     TaskIdentity.run_id, TaskIdentity.task_id = grid.run.run_id, 0
     TaskIdentity.node_id = SUPERLINK_NODE_ID
     context = Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(flat))

@@ -1,10 +1,18 @@
-"""What a simulated client reserves, checked: Flower only says that its pool of actors is empty."""
+"""What a simulated client reserves, checked, and how many workers that makes.
+
+Flower only says that its pool of actors is empty. On GPUs a worker holds a generator: where nobody
+says how many there are to be, one for each card.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 
+from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError
+from regl_app.core.log import logger
 
 
 def check_resources(client_cpus: float, client_gpus: float, *, gpus: int | None = None) -> None:
@@ -40,3 +48,89 @@ def check_resources(client_cpus: float, client_gpus: float, *, gpus: int | None 
             f"GPUs per client must be at most the {gpus} of this machine, got {client_gpus:g} "
             "(--client-gpus 0 runs on the processors)"
         )
+
+
+def cards_of(device: str) -> Sequence[int]:
+    """Return the GPUs that workers of a run on ``device`` share; none: it runs on processors."""
+    import torch
+
+    found = torch.cuda.device_count()
+    if device in ("auto", "cuda"):
+        return range(found)
+    return [int(device.partition(":")[2])] if device.startswith("cuda:") else []
+
+
+def places_in_process(config: RunConfig, client_cpus: int = 1, client_gpus: float = 0.0) -> int:
+    """Return how many clients run at once as threads of one process, each with what it holds.
+
+    Args:
+        config: the run; a client uses ``config.threads`` processors at least.
+        client_cpus: processors per client.
+        client_gpus: GPUs per client, up to 1; 0: one each if it has a generator there, else no
+            bound.
+
+    Raises:
+        ConfigError: the GPUs asked for are not used, or are more than one client can use.
+    """
+    from regl_app.core.devices import usable_processors
+
+    places = max(1, usable_processors() // max(client_cpus, config.threads))
+    cards = _checked_cards(config, client_gpus)
+    if client_gpus > 1:
+        raise ConfigError(
+            f"GPUs per client must be at most 1, got {client_gpus:g}: a client computes on one "
+            "(set --client-gpus 1)"
+        )
+    if client_gpus:
+        on_a_card = math.floor(1 / client_gpus + 1e-9)
+    elif cards and config.uses_generator:
+        on_a_card = 1
+        _tell(config, len(cards))
+    else:
+        return places
+    return min(places, on_a_card * len(cards))
+
+
+def reserved_gpus(config: RunConfig, client_cpus: float, client_gpus: float) -> float:
+    """Return the GPUs that Flower is to reserve per client: ``client_gpus``, or what fits if 0.
+
+    That is one each if a client has a generator there, else such a share that processors bound
+    the number of clients, who are spread over the cards.
+
+    Raises:
+        ConfigError: the GPUs asked for are not used, or cannot be told apart.
+    """
+    cards, device = _checked_cards(config, client_gpus), config.device
+    if client_gpus and device.startswith("cuda:") and device != "cuda:0":
+        raise ConfigError(
+            f"GPUs per client must be 0 with device={device!r}, got {client_gpus:g}: each client "
+            "sees the one it is given alone, and counts it as 0 (set device=cuda)"
+        )
+    if client_gpus or not cards or device.startswith("cuda:"):
+        return client_gpus
+    if config.uses_generator:
+        _tell(config, len(cards))
+        return 1.0
+    places = max(1, (os.cpu_count() or 1) // int(client_cpus))
+    share = math.floor(len(cards) / places * 1e4) / 1e4  # Ray counts in ten-thousandths
+    return min(1.0, share)
+
+
+def _checked_cards(config: RunConfig, client_gpus: float) -> Sequence[int]:
+    cards = cards_of(config.device)
+    if client_gpus and not cards:
+        raise ConfigError(
+            f"GPUs per client must be 0 with device={config.device!r}, which uses none, got "
+            f"{client_gpus:g} (set device=cuda, or leave --client-gpus out)"
+        )
+    return cards
+
+
+def _tell(config: RunConfig, cards: int) -> None:
+    logger.info(
+        "device=%r: one client at a time on each of %d GPU%s, since each holds a generator there "
+        "(--client-gpus 0.5 for two)",
+        config.device,
+        cards,
+        "s" * (cards != 1),
+    )

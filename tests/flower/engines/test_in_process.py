@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from regl_app.config import RunConfig
+from regl_app.core.devices import resolve_device
 from regl_app.core.errors import RunError
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import InProcessGrid, run_in_process
@@ -80,6 +81,30 @@ def test_every_worker_is_prepared_once_and_alone() -> None:
 
     InProcessGrid(_echo_app(), 3, {}, workers=3, prepare=prepare).close()
     assert len(set(seen)) == len(seen) == 3
+
+
+def test_workers_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    loaded: list[tuple[str, str]] = []
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        where = str(resolve_device("auto"))
+        assert (threading.current_thread().name, where) in loaded  # where its generator is
+        time.sleep(0.02)
+        return Message(RecordDict({"r": ConfigRecord({"where": where})}), reply_to=message)
+
+    def prepare() -> None:
+        device = resolve_device("cuda")
+        loaded.append((threading.current_thread().name, str(device)))
+
+    grid = InProcessGrid(app, 12, {}, workers=4, prepare=prepare, cards=range(2))
+    replies = list(grid.send_and_receive(_requests(grid)))
+    grid.close()
+    assert sorted(where for _, where in loaded) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+    assert {str(r.content.config_records["r"]["where"]) for r in replies} == {"cuda:0", "cuda:1"}
+    assert str(resolve_device("auto")) == "cuda"  # of the server, nobody said so
 
 
 def test_a_failing_preparation_is_raised() -> None:
