@@ -30,7 +30,11 @@ def check(config: RunKeys) -> None:
 def device_is_known(config: RunKeys) -> str | None:
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
         return None
-    return f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {config.device!r}"
+    apple = " (nothing here was ever tried on an Apple GPU: 'auto' is the processor there)"
+    return (
+        f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {config.device!r}"
+        f"{apple * config.device.startswith('mps')}"
+    )
 
 
 def steps_or_epochs(config: RunKeys) -> str | None:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import torch
 
 from regl_app.core.cards import own_card
 from regl_app.core.errors import ConfigError
+from regl_app.core.log import logger
+
+APPLE_GPU = "the processor is used, not the Apple GPU, on which nothing here was ever tried"
+
+
+def has_apple_gpu() -> bool:
+    """Return whether there is a GPU that PyTorch calls 'mps'."""
+    return bool(torch.backends.mps.is_available())
+
+
+@functools.cache
+def _tell_once(what: str) -> None:
+    logger.warning("%s", what)
 
 
 def resolve_device(wanted: str) -> torch.device:
@@ -21,6 +35,8 @@ def resolve_device(wanted: str) -> torch.device:
     found = torch.cuda.device_count()
     if wanted == "auto":
         wanted = "cuda" if found else "cpu"
+        if not found and has_apple_gpu():
+            _tell_once(f"device='auto': {APPLE_GPU}")
     if wanted == "cuda" and found > 1 and (card := own_card(found)) is not None:
         return torch.device("cuda", card)
     device = torch.device(wanted)

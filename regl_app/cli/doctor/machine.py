@@ -79,7 +79,7 @@ def _packages() -> Iterator[Finding]:
 def _device(config: RunConfig) -> Iterator[Finding]:
     import torch
 
-    from regl_app.core.devices import usable_processors
+    from regl_app.core.devices import APPLE_GPU, has_apple_gpu, usable_processors
     from regl_app.core.precision import trains_fast_in_bf16
 
     cores = usable_processors()
@@ -93,6 +93,8 @@ def _device(config: RunConfig) -> Iterator[Finding]:
         yield Finding("GPU", "ok", f"{count}: {names}")
     elif config.device.startswith("cuda"):
         yield Finding("GPU", "fail", f"device={config.device!r}, no CUDA device", "device=auto")
+    elif has_apple_gpu():
+        yield Finding("GPU", "note", APPLE_GPU)
     else:
         yield Finding("GPU", "ok", "none; the CPU is used")
 

@@ -93,6 +93,28 @@ def test_a_missing_gpu_that_is_asked_for_fails(monkeypatch: pytest.MonkeyPatch) 
     assert found("GPU").status == "ok"
 
 
+def test_an_apple_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    finding = found("GPU")
+    assert finding.status == "note"
+    assert "the processor is used, not the Apple GPU" in finding.detail
+
+
+def test_large_weights_are_told_as_they_are_held(
+    monkeypatch: pytest.MonkeyPatch, second_pipeline: Path
+) -> None:
+    monkeypatch.setattr("regl_app.generator.weights_size.weights_in_memory", lambda _: 8 * 10**9)
+    monkeypatch.setattr("regl_app.generator.held_weights.weights_in_memory", lambda _: 8 * 10**9)
+    monkeypatch.setattr("regl_app.generator.compatibility.check_source", lambda *_: None)
+    keys: dict[str, Scalar] = {"method": "regl", "generator.path": str(second_pipeline)}
+    assert "8.0 GB of each worker's device, in fp32" in found("memory", keys).detail
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a card")
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+    assert "4.0 GB of each worker's device, in bf16" in found("memory", keys).detail
+
+
 def test_a_package_out_of_bounds_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "regl_app.cli.doctor.machine.requires",

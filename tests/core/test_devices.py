@@ -1,0 +1,27 @@
+"""The device of a run where there is a GPU that nothing was ever tried on."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from regl_app.core import devices
+from regl_app.core.devices import resolve_device
+
+
+@pytest.mark.parametrize("apple", [True, False])
+def test_an_apple_gpu_is_not_used_and_the_log_says_so_once(
+    apple: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="regl")
+    devices._tell_once.cache_clear()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: apple)
+    assert [str(resolve_device("auto")) for _ in range(3)] == ["cpu"] * 3
+    assert len(caplog.messages) == apple
+    assert ("device='auto': the processor is used, not the Apple GPU" in caplog.text) == apple
+    caplog.clear()
+    devices._tell_once.cache_clear()
+    resolve_device("cpu")  # nothing was left to the machine
+    assert not caplog.messages
