@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
+from regl_app.core.errors import GeneratorError
 from regl_app.core.precision import DTYPES, Precision
 from regl_app.generator.weights_size import weights_in_memory
 
 SMALL = 2**28
 """Bytes in float32 below which weights stay so: the bundled generator's, and others of its kind."""
+_GIGABYTE = 2**30
 
 
 def held_precision(checkpoint: Path, precision: Precision, device: torch.device) -> Precision:
@@ -56,9 +58,34 @@ def types_to_load(held: Precision) -> dict[str, torch.dtype]:
 
 
 def move(module: Any, device: torch.device, held: Precision) -> None:
-    """Bring a frozen part of a pipeline to ``device``, its weights in ``held``."""
+    """Bring a frozen part of a pipeline to ``device``, its weights in ``held``.
+
+    Raises:
+        GeneratorError: the device's memory does not hold them.
+    """
     module.requires_grad_(False)
     module.eval()
+    try:
+        _move(module, device, held)
+    except torch.OutOfMemoryError as error:
+        size = sum(weight.numel() for weight in module.parameters()) * DTYPES[held].itemsize
+        lower = ", set generator.precision=bf16 or fp16" if held == "fp32" else ""
+        raise GeneratorError(
+            f"the {size / 1e9:.1f} GB of weights of the generator's {type(module).__name__} do not "
+            f"fit into {device} with {memory_of(device)} (let fewer clients run on it at once"
+            f"{lower}, take a smaller checkpoint, a device with more memory, or device=cpu)"
+        ) from error
+
+
+def memory_of(device: torch.device) -> str:
+    """Return how much memory a device has, in words."""
+    if device.type != "cuda":
+        return "its memory"
+    free, total = torch.cuda.mem_get_info(device)
+    return f"{total / _GIGABYTE:.1f} GiB of memory, {free / _GIGABYTE:.1f} of them free"
+
+
+def _move(module: Any, device: torch.device, held: Precision) -> None:
     # nn.Module's own method: the library's override warns about modules kept in fp32.
     if held == "fp32":
         torch.nn.Module.to(module, device, torch.float32)

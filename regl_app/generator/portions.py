@@ -15,6 +15,7 @@ import torch
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.held_weights import memory_of
 
 Work = Literal["denoising", "decoding", "encoding"]
 AT_ONCE = 250
@@ -22,7 +23,6 @@ AT_ONCE = 250
 VAE_PIXELS = 8 * 512 * 512
 """Pixels at once in the VAE: its widest maps have 128 channels or more at full size, so that eight
 images of 512 x 512 need about a gigabyte for one of them in fp32."""
-_GIGABYTE = 2**30
 _fits: dict[tuple[object, ...], int] = {}
 
 
@@ -99,13 +99,9 @@ def too_large(foundation: Foundation, what: str, remedies: str = "") -> str:
     ``remedies`` come beside those that help with everything.
     """
     device, side = foundation.device, foundation.image_size
-    memory = "its memory"
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        memory = f"{total / _GIGABYTE:.1f} GiB of memory, {free / _GIGABYTE:.1f} of them free"
     lower = "" if foundation.precision != "fp32" else ", set generator.precision=bf16 or fp16"
     return (
         f"{what} of {side} x {side} pixels in {foundation.precision} does not fit into {device} "
-        f"with {memory} (lower generator.image-size{remedies}{lower}, or take a device with more "
-        "memory)"
+        f"with {memory_of(device)} (lower generator.image-size{remedies}{lower}, or take a device "
+        "with more memory)"
     )

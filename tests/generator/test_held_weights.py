@@ -16,6 +16,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
+from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
 from regl_app.generator import foundation as module
@@ -221,6 +222,21 @@ def test_prompts_are_encoded_on_the_processor_where_the_device_is_too_small(
     assert tried[-1] == "cpu"
     assert "the text encoders do not fit into the memory of" in caplog.text
     assert torch.equal(found.text.tensors["embeddings"], plain.text.tensors["embeddings"])
+
+
+def test_weights_that_do_not_fit_are_our_error(
+    second_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(held_weights, "_move", full)
+    with pytest.raises(GeneratorError) as error:
+        Foundation.load(settings(second_pipeline), CONCEPTS)
+    assert "GB of weights of the generator's UNet2DConditionModel do not fit into cpu" in str(
+        error.value
+    )
+    assert "let fewer clients run on it at once, set generator.precision=bf16" in str(error.value)
 
 
 def test_images_of_weights_in_half_the_size_are_kept_apart(
