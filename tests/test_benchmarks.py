@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 from regl_app.config import RunConfig
 from regl_app.config.parsing import parse_variants
@@ -134,3 +135,60 @@ def test_every_row_of_who_holds_what_is_a_valid_configuration(
     }
     assert (says["counts"], says["updates"]) == ("counts", "updates")
     assert {say for name, say in says.items() if name.startswith("noisy")} == {"noisy"}
+
+
+def test_the_shapes_that_a_gpu_is_measured_on_are_the_public_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    shapes = importlib.import_module("shapes").SHAPES
+    # As the checkpoints' model cards and files have it.
+    expected = {
+        "sd15": {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480},
+        "sdxl": {
+            "unet": 2_567_463_684,
+            "vae": 83_653_863,
+            "text_encoder": 123_060_480,
+            "text_encoder_2": 694_659_840,
+        },
+    }
+    for name, counts in expected.items():
+        with torch.device("meta"):
+            parts = shapes[name].parts()
+        found = {part: sum(p.numel() for p in m.parameters()) for part, m in parts.items()}
+        assert found == counts
+        factor = 2 ** (len(parts["vae"].config.block_out_channels) - 1)
+        assert shapes[name].size == parts["unet"].config.sample_size * factor
+
+
+def test_both_sides_of_the_gpu_benchmark_do_the_same_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.chdir(tmp_path)
+    few = "--images 3 --batch 2 --steps 2 --naive-images 1 --naive-steps 2 --tuning-steps 2"
+    few += " --tuning-batch 2 --uploads 2 --scored 4 --per-class 1 --probe 1 --lora-steps 1"
+    options = ["--shape", "tiny", "--precision", "fp32", "--device", "cpu", "--repeats", "1"]
+    importlib.import_module("gpu").main([*options, *few.split()])
+    (result,) = (tmp_path / "runs" / "benchmarks").glob("*.json")  # not among the tables' results
+    found = json.loads(result.read_text(encoding="utf-8"))
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == [
+        "images, 2 at once",
+        "images, one at a time there",
+        "LoRA steps of 2",
+        "preferences, 2 pairs a step",
+        "uploads scored, 2",
+        "a client's first round",
+    ]
+    # The same noise, prompts, guidance and steps: the same images but for rounding.
+    assert rows["images, 2 at once"]["apart"] < 0.1
+    assert rows["uploads scored, 2"]["apart"] < 1e-4
+    assert rows["a client's first round"]["note"].endswith("10 made")
+    assert {"adapt", "generate", "train", "all"} <= set(found["round_seconds"])
+    assert found["machine"]["revision"]
+    for row in rows.values():
+        assert row["ours"]["rate"] > 0 and row["ours"]["peak"] is None  # no GPU, no figure
+    text = result.with_suffix(".md").read_text(encoding="utf-8")
+    assert text.startswith("**No GPU")
+    assert "--shape tiny --batch 2 --images 3" in text
