@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
 
 from regl_app.core.types import Weights
 from regl_app.data.images import to_float
@@ -58,25 +58,18 @@ def _looped(
 def _batched(
     states: Sequence[Weights], architecture: Classifier, images: torch.Tensor, device: torch.device
 ) -> torch.Tensor:
-    models = []
-    for state in states:
-        model = copy.deepcopy(architecture).to(device).eval()
-        model.load_state_dict(dict(state))
-        models.append(model)
-    parameters, buffers = stack_module_state(models)
-    # Weights come from outside: the module that is called needs none.
-    skeleton = copy.deepcopy(models[0]).to("meta")
+    # Weights come from outside, each name's in one piece: the module that is called needs none.
+    skeleton = copy.deepcopy(architecture).to("meta").eval()
+    stacked = {
+        name: torch.stack([state[name] for state in states]).to(device, like.dtype)
+        for name, like in architecture.state_dict().items()
+    }
 
-    def call(
-        own: dict[str, torch.Tensor], kept: dict[str, torch.Tensor], batch: torch.Tensor
-    ) -> torch.Tensor:
-        logits: torch.Tensor = functional_call(skeleton, (own, kept), (batch,))
+    def call(own: dict[str, torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = functional_call(skeleton, own, (batch,))
         return logits
 
-    every = vmap(call, in_dims=(0, 0, None))
-    at_once = max(1, _IMAGES_AT_ONCE // len(models))
-    parts = [
-        every(parameters, buffers, to_float(part.to(device)))
-        for part in torch.split(images, at_once)
-    ]
+    every = vmap(call, in_dims=(0, None))
+    at_once = max(1, _IMAGES_AT_ONCE // len(states))
+    parts = [every(stacked, to_float(part.to(device))) for part in torch.split(images, at_once)]
     return torch.cat(parts, dim=1)
