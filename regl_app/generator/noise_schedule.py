@@ -11,6 +11,8 @@ from typing import Any, Protocol, Self
 
 import torch
 
+from regl_app.core.transfer import to_device
+
 
 @dataclass(frozen=True)
 class NoiseLevel:
@@ -64,8 +66,9 @@ class NoiseProcess(Protocol):
 
         Timesteps are stratified over the batch: same expectation, less variance per step.
         """
-        timesteps = self.timesteps(len(latents), generator).to(latents.device)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        timesteps = to_device(self.timesteps(len(latents), generator), latents.device)
+        noise = torch.randn(latents.shape, generator=generator).to(latents.dtype)
+        noise = to_device(noise, latents.device)
         noisy, target = self.apply(latents, timesteps, noise)
         return noisy, timesteps, target, self.weights(timesteps)
 

@@ -16,9 +16,15 @@ from regl_app.config.supplement_sections import DpoConfig, LoraConfig
 from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
+from regl_app.core.transfer import to_device
 from regl_app.core.types import StepProgress, Tensors
 from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
-from regl_app.generator.adaptation.layers import lora_layers, lora_state, without_lora
+from regl_app.generator.adaptation.layers import (
+    lora_layers,
+    lora_state,
+    without_lora,
+    wrapped_layers,
+)
 from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.noise_schedule import NoiseProcess
@@ -105,7 +111,7 @@ def tune_dpo(
 
         def each(part: slice) -> torch.Tensor:
             some = batch.part(part)
-            with torch.no_grad(), without_lora(foundation.denoiser):
+            with torch.no_grad(), without_lora(layers):
                 reference = some.errors(foundation)
             losses, margin = dpo_loss(some.errors(foundation), reference, config.beta)
             found[part] = margin.detach()
@@ -114,6 +120,7 @@ def tune_dpo(
         return BatchLoss(config.batch_size, each)
 
     with lora_layers(foundation, lora, seed) as parameters:
+        layers = wrapped_layers(foundation.denoiser)
         losses = fit_layers(
             parameters,
             draw,
@@ -155,11 +162,12 @@ class PreferenceBatch:
         device: torch.device,
     ) -> Self:
         places, count = pairs.flatten(), pairs.shape[1]
-        clean = latents[places].to(device)
-        timesteps = process.timesteps(count, random).to(device).repeat(2)
-        noise = torch.randn(clean[:count].shape, generator=random).to(device).repeat(2, 1, 1, 1)
+        clean = to_device(latents[places], device)
+        timesteps = to_device(process.timesteps(count, random), device).repeat(2)
+        noise = torch.randn(clean[:count].shape, generator=random)
+        noise = to_device(noise, device).repeat(2, 1, 1, 1)
         noisy, target = process.apply(clean, timesteps, noise)
-        return cls(noisy, timesteps, rows[places].to(device), target)
+        return cls(noisy, timesteps, to_device(rows[places], device), target)
 
     def part(self, pairs: slice) -> Self:
         """Return some of the pairs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,6 @@ def lora_layers(
             the seed makes it, and only B is trained. None: both are.
     """
     from peft import LoraConfig as PeftConfig
-    from peft import inject_adapter_in_model
 
     denoiser = foundation.denoiser
     peft_config = PeftConfig(
@@ -46,7 +45,7 @@ def lora_layers(
     with _plain_attention_on_processors(denoiser):
         # PEFT initializes from the global generator.
         with MAKING_MODULES, torch.random.fork_rng(devices=[]):
-            inject_adapter_in_model(peft_config, denoiser, _NAME)
+            _wrap(denoiser, peft_config)
         try:
             # PEFT makes them of the base weights' type, in which small steps are lost.
             for parameter in denoiser.parameters():
@@ -75,6 +74,23 @@ def _plain_attention_on_processors(denoiser: Any) -> Iterator[None]:
         yield
     finally:
         denoiser.set_attn_processor(processors)
+
+
+def _wrap(denoiser: Any, config: Any) -> None:
+    """Put LoRA layers of PEFT's ``config`` around the denoiser's own."""
+    from peft import inject_adapter_in_model
+
+    inject_adapter_in_model(config, denoiser, _NAME)
+    for layer in wrapped_layers(denoiser):
+        # It would bring what comes in to the type of its weights, only for autocast to undo it.
+        layer.cast_input_dtype_enabled = False
+
+
+def wrapped_layers(denoiser: Any) -> list[Any]:
+    """Return the LoRA layers around the denoiser's own."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
 
 
 def _started(denoiser: Any, generator: torch.Generator) -> list[torch.nn.Parameter]:
@@ -115,21 +131,20 @@ def _unwrap(denoiser: Any) -> None:
 
 
 @contextmanager
-def without_lora(denoiser: Any) -> Iterator[None]:
-    """Leave the LoRA layers' update out for a while: the reference model, without a copy."""
-    _enable(denoiser, enabled=False)
+def without_lora(layers: Sequence[Any]) -> Iterator[None]:
+    """Leave the update of LoRA ``layers`` out for a while: the reference model, without a copy.
+
+    Their weights stay those that are trained, so nothing may go backward from what is computed.
+    """
+    # PEFT's own switch also visits every weight of every layer, which has an XL's GPU wait in each
+    # step. It sets this too, and nothing else that matters without gradients.
+    for layer in layers:
+        layer._disable_adapters = True
     try:
         yield
     finally:
-        _enable(denoiser, enabled=True)
-
-
-def _enable(denoiser: Any, *, enabled: bool) -> None:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for module in denoiser.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.enable_adapters(enabled=enabled)
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def lora_state(foundation: Foundation, config: LoraConfig) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from regl_app.config.supplement_sections import LoraConfig
 from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
+from regl_app.core.transfer import to_device
 from regl_app.core.types import StepProgress, Tensors
 from regl_app.data.images import ImageSet
 from regl_app.data.picture_store import Pictures
@@ -133,6 +134,7 @@ class _Batches:
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return latents ``(B, c, h, w)``, prompt rows ``(B,)`` and loss weights ``(B,)``."""
         chosen = torch.tensor([self._next() for _ in range(self.size)])
+        chosen = to_device(chosen, self.latents.device)
         latents, rows = self.latents[chosen], self.rows[chosen]
         weights = torch.ones(len(rows))
         if self.prior is not None:
@@ -141,7 +143,7 @@ class _Batches:
             latents = torch.cat([latents, self.prior.latents[picked].to(latents)])
             rows = torch.cat([rows, self.prior.labels[picked].to(rows)])
             weights = torch.cat([weights, torch.full((count,), self.config.prior_weight)])
-        return latents, rows, weights.to(latents)
+        return latents, rows, to_device(weights.to(latents.dtype), latents.device)
 
     def _next(self) -> int:
         index = next(self.order, None)
