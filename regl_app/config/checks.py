@@ -60,6 +60,16 @@ def nothing_is_adapted_or_selected_without_images(config: RunKeys) -> str | None
     return None
 
 
+def pictures_of_one_client_tell_its_own_adapter(config: RunKeys) -> str | None:
+    if config.lora.image_tokens == 0 or not config.shares_adapter:
+        return None
+    return (
+        f"lora.image-tokens={config.lora.image_tokens} are made of one client's pictures, and "
+        f"supplement.adapter={config.supplement.adapter!r} is tuned by all clients (set "
+        "lora.image-tokens=0, or supplement.adapter='lora')"
+    )
+
+
 def pool_makes_pairs(config: RunKeys) -> str | None:
     adapter = config.supplement.adapter
     if not ADAPTERS[adapter].uses_pool or config.pool.per_class >= 2:
@@ -325,6 +335,7 @@ RULES: tuple[Rule, ...] = (
     device_is_known,
     steps_or_epochs,
     nothing_is_adapted_or_selected_without_images,
+    pictures_of_one_client_tell_its_own_adapter,
     pool_makes_pairs,
     pool_leaves_a_choice,
     upper_bound_takes_no_supplement,

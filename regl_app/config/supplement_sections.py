@@ -247,6 +247,14 @@ class LoraConfig(Section):
         "tuning a 'shared' adapter",
         json_schema_extra=RESULT,
     )
+    image_tokens: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="text tokens made of image features, tuned with the adapter, that tell the "
+        "generator how a picture of the client's looks beside what it shows; 0 = none",
+        json_schema_extra=RESULT,
+    )
     rounds: int = Field(
         3,
         ge=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from regl_app.core.errors import GeneratorError
-from regl_app.core.files import atomic_path
+from regl_app.core.files import atomic_path, sha256_file
 from regl_app.core.types import Tensors
 from regl_app.generator.denoiser_shapes import denoiser_shapes
 from regl_app.generator.families.registry import PARTS
 from regl_app.generator.foreign_adapters import plain_lora
+from regl_app.generator.image_tokens import FILE as IMAGE_TOKENS
+from regl_app.generator.image_tokens import PREFIX, ImageTokens
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
@@ -28,19 +31,34 @@ def save_adapter(folder: Path, state: Tensors) -> None:
     Args:
         folder: becomes the adapter's folder, whole or not at all.
         state: ``<part>.<layer>.lora_A.weight`` and ``.lora_B.weight``, scale included in B; part
-            is the denoiser's name in its pipeline, 'unet' or 'transformer'.
+            is the denoiser's name in its pipeline, 'unet' or 'transformer'. And the image tokens'
+            tensors, if it has any.
     """
+    tokens = {name: value for name, value in state.items() if name.startswith(PREFIX)}
+    lora = {name: value for name, value in state.items() if name not in tokens}
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         # What save_lora_weights writes; not every pipeline has it.
-        save_file(dict(state), temporary / WEIGHTS, metadata={"format": "pt"})
+        save_file(lora, temporary / WEIGHTS, metadata={"format": "pt"})
+        if tokens:
+            save_file(tokens, temporary / IMAGE_TOKENS)
+
+
+def adapter_digest(folder: Path) -> str:
+    """Return the SHA-256 of what ``save_adapter`` wrote."""
+    weights, tokens = folder / WEIGHTS, folder / IMAGE_TOKENS
+    if not tokens.exists():
+        return sha256_file(weights)
+    both = sha256_file(weights) + sha256_file(tokens)
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
     """Return the weights that ``save_adapter`` wrote, or what another's adapter is in their form.
 
     Args:
-        folder: that has the file ``WEIGHTS``, or a safetensors file of any name.
+        folder: that has the file ``WEIGHTS``, and perhaps image tokens beside it, or a safetensors
+            file of any name.
 
     Raises:
         GeneratorError: the file is absent, damaged, not finite, or adapts something else than one
@@ -74,6 +92,17 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
                 f"the adapter {str(path)!r} is damaged: layer {name.partition('.')[2]!r} must have "
                 f"finite lora_A and lora_B of one rank, got shapes {shapes}"
             )
+    if path == folder / WEIGHTS and (folder / IMAGE_TOKENS).exists():
+        state = {**state, **_load_tokens(folder / IMAGE_TOKENS)}
+    return state
+
+
+def _load_tokens(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = load_file(path)
+        ImageTokens.of(state)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise GeneratorError(f"the image tokens {str(path)!r} cannot be read: {error}") from error
     return state
 
 
@@ -134,6 +163,8 @@ class AdapterSlot:
         self._part = part
         self._frozen: dict[str, torch.Tensor] = {}
         self._merged: dict[str, torch.Tensor] = {}
+        self.image_tokens: ImageTokens | None = None
+        """Those of the adapter in effect, if it has any."""
 
     @property
     def filled(self) -> bool:
@@ -187,7 +218,8 @@ class AdapterSlot:
                 exact = weight.to(torch.float32, copy=True)
                 self._merged[name] = exact.add_(update.to(exact)).to(weight.dtype)
             self._use(self._merged)
-            yield
+            with self._told(ImageTokens.of(state)):
+                yield
         except AttributeError as error:
             raise GeneratorError(f"the adapter {where!r} does not fit: {error}") from error
         finally:
@@ -199,9 +231,22 @@ class AdapterSlot:
         """Use the frozen weights for a while; costs no arithmetic."""
         self._use(self._frozen)
         try:
-            yield
+            with self._told(None):
+                yield
         finally:
             self._use(self._merged)
+
+    @contextmanager
+    def _told(self, image_tokens: ImageTokens | None) -> Iterator[None]:
+        """Have ``image_tokens`` in effect for a while."""
+        before = self.image_tokens
+        if image_tokens is not None:
+            image_tokens = image_tokens.to(next(self._denoiser.parameters()).device)
+        self.image_tokens = image_tokens
+        try:
+            yield
+        finally:
+            self.image_tokens = before
 
     def _use(self, weights: Tensors) -> None:
         for name, weight in weights.items():

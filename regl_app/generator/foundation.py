@@ -32,6 +32,8 @@ from regl_app.generator.families.family import Family, Told
 from regl_app.generator.families.registry import FAMILIES, family_of
 from regl_app.generator.flow_process import FlowProcess, is_flow
 from regl_app.generator.held_weights import held_precision, move, text_precision, types_to_load
+from regl_app.generator.image_encoder import ImageEncoder
+from regl_app.generator.image_tokens import beside_text
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.pipeline_config import own_image_size
 from regl_app.generator.pipeline_loading import load_pipeline
@@ -67,6 +69,7 @@ class Foundation:
     factor: int
     adapters: AdapterSlot
     held: Precision = "fp32"
+    image_encoder: ImageEncoder | None = None
 
     @classmethod
     def load(
@@ -119,6 +122,7 @@ class Foundation:
             factor=factor,
             adapters=AdapterSlot(denoiser, family.part),
             held=held,
+            image_encoder=_image_encoder(pipeline),
         )
         move(denoiser, place, held)
         move(pipeline.vae, place, foundation.vae_held)
@@ -183,12 +187,29 @@ class Foundation:
         return nullcontext() if plain else autocast(self.vae_precision, self.device)
 
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        rows: torch.Tensor,
+        image_tokens: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the denoiser's prediction, float32 ``(N, c, h, w)``, for prompt ``rows`` (N,)."""
+        """Return the denoiser's prediction, float32 ``(N, c, h, w)``.
+
+        Args:
+            latents: noisy, ``(N, c, h, w)``.
+            timesteps: ``()`` or ``(N,)``.
+            rows: of the prompts, ``(N,)``.
+            image_tokens: ``(N, K, D)`` that the denoiser is told after the text; None: those of the
+                adapter in effect that tell no look, where it has any.
+        """
+        if image_tokens is None and self.adapters.image_tokens is not None:
+            image_tokens = self.adapters.image_tokens.untold(len(rows))
+        told = self.text.of(rows)
+        if image_tokens is not None:
+            told = beside_text(told, image_tokens)
         with self.autocast():
             latents = latents.contiguous(memory_format=torch.channels_last)
-            told = _in_type({"latents": latents, **self.text.of(rows)}, self.held)
+            told = _in_type({"latents": latents, **told}, self.held)
             latents = told.pop("latents")
             output = self.family.predict(self.denoiser, latents, timesteps, told)
         return output.float()
@@ -235,6 +256,12 @@ class Foundation:
             return
         with self.adapters.merge(folder):
             yield
+
+
+def _image_encoder(pipeline: Any) -> ImageEncoder | None:
+    model = getattr(pipeline, "image_encoder", None)
+    processor = getattr(pipeline, "feature_extractor", None)
+    return None if model is None or processor is None else ImageEncoder(model, processor)
 
 
 _local = threading.local()

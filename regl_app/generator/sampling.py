@@ -82,8 +82,10 @@ def sample_latents(
         noise = _Noise(foundation, classes[part].tolist(), indices[part], stream)
         start = None if starts is None else starts[part]
         rows = foundation.prompt_rows.of_images(classes[part], indices[part])
+        tokens = foundation.adapters.image_tokens
+        looks = None if tokens is None else tokens.of_images(classes[part].tolist(), indices[part])
         latents = _denoise(
-            foundation, classes[part], rows, noise, config, start, discrepancy_guidance
+            foundation, classes[part], rows, looks, noise, config, start, discrepancy_guidance
         )
         check_denoised(foundation, latents, steered=discrepancy_guidance is not None)
         if progress is not None:
@@ -113,6 +115,7 @@ def _denoise(
     foundation: Foundation,
     labels: torch.Tensor,
     rows: torch.Tensor,
+    looks: torch.Tensor | None,
     noise: _Noise,
     config: GeneratorConfig,
     start: torch.Tensor | None,
@@ -135,9 +138,9 @@ def _denoise(
     for place, timestep in enumerate(timesteps, start=done):
         scaled = process.scaled(scheduler, latents, timestep)
         if place < guided:
-            prediction = _guided(foundation, scaled, timestep, rows, config)
+            prediction = _guided(foundation, scaled, timestep, rows, looks, config)
         else:
-            prediction = foundation.predict(scaled, timestep, rows)
+            prediction = foundation.predict(scaled, timestep, rows, looks)
         if discrepancy_guidance is not None:
             prediction = discrepancy_guidance.adjust(
                 foundation, scaled, prediction, timestep, labels
@@ -162,6 +165,7 @@ def _guided(
     latents: torch.Tensor,
     timestep: torch.Tensor,
     rows: torch.Tensor,
+    looks: torch.Tensor | None,
     config: GeneratorConfig,
 ) -> torch.Tensor:
     """Return the guided prediction ``(N, c, h, w)`` at ``latents``, of the same shape.
@@ -172,12 +176,14 @@ def _guided(
     """
     both = torch.cat([latents, latents])
     told_and_untold = torch.cat([rows, torch.full_like(rows, -1)])
+    tokens = foundation.adapters.image_tokens
+    seen = None if looks is None or tokens is None else torch.cat([looks, tokens.untold(len(rows))])
     if config.guide == "frozen" and foundation.adapters.filled:
-        own = foundation.predict(latents, timestep, rows)
+        own = foundation.predict(latents, timestep, rows, looks)
         with foundation.adapters.suspended():
             told, untold = foundation.predict(both, timestep, told_and_untold).chunk(2)
     else:
-        told, untold = foundation.predict(both, timestep, told_and_untold).chunk(2)
+        told, untold = foundation.predict(both, timestep, told_and_untold, seen).chunk(2)
         own = told
     return own + (config.guidance - 1) * (told - untold)
 

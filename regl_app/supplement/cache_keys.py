@@ -64,10 +64,12 @@ class CacheKeys:
         """Return the key of an adapter tuned on ``real``."""
         # Prior preservation also learns from the sampler's images.
         preserving = self._config.lora.prior_weight > 0
+        # By their old names adapters are found again.
+        unused = {"rounds"} if self._config.lora.image_tokens else {"rounds", "image_tokens"}
         key = {
             **(self._sampler() if preserving else self._common()),
             "image_size": self._config.generator.image_size,
-            "lora": self._config.lora.model_dump(exclude={"rounds"}),
+            "lora": self._config.lora.model_dump(exclude=unused),
             "data": _digest_of(real),
             "prompts": self.prompts,
             "seed": seed,

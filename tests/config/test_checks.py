@@ -28,6 +28,11 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["supplement.selection='discrepancy'", "no synthetic images"],
     ),
     (
+        checks.pictures_of_one_client_tell_its_own_adapter,
+        {"method": "regl-shared", "lora.image-tokens": 4},
+        ["lora.image-tokens=4", "supplement.adapter='shared'", "supplement.adapter='lora'"],
+    ),
+    (
         checks.pool_makes_pairs,
         {"supplement.adapter": "dpo", "pool.per-class": 1},
         ["pool.per-class=1", "makes no pair"],

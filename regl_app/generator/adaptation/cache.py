@@ -11,10 +11,10 @@ from pathlib import Path
 
 from regl_app.core.disk_cache import GIGABYTE, evict, touch
 from regl_app.core.errors import ProtocolError
-from regl_app.core.files import atomic_path, sha256_file, write_json
+from regl_app.core.files import atomic_path, write_json
 from regl_app.core.types import CacheKey, Tensors
 from regl_app.generator.adaptation.lora import TunedAdapter
-from regl_app.generator.adapters import WEIGHTS, load_adapter, save_adapter
+from regl_app.generator.adapters import WEIGHTS, adapter_digest, load_adapter, save_adapter
 
 METADATA = "adapter.json"
 IN_USE_SECONDS = 3600.0
@@ -56,7 +56,7 @@ class AdapterCache:
     def _load(self, path: Path) -> CachedAdapter | None:
         try:
             metadata = json.loads((path / METADATA).read_text())
-            digest = sha256_file(path / WEIGHTS)
+            digest = adapter_digest(path)
             # The folder's name is the key's digest: what was moved or edited is not believed.
             if metadata["sha256"] != digest or self._path(metadata["key"]) != path:
                 return None
@@ -92,7 +92,7 @@ class AdapterCache:
         path = self._path(key)
         with atomic_path(path, keep=lambda: self._load(path) is not None) as temporary:
             save_adapter(temporary, state)
-            digest = sha256_file(temporary / WEIGHTS)
+            digest = adapter_digest(temporary)
             held = CachedAdapter(path, digest, steps, loss, seconds, facts)
             _describe(temporary, key, held)
         self._evict(path)

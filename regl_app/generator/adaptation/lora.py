@@ -21,8 +21,13 @@ from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
 from regl_app.generator.adaptation.shared import SharedStart
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
+from regl_app.generator.image_features import image_features
+from regl_app.generator.image_tokens import ImageTokens
 from regl_app.generator.pool import Pool
 from regl_app.generator.portions import AT_ONCE
+
+_LOOK_DROP = 0.1
+"""Share of a batch that is not told how it looks, so that both can be drawn."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,21 @@ def tune_lora(
     process = foundation.noise_process(config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
 
+    tokens, drop = None, torch_generator(seed, "lora", "looks")
+    if config.image_tokens:
+        shown = real.images if pictures is None else pictures
+        features = image_features(foundation, shown, batches.latents, encoded_at_once)
+        width = foundation.text.tensors["embeddings"].shape[-1]
+        tokens = ImageTokens.new(features, real.labels, config.image_tokens, width)
+
     def draw() -> BatchLoss:
-        latents, rows, weights = batches.draw()
+        latents, rows, weights, places = batches.draw()
         noisy, timesteps, target, snr_weight = process.draw(latents, noise)
+        looks = None if tokens is None else _dropped(tokens.looks, places, drop)
 
         def each(part: slice) -> torch.Tensor:
-            predicted = foundation.predict(noisy[part], timesteps[part], rows[part])
+            seen = None if tokens is None or looks is None else tokens.told(looks[part])
+            predicted = foundation.predict(noisy[part], timesteps[part], rows[part], seen)
             error = predicted.sub(target[part]).square().mean((1, 2, 3))
             return error * snr_weight[part] * weights[part]
 
@@ -91,7 +105,7 @@ def tune_lora(
     first, up = (seed, None) if start is None else (start.seed, start.up)
     with lora_layers(foundation, config, first, up=up) as parameters:
         losses = fit_layers(
-            parameters,
+            parameters if tokens is None else [*parameters, *tokens.trained],
             draw,
             MicroBatches(foundation, "tuning", "image", f"lora.batch-size={config.batch_size}"),
             steps=config.steps,
@@ -103,7 +117,17 @@ def tune_lora(
         mean = float(sum((loss.cpu() for loss in late), torch.zeros(())) / len(late))
         refuse_divergence("tuning", mean, config.steps, "lora.lr", config.lr, foundation.precision)
         state = lora_state(foundation, config)
+    if tokens is not None:
+        state |= tokens.state()
     return TunedAdapter(state, config.steps, mean, began.seconds)
+
+
+def _dropped(looks: torch.Tensor, places: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Return the ``looks`` (N, F) at ``places`` (B,), zeros at -1 and where one is dropped."""
+    told = to_device(torch.rand(len(places), generator=random) >= _LOOK_DROP, looks.device)
+    kept = told & (places >= 0)
+    chosen: torch.Tensor = looks[places] * kept.to(looks)[:, None]
+    return chosen
 
 
 class _Batches:
@@ -131,8 +155,11 @@ class _Batches:
             lacking if config.prior_weight > 0 and lacking and len(lacking.labels) else None
         )
 
-    def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return latents ``(B, c, h, w)``, prompt rows ``(B,)`` and loss weights ``(B,)``."""
+    def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return latents ``(B, c, h, w)``, prompt rows, loss weights and places ``(B,)``.
+
+        The place is among the client's images, -1 for a prior one.
+        """
         chosen = torch.tensor([self._next() for _ in range(self.size)])
         chosen = to_device(chosen, self.latents.device)
         latents, rows = self.latents[chosen], self.rows[chosen]
@@ -143,7 +170,9 @@ class _Batches:
             latents = torch.cat([latents, self.prior.latents[picked].to(latents)])
             rows = torch.cat([rows, self.prior.labels[picked].to(rows)])
             weights = torch.cat([weights, torch.full((count,), self.config.prior_weight)])
-        return latents, rows, to_device(weights.to(latents.dtype), latents.device)
+            outside = torch.full((count,), -1, device=chosen.device)
+            chosen = torch.cat([chosen, outside])
+        return latents, rows, to_device(weights.to(latents.dtype), latents.device), chosen
 
     def _next(self) -> int:
         index = next(self.order, None)

@@ -236,3 +236,22 @@ def random_classifier(seed: int) -> SmallCnn:
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
     return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_image_tokens_are_heard_and_tuned(
+    name: str, pipelines: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = settings(pipelines(name), 2.5)
+    foundation = Foundation.load(config, CLASSES)
+    images = torch.randint(0, 256, (6, 3, 32, 32), generator=torch_generator(0)).to(torch.uint8)
+    real = ImageSet(images, torch.arange(6) % 3)
+    lora = LoraConfig(rank=2, steps=4, batch_size=6, lr=5e-2, image_tokens=2)
+    state = tune_lora(foundation, real, lora, seed=0).state
+    assert state["image_tokens.weight"].any()
+    dumb = {**state, "image_tokens.weight": torch.zeros_like(state["image_tokens.weight"])}
+    made = []
+    for adapter in (state, dumb):
+        with foundation.adapters.using(adapter, "tuned"):
+            made.append(sample_latents(foundation, LABELS, INDICES, config, stream=7))
+    assert not torch.allclose(*made, atol=1e-3)

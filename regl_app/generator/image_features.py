@@ -1,0 +1,39 @@
+"""Image features: what the generator sees in a client's own pictures, a vector each."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the community's name for it
+
+from regl_app.data.picture_store import Pictures
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.portions import in_portions
+
+_SIDE = 8
+"""Of the thumbnail of latents that stands for a picture where there is no image encoder."""
+
+
+@torch.no_grad()
+def image_features(
+    foundation: Foundation, pictures: Pictures, latents: torch.Tensor, at_once: int
+) -> torch.Tensor:
+    """Return a vector for each picture, float32 ``(N, F)``.
+
+    By the checkpoint's image encoder where its pipeline has one; else a thumbnail of the picture's
+    latents: the VAE is every checkpoint's own image encoder.
+
+    Args:
+        foundation: the generator.
+        pictures: uint8 ``(N, C, H, W)`` of any side.
+        latents: what the VAE makes of them, scaled, ``(N, c, h, w)``.
+        at_once: pictures at once, at most.
+    """
+    encoder = foundation.image_encoder
+    if encoder is None:
+        side = min(_SIDE, latents.shape[-1])
+        return F.adaptive_avg_pool2d(latents.float(), side).flatten(1)
+
+    def encode(part: slice) -> torch.Tensor:
+        return encoder.features(pictures[part], foundation.device)
+
+    return torch.cat(in_portions(foundation, "encoding", len(pictures), at_once, encode))
