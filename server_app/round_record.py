@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from regl_app.core.types import Counts
@@ -21,9 +22,11 @@ from regl_app.runs.records import (
     RoundRecord,
     Traffic,
 )
+from regl_app.supplement.image_quality import MEASURES
 from server_app.replies import Replies
 
 _Row = TypeVar("_Row")
+Rows = Callable[[Callable[[TrainReply], Any]], list[Any] | None]
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def round_record(
             "quotas": rows(lambda reply: reply.held),
             "real_counts": real,
             "synthetic_counts": synthetic,
+            "quality": _quality(rows),
             "seconds": PhaseSeconds(
                 clients={
                     phase: [
@@ -96,6 +100,17 @@ def round_record(
             "failures": [failure for checked in answers for failure in checked.failures],
         }
     )
+
+
+def _quality(rows: Rows) -> dict[str, Any] | None:
+    """Return what was measured of the synthetic images, each K x C; None if nothing was."""
+    names = ("images", *MEASURES)
+    found = {name: rows(partial(_measured, name)) for name in names}
+    return found if found["images"] is not None else None
+
+
+def _measured(name: str, reply: TrainReply) -> Any:
+    return None if reply.quality is None else getattr(reply.quality, name)
 
 
 def _traffic(answers: Sequence[Replies[Any]], num_clients: int) -> Traffic:

@@ -9,7 +9,7 @@ from pydantic import Field
 from regl_app.config.choices import ADAPTERS, POLICIES, REWARDS, SCHEDULES, SITES
 from regl_app.config.one_of import OneOf
 from regl_app.config.or_auto import OrAuto
-from regl_app.config.section import RESULT, Section
+from regl_app.config.section import RESULT, VIEW, Section
 
 
 class SupplementConfig(Section):
@@ -99,6 +99,13 @@ class SupplementConfig(Section):
         description="select images first on which the client is worse and that the global model "
         "can read; off: by reward alone",
         json_schema_extra=RESULT,
+    )
+
+    measure: bool = Field(
+        True,
+        description="measure fidelity, diversity and near-copies of the synthetic images that "
+        "clients train on, in rounds 1, 2, 4, 8, ...",
+        json_schema_extra=VIEW,
     )
 
     @property

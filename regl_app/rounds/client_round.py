@@ -7,7 +7,7 @@ import torch
 from regl_app.config.choices import LABELS
 from regl_app.core.activity import Span, note, phase
 from regl_app.core.finite import not_finite
-from regl_app.core.types import Floats, Tensors, Weights
+from regl_app.core.types import Fact, Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
 from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, score
@@ -17,6 +17,7 @@ from regl_app.learning.training.loop import train_local
 from regl_app.learning.training.soft_labels import opinion_share, soft_labels
 from regl_app.rounds.client import Client
 from regl_app.rounds.client_memory import own_part, recall, remember
+from regl_app.rounds.client_quality import client_quality
 from regl_app.rounds.client_supplement import (
     ClientSupplement,
     OnFirst,
@@ -28,11 +29,13 @@ from regl_app.rounds.disclosure import (
     shared_discrepancy,
     shared_facts,
     shared_noisy_counts,
+    shared_quality,
     shared_quotas,
     shares_confusion,
 )
 from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
 from regl_app.supplement.discrepancy import class_discrepancy
+from regl_app.supplement.image_quality import ImageQuality
 
 
 def train_round(
@@ -70,9 +73,13 @@ def train_round(
         supplement = ClientSupplement(images, images.counts(client.num_classes))
     note(real_images=len(real), synthetic_images=len(supplement.images))
 
+    local = client.model(weights, memory.kept)
+    started = Span()
+    quality = client_quality(client, task.round, supplement.images, local)
+    measuring = {} if quality is None else {"measure": started.seconds}
+
     # 2. Train the local model L_t from the global model G_{t-1} on real and synthetic images.
     phase("train")
-    local = client.model(weights, memory.kept)
     trained = train_local(
         local,
         ImageSet.concat([real, supplement.images]),
@@ -107,14 +114,16 @@ def train_round(
         real_counts=shared_counts(config, client.real_counts),
         synthetic_counts=shared_counts(config, supplement.images.counts(client.num_classes)),
         noisy_counts=shared_noisy_counts(client),
+        quality=shared_quality(config, quality),
         adapter=supplement.adapter,
         seconds={
             **supplement.seconds,
+            **measuring,
             "train": trained.seconds,
             "probe": started.seconds,
         },
         facts={
-            **shared_facts(config, supplement.facts),
+            **shared_facts(config, {**supplement.facts, **_facts(quality)}),
             **cost_of_noisy_counts(config),
             "loss": trained.loss,
             **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
@@ -184,6 +193,12 @@ def _discrepancy(
         supplement.probe.labels.numpy(),
         client.num_classes,
     )
+
+
+def _facts(quality: ImageQuality | None) -> dict[str, Fact]:
+    """Return what is told of all synthetic images together, in a thousandth."""
+    found = {} if quality is None else quality.overall()
+    return {f"images_{name}": round(value, 3) for name, value in found.items()}
 
 
 def _nothing_to_train_on(client: Client, task: RoundTask) -> RoundResult:

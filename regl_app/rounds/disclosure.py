@@ -20,6 +20,7 @@ from regl_app.config import RunConfig
 from regl_app.core.types import Counts, Fact, Floats
 from regl_app.rounds.client import Client
 from regl_app.rounds.lasting_noise import lasting_noise
+from regl_app.supplement.image_quality import ImageQuality
 from regl_app.supplement.privacy import (
     histogram_epsilon,
     is_released,
@@ -80,6 +81,14 @@ def shared_facts(config: RunConfig, facts: Mapping[str, Fact]) -> Mapping[str, F
     How many candidates there were tells how many classes were wanted.
     """
     return {} if config.hides_discrepancy else facts
+
+
+def shared_quality(config: RunConfig, quality: ImageQuality | None) -> ImageQuality | None:
+    """Return how good the synthetic images of each class are, where label counts are told too.
+
+    It tells which classes a client has real images of, and of which it was given synthetic ones.
+    """
+    return quality if config.share_diagnostics else None
 
 
 def cost_of_noisy_counts(config: RunConfig) -> Mapping[str, Fact]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from regl_app.core.finite import not_finite
 from regl_app.core.types import Counts, Fact, Floats, Tensors, Weights
 from regl_app.generator.adaptation.shared import SharedAdapter
+from regl_app.supplement.image_quality import ImageQuality
 from regl_app.supplement.payload import Payload
 
 
@@ -41,6 +42,7 @@ class RoundResult:
     ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
     ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
     private; ``noisy_counts`` (C,) are the former under noise, where the run takes these.
+    ``quality`` is that of the synthetic images, in rounds that measure it; private as labels are.
     ``adapter`` is the digest of the server's adapter, or of all clients', that the client keeps, ''
     if none. ``facts`` are numbers and texts for the run's history; ``sent`` is what the run's
     method sends beside the model.
@@ -57,6 +59,7 @@ class RoundResult:
     real_counts: Counts | None = None
     synthetic_counts: Counts | None = None
     noisy_counts: Floats | None = None
+    quality: ImageQuality | None = None
     adapter: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)

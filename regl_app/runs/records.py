@@ -41,6 +41,9 @@ CountMatrix = Annotated[
     list[list[Annotated[int, Field(ge=0)]] | None] | None, BeforeValidator(_rows)
 ]
 Matrix = Annotated[list[list[float] | None] | None, BeforeValidator(_rows)]
+Cells = Annotated[
+    list[Annotated[list[float | None], BeforeValidator(_items)] | None], BeforeValidator(_rows)
+]
 
 
 class Record(BaseModel):
@@ -99,6 +102,19 @@ class LabelFits(Record):
     precision: Shares
 
 
+class ImageQualities(Record):
+    """How good the clients' synthetic images are, each K x C; None in a row: not measured.
+
+    Means as in ``regl_app.supplement.image_quality.ImageQuality``.
+    """
+
+    images: CountMatrix
+    reading: Cells
+    fidelity: Cells
+    diversity: Cells
+    near_copies: Cells
+
+
 class RoundRecord(Record):
     """One round. Round 0, if present, is the untrained model.
 
@@ -115,6 +131,7 @@ class RoundRecord(Record):
     quotas: CountMatrix = None
     real_counts: CountMatrix = None
     synthetic_counts: CountMatrix = None
+    quality: ImageQualities | None = None
     seconds: PhaseSeconds = PhaseSeconds()
     bytes: Traffic = Traffic()
     clients: dict[int, dict[str, bool | int | float | str | None]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.rounds.client import Client
+from regl_app.rounds.exchange import RoundResult
+from regl_app.runs.records import RoundRecord
+from regl_app.supplement.image_quality import MEASURES
 
 SMALL: dict[str, Scalar] = {
     "rounds": 3,
@@ -99,6 +103,7 @@ def test_the_history_is_that_of_a_run_by_flower(
         for name in ("discrepancy", "real_counts", "synthetic_counts"):
             assert getattr(record, name) == _rows(each.results, name)
         assert record.quotas == _rows(each.results, "held")
+        assert _quality(record) == _measured(each.results)
         facts = {key: dict(result.facts) for key, result in each.results.items()}
         assert record.clients == facts
         tested = {k: r.accuracy for k, r in each.evaluated.items() if r.num_examples}
@@ -114,6 +119,24 @@ def _rows(results: object, name: str) -> list[list[float] | None] | None:
     rows = [getattr(results[key], name) if key in results else None for key in range(3)]
     listed = [None if row is None else np.asarray(row).tolist() for row in rows]
     return listed if any(row is not None for row in listed) else None
+
+
+def _quality(record: RoundRecord) -> dict[str, object]:
+    return record.quality.model_dump() if record.quality else {}
+
+
+def _measured(results: Mapping[int, RoundResult]) -> dict[str, object]:
+    """Return what a history has of the images' quality."""
+    rows = {
+        name: [
+            None
+            if key not in results or (quality := results[key].quality) is None
+            else [None if np.isnan(value) else value for value in getattr(quality, name).tolist()]
+            for key in range(3)
+        ]
+        for name in ("images", *MEASURES)
+    }
+    return dict(rows) if any(row is not None for row in rows["images"]) else {}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ KEPT = [
     "quotas",
     "real_counts",
     "synthetic_counts",
+    "quality",
     "failures",
 ]
 

@@ -17,6 +17,13 @@ from regl_app.runs.folder import RunFolder
 Federate = Callable[..., RunFolder]
 
 ALWAYS = {"partition-id", "round", "real-images"}
+QUALITY = {
+    "quality-images",
+    "quality-reading",
+    "quality-fidelity",
+    "quality-diversity",
+    "quality-near-copies",
+}
 DIAGNOSTICS = {"real-counts", "synthetic-counts"}
 PRIVATE = {"share_diagnostics": False}
 FACTS = {"facts.loss", "facts.local_accuracy"}
@@ -115,6 +122,7 @@ def _left(folder: RunFolder) -> set[str]:
             "samples": any(folder.samples.iterdir()),
             "histogram": facts.train_counts is not None
             or any(record.real_counts or record.synthetic_counts for record in history),
+            "quality": any(record.quality for record in history),
             "discrepancy": any(record.discrepancy for record in history),
             "quotas": any(record.quotas for record in history),
         }.items()
@@ -159,11 +167,13 @@ def test_by_default_the_server_learns_histogram_discrepancy_and_plan(
     assert wire.fields("query") == {"partition-id", "num-partitions", "real-counts"}
     train = wire.fields("train")
     assert {key for key in train if not key.startswith("facts.")} == (
-        ALWAYS | DIAGNOSTICS | {"discrepancy", "held"}
+        ALWAYS | DIAGNOSTICS | QUALITY | {"discrepancy", "held"}
     )
     assert train > FACTS | {"facts.adapter_loss", "facts.generated"}
     assert wire.fields("evaluate") == {"partition-id", "round"}
-    assert _left(folder) == {"adapters", "samples", "histogram", "discrepancy", "quotas"}
+    assert _left(folder) == {
+        *("adapters", "samples", "histogram", "quality", "discrepancy", "quotas")
+    }
     _assert_nothing_else(wire)
 
 

@@ -123,6 +123,24 @@ def get_counts(record: ConfigRecord, key: str, num_classes: int) -> Counts | Non
     return np.array(values, dtype=np.int64)
 
 
+def get_numbers(
+    record: ConfigRecord, key: str, num_classes: int, most: float
+) -> npt.NDArray[np.float64] | None:
+    """Return numbers ``(C,)`` of at most ``most`` in size, None if absent."""
+    values = record.get(key)
+    if values is None:
+        return None
+    if (
+        not isinstance(values, list)
+        or len(values) != num_classes
+        or any(type(value) is not float or not -most <= value <= most for value in values)
+    ):
+        raise ProtocolError(
+            f"{key} must be {num_classes} numbers in [-{most:g}, {most:g}], got {shown(values)}"
+        )
+    return np.array(values, dtype=np.float64)
+
+
 def whole_numbers(record: ConfigRecord, key: str, below: int, most: int) -> npt.NDArray[np.int64]:
     """Return at most ``most`` whole numbers in ``[0, below)``, ``(M,)``."""
     values = record.get(key)

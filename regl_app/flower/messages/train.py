@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from regl_app.core.errors import ProtocolError
@@ -28,6 +26,7 @@ from regl_app.flower.messages.fields import (
     get,
     get_counts,
     get_digest,
+    get_numbers,
     number,
     put_counts,
     seconds_of,
@@ -36,6 +35,7 @@ from regl_app.flower.messages.fields import (
 )
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.payload_fields import get_payload, put_payload
+from regl_app.flower.messages.quality_fields import get_quality, put_quality
 from regl_app.flower.messages.weights import check_finite, weights_from_record, weights_to_record
 from regl_app.rounds.exchange import RoundResult, RoundTask
 from regl_app.supplement.payload import PayloadLimits
@@ -121,6 +121,8 @@ class TrainReply(RoundResult):
         put_counts(record, "synthetic-counts", self.synthetic_counts)
         if self.noisy_counts is not None:
             record["noisy-counts"] = [float(value) for value in self.noisy_counts]
+        if self.quality is not None:
+            put_quality(record, self.quality)
         if self.adapter:  # Flower cannot count the bytes of an empty text
             record["adapter"] = self.adapter
         for prefix, values in (("seconds.", self.seconds), ("facts.", self.facts)):
@@ -173,11 +175,12 @@ class TrainReply(RoundResult):
             real_images=at_least(record, "real-images", 0),
             loss=loss,
             weights=weights_from_record(arrays[ARRAYS], template) if arrays else None,
-            discrepancy=_numbers(record, "discrepancy", num_classes, 1),
+            discrepancy=get_numbers(record, "discrepancy", num_classes, 1),
             held=get_counts(record, "held", num_classes),
             real_counts=get_counts(record, "real-counts", num_classes),
             synthetic_counts=get_counts(record, "synthetic-counts", num_classes),
-            noisy_counts=_numbers(record, "noisy-counts", num_classes, MOST_COUNT),
+            noisy_counts=get_numbers(record, "noisy-counts", num_classes, MOST_COUNT),
+            quality=get_quality(record, num_classes),
             adapter=get_digest(record, "adapter"),
             seconds={k: seconds_of(k, v) for k, v in table(record, "seconds.").items()},
             facts={k: fact_of(k, v) for k, v in table(record, "facts.").items()},
@@ -194,24 +197,6 @@ def _method(content: RecordDict, template: Tensors) -> Tensors:
             f"the run's method has {len(template)} tensors of its own"
         )
     return {} if record is None else weights_from_record(record, template, METHOD)
-
-
-def _numbers(
-    record: ConfigRecord, key: str, num_classes: int, most: float
-) -> npt.NDArray[np.float64] | None:
-    """Return numbers ``(C,)`` of at most ``most`` in size, None if absent."""
-    values = record.get(key)
-    if values is None:
-        return None
-    if (
-        not isinstance(values, list)
-        or len(values) != num_classes
-        or any(type(value) is not float or not -most <= value <= most for value in values)
-    ):
-        raise ProtocolError(
-            f"{key} must be {num_classes} numbers in [-{most:g}, {most:g}], got {shown(values)}"
-        )
-    return np.array(values, dtype=np.float64)
 
 
 def _check_numbers(num_examples: int, loss: float, without_weights: bool) -> None:

@@ -32,6 +32,7 @@ from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
+from regl_app.supplement.image_quality import MEASURES, ImageQuality
 from regl_app.supplement.payload import Payload, PayloadLimits, PoolReference
 
 CLASSES = 3
@@ -53,6 +54,13 @@ def _reply() -> TrainReply:
         real_counts=np.array([5, 0, 0]),
         synthetic_counts=np.array([0, 1, 1]),
         noisy_counts=np.array([4.5, -1.25, 0.0]),
+        quality=ImageQuality(
+            np.array([0, 4, 2]),
+            np.array([math.nan, 0.75, 1.0]),
+            np.array([math.nan, 1.25, math.nan]),
+            np.full(3, math.nan),
+            np.array([math.nan, 0.0, 0.5]),
+        ),
         seconds={"train": 1.5},
         facts={"adapted": True, "steps": 3, "note": "x", "loss": 0.5},
     )
@@ -71,6 +79,10 @@ def test_a_train_reply_comes_back_as_it_was() -> None:
     for name in ("partition_id", "round", "num_examples", "real_images", "loss", "seconds"):
         assert getattr(got, name) == getattr(sent, name)
     assert got.facts == sent.facts
+    assert sent.quality is not None
+    assert got.quality is not None
+    for name in ("images", *MEASURES):
+        np.testing.assert_array_equal(getattr(got.quality, name), getattr(sent.quality, name))
 
 
 def test_what_is_left_without_ours_is_what_flower_strategies_take() -> None:
@@ -88,6 +100,7 @@ def test_private_fields_stay_absent() -> None:
     assert got.held is None
     assert got.noisy_counts is None
     assert got.discrepancy is None
+    assert got.quality is None
 
 
 Change = Callable[[RecordDict], object]
@@ -106,6 +119,10 @@ BAD: list[tuple[Change, str]] = [
     (_set("partition-id", 1.0), "partition-id must be a int, got 1.0"),
     (_set("round", 3), r"round must be 4, got 3 \(a late reply\)"),
     (_set("discrepancy", [0.0, 0.0]), "discrepancy must be 3 numbers in"),
+    (_set("quality-images", [1, 2]), "quality-images must be 3 whole numbers"),
+    (_set("quality-reading", [0.0, 0.0]), "quality-reading must be 3 numbers in"),
+    (_set("quality-fidelity", [0.0, math.inf, 0.0]), "quality-fidelity must be 3 numbers in"),
+    (lambda content: content[OURS].pop("quality-near-copies"), "quality-near-copies must be there"),
     (_set("discrepancy", [0.0, math.nan, 0.0]), "discrepancy must be 3 numbers in"),
     (_set("discrepancy", [0.0, 1.5, 0.0]), "discrepancy must be 3 numbers in"),
     (_set("noisy-counts", [0.5, 1.0]), "noisy-counts must be 3 numbers in"),
