@@ -19,6 +19,7 @@ from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.runs.folder import Checkpoint, RunFolder
+from regl_app.runs.quality_line import quality_line
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.round_line import round_line
 from server_app.adapter_rounds import tune_together
@@ -162,6 +163,8 @@ class RoundLoop:
             record, Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
         )
         logger.info(round_line(record, self.config))
+        if quality := quality_line(record):
+            logger.info(quality)
         return record
 
     def _tell(self, record: RoundRecord, checkpoint: Checkpoint | None = None) -> None:

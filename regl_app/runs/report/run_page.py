@@ -12,6 +12,7 @@ from regl_app.runs.report.figures import (
     curves,
     discrepancy,
     embedding,
+    image_quality,
     label_distance,
     labels,
     pictures,
@@ -54,8 +55,9 @@ _SECTIONS: Sequence[tuple[str, str, str, Sequence[Maker]]] = (
     (
         "images",
         "Images",
-        "What the generator makes, before and after it has seen a client's own images.",
-        (pictures.samples,),
+        "What the generator makes, before and after it has seen a client's own images, and what "
+        "that is worth.",
+        (pictures.samples, image_quality.quality_of_images),
     ),
     (
         "features",

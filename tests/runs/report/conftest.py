@@ -19,6 +19,7 @@ from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import (
     FederationFacts,
     GlobalMetrics,
+    ImageQualities,
     LabelFits,
     Personalized,
     PhaseSeconds,
@@ -27,6 +28,7 @@ from regl_app.runs.records import (
     Traffic,
 )
 from regl_app.runs.samples import save_samples
+from regl_app.supplement.image_quality import MEASURES, is_measured
 
 NAMES = [str(digit) for digit in range(10)]
 CLIENTS = 10
@@ -133,6 +135,7 @@ def _append(
             quotas=rows(quotas) if config.uses_generator else None,
             labels=_fits(counts, quotas if config.uses_generator else quotas * 0),
             real_counts=rows(counts),
+            quality=_quality(rng, counts, quotas, absent) if _measured(config, number) else None,
             synthetic_counts=rows(quotas if config.uses_generator else quotas * 0),
             seconds=PhaseSeconds(
                 clients={
@@ -148,11 +151,37 @@ def _append(
                     "loss": float(rng.uniform(0.05, 0.4)),
                     "local_accuracy": float(rng.uniform(0.9, 1.0)),
                     "node_id": 2**63 + k,
+                    **(_told(rng) if _measured(config, number) else {}),
                 }
                 for k in range(10)
             },
             failures=["client 3: no reply within 60 s"] if number == 4 else [],
         )
+    )
+
+
+def _measured(config: RunConfig, number: int) -> bool:
+    return config.uses_generator and is_measured(number)
+
+
+def _told(rng: np.random.Generator) -> dict[str, float]:
+    return {f"images_{name}": float(rng.uniform(0.0, 1.0)) for name in MEASURES}
+
+
+def _quality(
+    rng: np.random.Generator, counts: np.ndarray, quotas: np.ndarray, absent: int | None
+) -> ImageQualities:
+    def rows(least: int, high: float) -> list[list[float | None] | None]:
+        known = (counts >= least) & (quotas > 0)
+        values = np.where(known, rng.uniform(0.0, high, counts.shape), np.nan)
+        return [None if k == absent else row for k, row in enumerate(values.tolist())]
+
+    return ImageQualities(
+        images=[None if k == absent else row for k, row in enumerate(quotas.tolist())],
+        reading=rows(0, 1.0),
+        fidelity=rows(10, 1.4),
+        diversity=rows(10, 1.2),
+        near_copies=rows(19, 0.3),
     )
 
 

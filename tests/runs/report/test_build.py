@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ FIGURES = {
     "discrepancy",
     "quotas",
     "samples",
+    "quality",
     "tsne",
     "seconds-round",
     "seconds-client",
@@ -91,10 +93,30 @@ def test_the_discrepancy_to_the_untrained_model_is_left_out(full: str) -> None:
     assert re.search(r"lacks is [\d.]+ in round 2 and <b>[\d.]+</b> in round 10", full)
 
 
+def test_the_quality_of_images_is_told_without_classes_where_these_are_private(
+    make_run: RunMaker, tmp_path: Path
+) -> None:
+    path = make_run(tmp_path, method="regl")
+    history = path / "history.jsonl"
+    records = [json.loads(line) for line in history.read_text().splitlines()]
+    for record in records:
+        record["quality"] = None
+    history.write_text("".join(json.dumps(record) + "\n" for record in records))
+    html = build_report([path], tmp_path / "report.html").read_text()
+    assert "quality" in _ids(html)
+    assert "The classes stay private." in html
+    for record in records:
+        record["clients"] = {}
+    history.write_text("".join(json.dumps(record) + "\n" for record in records))
+    html = build_report([path], tmp_path / "report.html").read_text()
+    assert "How good the synthetic images are</b> is not shown: nothing was measured" in html
+
+
 def test_a_run_without_generator_says_so(make_run: RunMaker, tmp_path: Path) -> None:
     run = make_run(tmp_path, method="fedavg", rounds=3)
     html = build_report([run], tmp_path / "r.html").read_text()
-    assert FIGURES - _ids(html) == {"histogram", "discrepancy", "quotas", "samples", "distance"}
+    missing = {"histogram", "discrepancy", "quotas", "samples", "quality", "distance"}
+    assert FIGURES - _ids(html) == missing
     assert "method fedavg uses no synthetic images" in _absent(html)
 
 

@@ -16,6 +16,7 @@ _PHASES = {
     "adapt": "var(--c4)",
     "generate": "var(--synthetic)",
     "probe_images": "var(--c6)",
+    "measure": "var(--c2)",
     "train": "var(--real)",
     "probe": "var(--know)",
     "evaluate": "var(--c3)",
