@@ -1,12 +1,12 @@
 """Methods by name: each is a point in policy x adapter x site x objective.
 
-Any single key still overrides its preset. Choose ``regl-dpd`` when the global label distribution
-is unknown, ``regl`` when balancing is known to be right, ``regl-shared`` when moreover an adapter
-may leave the clients, ``regl-free`` when a client cannot afford to tune, ``fedavg``, ``fedprox``,
-``scaffold`` and ``moon`` as baselines (``fedlc``, ``fedrs``, ``balanced-softmax`` and ``fedntd`` as
-those that meet label skew by their loss alone, ``ccvr`` as the one that trains the head again on
-class statistics), ``fedrep`` where each client wants a model of its
-own and ``central`` as the upper bound.
+Any single key still overrides its preset. Choose ``regl-dpd`` when the global label distribution is
+unknown, ``regl`` when balancing is known to be right, ``regl-shared`` when moreover an adapter may
+leave the clients, ``regl-ccvr`` when class statistics may, ``regl-free`` when a client cannot
+afford to tune, ``fedavg``, ``fedprox``, ``scaffold`` and ``moon`` as baselines (``fedlc``,
+``fedrs``, ``balanced-softmax`` and ``fedntd`` as those that meet label skew by their loss alone,
+``ccvr`` as the one that trains the head again on class statistics), ``fedrep`` where each client
+wants a model of its own and ``central`` as the upper bound.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "regl-free": Preset("balance", "frozen"),
         "regl": Preset("balance", "lora"),
         "regl-shared": Preset("balance", "shared"),
+        "regl-ccvr": Preset("balance", "lora", objective="ccvr"),
         "regl-dpd": Preset("discrepancy", "lora"),
         "feddpd": Preset("discrepancy", "dpo", "server", "discrepancy"),
     }

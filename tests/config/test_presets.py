@@ -29,6 +29,7 @@ def test_only_the_upper_bound_is_central() -> None:
         ("regl-free", "balance", "frozen", "fedavg"),
         ("regl", "balance", "lora", "fedavg"),
         ("regl-shared", "balance", "shared", "fedavg"),
+        ("regl-ccvr", "balance", "lora", "ccvr"),
         ("regl-dpd", "discrepancy", "lora", "fedavg"),
         ("feddpd", "discrepancy", "dpo", "fedavg"),
     ],
