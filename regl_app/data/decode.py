@@ -13,12 +13,21 @@ import torch
 from regl_app.config.sections import FitRule
 from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
+from regl_app.data.pixels import (
+    GRAY_MODES,
+    orientation,
+    quiet_pillow,
+    raw_mode,
+    shallow_pixels,
+    upright,
+)
 from regl_app.data.resize import own_side, to_square
 
-_GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "F"})
 # Not all that PIL knows: it hands PostScript to another program, whatever the file's ending.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TOLD = 10
+DECODING = 2
+"""Counts up whenever a picture that could be read becomes other pixels: what is stored is stale."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +60,22 @@ def decode_images(
     """
     from PIL import Image, UnidentifiedImageError
 
+    quiet_pillow()
     images, sides, problems = [], [], []
     for name, file in files:
         stream = BytesIO(file) if isinstance(file, bytes) else file
         try:
             with Image.open(stream, formats=_FORMATS) as image:
-                gray = image.mode in _GRAY_MODES if channels is None else channels == 1
-                mode = "L" if gray else "RGB"
+                raw = raw_mode(image)
+                image.load()
+                gray = image.mode in GRAY_MODES if channels is None else channels == 1
                 # 16-bit and float images are scaled, which PIL's convert would clip.
                 pixels = (
                     _to_8_bit(np.asarray(image))
                     if image.mode in ("I", "I;16", "F")
-                    else np.asarray(image.convert(mode))
+                    else shallow_pixels(image, raw, gray)
                 )
+                pixels = upright(pixels, orientation(image))
         except (
             UnidentifiedImageError,
             OSError,

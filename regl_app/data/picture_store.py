@@ -18,7 +18,7 @@ from regl_app.core.errors import StorageError
 from regl_app.core.files import atomic_path, exclusive
 from regl_app.core.log import logger
 from regl_app.core.types import Indices
-from regl_app.data.decode import decode_images
+from regl_app.data.decode import DECODING, decode_images
 from regl_app.data.originals import Originals
 
 _PORTION = 32
@@ -117,7 +117,8 @@ class PictureStore:
 
 
 def _name(originals: Originals, size: int) -> str:
-    told = f"{size}/{originals.channels}/{originals.rule}\n" + "\n".join(originals.files.states)
+    how = f"{DECODING}/{size}/{originals.channels}/{originals.rule}"
+    told = f"{how}\n" + "\n".join(originals.files.states)
     return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
