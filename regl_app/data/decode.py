@@ -13,6 +13,7 @@ import torch
 from regl_app.config.sections import FitRule
 from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
+from regl_app.data.picture_formats import formats_for
 from regl_app.data.pixels import (
     GRAY_MODES,
     orientation,
@@ -23,8 +24,6 @@ from regl_app.data.pixels import (
 )
 from regl_app.data.resize import own_side, to_square
 
-# Not all that PIL knows: it hands PostScript to another program, whatever the file's ending.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TOLD = 10
 DECODING = 2
 """Counts up whenever a picture that could be read becomes other pixels: what is stored is stale."""
@@ -65,7 +64,7 @@ def decode_images(
     for name, file in files:
         stream = BytesIO(file) if isinstance(file, bytes) else file
         try:
-            with Image.open(stream, formats=_FORMATS) as image:
+            with Image.open(stream, formats=formats_for(name)) as image:
                 raw = raw_mode(image)
                 image.load()
                 gray = image.mode in GRAY_MODES if channels is None else channels == 1

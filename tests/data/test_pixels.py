@@ -39,7 +39,7 @@ def with_orientation(content: bytes, turned: int) -> bytes:
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "MPO"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "MPO", "AVIF"])
 def test_every_orientation_is_upright_in_every_format_that_has_one(kind: str, turned: int) -> None:
     image = Image.fromarray(COLOURS)
     exif = Image.Exif()
@@ -173,6 +173,7 @@ TRANSPARENT = {
     ),
     "16 bit RGBA": _png(16, 6, [b"\0" + b"\0" * 32 + (b"\0" * 6 + b"\xff\xff") * 4] * 8),
     "16 bit gray + alpha": _png(16, 4, [b"\0" + b"\0" * 16 + b"\0\0\xff\xff" * 4] * 8),
+    "jpeg 2000": encoded(glyph(HALF), "JPEG2000"),
 }
 
 

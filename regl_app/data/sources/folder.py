@@ -11,11 +11,10 @@ from regl_app.core.errors import DataError
 from regl_app.data.concepts import concepts_of
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import PictureFiles
+from regl_app.data.picture_formats import endings
 from regl_app.data.read_pictures import read_pictures
 from regl_app.data.source import Source
 from regl_app.data.subsets import kept_indices, split_off_test
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 
 
 def load_folder(config: DataConfig) -> Source:
@@ -76,10 +75,11 @@ def image_files(root: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
         for label, name in enumerate(names)
         if (root / name).is_dir()
         for path in sorted((root / name).rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in endings() and path.is_file()
     ]
     if not files:
         raise DataError(
-            f"{root} holds no image in its subfolders; known endings: {', '.join(sorted(SUFFIXES))}"
+            f"{root} holds no image in its subfolders; known endings: "
+            f"{', '.join(sorted(endings()))}"
         )
     return files
