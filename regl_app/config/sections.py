@@ -11,6 +11,8 @@ from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, VIEW, Section
 
 FitRule = Literal["crop", "pad", "stretch"]
+DepthRule = Literal["auto", "range", "unit", "8-bit", "10-bit", "12-bit", "14-bit", "16-bit"]
+UnreadableRule = Literal["refuse", "skip"]
 
 
 class DataConfig(Section):
@@ -58,6 +60,20 @@ class DataConfig(Section):
         description="how pictures become squares, for classifier and generator: 'crop' cuts off "
         "both ends of the longer side, 'pad' adds black along it, 'stretch' gives up the "
         "proportions",
+        json_schema_extra=RESULT,
+    )
+    depth: DepthRule = Field(
+        "auto",
+        description="which values of deep greyscale (16-bit, float) are black and white, for all "
+        "pictures alike: '12-bit' 0 to 4095, 'unit' 0 to 1, 'range' the lowest and the highest of "
+        "the set, 'auto' the least of 8, 12 and 16 bits that holds it, or 'unit', or 'range' "
+        "(docs/data.md)",
+        json_schema_extra=RESULT,
+    )
+    unreadable: UnreadableRule = Field(
+        "refuse",
+        description="picture files that cannot be decoded: 'refuse' names them and reads nothing, "
+        "'skip' leaves them out and counts them",
         json_schema_extra=RESULT,
     )
     max_train: int = Field(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from regl_app.config.sections import FitRule
+from regl_app.config.sections import DepthRule, FitRule, UnreadableRule
 from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
+from regl_app.data.deep_pixels import DEEP_MODES, DeepPixels, deep_pixels
+from regl_app.data.depth import NAMED, Depth, depth_of
 from regl_app.data.picture_formats import formats_for
 from regl_app.data.pixels import (
     GRAY_MODES,
+    Pixels,
     orientation,
     quiet_pillow,
     raw_mode,
@@ -25,82 +29,155 @@ from regl_app.data.pixels import (
 from regl_app.data.resize import own_side, to_square
 
 _TOLD = 10
+_UNKNOWN = np.zeros((1, 1), np.uint8)
 DECODING = 2
 """Counts up whenever a picture that could be read becomes other pixels: what is stored is stale."""
+
+Encoded = tuple[str, Path | bytes]
+"""A picture's name for messages, and its path or its encoded bytes."""
+
+
+class EncodedPictures(Protocol):
+    """N encoded pictures, of which one may be asked for more than once."""
+
+    def __len__(self) -> int:
+        """Return N."""
+
+    def __iter__(self) -> Iterator[Encoded]:
+        """Go through them in order."""
+
+    def __getitem__(self, place: int, /) -> Encoded:
+        """Return the one at ``place``."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Squares of one size, uint8 ``(N, C, size, size)``, and what sides they could have had.
+    """Squares of one size, uint8 ``(N, C, size, size)``, and how they came to be.
 
-    ``sides`` ``(N,)`` are in pixels: a larger square than that is an enlargement.
+    ``sides`` ``(N,)`` are in pixels: a larger square than that is an enlargement. ``kept``
+    ``(N,)`` are the places of the files that could be read, ``problems`` says what is wrong with
+    each of the others. ``depth`` is the rule by which deep greyscale was read, None if there was
+    none; ``dark`` names the deep pictures that use little of its range.
     """
 
     images: torch.Tensor
     sides: Indices
+    kept: Indices
+    problems: tuple[str, ...] = ()
+    depth: Depth | None = None
+    deep: int = 0
+    dark: tuple[str, ...] = ()
 
 
 def decode_images(
-    files: Iterable[tuple[str, Path | bytes]],
+    files: EncodedPictures,
     size: int,
     channels: int | None = None,
     rule: FitRule = "crop",
+    depth: DepthRule | Depth = "auto",
+    unreadable: UnreadableRule = "refuse",
 ) -> Decoded:
     """Return ``files`` as squares of ``size``; C is 1 if every image is gray, else 3.
 
     Args:
-        files: (name for messages, path or encoded bytes).
+        files: the encoded pictures.
         size: side of the result.
         channels: 1 or 3, to have that many.
         rule: how what is no square becomes one (``to_square``).
+        depth: how deep greyscale becomes 8 bits (``depth_of``), or as it was for the same set.
+        unreadable: whether a file that cannot be decoded is refused or left out.
 
     Raises:
         DataError: names the files that cannot be decoded, the first ten.
     """
-    from PIL import Image, UnidentifiedImageError
-
     quiet_pillow()
-    images, sides, problems = [], [], []
-    for name, file in files:
-        stream = BytesIO(file) if isinstance(file, bytes) else file
+    if isinstance(depth, str) and depth in NAMED:
+        depth = depth_of((), depth)
+    squares: list[torch.Tensor] = []
+    sides, kept, problems = [], [], []
+    deep: list[tuple[int, DeepPixels]] = []
+    for place, (name, file) in enumerate(files):
         try:
-            with Image.open(stream, formats=formats_for(name)) as image:
-                raw = raw_mode(image)
-                image.load()
-                gray = image.mode in GRAY_MODES if channels is None else channels == 1
-                # 16-bit and float images are scaled, which PIL's convert would clip.
-                pixels = (
-                    _to_8_bit(np.asarray(image))
-                    if image.mode in ("I", "I;16", "F")
-                    else shallow_pixels(image, raw, gray)
-                )
-                pixels = upright(pixels, orientation(image))
-        except (
-            UnidentifiedImageError,
-            OSError,
-            SyntaxError,
-            ValueError,  # a text in it that is too large
-            Image.DecompressionBombError,
-        ) as error:
-            problems.append(f"{name}: not a readable image ({error}); repair the file or remove it")
+            pixels = _read(name, file, channels)
+        except _UnreadableError as error:
+            problems.append(str(error))
             continue
-        tensor = torch.from_numpy(np.array(pixels))
-        planes = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
-        sides.append(own_side(planes.shape[1], planes.shape[2], rule))
-        images.append(to_square(planes[None], size, rule)[0])
-    if problems:
-        more = f"\n{len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
-        raise DataError("\n".join(problems[:_TOLD]) + more)
-    found = np.array(sides, dtype=np.int64)
-    if not images:
-        return Decoded(torch.empty((0, channels or 1, size, size), dtype=torch.uint8), found)
-    channels = channels or max(image.shape[0] for image in images)
-    return Decoded(torch.stack([image.expand(channels, size, size) for image in images]), found)
+        height, width = pixels.shape[:2]
+        if isinstance(pixels, DeepPixels):
+            # What the rule is, all pictures tell: without it they are read a second time.
+            deep.append((len(squares), pixels.forgotten()))
+            known = pixels.shallow(depth) if isinstance(depth, Depth) else _UNKNOWN
+        else:
+            known = pixels
+        squares.append(_square(known, size, rule))
+        kept.append(place)
+        sides.append(own_side(height, width, rule))
+    if problems and (unreadable == "refuse" or not kept):
+        raise DataError("\n".join(first_few(problems)))
+    if isinstance(depth, str):
+        depth = depth_of([pixels.extent for _, pixels in deep], depth)
+        for place, _ in deep:
+            again = _read(*files[kept[place]], channels)
+            if not isinstance(again, DeepPixels):
+                raise DataError(f"{files[kept[place]][0]}: has changed while it was read")
+            squares[place] = _square(again.shallow(depth), size, rule)
+    if not squares:
+        images = torch.empty((0, channels or 1, size, size), dtype=torch.uint8)
+    else:
+        count = channels or max(square.shape[0] for square in squares)
+        images = torch.stack([square.expand(count, size, size) for square in squares])
+    return Decoded(
+        images,
+        np.array(sides, dtype=np.int64),
+        np.array(kept, dtype=np.int64),
+        tuple(problems),
+        depth if deep else None,
+        len(deep),
+        tuple(each.name for _, each in deep if depth.looks_flat(each.extent)),
+    )
 
 
-def _to_8_bit(
-    pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    values = pixels.astype(np.float64)
-    highest = 65535.0 if values.max(initial=0.0) > 255 else 255.0
-    return np.clip(np.round(values * (255 / highest)), 0, 255).astype(np.uint8)
+def first_few(lines: list[str] | tuple[str, ...]) -> list[str]:
+    """Return the first ten of ``lines``, and how many more there are."""
+    more = [f"{len(lines) - _TOLD} more"] if len(lines) > _TOLD else []
+    return [*lines[:_TOLD], *more]
+
+
+class _UnreadableError(Exception):
+    """A file holds no picture that can be decoded."""
+
+
+def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepPixels:
+    from PIL import Image
+
+    stream = BytesIO(file) if isinstance(file, bytes) else file
+    try:
+        with Image.open(stream, formats=formats_for(name)) as image:
+            raw = raw_mode(image)
+            finish: Callable[[], DeepPixels] | None = None
+            if image.mode in DEEP_MODES:
+                finish = deep_pixels(name, image)
+            image.load()
+            if finish is not None:
+                return finish()
+            gray = image.mode in GRAY_MODES if channels is None else channels == 1
+            return upright(shallow_pixels(image, raw, gray), orientation(image))
+    except MemoryError:
+        raise
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise _UnreadableError(
+            f"{name}: too large an image ({error}); at most {most:,} pixels are read: make it "
+            "smaller or cut it into several, or leave such files out (data.unreadable=skip)"
+        ) from error
+    except Exception as error:  # a damaged file can lead a decoder into any
+        raise _UnreadableError(
+            f"{name}: not a readable image ({error}); repair the file or remove it, or leave such "
+            "files out (data.unreadable=skip)"
+        ) from error
+
+
+def _square(pixels: Pixels, size: int, rule: FitRule) -> torch.Tensor:
+    tensor = torch.from_numpy(np.array(pixels))
+    planes = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
+    return to_square(planes[None], size, rule)[0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -14,9 +14,8 @@ import numpy as np
 from regl_app.config.sections import FitRule
 from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
-
-Encoded = tuple[str, Path | bytes]
-"""A picture's name for messages, and its path or its encoded bytes."""
+from regl_app.data.decode import Encoded
+from regl_app.data.depth import Depth
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,23 @@ class PictureFiles:
 
     def __len__(self) -> int:
         return len(self.states)
+
+    def __iter__(self) -> Iterator[Encoded]:
+        return map(self.open, range(len(self)))
+
+    def __getitem__(self, place: int, /) -> Encoded:
+        return self.open(place)
+
+    @classmethod
+    def joined(cls, parts: Sequence[PictureFiles]) -> Self:
+        """Return the pictures of all ``parts`` in order."""
+        places = [(part, place) for part in parts for place in range(len(part))]
+
+        def opened(place: int) -> Encoded:
+            part, inner = places[place]
+            return part.open(inner)
+
+        return cls(tuple(state for part in parts for state in part.states), opened)
 
     def subset(self, places: Indices) -> PictureFiles:
         """Return the pictures at ``places`` (M,), in that order."""
@@ -75,8 +91,8 @@ class Originals:
 
     ``files`` are the pictures of the whole set that this one is a part of, decoded together;
     ``places`` (N,) are those of this set among them. ``sides`` has for each of ``files`` the side
-    of the largest square that is no enlargement, in pixels. ``channels`` and ``rule`` are those
-    by which the set itself was decoded.
+    of the largest square that is no enlargement, in pixels. ``channels``, ``rule`` and ``depth``
+    are those by which the set itself was decoded; ``depth`` is None without deep greyscale.
     """
 
     files: PictureFiles
@@ -84,25 +100,32 @@ class Originals:
     sides: Indices
     channels: int
     rule: FitRule
+    depth: Depth | None = None
 
     def subset(self, chosen: Indices) -> Originals:
         """Return the pictures of the images at ``chosen`` (M,), in that order."""
-        return Originals(self.files, self.places[chosen], self.sides, self.channels, self.rule)
+        return replace(self, places=self.places[chosen])
 
     def alone(self) -> Originals:
         """Return these pictures without those of the set that they are a part of."""
         everything = np.arange(len(self.places), dtype=np.int64)
         files, sides = self.files.subset(self.places), self.sides[self.places]
-        return Originals(files, everything, sides, self.channels, self.rule)
+        return replace(self, files=files, places=everything, sides=sides)
 
     @property
     def own_sides(self) -> Indices:
         """Return the side of each picture, ``(N,)``."""
         return self.sides[self.places]
 
+    @property
+    def how(self) -> str:
+        """Return by which rules the pictures are decoded."""
+        deep = "" if self.depth is None else f"/{self.depth.words}"
+        return f"{self.channels}/{self.rule}{deep}"
+
     @cached_property
     def digest(self) -> str:
         """Return what changes when one of these pictures does, or how it is decoded."""
         chosen = "\n".join(self.files.states[place] for place in self.places)
-        text = f"{self.channels}/{self.rule}\n{chosen}"
+        text = f"{self.how}\n{chosen}"
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

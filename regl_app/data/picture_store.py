@@ -117,7 +117,7 @@ class PictureStore:
 
 
 def _name(originals: Originals, size: int) -> str:
-    how = f"{DECODING}/{size}/{originals.channels}/{originals.rule}"
+    how = f"{DECODING}/{size}/{originals.how}"
     told = f"{how}\n" + "\n".join(originals.files.states)
     return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
@@ -151,5 +151,8 @@ def _write(path: Path, originals: Originals, shape: tuple[int, int, int, int]) -
 
 
 def _decoded(originals: Originals, places: Indices, size: int) -> torch.Tensor:
-    files = (originals.files.open(int(place)) for place in places)
-    return decode_images(files, size, originals.channels, originals.rule).images
+    files = originals.files.subset(places)
+    how = (originals.channels, originals.rule)
+    if originals.depth is None:
+        return decode_images(files, size, *how).images
+    return decode_images(files, size, *how, originals.depth).images

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from regl_app.config.sections import DataConfig
-from regl_app.core.types import Labels
-from regl_app.data.decode import decode_images
+from regl_app.core.log import logger
+from regl_app.core.types import Indices, Labels
+from regl_app.data.decode import Decoded, decode_images, first_few
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import Originals, PictureFiles
 
 
+@dataclass(frozen=True, eq=False)
+class PicturesRead:
+    """The images of the files that could be read, at the places ``kept`` ``(N,)`` among all."""
+
+    images: ImageSet
+    kept: Indices
+    unreadable: int = 0
+
+    def split(self, first: int) -> tuple[ImageSet, ImageSet]:
+        """Return the images of the ``first`` files, and those of the others."""
+        return _part(self.images, self.kept < first), _part(self.images, self.kept >= first)
+
+
 def read_pictures(
     files: PictureFiles, labels: Labels, config: DataConfig, channels: int | None = None
-) -> ImageSet:
+) -> PicturesRead:
     """Return ``files`` as images of ``data.image-size``, made squares as ``data.fit`` says.
 
-    Where any picture is larger, the set knows them all by ``originals``.
+    Where any picture is larger, the set knows them all by ``originals``. All files of a data set
+    are read in one call: deep greyscale becomes 8 bits by one rule for all of them
+    (``data.depth``).
 
     Args:
         files: N encoded pictures.
@@ -26,13 +44,52 @@ def read_pictures(
         channels: 1 or 3, to have that many; None: 1 if every picture is gray, else 3.
 
     Raises:
-        DataError: names the files that cannot be decoded.
+        DataError: names the files that cannot be decoded, unless ``data.unreadable=skip``.
     """
     size, rule = config.image_size, config.fit
-    decoded = decode_images(map(files.open, range(len(files))), size, channels, rule)
+    decoded = decode_images(files, size, channels, rule, config.depth, config.unreadable)
+    _tell(decoded, len(files), config)
+    if decoded.problems:
+        files, labels = files.subset(decoded.kept), labels[decoded.kept]
     originals = None
     if len(files) and decoded.sides.max() > size:
         everything = np.arange(len(files), dtype=np.int64)
         held = decoded.images.shape[1]
-        originals = Originals(files, everything, decoded.sides, held, rule)
-    return ImageSet(decoded.images, torch.from_numpy(labels), originals)
+        originals = Originals(files, everything, decoded.sides, held, rule, decoded.depth)
+    images = ImageSet(decoded.images, torch.from_numpy(labels), originals)
+    return PicturesRead(images, decoded.kept, len(decoded.problems))
+
+
+def _part(images: ImageSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> ImageSet:
+    part = images.subset(np.flatnonzero(chosen))
+    own = part.originals
+    if own is None or (len(part) and own.own_sides.max() > part.shape[-1]):
+        return part
+    return ImageSet(part.images, part.labels)
+
+
+def _tell(decoded: Decoded, files: int, config: DataConfig) -> None:
+    if decoded.problems:
+        logger.warning(
+            "%d of %d pictures cannot be read and are left out (data.unreadable=skip):\n%s",
+            len(decoded.problems),
+            files,
+            "\n".join(first_few(decoded.problems)),
+        )
+    if decoded.depth is None:
+        return
+    logger.info(
+        "%d pictures of deep greyscale: whole numbers are read as %s, floats as %s (data.depth=%s)",
+        decoded.deep,
+        decoded.depth.whole.words,
+        decoded.depth.real.words,
+        config.depth,
+    )
+    if decoded.dark:
+        logger.warning(
+            "%d of %d pictures of deep greyscale use less than an eighth of that range, the first "
+            "is %s: if they look black or flat, name their range by data.depth (docs/data.md)",
+            len(decoded.dark),
+            decoded.deep,
+            decoded.dark[0],
+        )

@@ -19,6 +19,8 @@ class Source:
     """Short names, e.g. ``3``."""
     concepts: tuple[Concept, ...]
     """Phrases for text prompts, e.g. ``the digit three``; several of a class are used in turn."""
+    unreadable: int = 0
+    """Files that could not be decoded and were left out, as ``data.unreadable=skip`` has it."""
 
     @property
     def num_classes(self) -> int:

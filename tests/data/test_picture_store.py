@@ -32,7 +32,7 @@ def originals(folder: Path) -> Originals:
 
 
 def expected(folder: Path, size: int = SIZE) -> torch.Tensor:
-    return decode_images(((str(p), p) for p in sorted(folder.rglob("*.png"))), size).images
+    return decode_images([(str(p), p) for p in sorted(folder.rglob("*.png"))], size).images
 
 
 @pytest.fixture

@@ -61,7 +61,9 @@ def subfolders(root: Path) -> tuple[str, ...]:
 def _read(root: Path, names: tuple[str, ...], config: DataConfig) -> ImageSet:
     found = image_files(root, names)
     files = PictureFiles.of_paths(tuple(path for path, _ in found))
-    return read_pictures(files, np.array([label for _, label in found], dtype=np.int64), config)
+    return read_pictures(
+        files, np.array([label for _, label in found], dtype=np.int64), config
+    ).images
 
 
 def image_files(root: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:

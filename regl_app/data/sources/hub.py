@@ -15,9 +15,9 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.core.types import Labels
 from regl_app.data.concepts import concepts_of
-from regl_app.data.images import ImageSet
-from regl_app.data.originals import Encoded, PictureFiles, file_state
-from regl_app.data.read_pictures import read_pictures
+from regl_app.data.decode import Encoded
+from regl_app.data.originals import PictureFiles, file_state
+from regl_app.data.read_pictures import PicturesRead, read_pictures
 from regl_app.data.source import Source
 from regl_app.data.subsets import Split, kept_indices, split_off_test
 
@@ -42,13 +42,13 @@ def load_hub(config: DataConfig) -> Source:
     reader = _Reader(config, image_column, label_column, names)
     test_split = next((name for name in _TEST_SPLITS if name in splits), None)
     if test_split is None:
-        train, test = split_off_test(reader.read(splits["train"]), config)
+        read = reader.read([reader.rows(splits["train"])])
+        train, test = split_off_test(read.images, config)
     else:
-        train = reader.read(splits["train"], "train")
-        test = reader.read(splits[test_split], "test")
-        channels = max(train.shape[0], test.shape[0])
-        train, test = train.with_channels(channels), test.with_channels(channels)
-    return Source(Path(config.path).name, train, test, names, concepts_of(names))
+        rows = reader.rows(splits["train"], "train")
+        read = reader.read([rows, reader.rows(splits[test_split], "test")])
+        train, test = read.split(len(rows.labels))
+    return Source(Path(config.path).name, train, test, names, concepts_of(names), read.unreadable)
 
 
 def _load_splits(config: DataConfig) -> Any:
@@ -118,6 +118,14 @@ def _class_names(split: Any, column: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """Rows of one split: their pictures and labels."""
+
+    files: PictureFiles
+    labels: Labels
+
+
+@dataclass(frozen=True)
 class _Reader:
     """Turns rows of one data set into images and labels."""
 
@@ -139,7 +147,12 @@ class _Reader:
             )
         return found
 
-    def read(self, split: Any, cap: Split | None = None) -> ImageSet:
+    def read(self, parts: list[_Rows]) -> PicturesRead:
+        """Return the pictures of all ``parts``, decoded together."""
+        files = PictureFiles.joined([part.files for part in parts])
+        return read_pictures(files, np.concatenate([part.labels for part in parts]), self.config)
+
+    def rows(self, split: Any, cap: Split | None = None) -> _Rows:
         """Return the rows of ``split``, capped before they are decoded."""
         import datasets
 
@@ -150,7 +163,7 @@ class _Reader:
         undecoded = split.select_columns(self.image_column).cast_column(
             self.image_column, datasets.Image(decode=False)
         )
-        return read_pictures(self._files(undecoded).subset(rows), labels[rows], self.config)
+        return _Rows(self._files(undecoded).subset(rows), labels[rows])
 
     def _files(self, undecoded: Any) -> PictureFiles:
         """Return the pictures of all rows; what is in the same Arrow files is the same picture."""

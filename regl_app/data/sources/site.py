@@ -99,7 +99,7 @@ def _load(
 def _read(found: list[tuple[Path, int]], config: DataConfig) -> ImageSet:
     files = PictureFiles.of_paths(tuple(path for path, _ in found))
     labels = np.array([label for _, label in found], dtype=np.int64)
-    return read_pictures(files, labels, config, config.channels)
+    return read_pictures(files, labels, config, config.channels).images
 
 
 def _check_folder(root: Path, names: tuple[str, ...], what: str) -> None:
