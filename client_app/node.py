@@ -79,7 +79,7 @@ class Node:
 
     @cached_property
     def _federation(self) -> Federation:
-        return Federation.load(self.config, self.num_partitions)
+        return Federation.load(self.config, self.num_partitions, self.settings.roots)
 
     @property
     def source(self) -> Source:

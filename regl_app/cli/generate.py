@@ -10,13 +10,16 @@ import typer
 
 from regl_app.cli.console import print_path
 from regl_app.cli.options import ConfigFile, Settings, resolve
+from regl_app.config.name_list import parse_names
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
 
 
 def generate(
     settings: Settings = None,
-    classes: Annotated[str, typer.Option(help="Comma-separated names; '' = all classes.")] = "",
+    classes: Annotated[
+        str, typer.Option(help="Names, comma-separated or a JSON list; '' = all.")
+    ] = "",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images per class.")] = 8,
     out: Annotated[Path, typer.Option(help="PNG of the grid.")] = Path("grid.png"),
     adapter: Annotated[
@@ -47,13 +50,21 @@ def generate(
 
 
 def pick(text: str, names: Sequence[str]) -> list[int]:
-    """Return the indices of comma-separated class names, all for an empty text.
+    """Return the indices of class names, comma-separated or a JSON list; all for an empty text.
 
     Raises:
         ConfigError: a name is not among ``names``.
     """
-    wanted = [part.strip() for part in text.split(",") if part.strip()] or list(names)
+    if text in names:  # one name, whatever is in it
+        return [list(names).index(text)]
+    try:
+        wanted = [name for name in parse_names(text) if name] or list(names)
+    except ValueError as error:
+        raise ConfigError(f"--classes {error}") from error
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        raise ConfigError(f"--classes {unknown[0]!r} is not one of {', '.join(names)}")
+        raise ConfigError(
+            f"--classes {unknown[0]!r} is not one of {', '.join(names)} (names with commas: a JSON "
+            "list)"
+        )
     return [names.index(name) for name in wanted]

@@ -274,8 +274,13 @@ def source_has_its_path(config: RunKeys) -> str | None:
 
 
 def sites_agree_on_classes(config: RunKeys) -> str | None:
-    names = config.data.class_names
-    if not config.data.local or (len(names) >= 2 and len(set(names)) == len(names)):
+    if not config.data.local:
+        return None
+    try:
+        names = config.data.class_names
+    except ValueError as error:
+        return f"data.classes must be names, comma-separated or a JSON list of texts: {error}"
+    if len(names) >= 2 and len(set(names)) == len(names):
         return None
     return (
         f"data.source={config.data.source!r} needs data.classes, the names of at least two "

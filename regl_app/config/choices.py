@@ -41,6 +41,8 @@ class SourceChoice:
     """Which data set it is depends on ``data.path``; the others are the same wherever they lie."""
     remote: bool = False
     """``data.path`` may be an id that is no path."""
+    links: bool = False
+    """Its function also takes the folders that links below ``data.path`` may lead into."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,10 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
             remote=True,
         ),
         "folder": SourceChoice(
-            f"{_SOURCES}.folder:load_folder", path="the folder of class folders", placed=True
+            f"{_SOURCES}.folder:load_folder",
+            path="the folder of class folders",
+            placed=True,
+            links=True,
         ),
         "site": SourceChoice(f"{_SOURCES}.site:load_server_part", local=True),
     }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from regl_app.config.choices import MODELS, SCHEMES, SOURCES, STRATEGIES
+from regl_app.config.name_list import parse_names
 from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, VIEW, Section
 
@@ -33,8 +34,8 @@ class DataConfig(Section):
     )
     classes: str = Field(
         "",
-        description="source 'site': the federation's classes, comma-separated, in the order of "
-        "their labels; a site's subfolders bear these names, and may lack some",
+        description="source 'site': the federation's classes, comma-separated or a JSON list, in "
+        "the order of their labels; a site's subfolders bear these names, and may lack some",
         json_schema_extra=RESULT,
     )
     channels: Literal[1, 3] = Field(
@@ -112,8 +113,12 @@ class DataConfig(Section):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Return ``classes`` one by one."""
-        return tuple(name.strip() for name in self.classes.split(",")) if self.classes else ()
+        """Return ``classes`` one by one.
+
+        Raises:
+            ValueError: they begin with ``[`` and are no JSON list of texts.
+        """
+        return parse_names(self.classes)
 
     @property
     def local(self) -> bool:

@@ -15,3 +15,7 @@ class ClientData:
     train: ImageSet
     test: ImageSet
     """Drawn like the client's own data: the personalized test set."""
+    unreadable: int = 0
+    """Files of its own folder that could not be decoded and were left out."""
+    left_out: str = ""
+    """What of its own folder is not read, in words, if pictures may be missed."""

@@ -94,13 +94,14 @@ def decode_images(
     if isinstance(depth, str) and depth in NAMED:
         depth = depth_of((), depth)
     squares: list[torch.Tensor] = []
-    sides, kept, problems = [], [], []
+    sides, kept = [], []
+    problems: list[_UnreadableError] = []
     deep: list[tuple[int, DeepPixels]] = []
     for place, (name, file) in enumerate(files):
         try:
             pixels = _read(name, file, channels)
         except _UnreadableError as error:
-            problems.append(str(error))
+            problems.append(error)
             continue
         height, width = pixels.shape[:2]
         if isinstance(pixels, DeepPixels):
@@ -113,7 +114,7 @@ def decode_images(
         kept.append(place)
         sides.append(own_side(height, width, rule))
     if problems and (unreadable == "refuse" or not kept):
-        raise DataError("\n".join(first_few(problems)))
+        raise DataError("\n".join(first_few([f"{each}; {each.remedy}" for each in problems])))
     if isinstance(depth, str):
         depth = depth_of([pixels.extent for _, pixels in deep], depth)
         for place, _ in deep:
@@ -130,7 +131,7 @@ def decode_images(
         images,
         np.array(sides, dtype=np.int64),
         np.array(kept, dtype=np.int64),
-        tuple(problems),
+        tuple(map(str, problems)),
         depth if deep else None,
         len(deep),
         tuple(each.name for _, each in deep if depth.looks_flat(each.extent)),
@@ -144,7 +145,11 @@ def first_few(lines: list[str] | tuple[str, ...]) -> list[str]:
 
 
 class _UnreadableError(Exception):
-    """A file holds no picture that can be decoded."""
+    """A file holds no picture that can be decoded; ``remedy`` is for who wants it read."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = f"{remedy}, or leave such files out (data.unreadable=skip)"
 
 
 def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepPixels:
@@ -167,13 +172,12 @@ def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepP
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise _UnreadableError(
-            f"{name}: too large an image ({error}); at most {most:,} pixels are read: make it "
-            "smaller or cut it into several, or leave such files out (data.unreadable=skip)"
+            f"{name}: too large an image ({error})",
+            f"at most {most:,} pixels are read: make it smaller or cut it into several",
         ) from error
     except Exception as error:  # a damaged file can lead a decoder into any
         raise _UnreadableError(
-            f"{name}: not a readable image ({error}); repair the file or remove it, or leave such "
-            "files out (data.unreadable=skip)"
+            f"{name}: not a readable image ({error})", "repair the file or remove it"
         ) from error
 
 

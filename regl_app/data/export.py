@@ -7,19 +7,28 @@ from pathlib import Path
 
 from regl_app.core.errors import DataError
 from regl_app.core.files import atomic_path
+from regl_app.core.log import logger
 from regl_app.data.federation import Federation
+from regl_app.data.folder_names import folder_names
 from regl_app.data.images import ImageSet
 
 
 def export_clients(federation: Federation, folder: Path) -> None:
     """Write every client's images, its test part included, to ``folder`` as PNG, all or nothing.
 
+    A class whose name is none for a folder, such as ``../up``, gets one that is (``folder_names``);
+    the log says which.
+
     Raises:
         DataError: there is something at ``folder`` already.
     """
     if folder.exists():
         raise DataError(f"{folder} is there already: name a new folder, or remove it")
-    names = federation.source.class_names
+    classes = federation.source.class_names
+    names = folder_names(classes)
+    for name, safe in zip(classes, names, strict=True):
+        if name != safe:
+            logger.warning("class %r is in folders %r", name, safe)
     with atomic_path(folder) as temporary:
         for client in range(federation.num_clients):
             held = federation.client(client)

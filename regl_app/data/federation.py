@@ -12,6 +12,7 @@ import numpy as np
 
 from regl_app.config import RunConfig
 from regl_app.config.sections import DataConfig, LongTailConfig, PartitionConfig
+from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.core.types import Counts, Indices
@@ -37,11 +38,14 @@ class Federation:
     central: bool = False
 
     @classmethod
-    def load(cls, config: RunConfig, num_partitions: int) -> Federation:
+    def load(
+        cls, config: RunConfig, num_partitions: int, roots: AllowedFolders | None = None
+    ) -> Federation:
         """Return the federation of ``config`` for ``num_partitions`` clients (cached).
 
         Where training is central, client 0 trains on everybody's training images and the others
-        on none; everyone keeps the personalized test set of the other methods.
+        on none; everyone keeps the personalized test set of the other methods. Links below
+        ``data.path`` may lead into ``roots`` only; None: anywhere.
 
         Raises:
             DataError: the source is absent, damaged or cannot be partitioned.
@@ -53,6 +57,7 @@ class Federation:
             config.long_tail,
             num_partitions,
             config.central,
+            roots if roots and roots.folders else None,
         )
         source = prompted(federation.source, config.generator)
         if source is federation.source:
@@ -113,8 +118,11 @@ class Federation:
         long_tail: LongTailConfig,
         num_partitions: int,
         central: bool,
+        roots: AllowedFolders | None,
     ) -> Self:
-        source, tail_test = _with_long_tail(load_source(data), long_tail, data.seed)
+        # What is asked for without limits everywhere is loaded once.
+        whole = load_source(data, roots) if roots else load_source(data)
+        source, tail_test = _with_long_tail(whole, long_tail, data.seed)
         if data.local:  # what each client has is at its node
             nothing = (np.empty(0, dtype=np.int64),) * num_partitions
             return cls(source, None, nothing, nothing)
@@ -138,8 +146,9 @@ def _load(
     long_tail: LongTailConfig,
     num_partitions: int,
     central: bool,
+    roots: AllowedFolders | None,
 ) -> Federation:
-    return Federation._build(data, partition, long_tail, num_partitions, central)
+    return Federation._build(data, partition, long_tail, num_partitions, central, roots)
 
 
 def _with_long_tail(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +35,19 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     federation = Federation.load(RunConfig.from_flat({"data.max-train": 100}), 2)
     with pytest.raises(DataError, match="name a new folder"):
         export_clients(federation, tmp_path)
+
+
+def test_no_class_name_leads_out_of_the_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = Federation.load(RunConfig.from_flat({"data.max-train": 60}), 1)
+    names = ("../up", "cell/tissue", "/abs", ".hidden", "", *"56789")
+    source = replace(federation.source, class_names=names)
+    export_clients(replace(federation, source=source), tmp_path / "sub" / "sites")
+    assert [path.name for path in tmp_path.iterdir()] == ["sub"]
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["sites"]
+    site = tmp_path / "sub" / "sites" / "client-00"
+    held = {path.name for path in site.iterdir()}
+    assert held == {"%2E.%2Fup", "cell%2Ftissue", "%2Fabs", "%2Ehidden", "%00", *"56789"}
+    assert len(list(site.rglob("*.png"))) == 60
+    assert "class '../up' is in folders '%2E.%2Fup'" in caplog.text

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
@@ -104,3 +108,17 @@ def test_an_unknown_client_is_refused() -> None:
     federation = Federation.load(_config(), 3)
     with pytest.raises(DataError, match="partition-id must be between 0 and 2, got 3"):
         federation.client(3)
+
+
+def test_links_of_a_folder_lead_into_the_allowed_folders_only(
+    tmp_path: Path, photos: Callable[..., Path]
+) -> None:
+    folder = photos(tmp_path / "set", {"cat": 6, "dog": 6}, width=9, height=9)
+    secret = photos(tmp_path / "secret", {"x": 2}, width=9, height=9)
+    (folder / "cat" / "more").symlink_to(secret / "x")
+    config = RunConfig.from_flat(
+        {"data.source": "folder", "data.path": str(folder), "data.image-size": 8}
+    )
+    assert Federation.load(config, 2, AllowedFolders()) is Federation.load(config, 2)
+    with pytest.raises(DataError, match=r"a folder of data\.path must lie in"):
+        Federation.load(config, 2, AllowedFolders((folder.resolve(),)))

@@ -1,26 +1,38 @@
-"""Any image folder: one subfolder per class, optionally below ``train/`` and ``test/``."""
+"""Any image folder: one subfolder per class, optionally below a training and a test folder."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from regl_app.config.sections import DataConfig
+from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
+from regl_app.core.log import logger
+from regl_app.data.class_folders import ClassFolders, Found, empty_classes, nothing_found
 from regl_app.data.concepts import concepts_of
-from regl_app.data.images import ImageSet
 from regl_app.data.originals import PictureFiles
-from regl_app.data.picture_formats import endings
 from regl_app.data.read_pictures import read_pictures
 from regl_app.data.source import Source
 from regl_app.data.subsets import kept_indices, split_off_test
 
+_TRAIN = ("train", "training")
+_TEST = ("test", "testing", "val", "valid", "validation", "dev")
+"""Names of the part to test on, whatever their case: the first that is there."""
 
-def load_folder(config: DataConfig) -> Source:
-    """Return the images below ``data.path``; classes are named by their folders, sorted.
 
-    Without ``train/`` and ``test/`` a stratified ``data.test-fraction`` becomes the test set.
+def load_folder(config: DataConfig, roots: AllowedFolders | None = None) -> Source:
+    """Return the images below ``data.path``; classes are named by their folders, sorted, in NFC.
+
+    Below ``train/`` (or ``training/``) and ``test/`` (``testing/``, ``val/``, ``valid/``,
+    ``validation/``, ``dev/``), in any case, these are the training and the test set. Without them
+    a stratified ``data.test-fraction`` becomes the test set.
+
+    Args:
+        config: the run's data keys.
+        roots: the folders that links may lead into; None: anywhere.
 
     Raises:
         DataError: the folder, its classes or images are absent, or a file is unreadable.
@@ -31,57 +43,93 @@ def load_folder(config: DataConfig) -> Source:
             f"data.path={config.path!r} is not a folder; data.source='folder' expects a folder "
             "with one subfolder of images per class, or with train/ and test/ that hold them"
         )
-    split = (root / "train").is_dir() and (root / "test").is_dir()
-    train_root = root / "train" if split else root
-    names = subfolders(train_root)
+    parts = _parts(ClassFolders.of(root, "data.path", roots))
+    names = parts.train.names
     if not names:
-        raise DataError(f"{train_root} has no subfolders; expected one subfolder per class")
-    images = _read(train_root, names, config)
-    if split:
-        extra = sorted(set(subfolders(root / "test")) - set(names))
-        if extra:
-            raise DataError(f"{root / 'test'} has classes that train/ lacks: {', '.join(extra)}")
-        train, test = images, _read(root / "test", names, config)
-        channels = max(train.shape[0], test.shape[0])
-        train, test = train.with_channels(channels), test.with_channels(channels)
+        raise DataError(f"{parts.train.root} has no subfolders; expected one subfolder per class")
+    found = _found(parts.train, names, complete=True)
+    tested = _found(parts.test, names, complete=False) if parts.test else None
+    every = (*found.files, *(tested.files if tested else ()))
+    files = PictureFiles.of_paths(tuple(path for path, _ in every))
+    labels = np.array([label for _, label in every], dtype=np.int64)
+    read = read_pictures(files, labels, config)
+    train, test = read.split(len(found.files))
+    lost = np.flatnonzero(train.counts(len(names)) == 0)
+    if len(lost):
+        raise DataError(
+            f"{parts.train.root}: no picture of {', '.join(repr(names[place]) for place in lost)} "
+            "can be read (repair them, or move the folder elsewhere)"
+        )
+    if tested is None:
+        train, test = split_off_test(train, config)
+    else:
         train = train.subset(kept_indices(train.labels.numpy(), config, "train"))
         test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
-    else:
-        train, test = split_off_test(images, config)
-    return Source(root.name, train, test, names, concepts_of(names))
+    return Source(root.name, train, test, names, concepts_of(names), read.unreadable)
 
 
-def subfolders(root: Path) -> tuple[str, ...]:
-    """Return the names of the folders in ``root``, sorted; hidden ones are left out."""
-    return tuple(
-        sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+@dataclass(frozen=True)
+class _Parts:
+    """Where the classes to train on are, and to test on if they are apart."""
+
+    train: ClassFolders
+    test: ClassFolders | None = None
+
+
+def _parts(top: ClassFolders) -> _Parts:
+    train = _one_of(top, _TRAIN[:1]) or _one_of(top, _TRAIN[1:])
+    if train is None:
+        return _Parts(top)
+    inner = ClassFolders.of(train, top.what, top.roots)
+    named = {name: path for name in _TEST if (path := _one_of(top, (name,)))}
+    others = set(top.names) - {path.name for path in (train, *named.values())}
+    tests = [ClassFolders.of(path, top.what, top.roots) for path in named.values()]
+    test = next((part for part in tests if part.names), None)
+    # Beside other classes 'train' is one itself, as of vehicles.
+    if (others and (not inner.names or test is None)) or not (inner.names or named):
+        return _Parts(top)
+    used = (train.name, test.root.name) if test else (train.name,)
+    unused = sorted(set(top.names) - set(used))
+    logger.info(
+        "%s: trained on %s/, tested on %s%s",
+        top.root,
+        train.name,
+        f"{test.root.name}/" if test else "a part of it",
+        f"; not used: {', '.join(f'{name}/' for name in unused)}" if unused else "",
     )
+    if test and (extra := sorted(set(test.names) - set(inner.names))):
+        raise DataError(
+            f"{test.root} has classes that {train.name}/ lacks: {', '.join(map(repr, extra))}"
+        )
+    return _Parts(inner, test)
 
 
-def _read(root: Path, names: tuple[str, ...], config: DataConfig) -> ImageSet:
-    found = image_files(root, names)
-    files = PictureFiles.of_paths(tuple(path for path, _ in found))
-    return read_pictures(
-        files, np.array([label for _, label in found], dtype=np.int64), config
-    ).images
-
-
-def image_files(root: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """Return the image files in the subfolders ``names`` of ``root``, each with its label.
+def _one_of(top: ClassFolders, names: tuple[str, ...]) -> Path | None:
+    """Return the one subfolder that is called so in whatever case.
 
     Raises:
-        DataError: there is none.
+        DataError: there are several.
     """
-    files = [
-        (path, label)
-        for label, name in enumerate(names)
-        if (root / name).is_dir()
-        for path in sorted((root / name).rglob("*"))
-        if path.suffix.lower() in endings() and path.is_file()
+    found = [
+        path for name, paths in top.folders.items() if name.casefold() in names for path in paths
     ]
-    if not files:
+    if len(found) > 1:
         raise DataError(
-            f"{root} holds no image in its subfolders; known endings: "
-            f"{', '.join(sorted(endings()))}"
+            f"{top.root} has {' and '.join(repr(path.name) for path in found)}: which one is "
+            "meant? (move the other elsewhere)"
         )
-    return files
+    return found[0] if found else None
+
+
+def _found(part: ClassFolders, names: tuple[str, ...], *, complete: bool) -> Found:
+    """Return a part's picture files; if it is to be ``complete``, every class has one."""
+    found = part.pictures(names)
+    if not found.files:
+        raise DataError(nothing_found(found, str(part.root)))
+    if complete and found.empty:
+        raise DataError(
+            f"{part.root} has classes without an image that can be read: "
+            f"{empty_classes(found, names)} (add some, or move these folders elsewhere)"
+        )
+    found.left_out.tell(str(part.root))
+    return found

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from regl_app.config.name_list import listed
 from regl_app.config.sections import DataConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
+from regl_app.core.log import logger
 from regl_app.core.seeding import numpy_generator
+from regl_app.data.class_folders import ClassFolders, Found, nothing_found
 from regl_app.data.client import ClientData
 from regl_app.data.concepts import concepts_of
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import PictureFiles
-from regl_app.data.read_pictures import read_pictures
+from regl_app.data.read_pictures import PicturesRead, read_pictures
 from regl_app.data.source import Source
-from regl_app.data.sources.folder import image_files, subfolders
 from regl_app.data.stratified import stratified_sample
 from regl_app.data.subsets import kept_indices
 
@@ -40,13 +43,15 @@ def load_server_part(config: DataConfig) -> Source:
     """
     names = config.class_names
     shape = (config.channels, config.image_size, config.image_size)
-    test = ImageSet.empty(shape)
+    test, unreadable = ImageSet.empty(shape), 0
     if config.path:
         root = Path(config.path)
-        _check_folder(root, names, f"data.path={config.path!r}")
-        test = _read(image_files(root, names), config)
-        test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
-    return Source("site", ImageSet.empty(shape), test, names, concepts_of(names))
+        found = _found(root, names, f"data.path={config.path!r}", AllowedFolders())
+        found.left_out.tell(str(root))
+        read = _read(found.files, config)
+        kept = kept_indices(read.images.labels.numpy(), config, "test")
+        test, unreadable = read.images.subset(kept), read.unreadable
+    return Source("site", ImageSet.empty(shape), test, names, concepts_of(names), unreadable)
 
 
 def load_site(
@@ -67,12 +72,10 @@ def load_site(
             subfolder that is no class, or a file that cannot be read; names folder and file.
     """
     root = folder.roots.inside(folder.path, "data-dir")
-    _check_folder(root, config.class_names, f"data-dir={str(folder.path)!r}")
-    files = image_files(root, config.class_names)
-    for path, _ in files:
-        folder.roots.inside(path, "a file of data-dir")
-    print_of_files = tuple(_state(path, label) for path, label in files)
-    return _load(print_of_files, config, partition_id, test_fraction)
+    found = _found(root, config.class_names, f"data-dir={str(folder.path)!r}", folder.roots)
+    print_of_files = tuple(_state(path, label) for path, label in found.files)
+    told = found.left_out.words if found.left_out.matters else ""
+    return _load(print_of_files, told, config, partition_id, test_fraction)
 
 
 _FileState = tuple[str, int, int, int]
@@ -85,39 +88,57 @@ def _state(path: Path, label: int) -> _FileState:
 
 @lru_cache(maxsize=2)
 def _load(
-    files: tuple[_FileState, ...], config: DataConfig, partition_id: int, test_fraction: float
+    files: tuple[_FileState, ...],
+    left_out: str,
+    config: DataConfig,
+    partition_id: int,
+    test_fraction: float,
 ) -> ClientData:
-    images = _read([(Path(path), label) for path, label, _, _ in files], config)
+    if left_out:
+        logger.warning("data-dir: not read: %s", left_out)
+    read = _read([(Path(path), label) for path, label, _, _ in files], config)
+    images = read.images
     images = images.subset(kept_indices(images.labels.numpy(), config, "train"))
     rng = numpy_generator(config.seed, "client-test", partition_id)
     wanted = round(test_fraction * len(images))
     chosen = stratified_sample(images.labels.numpy(), wanted, rng, leave_one=True)
     kept = np.delete(np.arange(len(images), dtype=np.int64), chosen)
-    return ClientData(partition_id, images.subset(kept).alone(), images.subset(chosen))
+    train, test = images.subset(kept).alone(), images.subset(chosen)
+    return ClientData(partition_id, train, test, read.unreadable, left_out)
 
 
-def _read(found: list[tuple[Path, int]], config: DataConfig) -> ImageSet:
+def _read(found: Sequence[tuple[Path, int]], config: DataConfig) -> PicturesRead:
     files = PictureFiles.of_paths(tuple(path for path, _ in found))
     labels = np.array([label for _, label in found], dtype=np.int64)
-    return read_pictures(files, labels, config, config.channels).images
+    return read_pictures(files, labels, config, config.channels)
 
 
-def _check_folder(root: Path, names: tuple[str, ...], what: str) -> None:
+def _found(root: Path, names: tuple[str, ...], what: str, roots: AllowedFolders) -> Found:
+    """Return the picture files of the classes ``names`` in ``root``, which may lack some."""
+    wanted = f"data.classes={listed(names)!r}"
     if not root.is_dir():
         raise DataError(
             f"{what} is not a folder; expected one with a subfolder of images per class, of "
-            f"data.classes={','.join(names)!r}"
+            f"{wanted}"
         )
-    found = subfolders(root)
-    if not found:
-        raise DataError(
-            f"{what} is empty: it has no subfolder; expected some of "
-            f"data.classes={','.join(names)!r}"
-        )
-    if unknown := sorted(set(found) - set(names)):
+    folders = ClassFolders.of(root, what.partition("=")[0], roots)
+    if not folders.names:
+        raise DataError(f"{what} is empty: it has no subfolder; expected some of {wanted}")
+    if unknown := sorted(set(folders.names) - set(names)):
         close = difflib.get_close_matches(unknown[0], names, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else "rename it, or move it elsewhere"
         raise DataError(
-            f"{what} has the subfolder {unknown[0]!r}, which is not in "
-            f"data.classes={','.join(names)!r} ({remedy})"
+            f"{what} has the subfolder {unknown[0]!r}, which is not in {wanted} ({remedy})"
         )
+    found = folders.pictures(names)
+    if not found.files:
+        raise DataError(nothing_found(found, what))
+    # An empty folder is a class that the site lacks; one of other files is a class misread.
+    full = [label for label in found.empty if found.by_class[label]]
+    if full:
+        told = ", ".join(f"{names[label]!r} ({found.by_class[label].words})" for label in full)
+        raise DataError(
+            f"{what} has classes of whose files not one can be read: {told} (convert them, or move "
+            "these folders elsewhere)"
+        )
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +158,78 @@ def test_sixteen_bit_gray_becomes_colour(folder: Path) -> None:
     Image.fromarray(deep).save(folder / "cat" / "deep.png")
     train = load(folder, keys()).train
     assert train.images[train.labels == 0].unique().tolist() == [255]
+
+
+def test_leftovers_links_and_unusual_endings_are_treated_as_in_any_folder(
+    tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place in ("", "dog", "emu/deep"):
+        for name in ("__MACOSX", "@eaDir", ".ipynb_checkpoints", "lost+found"):
+            picture(folder / place / name / "0.png", 1)
+    (folder / "dog" / "._0.png").write_bytes(bytes(9))
+    (folder / "dog" / "up").symlink_to(folder)
+    (folder / "dog" / "emus").symlink_to(folder / "emu")
+    (folder / "dog" / "RAW_1.CR2").write_bytes(bytes(9))
+    Image.new("L", (9, 9), 7).save(folder / "emu" / "x.jfif", "JPEG")
+    held = load(folder, keys(), AllowedFolders((folder.resolve(),)))
+    assert (held.train.counts(3) + held.test.counts(3)).tolist() == [0, 16, 6]
+    assert held.left_out == "1 .cr2" and "1 .cr2" in caplog.text
+
+
+def test_no_linked_folder_leads_out_of_the_roots(tmp_path: Path, folder: Path) -> None:
+    secret = picture(tmp_path / "elsewhere" / "dog" / "secret.png", 9).parent
+    for link in (folder / "cat", folder / "dog" / "more"):
+        link.symlink_to(secret)
+        with pytest.raises(DataError, match=r"a folder of data-dir must lie in"):
+            load(folder, keys(), AllowedFolders((folder.resolve(),)))
+        assert len(load(folder, keys()).train)
+        link.unlink()
+
+
+def test_an_empty_class_is_lacked_and_one_that_cannot_be_read_is_refused(folder: Path) -> None:
+    (folder / "cat").mkdir()
+    assert load(folder, keys()).train.counts(3)[0] == 0
+    (folder / "cat" / "1.CR2").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"not one can be read: 'cat' \(1 \.cr2\)"):
+        load(folder, keys())
+
+
+def test_accents_are_the_same_however_they_are_composed(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "café")
+    picture(tmp_path / decomposed / "0.png", 1)
+    for typed in (decomposed, unicodedata.normalize("NFC", "café")):
+        held = load(tmp_path, keys(**{"data.classes": f"{typed},tea"}))
+        assert held.train.counts(2).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["Pepper,_bell___healthy", "-dash", " spaced ", "日本語", "[red]"])
+def test_a_name_with_any_mark_is_named_by_a_json_list(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / name / "0.png", 1)
+    held = load(tmp_path, keys(**{"data.classes": json.dumps(["other", name])}))
+    assert held.train.counts(2).tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"is not in data\.classes") as caught:
+        load(tmp_path, keys(**{"data.classes": '["x,1", "y"]'}))
+    assert """'["x,1", "y"]'""" in str(caught.value)
+
+
+def test_bad_files_are_skipped_and_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "dog" / "bad.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"bad\.png: not a readable image"):
+        load(folder, keys())
+    held = load(folder, keys(**{"data.unreadable": "skip"}))
+    assert held.unreadable == 1 and len(held.train) + len(held.test) == 15
+    assert "1 of 16 pictures cannot be read" in caplog.text and "bad.png" in caplog.text
+
+
+def test_a_turned_and_a_transparent_picture_are_as_in_any_folder(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = np.zeros((8, 8, 3), np.uint8)
+    lying[:4] = 255
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "dog").mkdir()
+    Image.fromarray(lying).save(tmp_path / "cat" / "0.png", exif=exif)
+    Image.new("RGBA", (8, 8)).save(tmp_path / "dog" / "0.png")
+    images = load(tmp_path, keys()).train.images
+    assert (images[0, :, :, 4:] == 255).all() and (images[0, :, :, :4] == 0).all()
+    assert (images[1] == 255).all()
