@@ -133,6 +133,7 @@ def _facts(federation: Federation, clients: Clients, prompts: list[list[str]]) -
         num_clients=clients.num_partitions,
         train_counts=clients.counts(),
         test_images=len(federation.source.test),
+        unreadable=federation.source.unreadable,
     )
 
 

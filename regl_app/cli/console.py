@@ -52,9 +52,10 @@ def print_table(
 def _table(lines: Sequence[Sequence[str]], title: str | None) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(lines[0]):
-        table.add_column(name, justify="right" if index else "left", overflow="fold")
+        # Names of data sets and classes are shown as they are, square brackets included.
+        table.add_column(Text(name), justify="right" if index else "left", overflow="fold")
     for row in lines[1:]:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from regl_app.cli.console import out as console
 from regl_app.cli.console import print_path, print_table
 from regl_app.cli.options import Clients, ConfigFile, Settings, resolve
+from regl_app.core.log import setup_logging
 
 
 def partition(
@@ -31,6 +33,7 @@ def partition(
     Example: [bold]regl partition partition.beta=0.01 --clients 10[/bold]
     """
     resolved = resolve(settings, config)
+    setup_logging()
     from regl_app.cli.pictures import save_heatmap
     from regl_app.data.federation import Federation
 
@@ -58,7 +61,7 @@ def partition(
         cells = [[str(k), *(str(n) if n else "." for n in row)] for k, row in enumerate(counts)]
         print_table(["client", *names], cells, title="Training images per class")
     console.print(
-        f"{federation.source.name}: {int(counts.sum())} training images of "
+        f"{escape(federation.source.name)}: {int(counts.sum())} training images of "
         f"{federation.num_classes} classes, {len(federation.source.test)} global test images. "
         "Skew: total variation distance to the federation's label mix."
     )

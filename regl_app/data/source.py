@@ -21,6 +21,8 @@ class Source:
     """Phrases for text prompts, e.g. ``the digit three``; several of a class are used in turn."""
     unreadable: int = 0
     """Files that could not be decoded and were left out, as ``data.unreadable=skip`` has it."""
+    left_out: str = ""
+    """What else of a folder is not read, in words, if pictures may be missed."""
 
     @property
     def num_classes(self) -> int:

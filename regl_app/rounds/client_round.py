@@ -127,6 +127,7 @@ def train_round(
             **cost_of_noisy_counts(config),
             "loss": trained.loss,
             **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
+            **({"unreadable": client.data.unreadable} if client.data.unreadable else {}),
         },
         sent=trained.sent,
     )

@@ -159,6 +159,7 @@ class FederationFacts(Record):
     """What was federated; ``train_counts`` is K x C and absent where labels are private.
 
     ``prompts``: what the generator was told of each class, one text or several, ``(C,)``.
+    ``unreadable``: picture files of the source that were left out (``data.unreadable=skip``).
     """
 
     class_names: list[str]
@@ -167,6 +168,7 @@ class FederationFacts(Record):
     num_clients: int = Field(ge=1)
     train_counts: CountMatrix = None
     test_images: int = Field(0, ge=0)
+    unreadable: int = Field(0, ge=0)
 
 
 class RunResult(Record):

@@ -33,3 +33,11 @@ def test_a_narrow_one_has_a_column_per_method_and_breaks_no_name(
     assert lines[0].split() == ["method", "fedavg", "regl"]
     ends = [line.split()[-1] for line in lines[2:]]
     assert [end for end in ends if end != "%"] == ["97.0", "98.8", "2.0"]
+
+
+def test_names_with_square_brackets_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Console(width=100, force_terminal=False, file=io.StringIO(), record=True)
+    monkeypatch.setattr(console, "out", out)
+    console.print_table(["client", "[red]", "[/b]"], [["0", "[bold]x", "1"]])
+    text = out.export_text()
+    assert "[red]" in text and "[/b]" in text and "[bold]x" in text

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from regl_app.cli import fonts
 from regl_app.cli.pictures import save_grid, save_heatmap
 
 
@@ -42,3 +44,48 @@ def test_the_heat_map_is_a_picture_of_any_size(tmp_path: Path) -> None:
 def test_an_empty_federation_can_be_drawn(tmp_path: Path) -> None:
     save_heatmap(np.zeros((2, 3), dtype=np.int64), ["a", "b", "c"], tmp_path / "x.png", title="")
     assert (tmp_path / "x.png").is_file()
+
+
+NAMES = ["Corn_(maize)___Common_rust", "café", "$\\frac{$", "<b>x&y", "ж", "a\nb", "x" * 300]
+
+
+def test_names_of_any_kind_are_drawn(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    counts = np.ones((2, len(NAMES)), dtype=np.int64)
+    save_heatmap(counts, NAMES, tmp_path / "map.png", title="$\\frac{$, 日本")
+    images = torch.zeros((len(NAMES), 1, 1, 8, 8), dtype=torch.uint8)
+    save_grid(images, NAMES, tmp_path / "grid.png", scale=2)
+    assert Image.open(tmp_path / "grid.png").width < 400
+    assert not [each for each in recwarn if "lyph" in str(each.message)]
+
+
+def test_a_script_without_a_font_is_told_by_number(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fonts, "_has", lambda _font: frozenset(range(256)))
+    fonts._font_of.cache_clear()
+    assert [each.text for each in fonts.drawable(["a", "日本語"])] == ["a", "#1"]
+    assert "#1 is '日本語'" in caplog.text
+    fonts._font_of.cache_clear()
+
+
+def test_another_font_of_the_machine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second font has every letter: what the first one lacks is drawn by it."""
+    first, second = list(fonts._fonts())[:2]
+    every = {first: frozenset(range(256)), second: frozenset(range(70000))}
+    monkeypatch.setattr(fonts, "_has", lambda font: every.get(font, frozenset()))
+    fonts._font_of.cache_clear()
+    assert [each.font for each in fonts.drawable(["a", "日本語"])] == [first, second]
+    fonts._font_of.cache_clear()
+
+
+def test_plain_names_are_where_they_were(tmp_path: Path) -> None:
+    images = torch.zeros((2, 1, 1, 4, 4), dtype=torch.uint8)
+    save_grid(images, ["zero", "seven"], tmp_path / "grid.png", scale=1)
+    assert Image.open(tmp_path / "grid.png").size == (12 + 7 * 5 + 6 + 2, 14)
+
+
+def test_a_picture_of_very_many_has_a_limit(tmp_path: Path) -> None:
+    counts = np.ones((60, 200), dtype=np.int64)
+    save_heatmap(counts, [f"class {c}" for c in range(200)], tmp_path / "x.png", title="t")
+    width, height = Image.open(tmp_path / "x.png").size
+    assert width <= 48 * 150 and height <= 38 * 150

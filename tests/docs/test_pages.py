@@ -26,7 +26,8 @@ def test_every_path_that_a_page_names_is_there(page: Path) -> None:
     assert missing == set()
 
 
-def test_every_test_that_the_page_on_faults_names_is_there() -> None:
-    named = TEST.findall((ROOT / "docs" / "faults.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", ["faults", "data"])
+def test_every_test_that_a_page_of_cases_names_is_there(page: str) -> None:
+    named = TEST.findall((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"))
     assert len(named) > 10
     assert {name for name in named if not (ROOT / "tests" / f"{name}.py").is_file()} == set()

@@ -16,3 +16,9 @@ class Finding:
     status: Literal["ok", "note", "fail"]
     detail: str
     remedy: str = ""
+
+
+def unread(unreadable: int, left_out: str) -> str:
+    """Return what is to be added about files of a folder that are not read; '' if all are."""
+    damaged = f"; {unreadable} pictures cannot be read and are left out" if unreadable else ""
+    return damaged + (f"; not read: {left_out}" if left_out else "")

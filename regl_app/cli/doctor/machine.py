@@ -13,7 +13,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding
+from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding, unread
 from regl_app.config import RunConfig
 from regl_app.core.errors import DataError, ReglError
 from regl_app.core.files import folder_bytes
@@ -108,11 +108,12 @@ def _data(config: RunConfig) -> Iterator[Finding]:
         yield Finding("data", "fail", str(error), "see data.* in docs/configuration.md")
         return
     channels, height, width = source.train.shape
+    missed = unread(source.unreadable, source.left_out)
     yield Finding(
         "data",
-        "ok",
+        "note" if missed else "ok",
         f"{source.name}: {len(source.train)} training and {len(source.test)} test images, "
-        f"{source.num_classes} classes, {channels}x{height}x{width}",
+        f"{source.num_classes} classes, {channels}x{height}x{width}{missed}",
     )
 
 

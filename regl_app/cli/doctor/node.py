@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regl_app.cli.doctor.certificates import examine_keys, examine_private_key
-from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding
+from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding, unread
 from regl_app.cli.doctor.link import Link
 from regl_app.cli.doctor.machine import machine
 from regl_app.cli.doctor.superlink import examine_link
@@ -102,4 +102,6 @@ def _images(folder: Path, config: RunConfig) -> Finding:
     counts = found.train.counts(len(classes))
     held = [f"{name} {count}" for name, count in zip(classes, counts, strict=True) if count]
     detail = f"{len(found.train)} training and {len(found.test)} test images: {', '.join(held)}"
-    return Finding(topic, "ok" if len(found.train) else "note", detail)
+    missed = unread(found.unreadable, found.left_out)
+    sound = len(found.train) > 0 and not missed
+    return Finding(topic, "ok" if sound else "note", detail + missed)

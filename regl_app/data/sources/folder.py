@@ -65,7 +65,9 @@ def load_folder(config: DataConfig, roots: AllowedFolders | None = None) -> Sour
     else:
         train = train.subset(kept_indices(train.labels.numpy(), config, "train"))
         test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
-    return Source(root.name, train, test, names, concepts_of(names), read.unreadable)
+    left_out = found.left_out + tested.left_out if tested else found.left_out
+    told = left_out.words if left_out.matters else ""
+    return Source(root.name, train, test, names, concepts_of(names), read.unreadable, told)
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,17 @@ class RunData:
             return "the test images of all clients together (the server has none)"
         return "the server's test set"
 
+    @property
+    def unreadable(self) -> int:
+        """Return how many picture files could not be read and were left out, sites' included."""
+        told = {
+            client: int(facts["unreadable"] or 0)
+            for record in self.history
+            for client, facts in record.clients.items()
+            if "unreadable" in facts
+        }
+        return (self.facts.unreadable if self.facts else 0) + sum(told.values())
+
     @cached_property
     def synthetic(self) -> Rows:
         """Return the clients' synthetic images per class at their largest; empty without any."""

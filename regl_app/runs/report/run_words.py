@@ -57,6 +57,10 @@ def lede(run: RunData) -> Markup:
             run.num_clients or "No", _scheme(run.config), run.summary.rounds, run.config.rounds
         )
     ]
+    if run.unreadable:
+        text.append(
+            Markup("<b>{} pictures</b> could not be read and were left out.").format(run.unreadable)
+        )
     client = run.showcase_client
     row = run.real[client] if client is not None else None
     if row and not run.config.central:

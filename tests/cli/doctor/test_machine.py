@@ -12,6 +12,7 @@ from regl_app.cli.doctor.finding import Finding
 from regl_app.cli.doctor.machine import SUPERLINK_PORT_VARIABLE, examine
 from regl_app.config import RunConfig
 from regl_app.core.types import Scalar
+from regl_app.data.sources.registry import load_source
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,19 @@ def test_absent_data_is_named_with_a_remedy(tmp_path: Path) -> None:
     assert finding.status == "fail"
     assert str(tmp_path / "none") in finding.detail
     assert finding.remedy
+
+
+def test_what_of_a_folder_is_not_read_is_noted(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("L", (9, 9), number).save(tmp_path / name / f"{number}.png")
+    keys: dict[str, Scalar] = {"data.source": "folder", "data.path": str(tmp_path)}
+    assert found("data", keys).status == "ok"
+    load_source.cache_clear()
+    (tmp_path / "cat" / "x.nef").write_bytes(b"x")
+    finding = found("data", keys)
+    assert finding.status == "note" and "not read: 1 .nef" in finding.detail
 
 
 def test_a_folder_that_is_no_pipeline_fails(tmp_path: Path) -> None:

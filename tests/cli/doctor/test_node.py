@@ -70,3 +70,17 @@ def test_a_sites_images_are_read_as_the_run_would(tmp_path: Path) -> None:
     (tmp_path / "cat" / "3.png").write_bytes(b"no image")
     finding = found("data-dir", wanted, **site)
     assert finding.status == "fail" and "3.png" in finding.detail
+
+
+def test_what_of_a_sites_folder_is_not_read_is_noted(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        Image.new("L", (8, 8), number).save(tmp_path / "cat" / f"{number}.png")
+    (tmp_path / "cat" / "RAW.CR2").write_bytes(b"x")
+    (tmp_path / "cat" / "bad.png").write_bytes(b"x")
+    site: dict[str, Scalar] = {"data.source": "site", "data.classes": "cat,dog"}
+    wanted = Deployment(data_dir=tmp_path)
+    assert found("data-dir", wanted, **site).status == "fail"
+    finding = found("data-dir", wanted, **site, **{"data.unreadable": "skip"})
+    assert finding.status == "note"
+    assert "1 pictures cannot be read and are left out; not read: 1 .cr2" in finding.detail

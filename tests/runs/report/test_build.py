@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts, GlobalMetrics, RoundRecord, RunResult
 from regl_app.runs.report.build import build_report
 from regl_app.runs.report.run_data import RunData, conditions
+from regl_app.runs.report.run_words import lede
 
 RunMaker = Callable[..., Path]
 
@@ -280,3 +282,12 @@ def test_the_upper_bound_does_not_lead(make_run: RunMaker, tmp_path: Path) -> No
     html = build_report(runs, tmp_path / "r.html").read_text()
     assert "<h1>fedavg leads with" in html
     assert "below all data in one place" in html
+
+
+def test_pictures_that_were_left_out_are_told(make_run: RunMaker, tmp_path: Path) -> None:
+    run = RunData.load(make_run(tmp_path / "run"))
+    assert "could not be read" not in lede(run) and run.facts is not None
+    facts = run.facts.model_copy(update={"unreadable": 3})
+    clients = {0: {"unreadable": 2}, 1: {"loss": 1.0}}
+    history = tuple(record.model_copy(update={"clients": clients}) for record in run.history)
+    assert "<b>5 pictures</b> could not be read" in lede(replace(run, facts=facts, history=history))
