@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from functools import cache
 from regl_app.core.log import logger
 
 _MOST_LETTERS = 40
+# Fonts that have every letter, as a box.
+_BOXES = re.compile(r"last.?resort|adobe.?blank", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def _fonts() -> Iterator[str]:
 
     own = font_manager.findfont("DejaVu Sans")
     yield own
-    yield from sorted({each.fname for each in font_manager.fontManager.ttflist} - {own})
+    others = {each.fname for each in font_manager.fontManager.ttflist} - {own}
+    yield from sorted(font for font in others if not _BOXES.search(font))
 
 
 @cache

@@ -78,6 +78,11 @@ def test_another_font_of_the_machine_is_taken(monkeypatch: pytest.MonkeyPatch) -
     fonts._font_of.cache_clear()
 
 
+def test_no_font_of_boxes_is_taken() -> None:
+    """matplotlib brings one that has every letter, as a box."""
+    assert not [font for font in fonts._fonts() if "lastresort" in font.lower()]
+
+
 def test_plain_names_are_where_they_were(tmp_path: Path) -> None:
     images = torch.zeros((2, 1, 1, 4, 4), dtype=torch.uint8)
     save_grid(images, ["zero", "seven"], tmp_path / "grid.png", scale=1)
