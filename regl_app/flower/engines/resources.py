@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 
 from regl_app.config import RunConfig
+from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import logger
 
@@ -63,6 +64,8 @@ def cards_of(device: str) -> Sequence[int]:
 def places_in_process(config: RunConfig, client_cpus: int = 1, client_gpus: float = 0.0) -> int:
     """Return how many clients run at once as threads of one process, each with what it holds.
 
+    The generator that ships takes a few MB of a GPU, and is no reason for fewer.
+
     Args:
         config: the run; a client uses ``config.threads`` processors at least.
         client_cpus: processors per client.
@@ -83,7 +86,7 @@ def places_in_process(config: RunConfig, client_cpus: int = 1, client_gpus: floa
         )
     if client_gpus:
         on_a_card = math.floor(1 / client_gpus + 1e-9)
-    elif cards and config.uses_generator:
+    elif cards and _holds_a_large_generator(config):
         on_a_card = 1
         _tell(config, len(cards))
     else:
@@ -108,12 +111,17 @@ def reserved_gpus(config: RunConfig, client_cpus: float, client_gpus: float) -> 
         )
     if client_gpus or not cards or device.startswith("cuda:"):
         return client_gpus
-    if config.uses_generator:
+    if _holds_a_large_generator(config):
         _tell(config, len(cards))
         return 1.0
     places = max(1, (os.cpu_count() or 1) // int(client_cpus))
     share = math.floor(len(cards) / places * 1e4) / 1e4  # Ray counts in ten-thousandths
     return min(1.0, share)
+
+
+def _holds_a_large_generator(config: RunConfig) -> bool:
+    """Return whether a client of ``config`` may fill a GPU: the generator that ships does not."""
+    return config.uses_generator and config.generator.path != BUNDLED
 
 
 def _checked_cards(config: RunConfig, client_gpus: float) -> Sequence[int]:

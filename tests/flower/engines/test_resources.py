@@ -59,7 +59,7 @@ def test_ray_keeps_no_history_of_tasks_and_hides_no_gpu() -> None:
 
 
 def run(**keys: Scalar) -> RunConfig:
-    return RunConfig.from_flat({"method": "regl", **keys})
+    return RunConfig.from_flat({"method": "regl", "generator.path": "owner/large", **keys})
 
 
 @pytest.fixture
@@ -85,6 +85,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"device": "cpu", "threads": 4}, 1, 0.0, 4),
         ({"method": "fedavg"}, 1, 0.0, 16),  # nothing large is held
         ({"method": "fedavg"}, 1, 0.25, 8),
+        ({"generator.path": "bundled"}, 1, 0.0, 16),
     ],
 )
 def test_threads_of_a_process_are_as_many_as_its_gpus_hold(
@@ -103,6 +104,7 @@ def test_threads_of_a_process_are_as_many_as_its_gpus_hold(
         ({"device": "cuda:1"}, 1, 0.0, 0.0),
         ({"method": "fedavg"}, 1, 0.0, 0.125),  # sixteen at once, eight on each
         ({"method": "fedavg"}, 16, 0.0, 1.0),
+        ({"generator.path": "bundled"}, 1, 0.0, 0.125),
     ],
 )
 def test_flower_is_told_what_a_client_reserves(
