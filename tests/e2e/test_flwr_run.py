@@ -69,9 +69,14 @@ run_flower(config, clients=2)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+# While clients train, and while Ray is still coming up.
+@pytest.mark.parametrize(
+    ("how", "moment"),
+    [(signal.SIGINT, "fedavg: 2 clients"), (signal.SIGTERM, "run folder: ")],
+    ids=["training", "starting"],
+)
 def test_interrupting_stops_the_run_and_everything_under_it(
-    elsewhere: Path, how: signal.Signals
+    elsewhere: Path, how: signal.Signals, moment: str
 ) -> None:
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
@@ -84,7 +89,7 @@ def test_interrupting_stops_the_run_and_everything_under_it(
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("fedavg: 2 clients"):
+        if line.startswith(moment):
             break
     process.send_signal(how)
     process.stdout.close()
