@@ -59,10 +59,13 @@ def _tiny_tokenizer(folder: Path) -> None:
     CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=32).save_pretrained(folder)
 
 
-def build_second_pipeline(folder: Path) -> Path:
-    """Write an untrained pipeline that shares no shape with the bundled one, and return its folder.
+def _build_pipeline(
+    folder: Path, *, latent: int, blocks: tuple[int, ...], depth: int, width: int, heads: int
+) -> Path:
+    """Write an untrained Stable Diffusion pipeline and return its folder.
 
-    48 x 48 RGB, latents (4, 12, 12), cross-attention width 24, DDIM with epsilon prediction.
+    Latents (4, latent, latent) of images ``2 ** (depth - 1)`` as large, a UNet of ``blocks`` whose
+    last listens to a text of ``width``, DDIM with epsilon prediction.
     """
     from diffusers import (
         AutoencoderKL,
@@ -74,33 +77,34 @@ def build_second_pipeline(folder: Path) -> Path:
 
     _tiny_tokenizer(folder / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    plain = len(blocks) - 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet2DConditionModel(
-            sample_size=12,
-            block_out_channels=(16, 32),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            sample_size=latent,
+            block_out_channels=blocks,
+            down_block_types=(*("DownBlock2D",) * plain, "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", *("UpBlock2D",) * plain),
             layers_per_block=1,
-            cross_attention_dim=24,
-            attention_head_dim=4,
+            cross_attention_dim=width,
+            attention_head_dim=heads,
             norm_num_groups=4,
         )
         vae = AutoencoderKL(
-            block_out_channels=(8, 8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(8,) * depth,
+            down_block_types=("DownEncoderBlock2D",) * depth,
+            up_block_types=("UpDecoderBlock2D",) * depth,
             norm_num_groups=4,
-            sample_size=48,
+            sample_size=latent * 2 ** (depth - 1),
             scaling_factor=0.5,
         )
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(tokenizer),
-                hidden_size=24,
+                hidden_size=width,
                 intermediate_size=32,
                 num_hidden_layers=1,
-                num_attention_heads=4,
+                num_attention_heads=heads,
                 max_position_embeddings=32,
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
@@ -121,10 +125,29 @@ def build_second_pipeline(folder: Path) -> Path:
     return folder
 
 
+def build_second_pipeline(folder: Path) -> Path:
+    """Write an untrained pipeline that shares no shape with the bundled one, and return its folder.
+
+    48 x 48 RGB, latents (4, 12, 12), cross-attention width 24, DDIM with epsilon prediction.
+    """
+    return _build_pipeline(folder, latent=12, blocks=(16, 32), depth=3, width=24, heads=4)
+
+
 @pytest.fixture(scope="session")
 def second_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a small, untrained, differently shaped Stable Diffusion pipeline."""
     return build_second_pipeline(tmp_path_factory.mktemp("second-pipeline"))
+
+
+@pytest.fixture(scope="session")
+def quick_generator(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scalar]:
+    """Return keys of the cheapest generator there is, for runs of which images are not the point.
+
+    Untrained, 16 x 16 pixels, in fp32: bf16 is slower where matrices are this small.
+    """
+    folder = tmp_path_factory.mktemp("quick-generator")
+    _build_pipeline(folder, latent=8, blocks=(8,), depth=2, width=8, heads=2)
+    return {"generator.path": str(folder), "generator.precision": "fp32"}
 
 
 def _photos(folder: Path, counts: Mapping[str, int], *, width: int, height: int) -> Path:

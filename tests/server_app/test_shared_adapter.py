@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 
 from client_app.main import app as honest_app
 from regl_app.core.errors import GeneratorError, RunError
+from regl_app.core.types import Scalar
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.shared import SharedAdapter
 from regl_app.runs.folder import RunFolder
@@ -24,13 +25,13 @@ KIND = "train.adapter"
 
 
 @pytest.fixture
-def run(federate: Federate, second_pipeline: Path) -> Federate:
+def run(federate: Federate, quick_generator: dict[str, Scalar]) -> Federate:
     """Return what runs two rounds of three clients that share an adapter."""
 
     def start(client_app: ClientApp | None = None, **changes: object) -> RunFolder:
         defaults: dict[str, object] = {
             "method": "regl-shared",
-            "generator__path": str(second_pipeline),
+            **quick_generator,
             "generator__steps": 1,
             "lora__rounds": 1,
             "lora__steps": 1,

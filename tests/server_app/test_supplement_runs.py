@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.cache import AdapterCache, CachedAdapter
 from regl_app.rounds.client_state import ClientState
@@ -26,14 +27,14 @@ Federate = Callable[..., RunFolder]
 
 
 @pytest.fixture
-def generate(federate: Federate, second_pipeline: Path) -> Federate:
+def generate(federate: Federate, quick_generator: dict[str, Scalar]) -> Federate:
     """Return ``federate`` with a generator so small that its images are noise."""
 
     def run(**changes: object) -> RunFolder:
         small = {
             "clients": 2,
             "workers": 2,
-            "generator__path": str(second_pipeline),
+            **quick_generator,
             "generator__steps": 2,
             "lora__steps": 2,
             "lora__batch_size": 4,
@@ -309,10 +310,11 @@ def dear_pixels(images: ImageSet) -> Payload:
 
 
 def test_an_adapter_is_sent_once_and_named_afterwards(
-    generate: Federate, monkeypatch: pytest.MonkeyPatch
+    generate: Federate, second_pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(**changes: object) -> list[RoundRecord]:
         keys = {"dpo__start": "frozen", "supplement__decay": 0.0, "rounds": 4, "lora__rank": 1}
+        keys["generator__path"] = str(second_pipeline)  # of which an adapter has some size
         folder = at_server(generate, "download", supplement__adapter="dpo", **keys, **changes)
         return folder.read_history()[1:]
 
