@@ -31,14 +31,31 @@ from regl_app.flower.deployment.credentials import Credentials
 torch.set_num_threads(1)
 
 
+# What else takes half a minute or more on a worker. Begun at last, it would hold all others up.
+_LONG = (
+    "server_app/test_resume.py",
+    "server_app/test_supplement_runs.py",
+    "rounds/test_federate.py",
+    "generator/families/test_families.py",
+    "generator/adaptation/test_lora.py",
+    "server_app/test_who_sees_what.py",
+    "test_trust.py",
+    "client_app/worker/test_worker.py",
+    "test_benchmarks.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let those begin first that may take longest: what waits then does so beside all others."""
+    here = Path(__file__).parent
 
-    def seconds(item: pytest.Item) -> float:
+    def order(item: pytest.Item) -> tuple[float, int]:
         mark = item.get_closest_marker("timeout")
-        return float(mark.args[0]) if mark and mark.args else 0.0
+        allowed = float(mark.args[0]) if mark and mark.args else 0.0
+        name = item.path.relative_to(here).as_posix()
+        return -allowed, _LONG.index(name) if name in _LONG else len(_LONG)
 
-    items.sort(key=seconds, reverse=True)
+    items.sort(key=order)
 
 
 @pytest.fixture(autouse=True)
