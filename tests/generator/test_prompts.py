@@ -107,10 +107,14 @@ def test_tuning_tells_each_image_its_phrasing(
     predict = Foundation.predict
 
     def spy(
-        self: Foundation, latents: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor
+        self: Foundation,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        rows: torch.Tensor,
+        image_tokens: torch.Tensor | None = None,
     ) -> torch.Tensor:
         seen.update(rows.tolist())
-        return predict(self, latents, timesteps, rows)
+        return predict(self, latents, timesteps, rows, image_tokens)
 
     monkeypatch.setattr(Foundation, "predict", spy)
     images = torch.randint(0, 256, (5, 3, 48, 48), dtype=torch.uint8)
