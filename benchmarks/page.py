@@ -15,7 +15,10 @@ from regl_app.core.files import write_text
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
-PAGES = (*(HERE.parent / "docs" / name for name in ("feddpd-results.md", "methods.md", "teaching.md")), README)
+PAGES = (
+    *(HERE.parent / "docs" / name for name in ("feddpd-results.md", "methods.md", "teaching.md")),
+    README,
+)
 COLUMNS = 5  # of a README's table
 _BLOCK = re.compile(r"<!-- ([\w.-]+) -->\n.*?<!-- /\1 -->", flags=re.S)
 
