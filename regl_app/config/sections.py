@@ -27,9 +27,23 @@ class DataConfig(Section):
     )
     path: str = Field(
         "",
-        description="torchvision root (CIFAR: binary version or parquet), hub id or local parquet "
-        "folder (source 'hub'), or image folder with one subfolder per class (source 'folder'); "
+        description="torchvision root (CIFAR: binary version or parquet), hub id "
+        "('owner/name@revision:configuration') or local parquet folder (source 'hub'), or image "
+        "folder with one subfolder per class (source 'folder'); "
         "source 'site': image folder at the server to test on, if it has one",
+        json_schema_extra=RESULT,
+    )
+    splits: str = Field(
+        "",
+        description="source 'hub': splits to train and to test on, 'train,validation' say; of one "
+        "name alone a part is split off to test on; '' = train, and the first labelled one of "
+        "test, validation, dev and the like",
+        json_schema_extra=RESULT,
+    )
+    columns: str = Field(
+        "",
+        description="source 'hub': columns of images and of labels, 'image,label' say; '' = by "
+        "their types and usual names",
         json_schema_extra=RESULT,
     )
     classes: str = Field(

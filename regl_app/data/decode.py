@@ -155,6 +155,8 @@ class _UnreadableError(Exception):
 def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepPixels:
     from PIL import Image
 
+    if file == b"":
+        raise _UnreadableError(f"{name}: holds no picture", "give it one or remove it")
     stream = BytesIO(file) if isinstance(file, bytes) else file
     try:
         with Image.open(stream, formats=formats_for(name)) as image:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import unicodedata
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,108 +14,71 @@ import numpy as np
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
+from regl_app.core.log import logger
 from regl_app.core.types import Labels
 from regl_app.data.concepts import concepts_of
 from regl_app.data.decode import Encoded
 from regl_app.data.originals import PictureFiles, file_state
 from regl_app.data.read_pictures import PicturesRead, read_pictures
 from regl_app.data.source import Source
+from regl_app.data.sources.hub_splits import columns, load_splits, test_splits, train_split
 from regl_app.data.subsets import Split, kept_indices, split_off_test
 
-_IMAGE_COLUMNS = ("image", "img")
-_LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
-_TEST_SPLITS = ("test", "validation", "valid")
+_TOLD = 10
 
 
 def load_hub(config: DataConfig) -> Source:
     """Return the data set ``data.path``: a hub id, or a folder of ``train*``/``test*.parquet``.
 
-    A data set without a test split loses a stratified ``data.test-fraction`` to it.
+    A data set without a labelled test split loses a stratified ``data.test-fraction`` to it.
 
     Raises:
-        DataError: it cannot be found or read, or has no image or label column.
+        DataError: it cannot be found or read, has no image or label column, or rows without a
+            label.
     """
-    splits = _load_splits(config)
-    if "train" not in splits:
-        raise DataError(f"data.path={config.path!r} has splits {sorted(splits)}, needs 'train'")
-    image_column, label_column = _columns(splits["train"], config.path)
-    names = _class_names(splits["train"], label_column)
+    splits = load_splits(config)
+    train = train_split(splits, config)
+    image_column, label_column = columns(splits[train], config)
+    names = _class_names(splits[train], label_column)
     reader = _Reader(config, image_column, label_column, names)
-    test_split = next((name for name in _TEST_SPLITS if name in splits), None)
+    test_split = _labelled(reader, splits, test_splits(splits, config, train))
     if test_split is None:
-        read = reader.read([reader.rows(splits["train"])])
-        train, test = split_off_test(read.images, config)
+        read = reader.read([reader.rows(splits[train], train)])
+        images, test = split_off_test(read.images, config)
     else:
-        rows = reader.rows(splits["train"], "train")
-        read = reader.read([rows, reader.rows(splits[test_split], "test")])
-        train, test = read.split(len(rows.labels))
-    return Source(Path(config.path).name, train, test, names, concepts_of(names), read.unreadable)
+        rows = reader.rows(splits[train], train, "train")
+        read = reader.read([rows, reader.rows(splits[test_split], test_split, "test")])
+        images, test = read.split(len(rows.labels))
+    name = Path(config.path).name.partition(":")[0].partition("@")[0]
+    return Source(name, images, test, names, concepts_of(names), read.unreadable)
 
 
-def _load_splits(config: DataConfig) -> Any:
-    import datasets
-
-    folder = Path(config.path).expanduser()
-    try:
-        if folder.is_dir():
-            files = {
-                split: [str(path) for path in found]
-                for split in ("train", *_TEST_SPLITS)
-                if (found := sorted(folder.rglob(f"{split}*.parquet")))
-            }
-            if "train" not in files:
-                raise DataError(
-                    f"{folder} holds no train*.parquet; data.source='hub' expects a folder with "
-                    "train*.parquet and test*.parquet, or a hub id such as 'ylecun/mnist'"
-                )
-            return datasets.load_dataset("parquet", data_files=files)
-        if not config.download:
-            raise DataError(
-                f"data.path={config.path!r} is no local folder, and fetching it from the hub "
-                "needs data.download=true"
-            )
-        # Without an owner it could be a reader of the library itself, one that unpickles say.
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", config.path):
-            raise DataError(
-                f"data.path={config.path!r} is no hub id: it must be owner/name, such as "
-                "'ylecun/mnist'"
-            )
-        return datasets.load_dataset(config.path)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"data.path={config.path!r} cannot be loaded: {type(error).__name__}: {error}; check "
-            "the hub id or the parquet files, and the network"
-        ) from error
-
-
-def _columns(split: Any, path: str) -> tuple[str, str]:
-    import datasets
-
-    features = split.features
-    image = next(
-        (name for name, kind in features.items() if isinstance(kind, datasets.Image)),
-        next((name for name in _IMAGE_COLUMNS if name in features), None),
-    )
-    label = next(
-        (name for name in _LABEL_COLUMNS if name in features),
-        next((n for n, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None),
-    )
-    if image is None or label is None:
-        raise DataError(
-            f"data.path={path!r} has columns {sorted(features)}; expected an image column "
-            f"(one of {', '.join(_IMAGE_COLUMNS)}) and a label column "
-            f"(one of {', '.join(_LABEL_COLUMNS)})"
+def _labelled(reader: _Reader, splits: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the first of the splits ``names`` in which a row has a label; others are named."""
+    for name in names:
+        if len(splits[name]) and reader.has_labels(splits[name]):
+            return name
+        logger.warning(
+            "data.path=%r: split %r has no labels to test by and is passed over",
+            reader.config.path,
+            name,
         )
-    return image, label
+    return None
 
 
 def _class_names(split: Any, column: str) -> tuple[str, ...]:
+    """Return the classes, in NFC: those that the data set names, or the values that there are."""
     import datasets
 
     feature = split.features[column]
     if isinstance(feature, datasets.ClassLabel):
-        return tuple(feature.names)
-    return tuple(str(value) for value in sorted(split.unique(column)))
+        return tuple(map(_nfc, feature.names))
+    values = {_nfc(value) for value in split.unique(column) if value is not None}
+    return tuple(map(str, sorted(values)))
+
+
+def _nfc(value: Any) -> Any:
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -134,16 +98,14 @@ class _Reader:
     label_column: str
     class_names: tuple[str, ...]
 
-    def _own_file(self, path: str | None, row: int) -> Path:
-        """Return the file that a row without bytes names, if it is one of the data set's own."""
-        import datasets
-
-        found = Path(path or "").resolve()
-        homes = (Path(self.config.path).expanduser(), Path(datasets.config.HF_CACHE_HOME))
-        if path is None or not any(found.is_relative_to(home.resolve()) for home in homes):
+    def _own_file(self, path: str, name: str) -> Path:
+        """Return the file that row ``name`` has in place of bytes, if it is the data set's own."""
+        found = Path(path).resolve()
+        homes = (Path(self.config.path).expanduser(), *_caches())
+        if not any(found.is_relative_to(home.resolve()) for home in homes):
             raise DataError(
-                f"data.path={self.config.path!r}, row {row}: has no image, and names {path!r}, "
-                "which is no file of the data set (repair the row or remove it)"
+                f"{name}: has no image, and names {path!r}, which is no file of the data set "
+                "(repair the row or remove it)"
             )
         return found
 
@@ -152,20 +114,36 @@ class _Reader:
         files = PictureFiles.joined([part.files for part in parts])
         return read_pictures(files, np.concatenate([part.labels for part in parts]), self.config)
 
-    def rows(self, split: Any, cap: Split | None = None) -> _Rows:
-        """Return the rows of ``split``, capped before they are decoded."""
+    def has_labels(self, split: Any) -> bool:
+        """Return whether any row of ``split`` has a label: where tests are secret, none does."""
+        return bool((self._labels(split) >= 0).any())
+
+    def rows(self, split: Any, name: str, cap: Split | None = None) -> _Rows:
+        """Return the rows of ``split``, called ``name``, capped before they are decoded.
+
+        Raises:
+            DataError: some have no label, or one that the training split lacks.
+        """
         import datasets
 
         labels = self._labels(split)
+        if unknown := np.flatnonzero((labels < 0) | (labels >= len(self.class_names))).tolist():
+            told = ", ".join(map(str, unknown[:_TOLD])) + (", ..." if unknown[_TOLD:] else "")
+            raise DataError(
+                f"data.path={self.config.path!r}, split {name!r}: {len(unknown)} rows have no "
+                f"label, or one that the training split lacks (column {self.label_column!r}, rows "
+                f"{told}; remove those rows, or name other splits or columns by data.splits and "
+                "data.columns)"
+            )
         rows = np.arange(len(labels), dtype=np.int64)
         if cap is not None:
             rows = kept_indices(labels, self.config, cap)
         undecoded = split.select_columns(self.image_column).cast_column(
             self.image_column, datasets.Image(decode=False)
         )
-        return _Rows(self._files(undecoded).subset(rows), labels[rows])
+        return _Rows(self._files(undecoded, name).subset(rows), labels[rows])
 
-    def _files(self, undecoded: Any) -> PictureFiles:
+    def _files(self, undecoded: Any, split: str) -> PictureFiles:
         """Return the pictures of all rows; what is in the same Arrow files is the same picture."""
         arrow = [file_state(Path(each["filename"])) for each in undecoded.cache_files]
         told = hashlib.sha256("\n".join(arrow).encode("utf-8", "surrogateescape")).hexdigest()
@@ -173,24 +151,43 @@ class _Reader:
             told = uuid.uuid4().hex
 
         def opened(row: int) -> Encoded:
-            cell = undecoded[row][self.image_column]
-            name = f"{self.config.path}, row {row}"
-            return name, cell["bytes"] or self._own_file(cell["path"], row)
+            cell = undecoded[row][self.image_column] or {}
+            name = f"{self.config.path}, split {split!r}, row {row}"
+            if cell.get("bytes") or not cell.get("path"):
+                return name, cell.get("bytes") or b""
+            return name, self._own_file(cell["path"], name)
 
         return PictureFiles(tuple(f"{told}/{row}" for row in range(len(undecoded))), opened)
 
     def _labels(self, split: Any) -> Labels:
+        """Return the label of each row, ``(N,)``, negative where there is none."""
         import datasets
 
         values = split[self.label_column]
         if isinstance(split.features[self.label_column], datasets.ClassLabel):
-            labels = np.asarray(values, dtype=np.int64)
-        else:
-            index = {name: position for position, name in enumerate(self.class_names)}
-            labels = np.array([index.get(str(value), -1) for value in values], dtype=np.int64)
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):
-            raise DataError(
-                f"data.path={self.config.path!r} has rows without a label or with one that the "
-                f"training split lacks (column {self.label_column!r}); remove those rows"
-            )
-        return labels
+            return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+        index = {name: position for position, name in enumerate(self.class_names)}
+        return np.array(
+            [-1 if value is None else index.get(str(_nfc(value)), -1) for value in values],
+            dtype=np.int64,
+        )
+
+
+def _caches() -> tuple[Path, ...]:
+    """Return where the library may have laid a data set's files: each can be moved by itself."""
+    import datasets
+    import huggingface_hub.constants as hub
+
+    config = datasets.config
+    return tuple(
+        map(
+            Path,
+            (
+                config.HF_CACHE_HOME,
+                config.HF_DATASETS_CACHE,
+                config.DOWNLOADED_DATASETS_PATH,
+                config.EXTRACTED_DATASETS_PATH,
+                hub.HF_HUB_CACHE,
+            ),
+        )
+    )
