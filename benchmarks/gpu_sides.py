@@ -310,7 +310,7 @@ class Benchmark:
         from diffusers import DiffusionPipeline
 
         self.forget()
-        pipeline = DiffusionPipeline.from_pretrained(self.folder)
+        pipeline = DiffusionPipeline.from_pretrained(self.folder, use_safetensors=True)
         pipeline.to(self.device, self.dtype).set_progress_bar_config(disable=True)
         return pipeline
 
