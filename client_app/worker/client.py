@@ -13,7 +13,12 @@ from pathlib import Path
 
 from flwr.app import Context, RecordDict
 
-from client_app.worker.wire_format import WorkerRequest, receive_answer, send_request
+from client_app.worker.wire_format import (
+    WorkerRequest,
+    receive_answer,
+    receive_taken,
+    send_request,
+)
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.errors import RunError
 from regl_app.core.files import exclusive
@@ -22,6 +27,8 @@ from regl_app.flower.code_hash import own_code_hash
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
+_TRIES = 3
+"""One worker may end for its age or its code just as it is asked, and the next as well."""
 
 
 class WorkerUnavailableError(Exception):
@@ -44,19 +51,26 @@ def ask_worker(
     if owner <= 1 or begun is None:
         raise WorkerUnavailableError(f"no process {owner} that it could end with")
     request = WorkerRequest(kind, own_code_hash(), content, context)
-    for _ in range(2):  # the first may find a worker of other code, which then ends
+    why = ""
+    for _ in range(_TRIES):
         with _connection(_private_folder() / f"{owner}-{begun}.sock", owner, idle_seconds) as line:
-            send_request(line, request)
             try:
-                answer = receive_answer(line)
+                send_request(line, request)
+                taken = receive_taken(line)
+            except (EOFError, ConnectionError):
+                why = "it ends before it takes a request"
+                continue
+            if not taken:
+                why = "it runs other code and does not end"
+                continue
+            try:
+                return receive_answer(line)
             except (EOFError, ConnectionError) as error:
                 raise RunError(
                     f"the node's worker process died over this {kind} request (out of memory? "
                     "its last words are in the SuperNode's log)"
                 ) from error
-        if answer is not None:
-            return answer
-    raise WorkerUnavailableError("it runs other code and does not end")
+    raise WorkerUnavailableError(why)
 
 
 def _connection(path: Path, owner: int, idle_seconds: float) -> socket.socket:

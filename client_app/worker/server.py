@@ -16,7 +16,7 @@ from client_app.worker.wire_format import (
     receive_request,
     send_content,
     send_error,
-    send_other_code,
+    send_taken,
 )
 from regl_app.core.cards import share_cards
 from regl_app.core.log import setup_logging
@@ -33,38 +33,30 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
     process ``owner``, and when whoever sent the request at hand is gone: nobody would take its
     result, and files are written whole or not at all.
     """
+    code, ours = own_code_hash(), True
     with socket.socket(socket.AF_UNIX) as listener:
         path.unlink(missing_ok=True)  # of one that was killed
         listener.bind(str(path))
         listener.listen()
         _end_with(owner)
         listener.settimeout(idle_seconds)
-        try:
-            while True:
-                try:
-                    line, _ = listener.accept()
-                except TimeoutError:
-                    return
-                with line:
-                    line.setblocking(True)
-                    if not _serve_one(line):
-                        return
-        finally:
+        while ours:
+            try:
+                line, _ = listener.accept()
+            except TimeoutError:
+                break
+            with line, suppress(EOFError, ConnectionError):
+                line.setblocking(True)
+                request = receive_request(line)
+                ours = request.code == code
+                if not ours:  # nobody may find this worker once it has said so
+                    path.unlink(missing_ok=True)
+                    listener.close()
+                send_taken(line, ours)
+                if ours:
+                    _carry_out(line, request)
+        if ours:  # else the path is another worker's by now
             path.unlink(missing_ok=True)
-
-
-def _serve_one(line: socket.socket) -> bool:
-    """Carry out one request; return whether to go on."""
-    try:
-        request = receive_request(line)
-    except (EOFError, ConnectionError):
-        return True
-    with suppress(ConnectionError):
-        if request.code != own_code_hash():
-            send_other_code(line)
-            return False
-        _carry_out(line, request)
-    return True
 
 
 def _carry_out(line: socket.socket, request: WorkerRequest) -> None:

@@ -53,15 +53,24 @@ def receive_request(connection: socket.socket) -> WorkerRequest:
     return WorkerRequest(header["kind"], header["code"], content, context)
 
 
+def send_taken(connection: socket.socket, taken: bool) -> None:
+    """Tell that the request is begun now, or that this worker runs other code and ends."""
+    _send(connection, json.dumps({"status": "taken" if taken else "other-code"}).encode())
+
+
+def receive_taken(connection: socket.socket) -> bool:
+    """Return what :func:`send_taken` told.
+
+    Raises:
+        EOFError: the worker ended, and has not begun.
+    """
+    return bool(json.loads(_receive(connection))["status"] == "taken")
+
+
 def send_content(connection: socket.socket, content: RecordDict) -> None:
     """Send what came of a request."""
     _send(connection, json.dumps({"status": "done"}).encode())
     _send(connection, recorddict_to_proto(content).SerializeToString())
-
-
-def send_other_code(connection: socket.socket) -> None:
-    """Tell that the worker runs other code, and ends."""
-    _send(connection, json.dumps({"status": "other-code"}).encode())
 
 
 def send_error(connection: socket.socket, error: Exception) -> None:
@@ -70,16 +79,14 @@ def send_error(connection: socket.socket, error: Exception) -> None:
     _send(connection, json.dumps(answer).encode())
 
 
-def receive_answer(connection: socket.socket) -> RecordDict | None:
-    """Return what came of a request; None if the worker runs other code.
+def receive_answer(connection: socket.socket) -> RecordDict:
+    """Return what came of a request.
 
     Raises:
         ReglError: the worker's own error, as a :class:`RunError` where it is of no kind of ours.
         EOFError: the worker is gone.
     """
     header = json.loads(_receive(connection))
-    if header["status"] == "other-code":
-        return None
     if header["status"] == "failed":
         raise _error(header)
     return recorddict_from_proto(ProtoRecordDict.FromString(_receive(connection)))

@@ -133,6 +133,11 @@ def idle(deploy_module: Deploy) -> Any:
     """Return a federation without a run, with a registered node ``a`` that is not started."""
     deployment = deploy_module("a", "own")
     deployment.register("a")
+    # The SuperLink's own process says that it starts some time after the port answers.
+    deadline = time.monotonic() + 60
+    while "Starting Flower SuperExec" not in deployment.log("superlink"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     return deployment
 
 

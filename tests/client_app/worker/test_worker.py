@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -184,6 +185,22 @@ def test_other_code_is_not_served_by_an_old_worker(
     with pytest.raises(WorkerUnavailableError, match="other code"):
         ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
     until(lambda: not set(old) & set(workers()))
+
+
+def test_one_that_ends_as_it_is_asked_has_not_begun(owner: subprocess.Popen[bytes]) -> None:
+    folder = Path(tempfile.gettempdir()) / f"regl-{os.getuid()}"
+    folder.mkdir(mode=0o700)
+    path = folder / f"{owner.pid}-{started_at(owner.pid)}.sock"
+    at = context()
+    with ThreadPoolExecutor(1) as pool, socket.socket(socket.AF_UNIX) as ending:
+        ending.bind(str(path))
+        ending.listen()
+        pending = pool.submit(ask_worker, "query", hello(at), at, owner=owner.pid, idle_seconds=60)
+        ending.accept()[0].close()  # with the request unread: the sender's connection is reset
+        path.unlink()
+        ending.close()
+        assert pending.result() == HANDLERS["query"](hello(at), at)
+    assert len(workers()) == 1
 
 
 def test_a_folder_that_others_can_enter_is_not_used(owner: subprocess.Popen[bytes]) -> None:
