@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,10 @@ KEPT = [
 ]
 
 
+AFTER = {1: "in the first round", 3: "after the replies", 6: "before the end"}
+"""What just happened when so many messages to all clients are answered."""
+
+
 class Killed(BaseException):
     """What ends a process ends it anywhere."""
 
@@ -55,24 +61,61 @@ def config(small_settings: dict[str, Scalar], tmp_path: Path) -> Callable[..., R
     return make
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A run without a break, and what a kill at some of its moments would have left."""
+
+    config: RunConfig
+    place: Path
+    """Of its run folder and its cache; a snapshot takes their place."""
+    snapshots: Path
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder.open(self.snapshots / "end" / "runs" / "whole")
+
+    def resumed(self, moment: str) -> RunFolder:
+        """Return the folder of the run that goes on from what was there at ``moment``."""
+        shutil.rmtree(self.place)
+        shutil.copytree(self.snapshots / moment, self.place)
+        path = self.place / "runs" / "whole"
+        resumed = run(self.config.updated({"resume": str(path)}))
+        assert resumed.path == path
+        return resumed
+
+
 @pytest.fixture(scope="module")
 def uncut(
     small_settings: dict[str, Scalar], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., RunFolder]:
+) -> Callable[..., Whole]:
     """Return what runs a configuration to its end without a break, once for all tests."""
-    out = tmp_path_factory.mktemp("uncut")
-    done: dict[str, RunFolder] = {}
+    done: dict[str, Whole] = {}
 
-    def find(**changes: Scalar) -> RunFolder:
+    def find(**changes: Scalar) -> Whole:
         key = json.dumps(changes, sort_keys=True)
         if key not in done:
+            now, then = (tmp_path_factory.mktemp(name) for name in ("uncut", "snapshots"))
             own: dict[str, Scalar] = {
                 "rounds": 3,
                 "report": False,
-                "out-dir": str(out / "runs"),
-                "cache-dir": str(out / f"cache-{len(done)}"),
+                "name": "whole",
+                "out-dir": str(now / "runs"),
+                "cache-dir": str(now / "cache"),
             }
-            done[key] = run(RunConfig.from_flat(small_settings | own | changes))
+            calls = itertools.count(1)
+
+            def copying(grid: Grid, requests: list[Message], timeout: float) -> list[Message]:
+                replies = exchange(grid, requests, timeout)
+                if moment := AFTER.get(next(calls)):
+                    shutil.copytree(now, then / moment)
+                return replies
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("server_app.round_loop.exchange", copying)
+                config = RunConfig.from_flat(small_settings | own | changes)
+                run(config)
+            shutil.copytree(now, then / "end")
+            done[key] = Whole(config, now, then)
         return done[key]
 
     return find
@@ -91,11 +134,7 @@ def cut(config: RunConfig, monkeypatch: pytest.MonkeyPatch, moment: str) -> RunF
         if (moment, number) in (("between rounds", 5), ("before any reply", 3)):
             raise Killed
         replies = exchange(grid, requests, timeout)
-        if (moment, number) in (
-            ("after the replies", 3),
-            ("before the end", 6),
-            ("in the first round", 1),
-        ):
+        if AFTER.get(number) == moment:
             raise Killed
         return replies
 
@@ -139,11 +178,11 @@ MOMENTS = [
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_the_default_method_goes_on_from_any_moment(
     config: Callable[..., RunConfig],
-    uncut: Callable[..., RunFolder],
+    uncut: Callable[..., Whole],
     monkeypatch: pytest.MonkeyPatch,
     moment: str,
 ) -> None:
-    whole = uncut()
+    whole = uncut().folder
     broken = cut(config("broken"), monkeypatch, moment)
     assert broken.read_result().status == "stopped"  # type: ignore[union-attr]
     resumed = run(config("broken").updated({"resume": str(broken.path), "name": "ignored"}))
@@ -181,7 +220,6 @@ def test_the_default_method_goes_on_from_any_moment(
             "teaching.head": "experts",
             "teaching.say": "noisy",
             "share-diagnostics": False,
-            "privacy.reproducible": True,  # the two runs' caches hold other secrets
         },
         {"privacy.vector": "client", "share-diagnostics": False},
         {"supplement.adapter": "dpo", "dpo.steps": 2, "pool.per-class": 4, "dpo.batch-size": 2},
@@ -211,28 +249,18 @@ def test_the_default_method_goes_on_from_any_moment(
 )
 @pytest.mark.parametrize("moment", ["after the replies", "before the end"])
 def test_what_the_server_and_the_clients_remember_survives(
-    config: Callable[..., RunConfig],
-    uncut: Callable[..., RunFolder],
-    monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, Scalar],
-    moment: str,
+    uncut: Callable[..., Whole], changes: dict[str, Scalar], moment: str
 ) -> None:
     whole = uncut(**changes)
-    broken = cut(config("broken", **changes), monkeypatch, moment)
-    resumed = run(config("broken", **changes).updated({"resume": str(broken.path)}))
-    assert same(resumed, whole)
+    assert same(whole.resumed(moment), whole.folder)
 
 
 def test_one_adapter_for_all_is_tuned_again_before_a_first_round_that_was_cut(
-    config: Callable[..., RunConfig],
-    uncut: Callable[..., RunFolder],
-    monkeypatch: pytest.MonkeyPatch,
+    uncut: Callable[..., Whole],
 ) -> None:
-    changes: dict[str, Scalar] = {"method": "regl-shared", "lora.rounds": 2}
-    whole = uncut(**changes)
-    broken = cut(config("broken", **changes), monkeypatch, "in the first round")
-    resumed = run(config("broken", **changes).updated({"resume": str(broken.path)}))
-    assert same(resumed, whole)
+    whole = uncut(**{"method": "regl-shared", "lora.rounds": 2})
+    resumed = whole.resumed("in the first round")
+    assert same(resumed, whole.folder)
     steps = [facts["adapter_steps"] for facts in resumed.read_history()[1].clients.values()]
     assert steps == [0] * 3  # the clients have kept their parts
 
