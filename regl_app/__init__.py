@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from regl_app.rounds.federate import federate
     from regl_app.runs.folder import RunFolder
     from regl_app.runs.report.build import build_report
+    from regl_app.runs.trained.model import TrainedModel
     from regl_app.supplement.plan import client_quotas
     from regl_app.supplement.synthesizer import Synthesizer, make_synthesizer
 
@@ -40,6 +41,7 @@ _HOMES = {
     "RunConfig": "config",
     "RunFolder": "runs.folder",
     "Synthesizer": "supplement.synthesizer",
+    "TrainedModel": "runs.trained.model",
     "build_report": "runs.report.build",
     "client_quotas": "supplement.plan",
     "federate": "rounds.federate",
@@ -62,6 +64,7 @@ __all__ = [
     "RunConfig",
     "RunFolder",
     "Synthesizer",
+    "TrainedModel",
     "__version__",
     "build_report",
     "client_quotas",

@@ -8,9 +8,12 @@ from regl_app.cli.bundle import bundle as bundle_command
 from regl_app.cli.compare import compare as compare_command
 from regl_app.cli.console import ReglGroup
 from regl_app.cli.doctor.command import doctor as doctor_command
+from regl_app.cli.evaluate import evaluate as evaluate_command
+from regl_app.cli.export import export as export_command
 from regl_app.cli.generate import generate as generate_command
 from regl_app.cli.keys import keys as keys_command
 from regl_app.cli.partition import partition as partition_command
+from regl_app.cli.predict import predict as predict_command
 from regl_app.cli.pretrain import pretrain as pretrain_command
 from regl_app.cli.report import report as report_command
 from regl_app.cli.run import run as run_command
@@ -34,6 +37,9 @@ for _command in (
     generate_command,
     report_command,
     watch_command,
+    predict_command,
+    evaluate_command,
+    export_command,
     pretrain_command,
     keys_command,
     bundle_command,

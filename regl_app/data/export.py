@@ -1,8 +1,9 @@
-"""A partition as image folders, such as sites of a deployment have: ``client-00/<class>/``."""
+"""Images as folders: a partition, such as sites of a deployment have, or what a run has made."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from regl_app.core.errors import DataError
@@ -16,19 +17,13 @@ from regl_app.data.images import ImageSet
 def export_clients(federation: Federation, folder: Path) -> None:
     """Write every client's images, its test part included, to ``folder`` as PNG, all or nothing.
 
-    A class whose name is none for a folder, such as ``../up``, gets one that is (``folder_names``);
-    the log says which.
+    They are ``client-00/<class>/00001.png``. A class whose name is none for a folder, such as
+    ``../up``, gets one that is (``folder_names``); the log says which.
 
     Raises:
         DataError: there is something at ``folder`` already.
     """
-    if folder.exists():
-        raise DataError(f"{folder} is there already: name a new folder, or remove it")
-    classes = federation.source.class_names
-    names = folder_names(classes)
-    for name, safe in zip(classes, names, strict=True):
-        if name != safe:
-            logger.warning("class %r is in folders %r", name, safe)
+    names = _folders(folder, federation.source.class_names)
     with atomic_path(folder) as temporary:
         for client in range(federation.num_clients):
             held = federation.client(client)
@@ -37,7 +32,38 @@ def export_clients(federation: Federation, folder: Path) -> None:
             _write(ImageSet.concat([held.train, held.test]), names, site)
 
 
-def _write(images: ImageSet, names: tuple[str, ...], site: Path) -> None:
+def export_images(
+    parts: Iterable[tuple[int, ImageSet]], class_names: Sequence[str], folder: Path
+) -> int:
+    """Write clients' images to ``folder`` as ``<class>/client-00-00001.png``, all or nothing.
+
+    torchvision's ``ImageFolder`` reads such a folder, as does ``datasets`` by "imagefolder".
+    Returns how many there are.
+
+    Raises:
+        DataError: there is something at ``folder`` already.
+    """
+    names, total = _folders(folder, class_names), 0
+    with atomic_path(folder) as temporary:
+        temporary.mkdir(parents=True)
+        for client, images in parts:
+            _write(images, names, temporary, f"client-{client:02d}-")
+            total += len(images)
+    return total
+
+
+def _folders(folder: Path, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of classes' folders in ``folder``, which is not there yet."""
+    if folder.exists():
+        raise DataError(f"{folder} is there already: name a new folder, or remove it")
+    names = folder_names(class_names)
+    for name, safe in zip(class_names, names, strict=True):
+        if name != safe:
+            logger.warning("class %r is in folders %r", name, safe)
+    return names
+
+
+def _write(images: ImageSet, names: tuple[str, ...], site: Path, prefix: str = "") -> None:
     from PIL import Image
 
     written: Counter[int] = Counter()
@@ -46,4 +72,6 @@ def _write(images: ImageSet, names: tuple[str, ...], site: Path) -> None:
         folder = site / names[label]
         folder.mkdir(exist_ok=True)
         pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-        Image.fromarray(pixels.contiguous().numpy()).save(folder / f"{written[label]:05d}.png")
+        Image.fromarray(pixels.contiguous().numpy()).save(
+            folder / f"{prefix}{written[label]:05d}.png"
+        )

@@ -59,9 +59,14 @@ class ClientState:
     @classmethod
     def of(cls, client: Client, run: str) -> ClientState:
         """Return the state of ``client`` in the run that the server calls ``run``."""
-        identity = [run, *client.identity]
-        folder = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
-        return cls(client.state_dir / "state" / folder / f"client-{client.partition_id:02d}")
+        return cls.at(client.state_dir, run, client.identity, client.partition_id)
+
+    @classmethod
+    def at(cls, state_dir: Path, run: str, identity: tuple[str, str], client: int) -> ClientState:
+        """Return likewise the state of client number ``client`` below ``state_dir``."""
+        text = json.dumps([run, *identity])
+        folder = hashlib.sha256(text.encode()).hexdigest()[:32]
+        return cls(state_dir / "state" / folder / f"client-{client:02d}")
 
     def before(self, round_number: int, template: Weights) -> Memory:
         """Return what the last round before ``round_number`` left; empty if that is nothing.

@@ -1,0 +1,43 @@
+"""What the commands share that use a finished run's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from regl_app.runs.folder import RunFolder
+    from regl_app.runs.trained.model import TrainedModel
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+OfClient = Annotated[
+    int | None,
+    typer.Option(
+        "--client",
+        min=0,
+        help="The model of this client, where each keeps a part of it (objective=fedrep).",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+
+
+def open_model(run: RunFolder, client: int | None) -> TrainedModel:
+    """Return the model of all clients, or that of one.
+
+    Raises:
+        RunError: the run has no such model.
+    """
+    from regl_app.flower.own_parts import own_part
+    from regl_app.runs.trained.model import TrainedModel
+
+    if client is None:
+        return TrainedModel.of(run)
+    return TrainedModel.of(run, own_part(run, client))
+
+
+def whose(client: int | None) -> str:
+    """Return what a model is called."""
+    return "global model" if client is None else f"model of client {client}"

@@ -1,0 +1,98 @@
+"""The page that goes with an exported model: what it takes, what it gives, where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from regl_app.config.sections import FitRule
+from regl_app.core.version import __version__
+from regl_app.runs.folder import RunFolder
+from regl_app.runs.trained.deployable import INPUT, OUTPUT
+from regl_app.runs.trained.model import TrainedModel
+
+_HOW = {
+    "onnx": """import json
+import numpy as np, onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("{file}")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes.json"])
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+image = {fit}
+pixels = np.asarray(image, np.float32).reshape({size}, {size}, {channels}).transpose(2, 0, 1) / 255
+print(classes[session.run(None, {{"images": pixels[None]}})[0][0].argmax()])""",
+    "torchscript": """import json
+import numpy as np, torch
+from PIL import Image, ImageOps
+
+found = {{"classes.json": ""}}
+model = torch.jit.load("{file}", _extra_files=found)
+classes = json.loads(found["classes.json"])
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+image = {fit}
+pixels = np.asarray(image, np.float32).reshape({size}, {size}, {channels}).transpose(2, 0, 1) / 255
+print(classes[model(torch.from_numpy(pixels)[None])[0].argmax()])""",
+}
+_FITS: Mapping[FitRule, str] = MappingProxyType(
+    {
+        "crop": "ImageOps.fit(photo, ({size}, {size}))",
+        "pad": "ImageOps.pad(photo, ({size}, {size}))",
+        "stretch": "photo.resize(({size}, {size}))",
+    }
+)
+
+
+def model_card(trained: TrainedModel, run: RunFolder, kind: str, file: str, whose: str) -> str:
+    """Return the page of a model that was written as ``kind`` to ``file``; ``whose`` names it."""
+    config, facts, history = trained.config, run.read_facts(), run.read_history()
+    environment = run.read_environment()
+    last = history[-1] if history else None
+    mode = "L" if trained.channels == 1 else "RGB"
+    how = _HOW[kind].format(
+        file=file,
+        mode=mode,
+        size=trained.size,
+        channels=trained.channels,
+        fit=_FITS[config.data.fit].format(size=trained.size),
+    )
+    measured = "not measured"
+    if last is not None and facts is not None and facts.test_images:
+        measured = (
+            f"{100 * last.metrics.accuracy:.1f} % (macro-F1 {100 * last.metrics.macro_f1:.1f} %) "
+            f"on {facts.test_images} test images, after round {last.round}"
+        )
+    lines = [
+        f"# {run.name}: {whose}",
+        "",
+        f"An image classifier of {len(trained.class_names)} classes, trained by federated learning "
+        f"(regl-app {__version__}).",
+        "",
+        f"* Input `{INPUT}`: float32 `(N, {trained.channels}, {trained.size}, {trained.size})`, "
+        f"{'grey values' if trained.channels == 1 else 'RGB'} from 0 (black) to 1; what is no "
+        f"square was made one by `data.fit={config.data.fit}`, what is transparent is on white",
+        f"* Output `{OUTPUT}`: float32 `(N, {len(trained.class_names)})`, adding up to 1; classes "
+        "in this order:",
+        "",
+        *(f"  {place}. {_plain(name)}" for place, name in enumerate(trained.class_names)),
+        "",
+        f"* Trained by `{config.method}` with {facts.num_clients if facts else '?'} clients, "
+        f"{config.rounds} rounds, `model.name={config.model.name}`, data "
+        f"`{config.data.source}`, seed {config.seed}"
+        + (f"; {environment['date'][:10]}" if "date" in environment else ""),
+        f"* Global accuracy: {measured}",
+        "* Not known here: the licence of the images it learned from, and what it does on images "
+        "unlike them",
+        "",
+        "```python",
+        how,
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _plain(name: str) -> str:
+    """Return a class's name as Markdown that shows it."""
+    shown = " ".join(name.split())
+    return f"`{shown}`" if "`" not in shown else shown

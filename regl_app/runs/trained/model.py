@@ -1,0 +1,69 @@
+"""A finished run's classifier, and the form in which it takes pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from regl_app.config import RunConfig
+from regl_app.core.errors import RunError
+from regl_app.data.images import ImageSet
+from regl_app.learning.evaluation.predict import predict_log_probs
+from regl_app.learning.methods.method import personal
+from regl_app.learning.methods.registry import make_method
+from regl_app.learning.models.build import build_model
+from regl_app.learning.models.classifier import Classifier
+from regl_app.runs.folder import RunFolder
+
+_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """The final model of a run, for images ``(N, channels, size, size)`` of ``class_names``."""
+
+    model: Classifier
+    class_names: tuple[str, ...]
+    channels: int
+    size: int
+    config: RunConfig
+
+    @classmethod
+    def of(cls, run: RunFolder, own: Mapping[str, torch.Tensor] | None = None) -> TrainedModel:
+        """Return the global model of ``run``, or a client's with ``own``, the part that it keeps.
+
+        Raises:
+            RunError: the run left no model, or its model is not that of its configuration; clients
+                keep a part of it, and ``own`` is not given.
+        """
+        config, facts, weights = run.read_config(), run.read_facts(), run.load_model()
+        if facts is None:
+            raise RunError(f"{run.path}: has no federation.json, which names the classes")
+        weights |= dict(own or {})
+        names = personal(make_method(config), list(weights))
+        if names and not own:
+            raise RunError(
+                f"{run.path}: with objective={config.objective!r} each client keeps a part of the "
+                f"model ({', '.join(sorted(names))}), so the run has no model for all: name a "
+                "client (--client)"
+            )
+        for channels in _CHANNELS:
+            model = build_model(
+                config.model, len(facts.class_names), channels, config.data.image_size, config.seed
+            )
+            shapes = {name: value.shape for name, value in model.state_dict().items()}
+            if shapes == {name: value.shape for name, value in weights.items()}:
+                model.load_state_dict(weights)
+                size = config.data.image_size
+                return cls(model.eval(), tuple(facts.class_names), channels, size, config)
+        raise RunError(
+            f"{run.path / 'model.safetensors'}: is no model.name={config.model.name!r} for "
+            f"{len(facts.class_names)} classes as config.json has it (restore both from one backup)"
+        )
+
+    def log_probs(self, images: ImageSet, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Return log-probabilities ``(N, num_classes)`` of images of this model's size."""
+        fitting = images.with_channels(self.channels)
+        return predict_log_probs(self.model, fitting.images, device)
