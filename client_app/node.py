@@ -176,6 +176,7 @@ def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:
         "data.path": config.data.path,
         "generator.path": config.generator.path,
         "generator.prompts": config.generator.prompts,
+        "supplement.distance": config.supplement.distance_file,
     }
     if settings.state_dir is None:
         paths["cache-dir"] = config.cache_dir

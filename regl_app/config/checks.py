@@ -332,6 +332,27 @@ def replies_can_be_reached(config: RunKeys) -> str | None:
     )
 
 
+def distance_is_known(config: RunKeys) -> str | None:
+    file = config.supplement.distance_file
+    if not file and config.supplement.distance:
+        return None if config.supplement.distance == "none" else _distance_is_measured(config)
+    if not file.endswith(".safetensors"):
+        return (
+            "supplement.distance must be 'none', 'classifier', 'torch-fidelity' or the path of a "
+            f".safetensors file with torchvision's inception_v3 weights, got {file!r}"
+        )
+    return _distance_is_measured(config)
+
+
+def _distance_is_measured(config: RunKeys) -> str | None:
+    if config.supplement.measure:
+        return None
+    return (
+        f"supplement.distance={config.supplement.distance!r} is measured with the other numbers, "
+        "and supplement.measure=false (set it to true, or supplement.distance=none)"
+    )
+
+
 def _server_generates(config: RunKeys) -> bool:
     return config.uses_generator and not config.generates_at_client
 
@@ -365,4 +386,5 @@ RULES: tuple[Rule, ...] = (
     nobody_has_all_sites_images,
     prompt_names_the_class,
     replies_can_be_reached,
+    distance_is_known,
 )

@@ -42,6 +42,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         changes["data.path"] = str(_absolute(base, config.data.path))
     if config.generator.path != BUNDLED and _exists(base, config.generator.path):
         changes["generator.path"] = str(_absolute(base, config.generator.path))
+    if config.supplement.distance_file:
+        changes["supplement.distance"] = str(_absolute(base, config.supplement.distance_file))
     prompts = config.generator.prompts
     if prompts not in ("", AS_NAMED) and not prompts_are_inside(prompts):
         changes["generator.prompts"] = str(_absolute(base, prompts))

@@ -11,6 +11,10 @@ from regl_app.config.one_of import OneOf
 from regl_app.config.or_auto import OrAuto
 from regl_app.config.section import RESULT, VIEW, Section
 
+NONE = "none"
+CLASSIFIER = "classifier"
+TORCH_FIDELITY = "torch-fidelity"
+
 
 class SupplementConfig(Section):
     """How many synthetic images of which class a client gets, from which adapter."""
@@ -107,6 +111,19 @@ class SupplementConfig(Section):
         "clients train on, in rounds 1, 2, 4, 8, ...",
         json_schema_extra=VIEW,
     )
+    distance: str = Field(
+        "none",
+        description="also measure FID and KID of a client's synthetic images, by features of the "
+        "run's classifier ('classifier'), of torchvision's Inception v3 (path of a .safetensors "
+        "file), or those of published FIDs ('torch-fidelity', the extra 'fid'); 'none': neither "
+        "(docs/checkpoints.md)",
+        json_schema_extra=VIEW,
+    )
+
+    @property
+    def distance_file(self) -> str:
+        """Return the path that ``distance`` is, '' if it is none."""
+        return "" if self.distance in (NONE, CLASSIFIER, TORCH_FIDELITY) else self.distance
 
     @property
     def selects(self) -> bool:

@@ -10,7 +10,7 @@ from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.generator.compatibility import ORIGIN
-from regl_app.generator.hub_checkpoint import HubId, fetch_pipeline
+from regl_app.generator.hub_checkpoint import HubId, commit_of, fetch_pipeline
 from regl_app.generator.pipeline_config import check_channels
 from regl_app.generator.single_file import SUFFIX, config_beside, config_folder
 from regl_app.generator.weight_files import (
@@ -121,12 +121,17 @@ def _stat(file: Path) -> tuple[int, int]:
 
 
 def generator_identity(path: str) -> str:
-    """Return the digest of the generator that ``path`` leads to on this machine, or 'unknown'.
+    """Return what tells the generator that ``path`` leads to from others, or 'unknown'.
 
-    A server need not have the generator that its clients use.
+    Of files on this machine their digest; of a hub id repository and commit, whether it is in the
+    cache or not. No weights are fetched: a server need not have the generator that its clients use.
     """
+    place = Path(path).expanduser()
     try:
-        return generator_digest(resolve_generator(path))
+        if path == BUNDLED or place.is_dir() or place.suffix in (SUFFIX, *PICKLES):
+            return generator_digest(resolve_generator(path))
+        hub_id = _hub_id(path)
+        return f"{hub_id.repository}@{commit_of(hub_id)}"
     except GeneratorError:
         return "unknown"
 

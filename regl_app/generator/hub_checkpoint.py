@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.weight_files import (
@@ -19,6 +20,9 @@ from regl_app.generator.weight_files import (
     read_index,
     variant_of,
 )
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 _ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _SECONDS_TO_WAIT = 10.0
@@ -46,6 +50,7 @@ class HubId:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
+Answer = TypeVar("Answer")
 Fetch = Callable[[HubId], Path]
 Check = Callable[[Path], None]
 
@@ -75,6 +80,22 @@ def fetch_configs(hub_id: HubId, *, fetch: bool = True) -> Path:
     return _cached_or_fetched(hub_id, _download_configs, _check_parts, fetch)
 
 
+def commit_of(hub_id: HubId) -> str:
+    """Return the commit of a checkpoint: of what the cache holds of it, else as the hub says.
+
+    Nothing is fetched: a few kilobytes are asked for, where it is not in the cache.
+
+    Raises:
+        GeneratorError: as for ``fetch_pipeline``.
+    """
+    folder = _cached(hub_id)
+    return folder.name if folder is not None else _fetched(hub_id, _ask_commit, "")
+
+
+def _ask_commit(hub_id: HubId) -> str:
+    return str(_ask(hub_id).sha)
+
+
 def _cached_or_fetched(hub_id: HubId, download: Fetch, check: Check, fetch: bool) -> Path:
     folder, lacking = _cached(hub_id), ""
     if folder is not None:
@@ -94,7 +115,7 @@ def _cached_or_fetched(hub_id: HubId, download: Fetch, check: Check, fetch: bool
 _failed: dict[tuple[HubId, str], tuple[float, str]] = {}
 
 
-def _fetched(hub_id: HubId, download: Fetch, lacking: str) -> Path:
+def _fetched(hub_id: HubId, download: Callable[[HubId], Answer], lacking: str) -> Answer:
     key = (hub_id, download.__name__)
     moment, before = _failed.get(key, (0.0, ""))
     if before and time.monotonic() - moment < _SECONDS_UNTIL_ASKED_AGAIN:
@@ -106,7 +127,7 @@ def _fetched(hub_id: HubId, download: Fetch, lacking: str) -> Path:
         raise
 
 
-def _explained(hub_id: HubId, download: Fetch, lacking: str) -> Path:
+def _explained(hub_id: HubId, download: Callable[[HubId], Answer], lacking: str) -> Answer:
     import httpx
     from huggingface_hub import errors
 
@@ -166,13 +187,14 @@ def _cached(hub_id: HubId) -> Path | None:
     return Path(path).parent
 
 
-def _download_pipeline(hub_id: HubId) -> Path:
+def _ask(hub_id: HubId) -> ModelInfo:
     from huggingface_hub import HfApi
 
-    found = HfApi().model_info(
-        hub_id.repository, revision=hub_id.revision, timeout=_SECONDS_TO_WAIT
-    )
-    names = [sibling.rfilename for sibling in found.siblings or []]
+    return HfApi().model_info(hub_id.repository, revision=hub_id.revision, timeout=_SECONDS_TO_WAIT)
+
+
+def _download_pipeline(hub_id: HubId) -> Path:
+    names = [sibling.rfilename for sibling in _ask(hub_id).siblings or []]
     index = _download_index(hub_id, names)
     parts = parts_of(read_index(index))
     wanted = files_read(names, parts, variant_of(names, parts))

@@ -16,6 +16,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.held_weights import memory_of
+from regl_app.generator.vae_tiles import smaller_tiles
 
 Work = Literal["denoising", "decoding", "encoding"]
 AT_ONCE = 250
@@ -44,7 +45,8 @@ def in_portions(
             memory ran out, so that it must give the same each time.
 
     Raises:
-        GeneratorError: the device's memory does not hold a single image.
+        GeneratorError: the device's memory does not hold a single image; in the VAE, not even in
+            tiles.
     """
     key = (work, foundation.digest, foundation.image_size, foundation.precision, foundation.device)
     size = min(at_once, _fits.get(key, at_once), _most(work, foundation.image_size))
@@ -58,6 +60,8 @@ def in_portions(
             begin = part.stop
             continue
         tried = part.stop - part.start
+        if tried == 1 and work != "denoising" and smaller_tiles(foundation):
+            continue
         if tried == 1:
             raise GeneratorError(too_large(foundation, f"{work} of a single image"))
         size, halved = tried // 2, True

@@ -15,6 +15,7 @@ from regl_app.core.precision import DTYPES, Precision
 from regl_app.core.types import Tensors
 from regl_app.data.concepts import Concept, phrasings
 from regl_app.generator.families.family import Family, Told
+from regl_app.generator.prompt_limits import warn_of_cuts
 
 _TEXT_BATCH = 64
 
@@ -111,6 +112,7 @@ def encode_prompts(
     """
     first, more = [texts[0] for texts in prompts], [text for each in prompts for text in each[1:]]
     texts = [*first, *more, told.negative]
+    warn_of_cuts(pipeline, texts)
     try:
         tensors = _encoded(pipeline, family, texts, told, precision)
     except torch.OutOfMemoryError:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from regl_app.config.supplement_sections import NONE
 from regl_app.core.formats import percent
 from regl_app.core.log import logger
 from regl_app.data.images import ImageSet
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.client import Client
+from regl_app.supplement.distance_features import distance_features
+from regl_app.supplement.image_distance import measure_distances
 from regl_app.supplement.image_quality import ImageQuality, is_measured, measure_quality
 from regl_app.supplement.near_copies import CHANCE
 
@@ -23,14 +28,19 @@ def client_quality(
     """
     if not client.config.supplement.measure or len(made) == 0 or not is_measured(round_number):
         return None
+    embedding = client.model()
     quality = measure_quality(
         made,
         client.data.train,
         client.data.test,
-        client.model(),
+        embedding,
         global_model if round_number > 1 else None,
         client.device,
     )
+    distance = client.config.supplement.distance
+    if distance != NONE:
+        embed = distance_features(distance, embedding, client.device)
+        quality = replace(quality, distances=measure_distances(made, client.data.train, embed))
     copies = quality.overall().get("near_copies", 0.0)
     if copies > _MANY:
         logger.warning(

@@ -35,6 +35,7 @@ from regl_app.rounds.disclosure import (
 )
 from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
 from regl_app.supplement.discrepancy import class_discrepancy
+from regl_app.supplement.image_distance import DISTANCES
 from regl_app.supplement.image_quality import ImageQuality
 
 
@@ -197,9 +198,12 @@ def _discrepancy(
 
 
 def _facts(quality: ImageQuality | None) -> dict[str, Fact]:
-    """Return what is told of all synthetic images together, in a thousandth."""
+    """Return what is told of all synthetic images together, in a thousandth; distances finer."""
     found = {} if quality is None else quality.overall()
-    return {f"images_{name}": round(value, 3) for name, value in found.items()}
+    return {
+        f"images_{name}": round(value, 6 if name in DISTANCES else 3)
+        for name, value in found.items()
+    }
 
 
 def _nothing_to_train_on(client: Client, task: RoundTask) -> RoundResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regl_app.runs.records import RoundRecord
+from regl_app.supplement.image_distance import DISTANCES
 from regl_app.supplement.image_quality import MEASURES
 from regl_app.supplement.near_copies import CHANCE
 
@@ -11,13 +12,15 @@ _WORDS = {
     "fidelity": "fidelity {:.2f} (real ones: 1)",
     "diversity": "diversity {:.2f} (real ones: 1)",
     "near_copies": f"{{:.0%}} near-copies (new real ones: {CHANCE:.0%})",
+    "fid": "FID {:.3g}",
+    "kid": "KID {:.3g}",
 }
 
 
 def quality_line(record: RoundRecord) -> str:
     """Return the clients' means, and what the measuring took; '' where a round did not measure."""
     parts = []
-    for name in MEASURES:
+    for name in (*MEASURES, *DISTANCES):
         told = [facts.get(f"images_{name}") for facts in record.clients.values()]
         known = [float(value) for value in told if isinstance(value, int | float)]
         if known:

@@ -7,7 +7,8 @@ where images are unlike ImageNet's). Where a class has too few real images, noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ class ImageQuality:
     ``diversity``: mean distance between two images over that between two real ones.
     ``near_copies``: share closer to a training image, of whatever class, than
     ``near_copies.CHANCE`` of new real ones would be; not of a class with training images that are
-    too few to tell.
+    too few to tell. ``distances``: of all images together, as ``image_distance`` has them, where
+    they were asked for.
     """
 
     images: Counts
@@ -47,10 +49,14 @@ class ImageQuality:
     fidelity: Floats
     diversity: Floats
     near_copies: Floats
+    distances: Mapping[str, float] = field(default_factory=dict)
 
     def overall(self) -> dict[str, float]:
-        """Return the mean of each over images, of those for which it was measured, if any."""
-        found = {}
+        """Return the mean of each over images, of those for which it was measured, if any.
+
+        And the distances of all images together.
+        """
+        found = dict(self.distances)
         for name in MEASURES:
             values: Floats = getattr(self, name)
             known = np.isfinite(values) & (self.images > 0)

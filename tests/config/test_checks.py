@@ -213,6 +213,16 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         {"server.min-nodes": 2, "server.min-replies": 3},
         ["server.min-replies=3", "server.min-nodes=2"],
     ),
+    (
+        checks.distance_is_known,
+        {"supplement.distance": "incepton"},
+        ["'classifier'", "'torch-fidelity'", ".safetensors", "'incepton'"],
+    ),
+    (
+        checks.distance_is_known,
+        {"supplement.distance": "classifier", "supplement.measure": False},
+        ["supplement.distance='classifier'", "supplement.measure=false"],
+    ),
 ]
 
 

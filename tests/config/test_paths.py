@@ -65,3 +65,14 @@ def test_the_cache_is_the_configured_one_or_the_users(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_dir(RunConfig.from_flat({})) == tmp_path / "xdg" / "regl"
     assert cache_dir(RunConfig.from_flat({"cache-dir": "here"})) == tmp_path / "here"
+
+
+def test_the_file_of_inception_is_a_path_and_the_words_are_none(tmp_path: Path) -> None:
+    for given, expected in (
+        ("inception.safetensors", str(tmp_path / "inception.safetensors")),
+        ("classifier", "classifier"),
+        ("torch-fidelity", "torch-fidelity"),
+        ("none", "none"),
+    ):
+        config = with_absolute_paths(RunConfig.from_flat({"supplement.distance": given}))
+        assert config.supplement.distance == expected

@@ -46,7 +46,8 @@ class Hub:
         self.asked.append(revision)
         if self.failure:
             raise self.failure
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in self.names()])
+        siblings = [SimpleNamespace(rfilename=name) for name in self.names()]
+        return SimpleNamespace(siblings=siblings, sha=COMMIT)
 
     def put(self, name: str, revision: str | None = None) -> None:
         self.fetched.add(name)
@@ -165,6 +166,24 @@ def test_whatever_goes_wrong_on_the_way_becomes_our_error(hub: Hub, failure: Exc
             resolve_generator("owner/name")
     assert len(hub.asked) == 1
     assert generator_identity("owner/name") == "unknown"
+
+
+def test_a_server_that_only_names_it_fetches_nothing(hub: Hub) -> None:
+    before = generator_identity("owner/name")
+    assert COMMIT in before and hub.fetched == set() and hub.asked == [None]
+    resolve_generator("owner/name")
+    hub.failure = AssertionError("the hub was asked though all is in the cache")
+    assert generator_identity("owner/name") == before, "a comparison would run all again"
+
+
+def test_at_a_revision_it_is_that_one_s(hub: Hub) -> None:
+    assert COMMIT in generator_identity("owner/name@v1.0")
+    assert hub.asked == ["v1.0"] and hub.fetched == set()
+
+
+def test_a_folder_is_known_by_its_content(hub: Hub, second_pipeline: Path) -> None:
+    assert generator_identity(str(second_pipeline)) == generator_digest(second_pipeline)
+    assert hub.asked == []
 
 
 def test_after_a_while_the_hub_is_asked_again(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

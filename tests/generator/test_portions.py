@@ -15,7 +15,7 @@ from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
-from regl_app.generator import portions
+from regl_app.generator import portions, vae_tiles
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
 from regl_app.generator.pool import sample_pool
@@ -218,3 +218,45 @@ def test_other_errors_pass(foundation: Foundation) -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         in_portions(foundation, "decoding", 4, 4, wrong)
     assert in_portions(foundation, "decoding", 0, 4, wrong) == []
+
+
+@pytest.mark.parametrize("work", ["decode", "encode"])
+def test_a_picture_that_a_vae_cannot_hold_is_gone_over_in_tiles(
+    config: GeneratorConfig, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vae_tiles, "LEAST_TILE", 32)
+    found = Foundation.load(config.model_copy(update={"image_size": 64}), CONCEPTS)
+    latents = torch.randn(3, *found.latent_shape, generator=torch.Generator().manual_seed(0))
+    pictures = found.decode(latents)
+    given, call = (latents, found.decode) if work == "decode" else (pictures, found.encode)
+    inner = found.vae.decoder if work == "decode" else found.vae.encoder
+    plain, seen, expected = inner.forward, set(), call(given)
+
+    def tight(part: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        if len(part) > 1 or part.shape[-1] > given.shape[-1] // 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        seen.add(part.shape[-1])
+        result: torch.Tensor = plain(part, *rest)
+        return result
+
+    monkeypatch.setattr(inner, "forward", tight)
+    name: portions.Work = "decoding" if work == "decode" else "encoding"
+    made = torch.cat(in_portions(found, name, 3, 3, lambda part: call(given[part])))
+    assert max(seen) == given.shape[-1] // 2
+    assert made.shape == expected.shape and made.isfinite().all()
+    # Each tile is normalised by itself: alike, not equal.
+    assert (made - expected).abs().mean() < 0.5 * expected.std()
+
+
+def test_tiles_end_somewhere(config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae_tiles, "LEAST_TILE", 16)
+    found = Foundation.load(config.model_copy(update={"image_size": 64}), CONCEPTS)
+    tried: list[int] = []
+
+    def never(part: slice) -> torch.Tensor:
+        tried.append(found.vae.tile_sample_min_size if found.vae.use_tiling else 0)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(GeneratorError, match="does not fit"):
+        in_portions(found, "decoding", 1, 1, never)
+    assert tried == [0, 32, 16]

@@ -138,3 +138,25 @@ def test_prompts_are_the_template_filled_in() -> None:
         ("an X-ray of a foot", "an X-ray of a toe"),
     )
     assert class_prompts(config, ("a hand", ("a foot", "a toe")))[1] == "an X-ray of a foot"
+
+
+def _cut(caplog: pytest.LogCaptureFixture) -> list[str]:
+    ours = [each.getMessage() for each in caplog.records if each.name == "regl"]
+    return [message for message in ours if "is longer than" in message]
+
+
+def test_what_a_text_encoder_does_not_read_is_named_with_the_prompt(
+    config: GeneratorConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(Path(config.path) / "tokenizer")
+    most = tokenizer.model_max_length
+    fits = "x " * (most - 2 - len(tokenizer("a photo of ", add_special_tokens=False).input_ids))
+    assert len(tokenizer(f"a photo of {fits}".strip()).input_ids) == most
+    Foundation.load(config, (fits.strip(), "a dog"))
+    assert _cut(caplog) == []
+    Foundation.load(config, (f"{fits}lost", "a dog"))
+    (message,) = _cut(caplog)
+    assert f"'a photo of {fits}lost'" in message
+    assert f"the {most} tokens" in message and "its end, 'lost', is left out" in message

@@ -90,3 +90,15 @@ def test_classes_stay_private_where_label_counts_do(
     result = found.rounds[1].results[0]
     assert (result.quality is not None) == by_class
     assert ("images_near_copies" in result.facts) == together
+
+
+def test_distances_are_told_of_all_images_together_and_change_nothing(
+    measured: Federated, tmp_path: Path
+) -> None:
+    found = _run(tmp_path, supplement__distance="classifier")
+    told = found.rounds[1].results[0].facts
+    # Of copies: unbiased for independent images, below zero where they are the same.
+    assert -0.1 < told["images_kid"] <= 0
+    assert "images_kid" not in measured.rounds[1].results[0].facts
+    for one, other in zip(measured.rounds, found.rounds, strict=True):
+        assert one.metrics == other.metrics

@@ -23,6 +23,12 @@ _PANEL = "Deployment"
 def doctor(
     settings: Settings = None,
     config: ConfigFile = None,
+    time: Annotated[
+        bool,
+        typer.Option(
+            "--time", help="Load the generator and time a few steps of it (up to a minute or two)."
+        ),
+    ] = False,
     superlink: Annotated[
         str | None,
         typer.Option(
@@ -78,6 +84,10 @@ def doctor(
     link = Link.parse(superlink, root_certificates, insecure) if superlink else None
     wanted = Deployment(link, keys, key, port, state_dir, data_dir)
     findings = list(examine_deployment(wanted, resolved)) if wanted else examine(resolved)
+    if time:
+        from regl_app.cli.doctor.pace import expected_time
+
+        findings += expected_time(resolved)
     _print(findings)
     if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(EXIT_FAILED)

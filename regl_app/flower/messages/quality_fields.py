@@ -36,7 +36,9 @@ def get_quality(record: ConfigRecord, num_classes: int) -> ImageQuality | None:
         if values is None:
             raise ProtocolError(f"{_key(name)} must be there, as quality-images is")
         found[name] = np.where(values < 0, np.nan, values)
-    return ImageQuality(images, **found)
+    return ImageQuality(
+        images, found["reading"], found["fidelity"], found["diversity"], found["near_copies"]
+    )
 
 
 def _key(name: str) -> str:

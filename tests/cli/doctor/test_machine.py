@@ -10,6 +10,7 @@ from PIL import Image
 
 from regl_app.cli.doctor.finding import Finding
 from regl_app.cli.doctor.machine import SUPERLINK_PORT_VARIABLE, examine
+from regl_app.cli.doctor.pace import expected_time
 from regl_app.config import RunConfig
 from regl_app.core.types import Scalar
 from regl_app.data.sources.registry import load_source
@@ -150,3 +151,29 @@ def test_the_size_of_the_cache_is_told(tmp_path: Path) -> None:
     (tmp_path / "cache" / "images").mkdir(parents=True)
     (tmp_path / "cache" / "images" / "x").write_bytes(bytes(20_000_000))
     assert "holds 0.02 GB that may be deleted while nothing runs" in found("cache").detail
+
+
+def test_expected_time_is_told_on_request(quick_generator: dict[str, Scalar]) -> None:
+    config = RunConfig.from_flat(
+        {
+            "method": "regl",
+            "cache-dir": "cache",
+            "lora.batch-size": 1,
+            "lora.rank": 1,
+            "generator.batch-size": 2,
+            "generator.steps": 3,
+        }
+        | quick_generator
+    )
+    images, adapter = expected_time(config)
+    assert images.status == adapter.status == "ok"
+    assert "of 16 px in 3 steps, 2 at once, on cpu" in images.detail
+    assert "a tuning step of 1" in adapter.detail and "(lora.steps)" in adapter.detail
+
+
+def test_what_is_not_here_is_not_fetched_to_be_timed() -> None:
+    config = RunConfig.from_flat({"method": "regl", "generator.path": "owner/name"})
+    (finding,) = expected_time(config)
+    assert finding.status == "note" and "not measured" in finding.detail
+    (finding,) = expected_time(RunConfig.from_flat({"method": "fedavg"}))
+    assert "no generator is needed" in finding.detail

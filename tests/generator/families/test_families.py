@@ -255,3 +255,16 @@ def test_image_tokens_are_heard_and_tuned(
         with foundation.adapters.using(adapter, "tuned"):
             made.append(sample_latents(foundation, LABELS, INDICES, config, stream=7))
     assert not torch.allclose(*made, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("sdxl", 32), ("sd3", 32), ("pixart", 16), ("sana", 16), ("flux-dev", 32)]
+)
+def test_what_the_longest_reader_of_a_prompt_does_not_read_is_named(
+    pipelines: Callable[[str], Path], name: str, most: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = " ".join("x" * 60)
+    Foundation.load(settings(pipelines(name), 1.0), ("a cat", long))
+    messages = [each.getMessage() for each in caplog.records if each.name == "regl"]
+    (told,) = [each for each in messages if long in each]
+    assert f"is longer than the {most} tokens" in told

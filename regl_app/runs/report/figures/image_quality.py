@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
+from regl_app.config.supplement_sections import TORCH_FIDELITY
 from regl_app.core.formats import percent
 from regl_app.runs.report.figures.base import Absent, Figure, caption, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.labels import reason_without_synthetic
 from regl_app.runs.report.run_data import RunData
+from regl_app.supplement.image_distance import DISTANCES
 from regl_app.supplement.image_quality import LEAST, MEASURES
 from regl_app.supplement.near_copies import CHANCE, LEAST_HELD_OUT
 
@@ -22,6 +24,9 @@ _NAMES = {
     "diversity": "Diversity",
     "near_copies": "Near-copies",
 }
+
+_PLACES = {"kid": 4}
+_NOT_MEASURED = "not measured"
 
 Cells = Sequence[float | None]
 
@@ -41,7 +46,9 @@ def quality_of_images(run: RunData, prefix: str) -> Figure | Absent:
         else [_all_classes(run, told)]
     )
     body = Markup('<div class="pair">{}</div>').format(Markup("").join(panels))
-    return Figure(f"{prefix}quality", _TITLE, _caption(told, bool(by_class)), body, wide=True)
+    return Figure(
+        f"{prefix}quality", _TITLE, _caption(told, bool(by_class), _features(run)), body, wide=True
+    )
 
 
 def _reason(run: RunData) -> str:
@@ -61,7 +68,7 @@ def _told(run: RunData) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for record in run.history:
         for client, facts in record.clients.items():
-            for name in MEASURES:
+            for name in (*MEASURES, *DISTANCES):
                 value = facts.get(_FACT + name)
                 if isinstance(value, int | float):
                     found.setdefault(client, {})[name] = float(value)
@@ -90,13 +97,25 @@ def _known(rows: Sequence[Cells | None]) -> list[float]:
     return [value for row in rows if row is not None for value in row if value is not None]
 
 
+def _features(run: RunData) -> str:
+    """Return in words what FID and KID are measured by."""
+    if run.config.supplement.distance == TORCH_FIDELITY:
+        return "the Inception of published FIDs"
+    inception = run.config.supplement.distance_file
+    return "torchvision's Inception" if inception else "the untrained classifier"
+
+
 def _colour(name: str) -> Callable[[float], tuple[str, float]]:
     css = "var(--lack)" if name == "near_copies" else "var(--know)"
     return lambda value: (css, min(value, 1.0))
 
 
 def _text(name: str, value: float) -> str:
-    return percent(value, 0) if name in ("reading", "near_copies") else f"{value:.2f}"
+    return (
+        percent(value, 0)
+        if name in ("reading", "near_copies")
+        else f"{value:.{_PLACES.get(name, 2)}f}"
+    )
 
 
 def _panel(run: RunData, name: str, rows: Sequence[Cells | None]) -> Markup:
@@ -139,11 +158,12 @@ def _all_classes(run: RunData, told: Mapping[int, Mapping[str, float]]) -> Marku
     return Markup("<div><h4>All of a client's images</h4>{}</div>").format(picture)
 
 
-def _caption(told: Mapping[int, Mapping[str, float]], by_class: bool) -> Markup:
+def _caption(told: Mapping[int, Mapping[str, float]], by_class: bool, by: str) -> Markup:
     def mean(name: str) -> str:
         values = [each[name] for each in told.values() if name in each]
-        return _text(name, sum(values) / len(values)) if values else "not measured"
+        return _text(name, sum(values) / len(values)) if values else _NOT_MEASURED
 
+    far = [f"{name.upper()} {mean(name)}" for name in DISTANCES if mean(name) != _NOT_MEASURED]
     copied = {client: each["near_copies"] for client, each in told.items() if "near_copies" in each}
     worst = max(copied, key=lambda client: copied[client], default=None)
     return caption(
@@ -151,7 +171,7 @@ def _caption(told: Mapping[int, Mapping[str, float]], by_class: bool) -> Markup:
         "{reading}. <b>Fidelity</b>: {fidelity} (density among real images of the class: 1 = like "
         "these, 0 = like none). <b>Diversity</b>: {diversity} (distance between two images, 1 = as "
         "between two real ones). <b>Near-copies</b>: {copies}{worst} lie closer to a training "
-        "image than {chance} of new real images would. {hatched}",
+        "image than {chance} of new real images would. {far}{hatched}",
         reading=mean("reading"),
         fidelity=mean("fidelity"),
         diversity=mean("diversity"),
@@ -162,6 +182,7 @@ def _caption(told: Mapping[int, Mapping[str, float]], by_class: bool) -> Markup:
             else ""
         ),
         chance=percent(CHANCE, 0),
+        far=f"By {by}: {', '.join(far)}, against real images of the same classes. " if far else "",
         hatched=(
             f"In the maps, each client's round of most images. Hatched: no synthetic images, or "
             f"fewer than {LEAST} real ones of that class ({LEAST_HELD_OUT} of any, for copies)."

@@ -1,0 +1,62 @@
+"""How long a run's images and adapters will take on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from regl_app.cli.doctor.finding import Finding
+from regl_app.config import RunConfig
+from regl_app.core.errors import ReglError
+from regl_app.core.formats import duration, short
+
+_TUNES = ("lora", "shared")
+
+
+def expected_time(config: RunConfig) -> Iterator[Finding]:
+    """Yield the seconds that images and adapters take, told from a few steps that are run here.
+
+    The generator has to be on this machine: nothing is fetched.
+    """
+    from regl_app.core.devices import resolve_device
+    from regl_app.data.prompt_table import run_source
+    from regl_app.generator.checkpoint import resolve_generator
+    from regl_app.generator.fitting import fitted
+    from regl_app.generator.foundation import shared_foundation
+    from regl_app.generator.pace import measure_pace
+
+    if not config.needs_generator:
+        yield Finding("time", "ok", f"no generator is needed by method={config.method!r}")
+        return
+    try:
+        resolve_generator(config.generator.path, fetch=False)
+        here = fitted(config)
+        device = resolve_device(config.device)
+        foundation = shared_foundation(here.generator, run_source(config).concepts, device)
+        pace = measure_pace(foundation, here.generator, here.lora)
+    except ReglError as error:
+        yield Finding("time", "note", f"not measured: {error}")
+        return
+    cap = config.supplement.cap
+    yield Finding(
+        "time",
+        "ok",
+        f"{_pace(pace.image)} of {foundation.image_size} px in {here.generator.steps} "
+        f"steps, {pace.at_once} at once, on {device}: {duration(pace.image * cap)} for the "
+        f"{cap} of a class that a client gets at most (supplement.cap)",
+    )
+    if config.supplement.adapter not in _TUNES:
+        return
+    steps = here.lora.steps
+    words = (
+        "an adapter's steps were not measured: they take too long here"
+        if pace.step is None
+        else f"{duration(pace.step)} a tuning step of {here.lora.batch_size}: "
+        f"{duration(pace.step * steps)} for an adapter of {steps} (lora.steps), once a client"
+    )
+    yield Finding("time", "ok" if pace.step is not None else "note", words)
+
+
+def _pace(seconds: float) -> str:
+    if seconds >= 1:
+        return f"{duration(seconds)} an image"
+    return f"{short(1 / max(seconds, 1e-6))} images a second"

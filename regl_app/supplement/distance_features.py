@@ -1,0 +1,130 @@
+"""What FID and KID compare images by: the run's classifier, or Inception v3.
+
+Published FIDs are of one port of TensorFlow's Inception v3, which the package torch-fidelity
+brings. torchvision's has other weights and another resizing: its distances rank images, but stand
+beside no published one. Nor do those of a classifier.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from regl_app.config.supplement_sections import CLASSIFIER, TORCH_FIDELITY
+from regl_app.core.errors import ConfigError
+from regl_app.core.making_modules import MAKING_MODULES
+from regl_app.data.images import to_float
+from regl_app.learning.evaluation.predict import apply_in_batches
+from regl_app.learning.models.classifier import Classifier
+
+Embed = Callable[[torch.Tensor], torch.Tensor]
+"""uint8 images ``(N, C, H, W)`` -> features ``(N, D)`` float32 on the processor."""
+_SIDE = 299
+_AT_ONCE = 32
+
+
+def distance_features(distance: str, classifier: Classifier, device: torch.device | str) -> Embed:
+    """Return the features that ``supplement.distance`` names.
+
+    Args:
+        distance: 'classifier', 'torch-fidelity', or the path of a safetensors file with
+            torchvision's ``inception_v3`` weights.
+        classifier: the run's own, untrained: the same at all clients.
+        device: where they are computed.
+
+    Raises:
+        ConfigError: the file or the package is not there, or the file holds something else.
+    """
+    if distance == CLASSIFIER:
+        return lambda images: apply_in_batches(classifier, classifier.features, images, device, 500)
+    if distance == TORCH_FIDELITY:
+        return functools.partial(_embedded, _published(), str(device))
+    return functools.partial(_embedded, _torchvision(Path(distance).expanduser()), str(device))
+
+
+@torch.no_grad()
+def _embedded(model: nn.Module, device: str, images: torch.Tensor) -> torch.Tensor:
+    """Return ``model``'s features; it is on ``device`` for this time alone."""
+    coloured = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    model.to(device)
+    try:
+        parts = [model(part.to(device)).float().cpu() for part in torch.split(coloured, _AT_ONCE)]
+    finally:
+        model.to("cpu")
+    return torch.cat(parts)
+
+
+class _Inception(nn.Module):
+    """torchvision's Inception v3 up to its last pooling: 2048 features."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return features ``(N, 2048)`` of uint8 ``(N, 3, H, W)``, resized to 299 pixels."""
+        shown = functional.interpolate(
+            to_float(images), size=(_SIDE, _SIDE), mode="bilinear", antialias=True
+        )
+        features: torch.Tensor = self.model(shown)
+        return features
+
+
+@functools.lru_cache(maxsize=1)
+def _torchvision(file: Path) -> nn.Module:
+    from torchvision.models import Inception3
+
+    what = f"supplement.distance={str(file)!r}"
+    remedy = (
+        "save the weights of torchvision.models.inception_v3 by "
+        "safetensors.torch.save_file(model.state_dict(), file), or take 'classifier'"
+    )
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{what} cannot be read on this machine: {error} ({remedy})") from error
+    with MAKING_MODULES, torch.device("meta"):
+        model = Inception3(aux_logits=False, init_weights=False)
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    lacking = [name for name, shape in wanted.items() if _shape(weights, name) != shape]
+    if lacking and any(not name.startswith("fc.") for name in lacking):
+        raise ConfigError(
+            f"{what} holds no Inception v3 of torchvision: {lacking[0]} and {len(lacking) - 1} "
+            f"more are absent or of another shape ({remedy})"
+        )
+    model.fc = nn.Identity()
+    model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
+    return _Inception(model.float()).eval().requires_grad_(False)
+
+
+def _shape(weights: dict[str, torch.Tensor], name: str) -> torch.Size | None:
+    return weights[name].shape if name in weights else None
+
+
+@functools.lru_cache(maxsize=1)
+def _published() -> nn.Module:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    try:
+        # It also resizes as the published figures' code does. Fetches its weights once.
+        with MAKING_MODULES:
+            model: nn.Module = FrechetInceptionDistance(feature=2048).inception
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"supplement.distance={TORCH_FIDELITY!r} needs the package torch-fidelity, which this "
+            "machine lacks (pip install 'regl-app[fid]', or take 'classifier')"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"supplement.distance={TORCH_FIDELITY!r}: Inception's weights could not be fetched: "
+            f"{error} (fetch them once where there is a network and bring ~/.cache/torch, or take "
+            "'classifier')"
+        ) from error
+    return model.eval().requires_grad_(False)

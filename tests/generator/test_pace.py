@@ -1,0 +1,84 @@
+"""Expected time is that of the real thing: steps, images at once, guidance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
+from regl_app.generator import pace
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.pace import measure_pace
+
+LORA = LoraConfig(rank=2, steps=60, batch_size=2)
+PASS, DECODE = 0.03, 0.05
+
+
+@pytest.fixture(scope="module")
+def config(second_pipeline: Path) -> GeneratorConfig:
+    return GeneratorConfig(
+        path=str(second_pipeline), steps=10, guidance=3.0, guidance_stop=0.5, precision="fp32"
+    )
+
+
+class Clock:
+    """Goes on when a generator works, by a known time for each image."""
+
+    now = 0.0
+
+    def __init__(self) -> None:
+        self._began = Clock.now
+
+    @property
+    def seconds(self) -> float:
+        return Clock.now - self._began
+
+
+@pytest.fixture
+def slow(config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch) -> Foundation:
+    """Return a generator whose passes take a known time for each image."""
+    found = Foundation.load(config, ("a cat", "a dog"))
+    predict, decode = Foundation.predict, Foundation.decode
+
+    def slowly(self: Foundation, latents: torch.Tensor, *told: Any) -> torch.Tensor:
+        Clock.now += PASS * len(latents)
+        return predict(self, latents, *told)
+
+    def decoded(self: Foundation, latents: torch.Tensor) -> torch.Tensor:
+        Clock.now += DECODE * len(latents)
+        return decode(self, latents)
+
+    monkeypatch.setattr(pace, "Span", Clock)
+    monkeypatch.setattr(Foundation, "predict", slowly)
+    monkeypatch.setattr(Foundation, "decode", decoded)
+    return found
+
+
+def test_it_is_what_the_steps_take(
+    slow: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_PATIENCE", 3.0)
+    found = measure_pace(slow, config, LORA)
+    # 5 of 10 steps are guided, two passes each.
+    assert found.image == pytest.approx(15 * PASS + DECODE)
+    assert found.at_once == int(3.0 / (3 * (2 * PASS + DECODE)))
+    assert found.step == pytest.approx(LORA.batch_size * PASS)
+
+
+def test_a_slow_machine_is_not_kept_waiting(
+    slow: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_PATIENCE", 0.1)
+    found = measure_pace(slow, config, LORA)
+    assert found.at_once == 1 and found.step is None
+
+
+def test_the_generator_is_as_it_was(config: GeneratorConfig) -> None:
+    foundation = Foundation.load(config, ("a cat", "a dog"))
+    before = {name: value.clone() for name, value in foundation.denoiser.state_dict().items()}
+    measure_pace(foundation, config.model_copy(update={"batch_size": 2}), LORA)
+    after = foundation.denoiser.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
