@@ -319,8 +319,8 @@ STRATEGIES: Mapping[str, StrategyChoice] = MappingProxyType(
             {"eta": 1.0, "momentum": 0.9},
             {"eta": "server_learning_rate", "momentum": "server_momentum"},
         ),
-        # Flower's eta of 0.1 moves every weight by up to 0.07 in the first round, whatever the
-        # clients found: benchmarks/results/server_optimizers.md has what others come to.
+        # Flower's eta of 0.1 moves every weight by as much, whatever the clients found:
+        # benchmarks/results/server_optimizers.md has what FedAdagrad then comes to.
         "fedadagrad": StrategyChoice(f"{_FLOWER}:FedAdagrad", {"eta": 0.01, "tau": 1e-3}),
         "fedadam": StrategyChoice(f"{_FLOWER}:FedAdam", _ADAM),
         "fedyogi": StrategyChoice(f"{_FLOWER}:FedYogi", _ADAM),

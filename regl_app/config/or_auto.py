@@ -10,6 +10,8 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 AUTO = "auto"
+NOT_YET: Any = AUTO
+"""The default of a number that is 'auto' until something else is known."""
 
 
 @dataclass(frozen=True)
