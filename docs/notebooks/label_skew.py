@@ -137,10 +137,10 @@ plt.show()
 # %% [markdown]
 # ## What is still lacking
 #
-# The *discrepancy* of a class is how much surer the global model is of it than the client's own,
-# on synthetic probe images. It is large where a client lacks the class. The default method,
-# `regl-dpd`, gives the clients their quotas by this matrix instead of by label counts, which then
-# need not be told.
+# The *discrepancy* of a class is how much surer the global model is of it than the client's own, on
+# synthetic probe images. In round 1 the global model knows nothing yet, and nobody lacks what it
+# has. In the last round little is left but for those with next to no images. The default method,
+# `regl-dpd`, gives the clients their quotas by this matrix instead of by label counts.
 
 # %%
 dpd, minutes = run("regl-dpd")
