@@ -71,7 +71,7 @@ def shown(value: Any) -> str:
 
 def default(field: Any) -> str:
     """Return a field's default, and what it comes to with the bundled generator."""
-    if not may_be_auto(field.metadata):
+    if not may_be_auto(field.metadata) or field.default == AUTO:
         return shown(field.default)
     return f"{shown(AUTO)} (bundled: {shown(field.default)})"
 

@@ -20,10 +20,10 @@ from table import machine_facts, machine_line
 
 from regl_app.config import RunConfig
 from regl_app.config.parsing import parse_variants
-from regl_app.core.devices import usable_processors
 from regl_app.core.files import write_json, write_text
 from regl_app.core.formats import size
 from regl_app.core.log import setup_logging
+from regl_app.core.processors import usable_processors
 from regl_app.core.types import Scalar
 from regl_app.data.sources.registry import load_source
 from regl_app.flower.engines.engine import EngineName, make_engine

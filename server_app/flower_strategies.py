@@ -12,7 +12,7 @@ from regl_app.core.dotted import resolve
 
 
 def make_strategy(config: ServerConfig) -> Strategy:
-    """Return the Flower strategy that ``server.strategy`` names, at the settings of its choice."""
+    """Return the Flower strategy that ``server.strategy`` names, at the run's settings."""
     everyone: dict[str, Any] = {
         "fraction_train": 1.0,
         "fraction_evaluate": 1.0,
@@ -21,5 +21,9 @@ def make_strategy(config: ServerConfig) -> Strategy:
         "min_available_nodes": 1,
     }
     choice = STRATEGIES[config.strategy]
-    strategy: Strategy = resolve(choice.implementation)(**everyone, **choice.settings)
+    values = config.model_dump(by_alias=True)
+    settings = {
+        choice.arguments.get(name, name.replace("-", "_")): values[name] for name in choice.settings
+    }
+    strategy: Strategy = resolve(choice.implementation)(**everyone, **settings)
     return strategy

@@ -159,6 +159,7 @@ def _strategy(
         method=method,
         method_template=method.template(model),
         method_sends=method.sends(model),
+        buffers=[name for name, _ in model.named_buffers()],
         site=make_site(
             config,
             source,

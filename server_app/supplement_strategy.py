@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import STRATEGIES
 from regl_app.core.errors import ProtocolError, RunError
 from regl_app.core.log import logger
 from regl_app.core.types import Tensors, Weights
@@ -34,6 +35,7 @@ from regl_app.rounds.method_state import aggregate_method, reported
 from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
 from server_app.checkpoint_state import ServerMemory
+from server_app.parameter_steps import step_parameters_only
 from server_app.replies import Replies, check_replies
 from server_app.strategy_state import go_on_from, inner_state, restore_inner_state
 
@@ -60,6 +62,7 @@ class SupplementStrategy(Strategy):
         method: the run's; it may keep a state at the server.
         method_template: that state at first.
         method_sends: the bound of what clients may send for it; None: as ``method_template``.
+        buffers: names in ``template`` of what is averaged, whatever ``inner`` does to parameters.
 
     ``going`` is what the next round goes on from, where that is not the model that
     ``aggregate_train`` returned, by which the round is measured.
@@ -83,6 +86,7 @@ class SupplementStrategy(Strategy):
         method: Method,
         method_template: Tensors,
         method_sends: Tensors | None = None,
+        buffers: Collection[str] = (),
     ) -> None:
         self.inner = inner
         self._config = config
@@ -94,6 +98,7 @@ class SupplementStrategy(Strategy):
         self._run_dir = run_dir
         self._method = method
         self._method_state = dict(method_template)
+        self._buffers = frozenset(buffers)
         self._method_sends = method_template if method_sends is None else method_sends
         self.going: Weights = {}
         self.site = site
@@ -187,6 +192,12 @@ class SupplementStrategy(Strategy):
         for key, weights in self.site.before_average(server_round, self.trained.replies).items():
             messages[key].content[ARRAYS] = weights_to_record(weights)
         averaged, metrics = self.inner.aggregate_train(server_round, list(messages.values()))
+        assert self._start is not None  # nobody answers before being asked
+        if averaged is not None and STRATEGIES[self._config.server.strategy].settings:
+            averaged = step_parameters_only(
+                averaged, self._start, list(messages.values()), self._buffers
+            )
+            go_on_from(self.inner, averaged)
         arrays = self._checked(server_round, averaged)
         self._method_state = dict(
             aggregate_method(
@@ -194,7 +205,6 @@ class SupplementStrategy(Strategy):
             )
         )
         weights = weights_from_record(arrays, self.template)
-        assert self._start is not None  # nobody answers before being asked
         start = weights_from_record(self._start, self.template)
         if self.site.teacher is not None:
             weights = self.site.teach(server_round, weights, self.trained.replies, start)

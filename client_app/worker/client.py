@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,9 +18,10 @@ from client_app.worker.wire_format import (
     send_request,
 )
 from regl_app.core.app_root import APP_ROOT
-from regl_app.core.errors import RunError
+from regl_app.core.errors import RunError, StorageError
 from regl_app.core.files import exclusive
 from regl_app.core.processes import started_at
+from regl_app.core.scratch import private_folder
 from regl_app.flower.code_hash import own_code_hash
 
 _START_SECONDS = 120.0
@@ -114,12 +113,7 @@ def _start(path: Path, owner: int, idle_seconds: float) -> socket.socket:
 
 def _private_folder() -> Path:
     """Return a folder that only this user can enter; socket paths have to be short."""
-    folder = Path(tempfile.gettempdir()) / f"regl-{os.getuid()}"
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError as error:
+        return private_folder(f"regl-{os.getuid()}")
+    except StorageError as error:
         raise WorkerUnavailableError(str(error)) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise WorkerUnavailableError(f"{folder} is not a folder of this user alone (remove it)")
-    return folder

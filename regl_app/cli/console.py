@@ -13,6 +13,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from regl_app.core.errors import ConfigError, ReglError
+from regl_app.core.files import why_not_written
 
 out = Console()
 err = Console(stderr=True)
@@ -31,6 +32,15 @@ class ReglGroup(TyperGroup):
         except ReglError as error:
             err.print(Text(f"Error: {error}", style="bold red"), soft_wrap=True)
             ctx.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
+        except OSError as error:
+            why = why_not_written(error)
+            if why is None:
+                raise
+            err.print(
+                Text(f"Error: {error.filename or 'a file'}: {why}", style="bold red"),
+                soft_wrap=True,
+            )
+            ctx.exit(EXIT_FAILED)
 
 
 def print_table(

@@ -9,8 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from regl_app.config.choices import ADAPTERS, LABELS, POLICIES, SAYS, SITES, SOURCES, STRATEGIES
+from regl_app.config.choices import (
+    ADAPTERS,
+    LABELS,
+    POLICIES,
+    SAYS,
+    SITES,
+    SOURCES,
+    STRATEGIES,
+    STRATEGY_KEYS,
+)
 from regl_app.config.external import is_external, method_choice
+from regl_app.config.or_auto import AUTO
 from regl_app.config.run_keys import RunKeys
 
 Rule = Callable[[RunKeys], str | None]
@@ -248,6 +258,22 @@ def statistics_are_of_trusted_clients(config: RunKeys) -> str | None:
     )
 
 
+def strategy_reads_its_keys(config: RunKeys) -> str | None:
+    strategy, values = config.server.strategy, config.server.model_dump(by_alias=True)
+    for key in STRATEGY_KEYS:
+        name = key.removeprefix("server.")
+        if values[name] == AUTO or name in STRATEGIES[strategy].settings:
+            continue
+        fit = " or ".join(
+            repr(other) for other, each in STRATEGIES.items() if name in each.settings
+        )
+        return (
+            f"{key}={values[name]:g} changes nothing with server.strategy={strategy!r} (leave "
+            f"it at 'auto', or set server.strategy={fit})"
+        )
+    return None
+
+
 def noise_needs_a_sent_vector(config: RunKeys) -> str | None:
     if config.privacy.noise == 0 or config.privacy.vector != "client":
         return None
@@ -378,6 +404,7 @@ RULES: tuple[Rule, ...] = (
     correction_is_of_plain_sgd,
     statistics_are_told_openly,
     statistics_are_of_trusted_clients,
+    strategy_reads_its_keys,
     noise_needs_a_sent_vector,
     hidden_labels_are_not_sent_openly,
     source_has_its_path,

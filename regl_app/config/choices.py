@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,10 @@ class StrategyChoice:
     """A Flower strategy, at Flower's defaults but for ``settings``."""
 
     implementation: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """What 'auto' is of those keys ``server.*`` that it reads; it takes no others."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """What Flower calls such a key, where that is another name."""
     plain_average: bool = False
     """It does nothing but average by number of images."""
     robust: bool = False
@@ -306,16 +308,30 @@ SAYS: Mapping[str, SayChoice] = MappingProxyType(
 )
 """What a client's say in a class rests on, by ``teaching.say``."""
 
+_ADAM = {"eta": 0.01, "beta-1": 0.9, "beta-2": 0.99, "tau": 1e-3}
+
 STRATEGIES: Mapping[str, StrategyChoice] = MappingProxyType(
     {
         "fedavg": StrategyChoice(f"{_FLOWER}:FedAvg", plain_average=True),
         # Without momentum (Flower's default) it would be plain FedAvg.
-        "fedavgm": StrategyChoice(f"{_FLOWER}:FedAvgM", {"server_momentum": 0.9}),
-        "fedadagrad": StrategyChoice(f"{_FLOWER}:FedAdagrad"),
-        "fedadam": StrategyChoice(f"{_FLOWER}:FedAdam"),
-        "fedyogi": StrategyChoice(f"{_FLOWER}:FedYogi"),
+        "fedavgm": StrategyChoice(
+            f"{_FLOWER}:FedAvgM",
+            {"eta": 1.0, "momentum": 0.9},
+            {"eta": "server_learning_rate", "momentum": "server_momentum"},
+        ),
+        # Flower's eta of 0.1 moves every weight by as much, whatever the clients found:
+        # benchmarks/results/server_optimizers.md has what FedAdagrad then comes to.
+        "fedadagrad": StrategyChoice(f"{_FLOWER}:FedAdagrad", {"eta": 0.01, "tau": 1e-3}),
+        "fedadam": StrategyChoice(f"{_FLOWER}:FedAdam", _ADAM),
+        "fedyogi": StrategyChoice(f"{_FLOWER}:FedYogi", _ADAM),
         "fedmedian": StrategyChoice(f"{_FLOWER}:FedMedian", robust=True),
         "fedtrimmedavg": StrategyChoice(f"{_FLOWER}:FedTrimmedAvg", robust=True),
     }
 )
 """Flower's strategies, by ``server.strategy``."""
+
+STRATEGY_KEYS = tuple(
+    f"server.{name}"
+    for name in dict.fromkeys(name for each in STRATEGIES.values() for name in each.settings)
+)
+"""The keys that some of them read, each 'auto' until the strategy is known."""

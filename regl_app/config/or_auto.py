@@ -1,4 +1,4 @@
-"""The type of a number that may be left to what fits the checkpoint."""
+"""The type of a number that may be left to what fits the checkpoint, or the strategy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 AUTO = "auto"
+NOT_YET: Any = AUTO
+"""The default of a number that is 'auto' until something else is known."""
 
 
 @dataclass(frozen=True)
 class OrAuto:
-    """Annotates a key that may say 'auto' until the checkpoint is known.
+    """Annotates a key that may say 'auto' until the checkpoint is known, or the strategy.
 
-    The field's own default is what fits the bundled generator, and a run's is 'auto'. Whoever reads
-    the number of another checkpoint's run asks ``generator.fitting.fitted`` first.
+    Where it is the checkpoint, the field's own default is what fits the bundled generator, and a
+    run's is 'auto'. Whoever reads the number of another checkpoint's run asks
+    ``generator.fitting.fitted`` first. Where it is the strategy, the field's default is 'auto'.
     """
 
     def __get_pydantic_core_schema__(

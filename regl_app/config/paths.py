@@ -8,12 +8,16 @@ which happens before Ray starts; the directory left behind is what relative path
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 from regl_app.config.choices import SOURCES
 from regl_app.config.run_config import BUNDLED, RunConfig
 from regl_app.config.supplement_sections import AS_NAMED, prompts_are_inside
+from regl_app.core.errors import StorageError
+from regl_app.core.log import logger
+from regl_app.core.scratch import private_folder
 from regl_app.core.types import Scalar
 
 START_DIR = "REGL_START_DIR"
@@ -51,11 +55,56 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def cache_dir(config: RunConfig) -> Path:
-    """Return the folder of adapters and images that runs share: ``cache-dir`` or the user's."""
+    """Return the folder of adapters and images that runs share: ``cache-dir`` or the user's.
+
+    Where the user's cannot be written, as in containers without a home, it is one among the
+    temporary files.
+
+    Raises:
+        StorageError: nor can that one be written.
+    """
     if config.cache_dir:
         return _absolute(start_dir(), config.cache_dir)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "regl"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regl"
+    except RuntimeError:  # a user without a home, as containers may have
+        folder = Path("~/.cache/regl")
+    if folder.is_absolute() and _may_be_written(folder):
+        return folder
+    instead = private_folder(f"regl-cache-{os.getuid()}")
+    _tell_once(
+        f"{folder} cannot be written: adapters and images are kept in {instead}, until that is "
+        "cleared (set cache-dir or XDG_CACHE_HOME)"
+    )
+    return instead
+
+
+def refuse_unwritable(config: RunConfig) -> None:
+    """Raise where a run on this machine could not write what it leaves, before anything starts.
+
+    Raises:
+        StorageError: names the key, the folder and the remedy.
+    """
+    local = with_absolute_paths(config)
+    folders = {"out-dir": local.out_dir}
+    if config.needs_generator:
+        folders["cache-dir"] = local.cache_dir
+    for key, folder in folders.items():
+        if folder and not _may_be_written(Path(folder)):
+            raise StorageError(
+                f"{key}={folder!r} cannot be written (give another {key}, or this user "
+                "rights there)"
+            )
+
+
+@functools.cache
+def _tell_once(what: str) -> None:
+    logger.warning("%s", what)
+
+
+def _may_be_written(folder: Path) -> bool:
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _absolute(base: Path, path: str) -> Path:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from regl_app.config.auto_teaching import TAUGHT_KEYS, auto_teaching
 from regl_app.config.checks import check
+from regl_app.config.choices import STRATEGIES, STRATEGY_KEYS
 from regl_app.config.explain import explain
 from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.presets import PRESET_KEYS, PRESETS
@@ -55,6 +56,7 @@ class RunConfig(RunKeys):
             return values  # an unknown method is reported by its own field
         values = _expand(values, {key: getattr(preset, of) for key, of in PRESET_KEYS.items()})
         values = _expand(values, _fitting(values))
+        values = _expand(values, _of_the_strategy(values))
         taught = auto_teaching(values)
         return _expand(values, {key: getattr(taught, of) for key, of in TAUGHT_KEYS.items()})
 
@@ -71,12 +73,17 @@ class RunConfig(RunKeys):
         """Return a copy with dotted keys replaced and validated again.
 
         A new ``method`` re-expands its preset unless the preset's keys are among ``changes``. A new
-        generator leaves what fitted the bundled one to what fits it.
+        generator leaves what fitted the bundled one to what fits it, a new strategy what was the
+        old one's 'auto' to its own.
         """
         flat = self.to_flat()
         if self.generator.path == BUNDLED != changes.get("generator.path", BUNDLED):
             fitting = {key: value for key, value in BUNDLED_FIT.items() if flat[key] == value}
             flat |= dict.fromkeys(fitting, AUTO)
+        strategy = flat["server.strategy"]
+        if strategy != changes.get("server.strategy", strategy):
+            autos = strategy_autos(str(strategy))
+            flat |= {key: AUTO for key, value in autos.items() if flat[key] == value}
         if "method" in changes:
             flat |= dict.fromkeys((*PRESET_KEYS, *TAUGHT_KEYS), "auto")
         return self.from_flat(flat | dict(changes))
@@ -100,7 +107,11 @@ def default_flat() -> dict[str, Scalar]:
 
 BUNDLED = "bundled"
 BUNDLED_FIT: Mapping[str, Scalar] = MappingProxyType(
-    {key: each.default for key, each in flat_fields(RunConfig) if may_be_auto(each.metadata)}
+    {
+        key: each.default
+        for key, each in flat_fields(RunConfig)
+        if may_be_auto(each.metadata) and each.default != AUTO
+    }
 )
 """What 'auto' is for the bundled generator, and for others of its size."""
 
@@ -112,6 +123,25 @@ def _fitting(values: Mapping[str, Any]) -> Mapping[str, Scalar]:
         table = table.model_dump()
     path = table.get("path", BUNDLED) if isinstance(table, dict) else BUNDLED
     return BUNDLED_FIT if path == BUNDLED else dict.fromkeys(BUNDLED_FIT, AUTO)
+
+
+def strategy_autos(strategy: str) -> dict[str, Scalar]:
+    """Return what 'auto' is of each key that a Flower strategy may read; 'auto' if this does not.
+
+    Args:
+        strategy: a name in ``STRATEGIES``.
+    """
+    settings = STRATEGIES[strategy].settings
+    return {key: settings.get(key.removeprefix("server."), AUTO) for key in STRATEGY_KEYS}
+
+
+def _of_the_strategy(values: Mapping[str, Any]) -> Mapping[str, Scalar]:
+    table = values.get("server", {})
+    if isinstance(table, Section):
+        table = table.model_dump()
+    name = table.get("strategy", "fedavg") if isinstance(table, dict) else ""
+    known = isinstance(name, str) and name in STRATEGIES  # else reported by its own field
+    return strategy_autos(name) if known else {}
 
 
 def _expand(values: Mapping[str, Any], choices: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from regl_app.config.choices import MODELS, SCHEMES, SOURCES, STRATEGIES
 from regl_app.config.name_list import parse_names
 from regl_app.config.one_of import OneOf
+from regl_app.config.or_auto import NOT_YET, OrAuto
 from regl_app.config.section import RESULT, VIEW, Section
 
 FitRule = Literal["crop", "pad", "stretch"]
@@ -282,6 +283,34 @@ class ServerConfig(Section):
 
     strategy: Annotated[str, OneOf.of(STRATEGIES)] = Field(
         "fedavg", description="the Flower strategy that is wrapped", json_schema_extra=RESULT
+    )
+    eta: Annotated[float, Field(gt=0), OrAuto()] = Field(
+        NOT_YET,
+        description="fedavgm, fedadagrad, fedadam, fedyogi: the server's learning rate (the "
+        "clients' is train.lr); adaptive ones move each weight by about as much per round; 'auto' "
+        "= 1 for fedavgm, else 0.01",
+        json_schema_extra=RESULT,
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1), OrAuto()] = Field(
+        NOT_YET,
+        description="fedavgm: share of the last round's step that is taken again; 'auto' = 0.9",
+        json_schema_extra=RESULT,
+    )
+    beta_1: Annotated[float, Field(ge=0, lt=1), OrAuto()] = Field(
+        NOT_YET,
+        description="fedadam, fedyogi: decay of the mean of the clients' changes; 'auto' = 0.9",
+        json_schema_extra=RESULT,
+    )
+    beta_2: Annotated[float, Field(ge=0, lt=1), OrAuto()] = Field(
+        NOT_YET,
+        description="fedadam, fedyogi: decay of the mean of their squares; 'auto' = 0.99",
+        json_schema_extra=RESULT,
+    )
+    tau: Annotated[float, Field(gt=0), OrAuto()] = Field(
+        NOT_YET,
+        description="fedadagrad, fedadam, fedyogi: changes far below it move a weight less than "
+        "eta, in proportion: the larger, the more like plain averaging; 'auto' = 0.001",
+        json_schema_extra=RESULT,
     )
     weights: Literal["all", "real"] = Field(
         "all",

@@ -1,9 +1,8 @@
-"""The device and the processors a run uses."""
+"""The device a run uses."""
 
 from __future__ import annotations
 
 import functools
-import os
 
 import torch
 
@@ -46,10 +45,3 @@ def resolve_device(wanted: str) -> torch.device:
             f"got {wanted!r} (try 'auto')"
         )
     return device
-
-
-def usable_processors() -> int:
-    """Return the number of processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -24,7 +24,7 @@ class ProtocolError(ReglError):
 
 
 class StorageError(ReglError, OSError):
-    """A file cannot be written as the disk is full."""
+    """A file cannot be written: the disk is full, or this user may not."""
 
 
 class RunError(ReglError):

@@ -44,31 +44,53 @@ def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only disk refuses what is not there, too
+                temporary.unlink(missing_ok=True)
 
 
 _FULL, _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT}), os.strerror(errno.ENOSPC)
+_FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Name what is being written when there is no room for it, and what to do.
+    """Name what is being written when there is no room for it or no right to, and what to do.
 
     Raises:
-        StorageError: the disk is full, or the quota on it.
+        StorageError: the disk is full, or the quota on it; or the place is not this user's.
     """
     try:
         yield
+    except StorageError:
+        raise
     except Exception as error:
-        # safetensors has an error of its own, with the system's words in it.
-        if getattr(error, "errno", None) not in _FULL and os.strerror(errno.ENOSPC) not in str(
-            error
-        ):
-            raise
-        raise StorageError(
-            f"{path}: cannot be written, its disk is full (free some space there; what was "
-            "complete before is kept)"
-        ) from error
+        if why := why_not_written(error, path):
+            raise StorageError(f"{path}: {why}") from error
+        raise
+
+
+def why_not_written(error: Exception, path: Path | None = None) -> str | None:
+    """Return what keeps a file from being written, with the remedy; None: it is another error.
+
+    ``path`` is what was written: what may not be opened elsewhere is another error then.
+    """
+    number = getattr(error, "errno", None)
+    # safetensors has an error of its own, with the system's words in it.
+    if number in _FULL or _NO_SPACE in str(error):
+        return (
+            "cannot be written, its disk is full (free some space there; what was complete before "
+            "is kept)"
+        )
+    if number not in _FORBIDDEN or not isinstance(error, OSError):
+        return None
+    if path is not None and error.filename is not None:
+        seen = Path(os.fsdecode(error.filename))
+        if not (seen.is_relative_to(path.parent) or path.is_relative_to(seen)):
+            return None
+    return (
+        f"cannot be written: {error.strerror} (give it to this user, or choose another folder by "
+        "out-dir, cache-dir or TMPDIR)"
+    )
 
 
 @contextmanager

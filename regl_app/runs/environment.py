@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from regl_app.core.app_root import APP_ROOT
-from regl_app.core.devices import usable_processors
+from regl_app.core.processors import usable_processors
 from regl_app.core.version import __version__
 
 _PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "diffusers", "peft", "numpy", "ray")

@@ -60,7 +60,10 @@ class RunFolder:
             parent.mkdir(parents=True, exist_ok=True)
             folder = cls(_make_numbered(parent, name))
         except OSError as error:
-            raise RunError(f"out-dir={str(parent)!r}: cannot make a run folder: {error}") from error
+            raise RunError(
+                f"out-dir={str(parent)!r}: cannot make a run folder: {error} "
+                "(give another out-dir, or space and rights there)"
+            ) from error
         for sub in (folder.checkpoints, folder.adapters, folder.samples):
             sub.mkdir()
         environment = describe_environment(config.device)

@@ -12,6 +12,16 @@ SITE: dict[str, Scalar] = {"data.source": "site", "data.classes": "cat,dog"}
 HIDDEN: dict[str, Scalar] = {"method": "feddpd", "share-diagnostics": False}
 
 CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
+    (
+        checks.strategy_reads_its_keys,
+        {"server.tau": 0.01},
+        ["server.tau=0.01", "server.strategy='fedavg'", "'auto'", "'fedadam' or 'fedyogi'"],
+    ),
+    (
+        checks.strategy_reads_its_keys,
+        {"server.strategy": "fedadam", "server.momentum": 0.5},
+        ["server.momentum=0.5", "server.strategy='fedadam'", "'fedavgm'"],
+    ),
     (checks.device_is_known, {"device": "tpu"}, ["device must be", "'cuda:N'", "'tpu'"]),
     (checks.device_is_known, {"device": "cuda:"}, ["device must be", "'cuda:'"]),
     (checks.device_is_known, {"device": "mps"}, ["got 'mps'", "ever tried on an Apple GPU"]),

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.config import RunConfig
-from regl_app.config.paths import START_DIR, cache_dir, start_dir, with_absolute_paths
+from regl_app.config import RunConfig, paths
+from regl_app.config.paths import (
+    START_DIR,
+    cache_dir,
+    refuse_unwritable,
+    start_dir,
+    with_absolute_paths,
+)
+from regl_app.core.errors import StorageError
 from regl_app.flower.engines.workdir import RAY_SETTINGS, enter_bundle
 
 
@@ -76,3 +83,39 @@ def test_the_file_of_inception_is_a_path_and_the_words_are_none(tmp_path: Path) 
     ):
         config = with_absolute_paths(RunConfig.from_flat({"supplement.distance": given}))
         assert config.supplement.distance == expected
+
+
+@pytest.mark.parametrize("home", ["a file", "nowhere"])
+def test_a_cache_that_cannot_be_written_is_among_the_temporary_files(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home == "a file":
+        (tmp_path / "home").touch()
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    else:  # a user that the system does not know, as in some containers
+
+        def unknown() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", unknown)
+    instead = tmp_path / f"regl-cache-{os.getuid()}"
+    paths._tell_once.cache_clear()
+    assert [cache_dir(RunConfig()) for _ in range(2)] == [instead] * 2
+    assert instead.stat().st_mode & 0o777 == 0o700
+    (told,) = caplog.messages
+    assert f"cannot be written: adapters and images are kept in {instead}" in told
+    instead.chmod(0o777)
+    with pytest.raises(StorageError, match="not a folder of this user alone"):
+        cache_dir(RunConfig())
+
+
+def test_where_a_run_writes_is_looked_at_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    inside = str(tmp_path / "file" / "x")
+    refuse_unwritable(RunConfig.from_flat({"out-dir": "runs/new/one"}))
+    refuse_unwritable(RunConfig.from_flat({"method": "fedavg", "cache-dir": inside}))
+    for key in ("out-dir", "cache-dir"):
+        with pytest.raises(StorageError, match=rf"^{key}='.*' cannot be written \(give another"):
+            refuse_unwritable(RunConfig.from_flat({key: inside}))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from regl_app.core.errors import StorageError
 from regl_app.core.files import (
     atomic_path,
     exclusive,
     folder_bytes,
     sha256_file,
+    storing,
     write_json,
     write_text,
 )
@@ -100,3 +104,22 @@ def test_a_folder_is_as_large_as_its_files(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "never")
     assert folder_bytes(tmp_path) == 15
     assert folder_bytes(tmp_path / "never") == 0
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_what_may_not_be_written_says_what_to_do(tmp_path: Path, number: int) -> None:
+    target = tmp_path / "folder" / "x.json"
+    for at in (target, target.with_name(".x.1-2.json"), tmp_path):
+        with pytest.raises(StorageError) as caught, storing(target):
+            raise OSError(number, os.strerror(number), str(at))
+        assert str(caught.value) == (
+            f"{target}: cannot be written: {os.strerror(number)} (give it to this user, or choose "
+            "another folder by out-dir, cache-dir or TMPDIR)"
+        )
+
+
+def test_what_may_not_be_read_elsewhere_is_another_error(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError, match="secret"), storing(tmp_path / "x.json"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/secret.png")
+    with pytest.raises(FileNotFoundError), storing(tmp_path / "x.json"):
+        raise FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "x.json"))

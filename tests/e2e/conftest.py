@@ -46,6 +46,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     assert not left
 
 
+@pytest.fixture
+def started(elsewhere: Path) -> Callable[[], list[str]]:
+    """Return what lists the command lines of all living processes that a test has started."""
+    assert elsewhere.is_dir()
+    return lambda: marked_processes(os.environ[_MARK])
+
+
 @pytest.fixture(scope="session")
 def small(second_pipeline: Path, small_settings: dict[str, Scalar]) -> Callable[..., RunConfig]:
     """Return what makes a small configuration on a tiny untrained generator."""

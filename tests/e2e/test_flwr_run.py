@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,3 +98,44 @@ def test_interrupting_stops_the_run_and_everything_under_it(
     result = RunFolder.open(next((elsewhere / "runs").iterdir())).read_result()
     assert result is not None and result.status == "stopped"
     # The fixture checks that no process is left.
+
+
+_BOUND = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from regl_app.config import RunConfig
+from regl_app.flower.engines.flower_run import run_flower
+keys = {"method": "fedavg", "rounds": 1, "train.steps": 2, "data.max-train": 100, "report": False}
+run_flower(RunConfig.from_flat({**keys, "name": sys.argv[1]}), clients=2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no such bounds on this system")
+def test_two_runs_on_one_processor_have_a_ray_each_and_do_not_fight(
+    elsewhere: Path, started: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # a cluster that neither is to join
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", _BOUND, name],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("a", "b")
+    ]
+    seen: dict[str, str] = {}
+    while any(run.poll() is None for run in runs):
+        for command in started():
+            if "/raylet " in command and "--session_dir=" in command:
+                session = command.partition("--session_dir=")[2].split()[0]
+                seen[session] = command.partition("--static_resource_list=")[2].split()[0]
+        time.sleep(0.2)
+    for run in runs:
+        assert run.returncode == 0, run.communicate()[1]
+    assert len(seen) == 2
+    assert all(",CPU,1," in resources for resources in seen.values())  # whatever the machine has
+    assert not any(Path(session).exists() for session in seen)  # nothing is left of them
+    first, second = (_history(elsewhere / "runs" / name) for name in ("a", "b"))
+    assert first == second

@@ -14,7 +14,9 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import StorageError
+from regl_app.core.files import write_json
 from regl_app.core.types import Scalar
+from regl_app.flower.engines.flower_run import run_flower
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.folder import RunFolder
 from server_app.exchange import exchange
@@ -124,3 +126,23 @@ def test_a_client_without_room_says_so_and_the_others_go_on(
         (failure,) = [text for text in record.failures if text.startswith("train")]
         assert "client 1: failed" in failure and str(disk / "state") in failure
         assert "its disk is full (free some space there" in failure
+
+
+def test_a_read_only_disk_is_said_before_a_run_starts(
+    config: Callable[..., RunConfig], disk: Path, tmp_path: Path
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(StorageError, match=r"^out-dir='.*/disk/runs' cannot be written \(give"):
+        run_in_process(config("a", disk / "runs", tmp_path / "cache"), clients=2)
+    with pytest.raises(StorageError, match=r"^cache-dir='.*/disk/cache' cannot be written \("):
+        run_in_process(config("a", tmp_path, disk / "cache"), clients=2)
+    with pytest.raises(StorageError, match=r"x\.json: cannot be written: Read-only file system"):
+        write_json(disk / "x.json", {})
+
+
+def test_full_temporary_files_are_said_in_a_sentence(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(disk))
+    with pytest.raises(StorageError, match=r"disk: 2 MB are left for temporary files, a run needs"):
+        run_flower(RunConfig.from_flat({}), clients=1)

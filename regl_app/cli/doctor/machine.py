@@ -79,8 +79,9 @@ def _packages() -> Iterator[Finding]:
 def _device(config: RunConfig) -> Iterator[Finding]:
     import torch
 
-    from regl_app.core.devices import APPLE_GPU, has_apple_gpu, usable_processors
+    from regl_app.core.devices import APPLE_GPU, has_apple_gpu
     from regl_app.core.precision import trains_fast_in_bf16
+    from regl_app.core.processors import usable_processors
 
     cores = usable_processors()
     bf16 = "fast bf16" if trains_fast_in_bf16("cpu") else "no fast bf16"

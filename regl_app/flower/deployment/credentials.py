@@ -11,13 +11,13 @@ import ipaddress
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from regl_app.core.errors import ConfigError, ReglError
 from regl_app.core.files import atomic_path, write_text
+from regl_app.core.scratch import scratch_folder
 from regl_app.flower.deployment.gate import Gate, gate_configuration
 
 _CA_DAYS = 3650
@@ -162,11 +162,11 @@ def _make_authority(made: Credentials) -> list[Path]:
 
 def _make_server(made: Credentials, alternative: str) -> list[Path]:
     with (
-        tempfile.TemporaryDirectory() as scratch,
+        scratch_folder("regl-keys-") as scratch,
         atomic_path(made.server_key) as key,
         atomic_path(made.server) as certificate,
     ):
-        request, extensions = Path(scratch) / "request", Path(scratch) / "extensions"
+        request, extensions = scratch / "request", scratch / "extensions"
         write_text(
             extensions,
             f"subjectAltName={alternative}\nbasicConstraints=critical,CA:FALSE\n"
@@ -187,8 +187,8 @@ def _make_server(made: Credentials, alternative: str) -> list[Path]:
 
 def _make_node(key: Path) -> list[Path]:
     public = public_half(key)
-    with tempfile.TemporaryDirectory() as scratch:
-        drawn = Path(scratch) / "key"
+    with scratch_folder("regl-keys-") as scratch:
+        drawn = scratch / "key"
         _call(
             "ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-C", key.stem,
             "-f", str(drawn),

@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -18,12 +17,15 @@ from pathlib import Path
 from regl_app.config import default_flat
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.errors import RunError
+from regl_app.core.files import storing
+from regl_app.core.scratch import scratch_folder
 from regl_app.core.types import Scalar
 from regl_app.core.version import __version__
 from regl_app.flower.code_hash import PACKAGES
 from regl_app.flower.engines.command import find_program
 
 NAME, PUBLISHER = "regl-app", "regl"
+SCRATCH_MEGABYTES = 20
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ def write_bundle(folder: Path) -> Bundle:
     Raises:
         RunError: ``flwr build`` refused.
     """
-    with tempfile.TemporaryDirectory(prefix="regl-app-", ignore_cleanup_errors=True) as scratch:
-        app = build_app_folder(Path(scratch) / "app")
+    with scratch_folder("regl-app-", SCRATCH_MEGABYTES) as scratch:
+        app = build_app_folder(scratch / "app")
         done = subprocess.run(
             [find_program("flwr"), "build", "--app", str(app)],
             cwd=scratch,
@@ -61,11 +63,12 @@ def write_bundle(folder: Path) -> Bundle:
             text=True,
             check=False,
         )
-        built = list(Path(scratch).glob("*.fab"))
+        built = list(scratch.glob("*.fab"))
         if done.returncode or len(built) != 1:
             raise RunError(f"flwr build failed: {(done.stderr or done.stdout).strip()[-2000:]}")
         folder.mkdir(parents=True, exist_ok=True)
-        return Bundle(Path(shutil.copyfile(built[0], folder / built[0].name)))
+        with storing(folder):
+            return Bundle(Path(shutil.copyfile(built[0], folder / built[0].name)))
 
 
 def build_app_folder(target: Path) -> Path:

@@ -8,21 +8,24 @@ from __future__ import annotations
 import re
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Literal
 
 from regl_app.config import RunConfig
-from regl_app.config.paths import with_absolute_paths
+from regl_app.config.paths import refuse_unwritable, with_absolute_paths
 from regl_app.core.errors import ReglError, RunError
+from regl_app.core.files import storing
 from regl_app.core.log import run_folder_in
+from regl_app.core.processors import usable_processors
+from regl_app.core.scratch import scratch_folder
 from regl_app.flower.engines.app_bundle import build_app_folder, toml_table
 from regl_app.flower.engines.command import FlowerCommand
+from regl_app.flower.engines.ray_settings import tell_small_shared_memory
 from regl_app.flower.engines.resources import check_resources, reserved_gpus
 from regl_app.flower.engines.superlink import SuperLink, simulation_options
 from regl_app.runs.records import RunResult
@@ -30,7 +33,9 @@ from regl_app.runs.records import RunResult
 COMPLETED = "finished:completed"
 STOP_TIMEOUT = 30.0
 LOST_SECONDS = 120.0
+SCRATCH_MEGABYTES = 100
 
+_OWN_ERRORS = f"{ReglError.__module__}."
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_PREFIX = re.compile(r"^\((?:ClientAppActor )?pid=\d+\) ")
 # What Flower and Ray say of themselves; warnings and errors pass, but for that of an orderly end.
@@ -61,23 +66,28 @@ def run_flower(
 
     Raises:
         ConfigError: this machine cannot hold one client with these reservations.
+        StorageError: no run folder, cache or temporary file can be written where it is to be.
         RunError: the run was refused, failed, or was stopped.
     """
     check_resources(client_cpus, client_gpus)
+    refuse_unwritable(config)
     client_gpus = reserved_gpus(config, client_cpus, client_gpus)
+    tell_small_shared_memory()
     # The run folder is named by the server; only its parent is fixed here.
     config = config.updated({"out-dir": with_absolute_paths(config).out_dir})
     with (
         _terminable(),
-        tempfile.TemporaryDirectory(prefix="regl-flwr-", ignore_cleanup_errors=True) as scratch,
+        scratch_folder("regl-flwr-", SCRATCH_MEGABYTES) as scratch,
     ):
-        home = Path(scratch) / "home"
+        home = scratch / "home"
         home.mkdir()
         options = simulation_options(
             [
                 ("num-supernodes", clients),
                 ("client-resources-num-cpus", int(client_cpus)),
                 ("client-resources-num-gpus", client_gpus),
+                # Ray would take all of the machine.
+                ("init-args-num-cpus", usable_processors()),
             ]
         )
         with SuperLink(home) as superlink:
@@ -128,10 +138,11 @@ def _run(
                 _tell_end(path, RunResult(status=status, seconds=seconds, error=why))
 
     try:
-        with tempfile.TemporaryDirectory(prefix="regl-app-", ignore_cleanup_errors=True) as scratch:
-            app, overrides = Path(scratch) / "app", Path(scratch) / "run.toml"
-            build_app_folder(app)
-            overrides.write_text(toml_table(config.to_flat()), encoding="utf-8")
+        with scratch_folder("regl-app-") as scratch:
+            app, overrides = scratch / "app", scratch / "run.toml"
+            with storing(app):
+                build_app_folder(app)
+                overrides.write_text(toml_table(config.to_flat()), encoding="utf-8")
             run = flower.ask("run", str(app), flower.connection, "-c", str(overrides), *options)
             # A node's operator compares it with what the node may run.
             if not isinstance(flower, SuperLink) and "fab-filename" in run:
@@ -202,10 +213,7 @@ def _stream(flower: FlowerCommand, run_id: str, line: Callable[[str], None], sho
     log = flower.popen("log", run_id, flower.connection, "--stream")
     count = 0
     try:
-        for raw in log.stdout or ():
-            text = clean_line(raw)
-            if text is None:
-                continue
+        for text in _without_own_traces(map(clean_line, log.stdout or ())):
             count += 1
             if count > shown:
                 line(text)
@@ -215,6 +223,26 @@ def _stream(flower: FlowerCommand, run_id: str, line: Callable[[str], None], sho
         if log.stdout is not None:
             log.stdout.close()
     return max(count, shown)
+
+
+def _without_own_traces(lines: Iterable[str | None]) -> Iterator[str]:
+    """Yield the lines that are not None, without the traces of errors that say it all."""
+    held: list[str] = []
+    for text in lines:
+        if text is None:
+            continue
+        if text.startswith("Traceback "):
+            yield from held
+            held = [text]
+        elif held and text.startswith(" "):
+            held.append(text)
+        elif held:
+            if not text.startswith(_OWN_ERRORS):
+                yield from (*held, text)
+            held = []
+        else:
+            yield text
+    yield from held
 
 
 def _status(flower: FlowerCommand, run_id: str) -> tuple[str, str]:

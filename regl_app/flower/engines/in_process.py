@@ -34,7 +34,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from regl_app.config import RunConfig
-from regl_app.config.paths import with_absolute_paths
+from regl_app.config.paths import refuse_unwritable, with_absolute_paths
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.cards import use_card
 from regl_app.core.devices import resolve_device
@@ -225,6 +225,7 @@ def run_in_process(
     Raises:
         ReglError: the run failed.
     """
+    refuse_unwritable(config)
     server = server_app or load_app(SERVER_APP, RunError, APP_ROOT)
     client = client_app or load_app(CLIENT_APP, RunError, APP_ROOT)
     workers = workers or places_in_process(config)

@@ -7,13 +7,13 @@ says how many there are to be, one for each card.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 
 from regl_app.config import RunConfig
 from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import logger
+from regl_app.core.processors import usable_processors
 
 
 def check_resources(client_cpus: float, client_gpus: float, *, gpus: int | None = None) -> None:
@@ -29,10 +29,11 @@ def check_resources(client_cpus: float, client_gpus: float, *, gpus: int | None 
     """
     if client_cpus < 1 or client_cpus != int(client_cpus):
         raise ConfigError(f"CPUs per client must be a whole number >= 1, got {client_cpus:g}")
-    processors = os.cpu_count() or 1
+    processors = usable_processors()
     if client_cpus > processors:
         raise ConfigError(
-            f"CPUs per client must be at most the {processors} of this machine, got {client_cpus:g}"
+            f"CPUs per client must be at most the {processors} that this process may use, got "
+            f"{client_cpus:g} (taskset, the container and SLURM bound them)"
         )
     if client_gpus == 0:
         return
@@ -75,8 +76,6 @@ def places_in_process(config: RunConfig, client_cpus: int = 1, client_gpus: floa
     Raises:
         ConfigError: the GPUs asked for are not used, or are more than one client can use.
     """
-    from regl_app.core.devices import usable_processors
-
     places = max(1, usable_processors() // max(client_cpus, config.threads))
     cards = _checked_cards(config, client_gpus)
     if client_gpus > 1:
@@ -114,7 +113,7 @@ def reserved_gpus(config: RunConfig, client_cpus: float, client_gpus: float) -> 
     if _holds_a_large_generator(config):
         _tell(config, len(cards))
         return 1.0
-    places = max(1, (os.cpu_count() or 1) // int(client_cpus))
+    places = max(1, usable_processors() // int(client_cpus))
     share = math.floor(len(cards) / places * 1e4) / 1e4  # Ray counts in ten-thousandths
     return min(1.0, share)
 

@@ -21,6 +21,7 @@ from typing import Self
 from regl_app.core.errors import RunError
 from regl_app.core.processes import carrying, descendants, end_processes, wait_until_gone
 from regl_app.flower.engines.command import FlowerCommand, find_program
+from regl_app.flower.engines.ray_settings import ray_environment
 from regl_app.flower.engines.workdir import RAY_SETTINGS
 
 CONNECTION = "regl"
@@ -43,13 +44,14 @@ class SuperLink(FlowerCommand):
     """A ``flower-superlink --simulation`` child process, alive while the context is open.
 
     Args:
-        home: an empty folder for Flower's configuration, state and bundles.
+        home: an empty folder for Flower's configuration, state and bundles; beside it Ray has its.
     """
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.log = home / "superlink.log"
         own = {key: value for key, value in _DEFAULTS.items() if key not in os.environ}
+        own |= ray_environment(home.parent)
         super().__init__(CONNECTION, own | {"FLWR_HOME": str(home)})
         self._process: subprocess.Popen[bytes] | None = None
 

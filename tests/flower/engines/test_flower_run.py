@@ -10,7 +10,8 @@ from typing import Any, Self
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.errors import ConfigError, RunError, StorageError
+from regl_app.core.processors import usable_processors
 from regl_app.flower.engines import flower_run as runner
 from regl_app.flower.engines.flower_run import clean_line, run_deployed, run_flower
 from regl_app.runs.folder import RunFolder
@@ -97,7 +98,8 @@ def test_a_share_of_a_gpu_per_client_reaches_ray(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     run_flower(RunConfig.from_flat({}), clients=8, client_gpus=0.25, on_line=lambda _: None)
     assert fake.asked[0][-1] == (
-        "num-supernodes=8 client-resources-num-cpus=1 client-resources-num-gpus=0.25"
+        "num-supernodes=8 client-resources-num-cpus=1 client-resources-num-gpus=0.25 "
+        f"init-args-num-cpus={usable_processors()}"
     )
 
 
@@ -313,3 +315,46 @@ def test_a_server_that_could_not_tell_its_end_has_it_told(
         run_flower(RunConfig.from_flat({}), clients=3, on_line=line)
     result = folder.read_result()
     assert result is not None and (result.status, result.error) == left
+
+
+def test_ray_gets_the_processors_that_this_process_may_use(
+    fake: type[FakeSuperLink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "usable_processors", lambda: 3)
+    run_flower(RunConfig.from_flat({}), clients=8, on_line=lambda _: None)
+    assert fake.asked[0][-1].split()[-1] == "init-args-num-cpus=3"
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_run_without_room_or_rights_for_its_files_says_so_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    with pytest.raises(StorageError, match=r"TMPDIR=.*absent cannot be written"):
+        run_flower(RunConfig.from_flat({}), clients=1)
+    monkeypatch.delenv("TMPDIR")
+    (tmp_path / "file").touch()
+    for key in ("out-dir", "cache-dir"):
+        inside = str(tmp_path / "file" / "runs")
+        with pytest.raises(StorageError, match=rf"^{key}='.*file/runs' cannot be written \("):
+            run_flower(RunConfig.from_flat({key: inside}), clients=1)
+
+
+def test_our_own_errors_are_shown_without_flowers_trace(fake: type[FakeSuperLink]) -> None:
+    trace = """Traceback (most recent call last):
+  File "a.py", line 3, in main
+    raise
+{}: it is so
+the next line
+"""
+    fake.log = (
+        LOG
+        + trace.format("regl_app.core.errors.DataError")
+        + trace.format("ValueError").replace("next", "last")
+    )
+    lines: list[str] = []
+    run_flower(RunConfig.from_flat({}), clients=1, on_line=lines.append)
+    assert lines[2:] == [
+        "the next line",
+        *trace.format("ValueError").replace("next", "last").splitlines(),
+    ]
