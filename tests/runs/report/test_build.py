@@ -26,6 +26,8 @@ FIGURES = {
     "personalized",
     "loss",
     "recall",
+    "confusion",
+    "scores",
     "partition",
     "distance",
     "histogram",

@@ -10,6 +10,7 @@ from regl_app.core.formats import percent
 from regl_app.runs.report.figures.base import Absent, Figure, caption, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.labels import reason_without_synthetic
+from regl_app.runs.report.figures.numbers import Numbers, matrix_numbers
 from regl_app.runs.report.run_data import RunData
 from regl_app.supplement.image_quality import LEAST, MEASURES
 from regl_app.supplement.near_copies import CHANCE, LEAST_HELD_OUT
@@ -41,7 +42,21 @@ def quality_of_images(run: RunData, prefix: str) -> Figure | Absent:
         else [_all_classes(run, told)]
     )
     body = Markup('<div class="pair">{}</div>').format(Markup("").join(panels))
-    return Figure(f"{prefix}quality", _TITLE, _caption(told, bool(by_class)), body, wide=True)
+    numbers = (
+        matrix_numbers(
+            [(name, by_class[name]) for name in MEASURES if _known(by_class[name])],
+            columns=run.class_names,
+            names=("measure", "client", "class", "value"),
+        )
+        if by_class
+        else Numbers.of(
+            ("measure", "client", "value"),
+            [(name, k, told[k].get(name)) for k in sorted(told) for name in MEASURES],
+        )
+    )
+    return Figure(
+        f"{prefix}quality", _TITLE, _caption(told, bool(by_class)), body, numbers, wide=True
+    )
 
 
 def _reason(run: RunData) -> str:
