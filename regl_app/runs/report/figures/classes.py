@@ -52,7 +52,7 @@ def confusion(run: RunData, prefix: str) -> Figure | Absent:
         columns=names,
         names=("round", "true class", "taken for", "images"),
     )
-    return Figure(f"{prefix}confusion", title, text, body, numbers, wide=True)
+    return Figure(f"{prefix}confusion", title, text, body, numbers, wide=len(panels) > 1)
 
 
 def scores(run: RunData, prefix: str) -> Figure | Absent:
