@@ -33,7 +33,7 @@ from server_app.replies import Replies
 from server_app.resume import record_of
 from server_app.round_record import Round, round_record
 from server_app.supplement_strategy import SupplementStrategy
-from server_app.tensorboard import Tracker
+from server_app.trackers.trackers import Trackers
 
 
 @dataclass
@@ -41,7 +41,7 @@ class RoundLoop:
     """A run's rounds over Flower's ``grid``; ``model`` holds the global model.
 
     ``strategy`` plans and averages, ``clients`` are those that were found, and ``folder``,
-    ``tracker`` and ``metrics`` are told of every round.
+    ``trackers`` and ``metrics`` are told of every round.
     """
 
     grid: Grid
@@ -52,7 +52,7 @@ class RoundLoop:
     strategy: SupplementStrategy
     clients: Clients
     folder: RunFolder
-    tracker: Tracker
+    trackers: Trackers
     metrics: RunMetrics
     seconds: dict[str, float] = field(default_factory=dict)
     """Those of the parts of the round at hand."""
@@ -174,5 +174,5 @@ class RoundLoop:
         keep_confusion(self.folder.path, record.round, metrics.confusion)
         if checkpoint is not None:
             self.folder.checkpoint(checkpoint)
-        self.tracker.add(record)
+        self.trackers.add(record)
         self.metrics.add(record)
