@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from regl_app.core.array_files import Array
 from regl_app.core.types import Counts
@@ -17,7 +19,6 @@ def confusion_picture(counts: Counts, names: Sequence[str]) -> Array:
 
     A class whose name matplotlib's font cannot write stands there by its number.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import findfont, get_font
 
@@ -26,7 +27,6 @@ def confusion_picture(counts: Counts, names: Sequence[str]) -> Array:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(3.0 + 0.32 * classes, 14.0)
     figure = Figure(figsize=(side + 0.6, side), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     axes.set_xlabel("taken for")
@@ -48,8 +48,10 @@ def confusion_picture(counts: Counts, names: Sequence[str]) -> Array:
                 axes.text(
                     column, row, str(count), ha="center", va="center", color=colour, fontsize=7
                 )
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    with Image.open(stream) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def _short(name: str) -> str:

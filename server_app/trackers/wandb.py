@@ -23,6 +23,7 @@ class WeightsAndBiases:
     def __init__(self) -> None:
         self._run: Any = None
         self._id = ""
+        self._least_step = 0
 
     def begin(self, run: TrackedRun) -> None:
         """Open the run, or go on with the one of the folder."""
@@ -46,6 +47,10 @@ class WeightsAndBiases:
         self._run.config.update(dict(run.config.to_flat()), allow_val_change=True)
         classes = {"class_names": list(run.facts.class_names)}
         self._run.config.update(classes, allow_val_change=True)
+        # Offline, steps begin at 0 again, and a service may drop what comes second of a step:
+        # before, there were a row for each round and one for each client's pictures.
+        if run.resumed and self._run.offline:
+            self._least_step = run.first_round * (run.facts.num_clients + 2)
         # By wandb's own step a round that is told again after a resume would be dropped.
         self._run.define_metric("round")
         self._run.define_metric("*", step_metric="round")
@@ -53,13 +58,17 @@ class WeightsAndBiases:
 
     def scalars(self, values: Mapping[str, float], number: int) -> None:
         """Log one round's numbers."""
-        self._run.log({"round": number, **values})
+        self._log(number, values)
 
     def picture(self, name: str, pixels: Array, number: int) -> None:
         """Log a picture."""
         import wandb
 
-        self._run.log({"round": number, name: wandb.Image(pixels)})
+        self._log(number, {name: wandb.Image(pixels)})
+
+    def _log(self, number: int, values: Mapping[str, Any]) -> None:
+        step = max(int(self._run.step), self._least_step)
+        self._run.log({"round": number, **values}, step=step, commit=True)
 
     def files(self, paths: Sequence[Path]) -> None:
         """Log all files as one artifact."""

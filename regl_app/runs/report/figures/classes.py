@@ -181,7 +181,7 @@ def _panel(
 def _worst(counts: Counts, names: Sequence[str]) -> str:
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
-    true, taken = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    true, taken = divmod(int(wrong.argmax()), len(wrong))
     most = int(wrong[true, taken])
     if most == 0:
         return " Nothing is."
