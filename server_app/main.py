@@ -46,7 +46,9 @@ from server_app.resume import last_complete_round, open_run
 from server_app.round_loop import RoundLoop
 from server_app.run_end import record_run_end
 from server_app.supplement_strategy import SupplementStrategy
-from server_app.tensorboard import Tracker
+from server_app.trackers.registry import make_trackers
+from server_app.trackers.tracker import TrackedRun
+from server_app.trackers.trackers import Trackers
 
 app = ServerApp()
 
@@ -59,22 +61,26 @@ def main(grid: Grid, context: Context) -> None:
     setup_logging(config.log_format)
     refuse_uncovered(config)
     torch.set_num_threads(config.threads)
+    trackers = make_trackers(config)
     local = with_absolute_paths(config)
     folder = open_run(config, Path(local.out_dir), Path(local.resume) if local.resume else None)
     context.state[RUN_FOLDER_STATE] = ConfigRecord({"path": str(folder.path)})
     with activity(SERVER, "start"):
         logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
         metrics = RunMetrics(folder, config, lambda: len(list(grid.get_node_ids())))
-        with metrics, record_run_end(folder, metrics.end):
-            last = federate(grid, config, folder, metrics)
-        phase("report")
-        if config.report:
-            make_report(folder)
+        with trackers:
+            with metrics, record_run_end(folder, metrics.end):
+                last = federate(grid, config, folder, metrics, trackers)
+            phase("report")
+            if config.report:
+                make_report(folder)
         took = format_seconds(time.monotonic() - started)
         logger.info("finished in %s: %s", took, scores(last, config))
 
 
-def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetrics) -> RoundRecord:
+def federate(
+    grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetrics, trackers: Trackers
+) -> RoundRecord:
     """Train for ``config.rounds`` rounds and return the last one's record.
 
     Raises:
@@ -104,11 +110,11 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     model = model_of(config, federation.source).to(device)
     strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)
     first = start.round + 1 if start else 0
-    with Tracker(folder.path, enabled=config.tensorboard, first_round=first) as tracker:
-        loop = RoundLoop(
-            grid, config, federation, model, device, strategy, clients, folder, tracker, metrics
-        )
-        record = loop.run(start)
+    trackers.begin(TrackedRun(folder, config, facts, first))
+    loop = RoundLoop(
+        grid, config, federation, model, device, strategy, clients, folder, trackers, metrics
+    )
+    record = loop.run(start)
     phase("keep")
     folder.save_model(model.state_dict())
     test = federation.source.test

@@ -18,6 +18,7 @@ from regl_app.flower.messages.weights import weights_from_record, weights_to_rec
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.server_round import evaluate_global, personalized_due
+from regl_app.runs.confusions import keep_confusion
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.quality_line import quality_line
 from regl_app.runs.records import RoundRecord
@@ -32,7 +33,7 @@ from server_app.replies import Replies
 from server_app.resume import record_of
 from server_app.round_record import Round, round_record
 from server_app.supplement_strategy import SupplementStrategy
-from server_app.tensorboard import Tracker
+from server_app.trackers.trackers import Trackers
 
 
 @dataclass
@@ -40,7 +41,7 @@ class RoundLoop:
     """A run's rounds over Flower's ``grid``; ``model`` holds the global model.
 
     ``strategy`` plans and averages, ``clients`` are those that were found, and ``folder``,
-    ``tracker`` and ``metrics`` are told of every round.
+    ``trackers`` and ``metrics`` are told of every round.
     """
 
     grid: Grid
@@ -51,7 +52,7 @@ class RoundLoop:
     strategy: SupplementStrategy
     clients: Clients
     folder: RunFolder
-    tracker: Tracker
+    trackers: Trackers
     metrics: RunMetrics
     seconds: dict[str, float] = field(default_factory=dict)
     """Those of the parts of the round at hand."""
@@ -88,7 +89,7 @@ class RoundLoop:
         if scored is None:
             return None
         record = round_record(Round(0, scored, tail), self.clients.num_partitions)
-        self._tell(record)
+        self._tell(record, scored)
         return record
 
     def _go_on(self, start: Checkpoint) -> RoundRecord:
@@ -159,17 +160,19 @@ class RoundLoop:
         record = round_record(
             result, self.clients.num_partitions, self.clients.overall(), wall_seconds=seconds
         )
-        self._tell(
-            record, Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
-        )
+        checkpoint = Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
+        self._tell(record, result.metrics, checkpoint)
         logger.info(round_line(record, self.config))
         if quality := quality_line(record):
             logger.info(quality)
         return record
 
-    def _tell(self, record: RoundRecord, checkpoint: Checkpoint | None = None) -> None:
+    def _tell(
+        self, record: RoundRecord, metrics: Metrics, checkpoint: Checkpoint | None = None
+    ) -> None:
         self.folder.append_round(record)
+        keep_confusion(self.folder.path, record.round, metrics.confusion)
         if checkpoint is not None:
             self.folder.checkpoint(checkpoint)
-        self.tracker.add(record)
+        self.trackers.add(record)
         self.metrics.add(record)

@@ -14,6 +14,7 @@ from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.label_fit import LabelFit, label_fits
 from regl_app.learning.evaluation.metrics import Metrics
+from regl_app.runs.confusions import MOST_CLASSES
 from regl_app.runs.records import (
     GlobalMetrics,
     LabelFits,
@@ -71,7 +72,7 @@ def round_record(
     return RoundRecord.model_validate(
         {
             "round": result.number,
-            "metrics": _global(result.metrics),
+            "metrics": _global(result.metrics, _counts(result.metrics)),
             "tail": _global(result.tail) if result.tail else None,
             "labels": (
                 _label_fits(real, synthetic, overall)
@@ -126,12 +127,23 @@ def _traffic(answers: Sequence[Replies[Any]], num_clients: int) -> Traffic:
     return Traffic(down=sum(down), up=sum(up), clients_down=down[1:], clients_up=up[1:])
 
 
-def _global(metrics: Metrics) -> GlobalMetrics:
+def _counts(metrics: Metrics) -> list[list[int]] | None:
+    """Return which class was taken for which, where the classes are few enough for every round."""
+    if metrics.confusion is None or len(metrics.confusion) > MOST_CLASSES:
+        return None
+    counts: list[list[int]] = metrics.confusion.tolist()
+    return counts
+
+
+def _global(metrics: Metrics, confusion: list[list[int]] | None = None) -> GlobalMetrics:
     return GlobalMetrics(
         accuracy=metrics.accuracy,
         macro_f1=metrics.macro_f1,
         loss=metrics.loss,
         per_class=metrics.per_class,
+        precision=metrics.precision,
+        f1=metrics.f1,
+        confusion=confusion,
     )
 
 

@@ -18,8 +18,10 @@ from regl_app.config.choices import (
     SOURCES,
     STRATEGIES,
     STRATEGY_KEYS,
+    TRACKERS,
 )
 from regl_app.config.external import is_external, method_choice
+from regl_app.config.name_list import parse_names
 from regl_app.config.or_auto import AUTO
 from regl_app.config.run_keys import RunKeys
 
@@ -45,6 +47,17 @@ def device_is_known(config: RunKeys) -> str | None:
         f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', got {config.device!r}"
         f"{apple * config.device.startswith('mps')}"
     )
+
+
+def trackers_are_known(config: RunKeys) -> str | None:
+    try:
+        names = parse_names(config.trackers)
+    except ValueError as error:
+        return f"trackers: {error}"
+    if all(name in TRACKERS for name in names):
+        return None
+    known = ", ".join(repr(name) for name in TRACKERS)
+    return f"trackers must be of {known}, separated by commas, or '', got {config.trackers!r}"
 
 
 def steps_or_epochs(config: RunKeys) -> str | None:
@@ -385,6 +398,7 @@ def _server_generates(config: RunKeys) -> bool:
 
 RULES: tuple[Rule, ...] = (
     device_is_known,
+    trackers_are_known,
     steps_or_epochs,
     nothing_is_adapted_or_selected_without_images,
     pictures_of_one_client_tell_its_own_adapter,

@@ -163,6 +163,18 @@ class StrategyChoice:
 _METHODS, _MODELS = "regl_app.learning.methods", "regl_app.learning.models"
 _SOURCES, _SCHEMES = "regl_app.data.sources", "regl_app.data.schemes"
 _SCHEDULE, _REWARDS = "regl_app.supplement.schedule", "regl_app.supplement.rewards"
+
+
+@dataclass(frozen=True)
+class TrackerChoice:
+    """A place to follow a run from: made by ``server_app.trackers.registry``."""
+
+    package: str
+    """What has to be installed where the server runs."""
+    extra: str = ""
+    """The extra of this package that brings it; '' where it is there anyway."""
+
+
 _HOLDINGS = "regl_app.rounds.holdings"
 _FLOWER = "flwr.serverapp.strategy"
 
@@ -307,6 +319,14 @@ SAYS: Mapping[str, SayChoice] = MappingProxyType(
     }
 )
 """What a client's say in a class rests on, by ``teaching.say``."""
+
+TRACKERS: Mapping[str, TrackerChoice] = MappingProxyType(
+    {
+        "tensorboard": TrackerChoice("tensorboard"),
+        "wandb": TrackerChoice("wandb", extra="wandb"),
+        "mlflow": TrackerChoice("mlflow", extra="mlflow"),
+    }
+)
 
 _ADAM = {"eta": 0.01, "beta-1": 0.9, "beta-2": 0.99, "tau": 1e-3}
 

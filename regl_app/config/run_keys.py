@@ -8,6 +8,7 @@ from pydantic import Field
 
 from regl_app.config.choices import ADAPTERS, LABELS, METHODS, POLICIES, SAYS, SITES
 from regl_app.config.external import collision, method_choice, offered
+from regl_app.config.name_list import parse_names
 from regl_app.config.one_of import OneOf
 from regl_app.config.presets import PRESETS
 from regl_app.config.section import MACHINE, RESULT, VIEW, Section
@@ -98,6 +99,13 @@ class RunKeys(Section):
     tensorboard: bool = Field(
         True, description="write TensorBoard scalars and images", json_schema_extra=VIEW
     )
+    trackers: str = Field(
+        "",
+        description="where else the run is followed from: 'wandb', 'mlflow', or both, separated by "
+        "commas; each needs its package at the server and takes its address and key from its own "
+        "environment variables (docs/watch.md)",
+        json_schema_extra=VIEW,
+    )
     report: bool = Field(True, description="write report.html at the end", json_schema_extra=VIEW)
     log_format: Literal["auto", "plain", "full", "json"] = Field(
         "auto",
@@ -134,6 +142,12 @@ class RunKeys(Section):
     teaching: TeachingConfig = TeachingConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     server: ServerConfig = ServerConfig()
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """Return the trackers that the run is told to, each once."""
+        asked = ("tensorboard",) * self.tensorboard + parse_names(self.trackers)
+        return tuple(dict.fromkeys(asked))
 
     @property
     def central(self) -> bool:

@@ -1,8 +1,8 @@
 """The run folder: everything a run leaves behind, written so that a crash loses one line at most.
 
 ``<out-dir>/<name>/`` holds ``config.json``, ``federation.json``, ``history.jsonl`` (one line per
-round), ``model.safetensors``, ``checkpoints/``, ``adapters/``, ``samples/``, ``features.npz``,
-``result.json`` and ``report.html``.
+round), with many classes ``confusion.npz``, ``model.safetensors``, ``checkpoints/``,
+``adapters/``, ``samples/``, ``features.npz``, ``result.json`` and ``report.html``.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ Shares = Annotated[list[Share | None], BeforeValidator(_items)]
 CountMatrix = Annotated[
     list[list[Annotated[int, Field(ge=0)]] | None] | None, BeforeValidator(_rows)
 ]
+CountTable = Annotated[list[list[Annotated[int, Field(ge=0)]]], BeforeValidator(_rows)]
 Matrix = Annotated[list[list[float] | None] | None, BeforeValidator(_rows)]
 Cells = Annotated[
     list[Annotated[list[float | None], BeforeValidator(_items)] | None], BeforeValidator(_rows)
@@ -53,12 +54,31 @@ class Record(BaseModel):
 
 
 class GlobalMetrics(Record):
-    """The global model on the server's test set; ``per_class`` is recall, None without images."""
+    """The global model on the server's test set, or where it has none, on the clients' together.
+
+    ``per_class`` is recall; like ``precision`` and ``f1`` None for a class without test images,
+    ``precision`` also for one that no image was taken for. ``confusion``: how often class i was
+    taken for j, C x C; of many classes not in every round (``regl_app.runs.confusions``).
+    """
 
     accuracy: Share
     macro_f1: Share
     loss: Loss = None
     per_class: Shares = []
+    precision: Shares = []
+    f1: Shares = []
+    confusion: CountTable | None = None
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> GlobalMetrics:
+        classes = len(self.per_class)
+        for name in ("precision", "f1", "confusion"):
+            values = getattr(self, name)
+            if values and len(values) != classes:
+                raise ValueError(f"{name} must be of {classes} classes, got {len(values)}")
+        if any(len(row) != classes for row in self.confusion or []):
+            raise ValueError(f"confusion must be {classes} x {classes}")
+        return self
 
 
 class Personalized(Record):

@@ -25,6 +25,8 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     (checks.device_is_known, {"device": "tpu"}, ["device must be", "'cuda:N'", "'tpu'"]),
     (checks.device_is_known, {"device": "cuda:"}, ["device must be", "'cuda:'"]),
     (checks.device_is_known, {"device": "mps"}, ["got 'mps'", "ever tried on an Apple GPU"]),
+    (checks.trackers_are_known, {"trackers": "comet"}, ["'wandb', 'mlflow'", "got 'comet'"]),
+    (checks.trackers_are_known, {"trackers": '["wandb"'}, ["trackers: ", "no JSON list"]),
     (checks.steps_or_epochs, {"train.steps": 0}, ["exactly one of train.steps and train.epochs"]),
     (checks.steps_or_epochs, {"train.epochs": 1}, ["train.epochs=1", "set the other one to 0"]),
     (

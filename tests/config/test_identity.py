@@ -38,6 +38,7 @@ def test_a_new_key_is_a_decision() -> None:
         {"share-diagnostics": False},
         {"report": False},
         {"tensorboard": False},
+        {"trackers": "mlflow,wandb"},
         {"name": "other"},
         {"out-dir": "/elsewhere"},
         {"resume": "/runs/a"},

@@ -23,7 +23,7 @@ from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.watch import watch
 from server_app.exchange import exchange
-from server_app.tensorboard import FOLDER
+from server_app.trackers.tensorboard import FOLDER
 
 KEPT = [
     "metrics",

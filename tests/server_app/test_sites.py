@@ -72,12 +72,17 @@ def test_without_test_images_the_server_takes_the_clients_results(
     assert found.loss == pytest.approx(whole.loss, rel=1e-4)
     if shared:
         assert found.macro_f1 == pytest.approx(whole.macro_f1, abs=1e-6)
-        assert found.per_class == pytest.approx(whole.per_class, abs=1e-6)
+        for name in ("per_class", "precision", "f1"):
+            assert getattr(found, name) == pytest.approx(getattr(whole, name), abs=1e-6)
+        assert whole.confusion is not None
+        assert found.confusion == whole.confusion.tolist()
     else:
         assert found.per_class == [None] * 10
+        assert (found.precision, found.f1, found.confusion) == ([], [], None)
     assert sum(map(sum, filter(None, history[0].synthetic_counts or []))) > 0 or not shared
     words = " ".join(folder.report.read_text().split())
     assert "the test images of all clients together" in words
+    assert ("not every client told what it takes for what" in words) is not shared
     assert "each with data of its own" in words and "Dirichlet" not in words
 
 

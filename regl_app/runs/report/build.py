@@ -10,6 +10,7 @@ from markupsafe import Markup
 from regl_app.core.errors import RunError
 from regl_app.core.files import write_text
 from regl_app.core.version import __version__
+from regl_app.runs.report.export import write_figures
 from regl_app.runs.report.page.script import SCRIPT
 from regl_app.runs.report.page.style import STYLE
 from regl_app.runs.report.page.template import TEMPLATE
@@ -18,11 +19,12 @@ from regl_app.runs.report.run_page import RunPage, run_page
 from regl_app.runs.report.side_by_side import SideBySide, lay_side_by_side
 
 
-def build_report(runs: Sequence[Path], out: Path) -> Path:
+def build_report(runs: Sequence[Path], out: Path, figures: Path | None = None) -> Path:
     """Write one HTML file about the run folders ``runs`` to ``out`` and return it.
 
     The file needs no network and no other file. Several runs are compared: those that differ
-    only in their seed count as repetitions of one configuration.
+    only in their seed count as repetitions of one configuration. Every figure is also written into
+    the folder ``figures``, if one is given.
 
     Raises:
         RunError: no run was given, or one cannot be read.
@@ -31,11 +33,15 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
         raise RunError("a report needs at least one run folder, got none")
     loaded = [RunData.load(path) for path in runs]
     if len(loaded) == 1:
-        write_text(out, _render([run_page(loaded[0])], None))
-        return out
-    together, detailed = lay_side_by_side(loaded)
-    pages = [run_page(run, f"run{index}-") for index, run in enumerate(detailed, start=1)]
+        together, pages = None, [run_page(loaded[0])]
+    else:
+        together, detailed = lay_side_by_side(loaded)
+        pages = [run_page(run, f"run{index}-") for index, run in enumerate(detailed, start=1)]
     write_text(out, _render(pages, together))
+    if figures is not None:
+        sections = [together.section] if together else []
+        sections += [section for page in pages for section in page.sections]
+        write_figures([figure for section in sections for figure in section.figures], figures)
     return out
 
 

@@ -14,6 +14,7 @@ from regl_app.config.presets import PRESET_KEYS
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.core.types import Scalar
+from regl_app.runs.confusions import Confusions, confusions_of
 from regl_app.runs.features import FeaturesFile, load_features
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord, RunResult
@@ -44,6 +45,7 @@ class RunData:
     result: RunResult | None
     samples: tuple[ClientSamples, ...]
     features: FeaturesFile | None
+    confusions: Confusions | None
 
     @classmethod
     def load(cls, path: Path) -> RunData:
@@ -63,15 +65,22 @@ class RunData:
         except RunError as error:
             logger.warning("the report goes without t-SNE: %s", error)
             features = None
+        history = tuple(folder.read_history())
+        try:
+            confusions = confusions_of(history, path)
+        except RunError as error:
+            logger.warning("the report goes without what was taken for what: %s", error)
+            confusions = None
         return cls(
             folder.name,
             folder.read_config(),
             folder.read_environment(),
             folder.read_facts(),
-            tuple(folder.read_history()),
+            history,
             folder.read_result(),
             samples,
             features,
+            confusions,
         )
 
     @cached_property

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from regl_app.core.formats import percent
 from regl_app.runs.report.figures import (
+    classes,
     curves,
     discrepancy,
     embedding,
@@ -38,7 +39,14 @@ _SECTIONS: Sequence[tuple[str, str, str, Sequence[Maker]]] = (
         "learning",
         "Learning",
         "Does the global model become good at every class, and do clients gain from it?",
-        (curves.accuracy, curves.personalized, curves.loss, curves.recall),
+        (
+            curves.accuracy,
+            curves.personalized,
+            curves.loss,
+            curves.recall,
+            classes.confusion,
+            classes.scores,
+        ),
     ),
     (
         "labels",
@@ -114,6 +122,8 @@ class RunPage:
     failures: list[str]
     sections: list[Section]
     left_out: list[Absent]
+    class_columns: list[str]
+    class_rows: list[list[str]]
     columns: list[str]
     rows: list[list[str]]
     keys: list[tuple[str, str, bool]]
@@ -156,6 +166,8 @@ def run_page(run: RunData, prefix: str = "") -> RunPage:
         failures=[f"round {r.round}: {line}" for r in run.history for line in r.failures],
         sections=[section for section in sections if section.figures],
         left_out=[item for section in sections if not section.figures for item in section.absent],
+        class_columns=list(classes.COLUMNS),
+        class_rows=classes.class_rows(run),
         columns=list(COLUMNS),
         rows=rows(run),
         keys=keys(run.config),

@@ -99,11 +99,13 @@ def _append(
     noise = 0.01 if config.uses_generator else 0.06
     accuracy = float(np.clip(0.1 + (floor - 0.1) * grown + rng.normal(0, noise), 0, 1))
     per_class = np.clip(accuracy + rng.normal(0, 0.05, 10), 0, 1).tolist()
+    confusion = _confusion(number, accuracy)
     metrics = GlobalMetrics(
         accuracy=accuracy,
         macro_f1=max(accuracy - 0.01, 0.0),
         loss=2.3 * (1 - accuracy) + 0.1,
         per_class=per_class,
+        **({} if bare else {"precision": per_class, "f1": per_class, "confusion": confusion}),
     )
     if bare or number == 0:
         folder.append_round(RoundRecord(round=number, metrics=metrics))
@@ -158,6 +160,14 @@ def _append(
             failures=["client 3: no reply within 60 s"] if number == 4 else [],
         )
     )
+
+
+def _confusion(number: int, accuracy: float) -> list[list[int]]:
+    # Of a generator of its own: whatever else is drawn stays as it was.
+    rng = np.random.default_rng(number)
+    shares = np.full((10, 10), (1 - accuracy) / 9)
+    np.fill_diagonal(shares, accuracy)
+    return [rng.multinomial(54, row / row.sum()).tolist() for row in shares]
 
 
 def _measured(config: RunConfig, number: int) -> bool:

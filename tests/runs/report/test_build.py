@@ -26,6 +26,8 @@ FIGURES = {
     "personalized",
     "loss",
     "recall",
+    "confusion",
+    "scores",
     "partition",
     "distance",
     "histogram",
@@ -160,6 +162,21 @@ def test_damaged_pictures_do_not_cost_the_report(make_run: RunMaker, tmp_path: P
     html = build_report([run], tmp_path / "r.html").read_text()
     assert {"samples", "tsne"} & _ids(html) == set()
     assert "accuracy" in _ids(html)
+
+
+def test_a_history_from_before_there_were_numbers_per_class_is_read(
+    make_run: RunMaker, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, method="fedavg", rounds=1)
+    path = run / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        for name in ("precision", "f1", "confusion"):
+            del line["metrics"][name]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    html = build_report([run], tmp_path / "r.html").read_text()
+    assert "Precision, recall and F1 per class</b> is not shown: it was not recorded" in html
+    assert "recall" in _ids(html)
 
 
 def test_no_runs_and_no_run_folder_are_refused(tmp_path: Path) -> None:

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from regl_app.runs.report.figures.numbers import Numbers
+
 WIDTH = 480.0
 RUN_COLOURS = 8
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its title and a caption that says what to see in it."""
+    """A picture with its title, a caption that says what to see in it, and its numbers."""
 
     id: str
     title: str
     caption: Markup
     body: Markup
+    numbers: Numbers
     wide: bool = False
 
 

@@ -15,7 +15,8 @@ from regl_app.runs.report.figures.base import (
     scroll,
 )
 from regl_app.runs.report.figures.heat_map import heat_map
-from regl_app.runs.report.figures.line_chart import Series, line_chart
+from regl_app.runs.report.figures.line_chart import Series, line_chart, line_numbers
+from regl_app.runs.report.figures.numbers import Numbers
 from regl_app.runs.report.run_data import Condition, RunData
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
 
@@ -67,7 +68,7 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
         a=first.round,
         b=last.round,
     )
-    return Figure(f"{prefix}accuracy", title, text, legend(chips) + picture)
+    return Figure(f"{prefix}accuracy", title, text, legend(chips) + picture, line_numbers(series))
 
 
 def personalized(run: RunData, prefix: str) -> Figure | Absent:
@@ -115,7 +116,9 @@ def personalized(run: RunData, prefix: str) -> Figure | Absent:
     )
     chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
     chips.append(("range over clients", "var(--know)", "soft"))
-    return Figure(f"{prefix}personalized", title, text, legend(chips) + picture)
+    return Figure(
+        f"{prefix}personalized", title, text, legend(chips) + picture, line_numbers(series)
+    )
 
 
 def loss(run: RunData, prefix: str) -> Figure | Absent:
@@ -152,7 +155,7 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
         ),
     )
     chips = [(one.label, one.colour, "line") for one in series]
-    return Figure(f"{prefix}loss", title, text, legend(chips) + picture)
+    return Figure(f"{prefix}loss", title, text, legend(chips) + picture, line_numbers(series))
 
 
 def _client_facts(
@@ -206,7 +209,15 @@ def recall(run: RunData, prefix: str) -> Figure | Absent:
         weakest=weakest,
         worst=percent(worst),
     )
-    return Figure(f"{prefix}recall", title, text, scroll(picture))
+    numbers = Numbers.of(
+        ("class", "round", "recall"),
+        [
+            (name, one.round, value)
+            for name, row in zip(names, rows, strict=True)
+            for one, value in zip(rounds, row, strict=True)
+        ],
+    )
+    return Figure(f"{prefix}recall", title, text, scroll(picture), numbers)
 
 
 def overlay(
@@ -247,4 +258,6 @@ def overlay(
     seeds = any(len(group.runs) > 1 for group in groups)
     says += " Lines are means over seeds, bands reach from the worst to the best seed." * seeds
     chips = legend([(one.label, one.colour, "line") for one in series])
-    return Figure(figure_id, title, caption("{says}", says=says), chips + picture)
+    return Figure(
+        figure_id, title, caption("{says}", says=says), chips + picture, line_numbers(series)
+    )

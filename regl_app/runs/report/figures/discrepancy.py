@@ -10,6 +10,7 @@ from regl_app.core.formats import short
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.figures.base import Absent, Figure, caption, legend, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
+from regl_app.runs.report.figures.numbers import matrix_numbers
 from regl_app.runs.report.run_data import RunData
 
 
@@ -63,7 +64,12 @@ def matrices(run: RunData, prefix: str) -> Figure | Absent:
         ]
     )
     body = chips + Markup('<div class="triple">{}</div>').format(Markup("").join(panels))
-    return Figure(f"{prefix}discrepancy", title, text, body, wide=True)
+    numbers = matrix_numbers(
+        [(r.round, r.discrepancy or []) for r in given],
+        columns=run.class_names,
+        names=("round", "client", "class", "discrepancy"),
+    )
+    return Figure(f"{prefix}discrepancy", title, text, body, numbers, wide=True)
 
 
 def quotas(run: RunData, prefix: str) -> Figure | Absent:
@@ -96,7 +102,12 @@ def quotas(run: RunData, prefix: str) -> Figure | Absent:
         last=given[-1].round,
     )
     body = Markup('<div class="triple">{}</div>').format(Markup("").join(panels))
-    return Figure(f"{prefix}quotas", title, text, body, wide=True)
+    numbers = matrix_numbers(
+        [(r.round, getattr(r, name)) for r in given],
+        columns=run.class_names,
+        names=("round", "client", "class", "images"),
+    )
+    return Figure(f"{prefix}quotas", title, text, body, numbers, wide=True)
 
 
 def _reason(run: RunData, otherwise: str) -> str:

@@ -11,6 +11,7 @@ from regl_app.core.array_files import Array
 from regl_app.core.formats import percent
 from regl_app.runs.features import FeaturesFile, ModelFeatures
 from regl_app.runs.report.figures.base import WIDTH, Absent, Figure, caption, legend
+from regl_app.runs.report.figures.numbers import Numbers
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg
 
@@ -32,7 +33,10 @@ def embedding(run: RunData, prefix: str) -> Figure | Absent:
         views.insert(0, (f"Client {client} after local training", stored.local_models[client]))
     knows = client is not None and bool(run.real)
     owned = np.array([run.owns(client or 0, int(y)) for y in stored.labels]) if knows else None
-    panels = [_panel(run, heading, view, stored.labels, owned) for heading, view in views]
+    placed = [(heading, view, _project(view.features, run.config.seed)) for heading, view in views]
+    panels = [
+        _panel(run, heading, view, places, stored.labels, owned) for heading, view, places in placed
+    ]
     text = caption(
         "t-SNE of the penultimate layer for {n} test images{seen}. Separate islands mean that the "
         "model tells the classes apart; crosses are errors. Distances between islands mean "
@@ -47,7 +51,15 @@ def embedding(run: RunData, prefix: str) -> Figure | Absent:
     body = marks + Markup('<div class="{}">{}</div>').format(
         "pair" if len(panels) > 1 else "single", Markup("").join(panels)
     )
-    return Figure(f"{prefix}tsne", title, text, body, wide=len(panels) > 1)
+    numbers = Numbers.of(
+        ("model", "x", "y", "class", "taken for"),
+        [
+            (heading, float(x), float(y), _name(run.class_names, label), _name(run.class_names, to))
+            for heading, view, places in placed
+            for (x, y), label, to in zip(places, stored.labels, view.predictions, strict=True)
+        ],
+    )
+    return Figure(f"{prefix}tsne", title, text, body, numbers, wide=len(panels) > 1)
 
 
 def _client(run: RunData, stored: FeaturesFile) -> int | None:
@@ -59,9 +71,14 @@ def _client(run: RunData, stored: FeaturesFile) -> int | None:
 
 
 def _panel(
-    run: RunData, heading: str, view: ModelFeatures, labels: Array, owned: Array | None
+    run: RunData,
+    heading: str,
+    view: ModelFeatures,
+    places: Array,
+    labels: Array,
+    owned: Array | None,
 ) -> Markup:
-    """Return one model's scatter; ``owned`` (N,) says whose class the client owns, if known."""
+    """Return one model's scatter at ``places`` (N, 2); ``owned`` (N,): the client has its class."""
     correct = view.predictions == labels
     told = f"{percent(float(correct.mean()), 0)} right"
     if owned is not None and owned.any() and not owned.all():
@@ -69,7 +86,6 @@ def _panel(
             f"{percent(float(correct[owned].mean()), 0)} right on owned, "
             f"{percent(float(correct[~owned].mean()), 0)} on missing"
         )
-    places = _project(view.features, run.config.seed)
     picture = _scatter(places, labels, view.predictions, owned, run.class_names)
     body = picture.render(f"t-SNE of features: {heading} of {run.name}")
     return Markup("<div><h4>{} <span>{}</span></h4>{}</div>").format(heading, told, body)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from regl_app.runs.report.svg import Box, Svg
 
 Rows = Sequence[Sequence[float | None] | None]
+Paint = tuple[str, float]
 
 
 def heat_map(
@@ -18,15 +19,18 @@ def heat_map(
     label: str,
     row_labels: Sequence[str],
     column_labels: Sequence[str],
-    colour: Callable[[float], tuple[str, float]],
+    colour: Callable[[float], Paint],
     text: Callable[[float], str] | None,
     tip: Callable[[int, int, float], str],
     x_title: str = "class",
     y_title: str = "client",
     cell: tuple[float, float] = (36.0, 26.0),
     totals: bool = False,
+    shade: Callable[[int, int, float], Paint] | None = None,
 ) -> Markup:
     """Return a matrix of coloured cells; ``colour(value)`` is (CSS colour, opacity 0..1).
+
+    ``shade(row, column, value)`` is asked instead where a cell's place matters.
 
     A None row or cell is hatched as unknown. ``totals`` adds each row's sum as a bar.
     """
@@ -53,7 +57,7 @@ def heat_map(
             if value is None:
                 svg.rect(box, rx=2.0, class_="unknown")
                 continue
-            css, opacity = colour(value)
+            css, opacity = colour(value) if shade is None else shade(index, column, value)
             svg.rect(box, rx=2.0, class_="cell")
             style = f"fill:{css};fill-opacity:{opacity:.3f}"
             svg.rect(box, rx=2.0, style=style, tip=tip(index, column, value))

@@ -11,6 +11,7 @@ from regl_app.core.formats import percent
 from regl_app.runs.report.figures.base import Absent, Figure, caption, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.labels import reason_without_synthetic
+from regl_app.runs.report.figures.numbers import Numbers, matrix_numbers
 from regl_app.runs.report.run_data import RunData
 from regl_app.supplement.image_distance import DISTANCES
 from regl_app.supplement.image_quality import LEAST, MEASURES
@@ -46,8 +47,25 @@ def quality_of_images(run: RunData, prefix: str) -> Figure | Absent:
         else [_all_classes(run, told)]
     )
     body = Markup('<div class="pair">{}</div>').format(Markup("").join(panels))
+    numbers = (
+        matrix_numbers(
+            [(name, by_class[name]) for name in MEASURES if _known(by_class[name])],
+            columns=run.class_names,
+            names=("measure", "client", "class", "value"),
+        )
+        if by_class
+        else Numbers.of(
+            ("measure", "client", "value"),
+            [(name, k, told[k].get(name)) for k in sorted(told) for name in MEASURES],
+        )
+    )
     return Figure(
-        f"{prefix}quality", _TITLE, _caption(told, bool(by_class), _features(run)), body, wide=True
+        f"{prefix}quality",
+        _TITLE,
+        _caption(told, bool(by_class), _features(run)),
+        body,
+        numbers,
+        wide=True,
     )
 
 

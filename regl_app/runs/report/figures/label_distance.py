@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from regl_app.runs.records import LabelFits
 from regl_app.runs.report.figures.base import Absent, Figure, caption, legend
 from regl_app.runs.report.figures.labels import reason_without_synthetic
-from regl_app.runs.report.figures.line_chart import Series, line_chart
+from regl_app.runs.report.figures.line_chart import Series, line_chart, line_numbers
 from regl_app.runs.report.run_data import RunData
 
 _TITLE = "Distance to all clients' labels"
@@ -64,7 +64,7 @@ def distance(run: RunData, prefix: str) -> Figure | Absent:
         ),
     )
     chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in lines]
-    return Figure(f"{prefix}distance", _TITLE, text, legend(chips) + picture)
+    return Figure(f"{prefix}distance", _TITLE, text, legend(chips) + picture, line_numbers(lines))
 
 
 def _shrinks(run: RunData) -> bool:

@@ -11,6 +11,7 @@ from regl_app.core.formats import short
 from regl_app.runs.report.axes import Axes
 from regl_app.runs.report.figures.base import Absent, Figure, caption, legend, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
+from regl_app.runs.report.figures.numbers import Numbers, matrix_numbers
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg, ticks
 
@@ -52,7 +53,11 @@ def partition(run: RunData, prefix: str) -> Figure | Absent:
         missing=f"{sum(missing) / max(len(missing), 1):.1f}",
         classes=classes,
     )
-    return Figure(f"{prefix}partition", title, text, scroll(picture))
+    numbers = Numbers.of(
+        ("client", "class", "images"),
+        [row[1:] for row in matrix_numbers([(None, run.real)], columns=names).rows],
+    )
+    return Figure(f"{prefix}partition", title, text, scroll(picture), numbers)
 
 
 def before_after(run: RunData, prefix: str) -> Figure | Absent:
@@ -89,7 +94,8 @@ def before_after(run: RunData, prefix: str) -> Figure | Absent:
     )
     chips = legend([("real", "var(--real)", "box"), ("synthetic", "var(--synthetic)", "box")])
     body = chips + Markup('<div class="pair">{}</div>').format(panels)
-    return Figure(f"{prefix}histogram", title, text, body, wide=True)
+    numbers = _counted(run, [(client, real)])
+    return Figure(f"{prefix}histogram", title, text, body, numbers, wide=True)
 
 
 def all_clients(run: RunData, prefix: str) -> Figure | Absent:
@@ -118,7 +124,21 @@ def all_clients(run: RunData, prefix: str) -> Figure | Absent:
         cut=f" The first {_MAX_SMALL} of {len(run.real)} clients." * (len(run.real) > _MAX_SMALL),
     )
     body = Markup('<div class="smalls">{}</div>').format(Markup("").join(pictures))
-    return Figure(f"{prefix}clients", title, text, body, wide=True)
+    numbers = _counted(run, [(k, row) for k, row in enumerate(run.real) if row is not None])
+    return Figure(f"{prefix}clients", title, text, body, numbers, wide=True)
+
+
+def _counted(run: RunData, rows: Sequence[tuple[int, Sequence[float]]]) -> Numbers:
+    return Numbers.of(
+        ("client", "class", "real", "synthetic"),
+        [
+            (client, run.class_names[label], real, made)
+            for client, row in rows
+            for label, (real, made) in enumerate(
+                zip(row, _row(run.synthetic, client, len(row)), strict=True)
+            )
+        ],
+    )
 
 
 def _fit(run: RunData) -> str:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from regl_app.runs.report.axes import Axes
 from regl_app.runs.report.figures.base import WIDTH
+from regl_app.runs.report.figures.numbers import Numbers
 from regl_app.runs.report.svg import Svg, ticks
 
 _MOST_ROUNDS_NAMED = 11
@@ -60,6 +61,15 @@ def line_chart(
             dot = f"fill:{one.colour}"
             svg.add("circle", cx=cx, cy=cy, r=3.2, style=dot, class_="dot", tip=tip)
     return svg.render(label)
+
+
+def line_numbers(series: Sequence[Series]) -> Numbers:
+    """Return a row per point of each line; low and high are its band's, None without one."""
+    rows = []
+    for one in series:
+        bands = {x: (low, high) for x, low, high in one.band}
+        rows += [(one.label, x, y, *bands.get(x, (None, None))) for x, y in one.points]
+    return Numbers.of(("line", "round", "value", "low", "high"), rows)
 
 
 def _rounds(axes: Axes, rounds: Sequence[float]) -> Callable[[float], float]:

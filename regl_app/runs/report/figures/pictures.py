@@ -11,6 +11,7 @@ from PIL import Image
 
 from regl_app.core.array_files import Array
 from regl_app.runs.report.figures.base import Absent, Figure, caption, legend, scroll
+from regl_app.runs.report.figures.numbers import Numbers
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg
 from regl_app.runs.samples import ClientSamples
@@ -59,7 +60,17 @@ def samples(run: RunData, prefix: str) -> Figure | Absent:
         ]
     )
     body = chips + Markup('<div class="walls">{}</div>').format(Markup("").join(blocks))
-    return Figure(f"{prefix}samples", _TITLE, text, body, wide=True)
+    numbers = Numbers.of(
+        ("client", "class", "holds", "kind", "pictures"),
+        [
+            (one.partition_id, name, str(_seen(run, one, label)).lower(), kind, len(shown))
+            for one in chosen
+            for label, name in enumerate(one.class_names)
+            for kind in _KINDS
+            if kind in one.sets and len(shown := one.of_class(kind, label)[:_PER_CLASS])
+        ],
+    )
+    return Figure(f"{prefix}samples", _TITLE, text, body, numbers, wide=True)
 
 
 def _choose(run: RunData) -> list[ClientSamples]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from regl_app.core.formats import duration, size
 from regl_app.runs.report.axes import Axes
 from regl_app.runs.report.figures.base import WIDTH, Absent, Figure, caption, legend
+from regl_app.runs.report.figures.numbers import Numbers
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg, ticks
 
@@ -58,7 +59,11 @@ def per_client(run: RunData, prefix: str) -> Figure | Absent:
         longest=duration(worked[slowest]),
     )
     return Figure(
-        f"{prefix}seconds-client", title, text, _legend(rows) + _bars(rows, f"{title}, {run.name}")
+        f"{prefix}seconds-client",
+        title,
+        text,
+        _legend(rows) + _bars(rows, f"{title}, {run.name}"),
+        _numbers(("client", "phase", "seconds"), [(str(k), totals[k]) for k in sorted(totals)]),
     )
 
 
@@ -103,6 +108,7 @@ def per_round(run: RunData, prefix: str) -> Figure | Absent:
         title,
         text,
         _legend(rows) + _columns(rows, _colour, lambda v: f"{v:.3g} s", f"{title}, {run.name}"),
+        _numbers(("round", "phase", "seconds"), rows),
     )
 
 
@@ -126,7 +132,14 @@ def traffic(run: RunData, prefix: str) -> Figure | Absent:
     )
     chips = legend([("down", css["down"], "box"), ("up", css["up"], "box")])
     picture = _columns(rows, css.__getitem__, lambda v: size(round(v)), f"{title}, {run.name}")
-    return Figure(f"{prefix}bytes", title, text, chips + picture)
+    numbers = _numbers(("round", "direction", "bytes"), rows)
+    return Figure(f"{prefix}bytes", title, text, chips + picture, numbers)
+
+
+def _numbers(columns: Sequence[str], rows: _Rows) -> Numbers:
+    return Numbers.of(
+        columns, [(name, part, value) for name, parts in rows for part, value in parts.items()]
+    )
 
 
 def _server_work(laps: Mapping[str, float]) -> float:

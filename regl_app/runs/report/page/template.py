@@ -58,6 +58,15 @@ TEMPLATE = """
   {%- for item in run.left_out %}
   <p class="absent"><b>{{ item.title }}</b> is not shown: {{ item.reason }}.</p>
   {%- endfor %}
+  {%- if run.class_rows %}
+  <details><summary>Every class <span>{{ run.class_rows|length }} rows, last round</span></summary>
+  <div class="inside scroll" tabindex="0"><table>
+    <thead><tr>{% for name in run.class_columns %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+    <tbody>{% for row in run.class_rows %}<tr>
+      {%- for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+    {%- endfor %}</tbody>
+  </table></div></details>
+  {%- endif %}
   <details><summary>Every round <span>{{ run.rows|length }} rows</span></summary>
   <div class="inside scroll" tabindex="0"><table>
     <thead><tr>{% for name in run.columns %}<th>{{ name }}</th>{% endfor %}</tr></thead>

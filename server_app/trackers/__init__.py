@@ -1,0 +1,1 @@
+"""Where a run is followed from: TensorBoard, Weights & Biases, MLflow, behind one interface."""

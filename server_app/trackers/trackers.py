@@ -1,0 +1,111 @@
+"""All trackers of a run together: what they are told, and that none of them can stop the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from regl_app.core.array_files import Array
+from regl_app.core.errors import RunError
+from regl_app.core.log import logger
+from regl_app.runs.confusions import FILE as CONFUSION
+from regl_app.runs.confusions import confusions_of
+from regl_app.runs.records import RoundRecord
+from regl_app.runs.samples import load_all_samples, sample_grid
+from server_app.trackers.confusion_picture import confusion_picture
+from server_app.trackers.scalars import client_tag, round_scalars
+from server_app.trackers.tracker import Status, TrackedRun, Tracker
+
+_FILES = (
+    "config.json",
+    "federation.json",
+    "history.jsonl",
+    CONFUSION,
+    "result.json",
+    "report.html",
+)
+
+
+class Trackers:
+    """Tells ``trackers`` of a run from `begin` to the end of its ``with`` block.
+
+    One that fails is left alone from then on, with a warning: the history has the same numbers.
+    """
+
+    def __init__(self, trackers: Mapping[str, Tracker]) -> None:
+        self._trackers = dict(trackers)
+        self._run: TrackedRun | None = None
+        self._shown: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._run is None:
+            return
+        status: Status = "finished" if error is None else "failed"
+        if error is not None and not isinstance(error, Exception):  # SystemExit by Flower, Ctrl-C
+            status = "stopped"
+        if status != "stopped":  # there is no time left for what may be long
+            self._leave(self._run)
+        self._each(lambda tracker: tracker.end(status))
+        self._run = None
+
+    def begin(self, run: TrackedRun) -> None:
+        """Open all trackers."""
+        self._run = run
+        self._each(lambda tracker: tracker.begin(run))
+
+    def add(self, record: RoundRecord) -> None:
+        """Tell one round's numbers, and pictures that have appeared since the last."""
+        if self._run is None or not self._trackers:
+            return
+        values = round_scalars(record, self._run.facts.class_names)
+        self._each(lambda tracker: tracker.scalars(values, record.round))
+        for name, pixels in self._new_samples(self._run.folder.path):
+            self._picture(name, pixels, record.round)
+
+    def _new_samples(self, folder: Path) -> Iterator[tuple[str, Array]]:
+        try:
+            found = load_all_samples(folder)
+        except RunError as error:
+            logger.warning("the trackers go without sample pictures: %s", error)
+            return
+        for samples in found:
+            if samples.partition_id not in self._shown:
+                self._shown.add(samples.partition_id)
+                yield f"samples/{client_tag(samples.partition_id)}", sample_grid(samples)
+
+    def _leave(self, run: TrackedRun) -> None:
+        """Tell what was confused in the end, and hand over the run's files."""
+        if not self._trackers:
+            return
+        try:
+            found = confusions_of(run.folder.read_history(), run.folder.path)
+        except RunError as error:
+            logger.warning("the trackers go without what was taken for what: %s", error)
+            found = None
+        if found is not None:
+            picture = confusion_picture(found.last.counts, run.facts.class_names)
+            self._picture("confusion/global", picture, found.last.round)
+        paths = [path for name in _FILES if (path := run.folder.path / name).is_file()]
+        self._each(lambda tracker: tracker.files(paths))
+
+    def _picture(self, name: str, pixels: Array, number: int) -> None:
+        self._each(lambda tracker: tracker.picture(name, pixels, number))
+
+    def _each(self, tell: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._trackers.items()):
+            try:
+                tell(tracker)
+            except Exception as error:  # whatever another's code raises is no reason to stop
+                del self._trackers[name]
+                why = str(error) or type(error).__name__
+                logger.warning("%s: no longer written, the run goes on: %s", name, why)
