@@ -17,6 +17,7 @@ from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.training.schedule import learning_rate
 from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.quality_line import quality_line
@@ -148,7 +149,17 @@ class RoundLoop:
             self.seconds["wait_personalized"] = waiting.seconds
         metrics = self._pooled() if scored is None else scored
         before, self.before = self.before, []
-        return Round(number, metrics, tail, self.strategy.trained, evaluated, self.seconds, before)
+        train = self.config.train
+        return Round(
+            number,
+            metrics,
+            tail,
+            self.strategy.trained,
+            evaluated,
+            self.seconds,
+            before,
+            learning_rate(train, number, self.config.rounds) if train.scheduled else None,
+        )
 
     def _pooled(self) -> Metrics:
         return pooled_metrics(self.strategy.evaluated, self.federation.num_classes)

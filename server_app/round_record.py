@@ -41,6 +41,8 @@ class Round:
     server_seconds: Mapping[str, float] = field(default_factory=dict)
     before: Sequence[Replies[AdapterReply]] = ()
     """What came before the first round, whose bytes and failures count to it."""
+    lr: float | None = None
+    """The clients' learning rate, where it changes from round to round."""
 
 
 def round_record(
@@ -84,6 +86,7 @@ def round_record(
             "real_counts": real,
             "synthetic_counts": synthetic,
             "quality": _quality(rows),
+            "lr": result.lr,
             "seconds": PhaseSeconds(
                 clients={
                     phase: [

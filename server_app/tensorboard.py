@@ -88,6 +88,8 @@ def _scalars(record: RoundRecord) -> dict[str, float]:
     }
     if record.metrics.loss is not None:
         scalars["global/loss"] = record.metrics.loss
+    if record.lr is not None:
+        scalars["clients/lr"] = record.lr
     if record.tail is not None:
         scalars["global/tail_accuracy"] = record.tail.accuracy
     if record.labels is not None:

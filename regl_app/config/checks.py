@@ -47,6 +47,34 @@ def steps_or_epochs(config: RunKeys) -> str | None:
     )
 
 
+def warming_up_ends(config: RunKeys) -> str | None:
+    warm = config.train.warmup_rounds
+    if warm < config.rounds:
+        return None
+    return (
+        f"train.warmup-rounds={warm} leaves none of rounds={config.rounds} at train.lr (use "
+        f"{config.rounds - 1} at most)"
+    )
+
+
+def label_counts_are_corrected_once(config: RunKeys) -> str | None:
+    weights, choice = config.train.class_weights, method_choice(config.objective)
+    if weights == "none":
+        return None
+    if choice.corrects_label_counts:
+        return (
+            f"train.class-weights={weights!r} and objective={config.objective!r} both make up for "
+            "how many images of a class a client has, together twice (set one of them back: "
+            "train.class-weights='none', or objective='fedavg')"
+        )
+    if not choice.weighs_classes:
+        return (
+            f"train.class-weights={weights!r} is for the losses of built-in objectives, and "
+            f"objective={config.objective!r} is another package's (set train.class-weights='none')"
+        )
+    return None
+
+
 def nothing_is_adapted_or_selected_without_images(config: RunKeys) -> str | None:
     policy = config.supplement.policy
     if POLICIES[policy].generates:
@@ -339,6 +367,8 @@ def _server_generates(config: RunKeys) -> bool:
 RULES: tuple[Rule, ...] = (
     device_is_known,
     steps_or_epochs,
+    warming_up_ends,
+    label_counts_are_corrected_once,
     nothing_is_adapted_or_selected_without_images,
     pictures_of_one_client_tell_its_own_adapter,
     pool_makes_pairs,

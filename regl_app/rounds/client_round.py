@@ -14,6 +14,7 @@ from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, sc
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
+from regl_app.learning.training.schedule import at_round
 from regl_app.learning.training.soft_labels import opinion_share, soft_labels
 from regl_app.rounds.client import Client
 from regl_app.rounds.client_memory import own_part, recall, remember
@@ -62,7 +63,8 @@ def train_round(
     if len(real) == 0:
         return _nothing_to_train_on(client, task)
 
-    method = make_method(config)
+    train = at_round(config.train, task.round, config.rounds)
+    method = make_method(config, train)
     memory = recall(client, task, method)
 
     # 1. Supplement: the planned synthetic images of the classes this client lacks.
@@ -83,7 +85,7 @@ def train_round(
     trained = train_local(
         local,
         ImageSet.concat([real, supplement.images]),
-        config.train,
+        train,
         method=method,
         seed=client.seed("train", task.round),
         device=client.device,

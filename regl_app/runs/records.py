@@ -9,7 +9,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 
 def _plain(value: Any) -> Any:
@@ -115,11 +123,15 @@ class ImageQualities(Record):
     near_copies: Cells
 
 
+_ONLY_WHERE_KNOWN = {"lr", "validation"}
+
+
 class RoundRecord(Record):
     """One round. Round 0, if present, is the untrained model.
 
     ``tail`` is the global model on the part of the test set that is distributed as all training
-    images are, where these have a long tail.
+    images are, where these have a long tail. ``lr`` is the clients' learning rate, where it changes
+    from round to round; like ``validation`` it is not written where there is none.
     """
 
     round: int = Field(ge=0)
@@ -132,10 +144,17 @@ class RoundRecord(Record):
     real_counts: CountMatrix = None
     synthetic_counts: CountMatrix = None
     quality: ImageQualities | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
     seconds: PhaseSeconds = PhaseSeconds()
     bytes: Traffic = Traffic()
     clients: dict[int, dict[str, bool | int | float | str | None]] = {}
     failures: list[str] = []
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only some runs have: the others' histories stay as they were."""
+        found: dict[str, Any] = plain(self)
+        return {k: v for k, v in found.items() if v is not None or k not in _ONLY_WHERE_KNOWN}
 
     @model_validator(mode="after")
     def _check_matrices(self) -> RoundRecord:

@@ -18,6 +18,21 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     (checks.steps_or_epochs, {"train.steps": 0}, ["exactly one of train.steps and train.epochs"]),
     (checks.steps_or_epochs, {"train.epochs": 1}, ["train.epochs=1", "set the other one to 0"]),
     (
+        checks.warming_up_ends,
+        {"train.warmup-rounds": 5, "rounds": 5},
+        ["train.warmup-rounds=5", "rounds=5", "use 4 at most"],
+    ),
+    (
+        checks.label_counts_are_corrected_once,
+        {"method": "fedlc", "train.class-weights": "balanced"},
+        ["train.class-weights='balanced'", "objective='fedlc'", "objective='fedavg'"],
+    ),
+    (
+        checks.label_counts_are_corrected_once,
+        {"method": "fedavg", "objective": "balanced-softmax", "train.class-weights": "balanced"},
+        ["objective='balanced-softmax'", "twice"],
+    ),
+    (
         checks.nothing_is_adapted_or_selected_without_images,
         {"supplement.policy": "none", "supplement.adapter": "lora"},
         ["contradicts supplement.adapter='lora'", "'frozen'"],

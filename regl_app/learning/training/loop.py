@@ -18,7 +18,7 @@ from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet, to_float
 from regl_app.learning.methods.method import Batch, Local, Method, detached
 from regl_app.learning.methods.registry import make_method
-from regl_app.learning.training.augment import random_shift
+from regl_app.learning.training.augment import make_augment
 from regl_app.learning.training.batches import batches, num_steps
 
 Progress = Callable[[int, int], None]
@@ -55,7 +55,8 @@ def train_local(
 ) -> TrainResult:
     """Train ``model`` in place on ``data`` for the configured number of steps.
 
-    The optimizer is fresh and the learning rate constant. Two calls with equal arguments and
+    The optimizer is fresh and the learning rate that of ``config``, constant: which a round has is
+    told by ``schedule.at_round``. Two calls with equal arguments and
     thread counts give equal weights. Without images the model stays as it is.
 
     Args:
@@ -87,8 +88,7 @@ def train_local(
     soft = None if targets is None else _soft(data, real, targets).to(device)
     optimizer = make_optimizer(model, train)
     learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    shifts = torch_generator(seed, "augment")
-    most = max(1, data.shape[-1] // 8)
+    augment = make_augment(train.augmentations, data.shape[-1], seed)
     bf16 = trains_fast_in_bf16(device)
     total = torch.zeros((), device=device)
     model.train()
@@ -96,10 +96,7 @@ def train_local(
         batches(len(data), train, torch_generator(seed, "order"), real), start=1
     ):
         picked = chosen.to(device)
-        pictures = images[picked]
-        if train.augment:
-            pictures = random_shift(pictures, most, shifts)
-        pictures = to_float(pictures).contiguous(memory_format=layout)
+        pictures = to_float(augment(images[picked], step)).contiguous(memory_format=layout)
         softly = None if soft is None else soft[picked]
         batch = Batch(pictures, labels[picked], picked >= real, softly)
         _let_train(learnable, method.trainable(model, step, steps))
