@@ -142,8 +142,13 @@ class Node:
                 "'data-dir=\"/srv/images\"'); a simulation has no sites (use another data.source)"
             )
         folder = SiteFolder(self.settings.data_dir, self.settings.roots)
-        fraction = self.config.partition.test_fraction
-        return load_site(folder, self.config.data, self.partition_id, fraction)
+        return load_site(
+            folder,
+            self.config.data,
+            self.partition_id,
+            self.config.partition.test_fraction,
+            self.config.validation.fraction,
+        )
 
     @property
     def num_classes(self) -> int:

@@ -65,8 +65,8 @@ def main(grid: Grid, context: Context) -> None:
     with activity(SERVER, "start"):
         logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
         metrics = RunMetrics(folder, config, lambda: len(list(grid.get_node_ids())))
-        with metrics, record_run_end(folder, metrics.end):
-            last = federate(grid, config, folder, metrics)
+        with metrics, record_run_end(folder, metrics.end) as rounds:
+            last = federate(grid, config, folder, metrics, rounds)
         phase("report")
         if config.report:
             make_report(folder)
@@ -74,8 +74,12 @@ def main(grid: Grid, context: Context) -> None:
         logger.info("finished in %s: %s", took, scores(last, config))
 
 
-def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetrics) -> RoundRecord:
-    """Train for ``config.rounds`` rounds and return the last one's record.
+def federate(
+    grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetrics, rounds: dict[str, int]
+) -> RoundRecord:
+    """Train for ``config.rounds`` rounds, or until it is no better, and return the last's record.
+
+    ``rounds`` receives which of them was the best and whose model is kept, where the run chooses.
 
     Raises:
         ReglError: too few clients can be used, or a round brought nothing.
@@ -110,12 +114,24 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
         )
         record = loop.run(start)
     phase("keep")
+    if loop.choice.best:
+        rounds |= _chosen(loop, record.round)
     folder.save_model(model.state_dict())
     test = federation.source.test
     # A model without its clients' own parts sees nothing.
     if len(test) and method_choice(config.objective).shares_whole_model:
         write_features(folder, model, test, strategy.trained.replies, device)
     return record
+
+
+def _chosen(loop: RoundLoop, last: int) -> dict[str, int]:
+    """Give the loop's model the weights of the round that is to be kept; say which that is."""
+    best, kept = loop.choice.best, last
+    if loop.config.validation.keep == "best":
+        kept = best
+        loop.model.load_state_dict(dict(loop.folder.load_best(best)))
+    logger.info("best: %s; model.safetensors is that of round %d", loop.choice.words, kept)
+    return {"best_round": best, "model_round": kept}
 
 
 def _prompts(config: RunConfig, federation: Federation) -> list[list[str]]:

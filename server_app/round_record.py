@@ -14,6 +14,7 @@ from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.label_fit import LabelFit, label_fits
 from regl_app.learning.evaluation.metrics import Metrics
+from regl_app.rounds.exchange import Validation
 from regl_app.runs.records import (
     GlobalMetrics,
     LabelFits,
@@ -43,6 +44,7 @@ class Round:
     """What came before the first round, whose bytes and failures count to it."""
     lr: float | None = None
     """The clients' learning rate, where it changes from round to round."""
+    validation: Validation | None = None
 
 
 def round_record(
@@ -87,6 +89,7 @@ def round_record(
             "synthetic_counts": synthetic,
             "quality": _quality(rows),
             "lr": result.lr,
+            "validation": None if result.validation is None else vars(result.validation),
             "seconds": PhaseSeconds(
                 clients={
                     phase: [

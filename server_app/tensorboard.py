@@ -88,6 +88,10 @@ def _scalars(record: RoundRecord) -> dict[str, float]:
     }
     if record.metrics.loss is not None:
         scalars["global/loss"] = record.metrics.loss
+    if record.validation is not None:
+        scalars["validation/accuracy"] = record.validation.accuracy
+        if record.validation.loss is not None:
+            scalars["validation/loss"] = record.validation.loss
     if record.lr is not None:
         scalars["clients/lr"] = record.lr
     if record.tail is not None:

@@ -75,6 +75,27 @@ def label_counts_are_corrected_once(config: RunKeys) -> str | None:
     return None
 
 
+def choosing_has_its_images(config: RunKeys) -> str | None:
+    keys = config.validation
+    if keys.used or (keys.patience == 0 and keys.keep == "last"):
+        return None
+    return (
+        f"validation.patience={keys.patience} and validation.keep={keys.keep!r} choose by images "
+        "that validation.fraction=0 does not hold out (try 0.1)"
+    )
+
+
+def best_model_is_whole(config: RunKeys) -> str | None:
+    objective = config.objective
+    if config.validation.keep == "last" or method_choice(objective).shares_whole_model:
+        return None
+    own = "may keep" if is_external(objective) else "keep"
+    return (
+        f"validation.keep='best' is a round's global model, and with objective={objective!r} "
+        f"clients {own} their parts of the last round's (set validation.keep='last')"
+    )
+
+
 def nothing_is_adapted_or_selected_without_images(config: RunKeys) -> str | None:
     policy = config.supplement.policy
     if POLICIES[policy].generates:
@@ -369,6 +390,8 @@ RULES: tuple[Rule, ...] = (
     steps_or_epochs,
     warming_up_ends,
     label_counts_are_corrected_once,
+    choosing_has_its_images,
+    best_model_is_whole,
     nothing_is_adapted_or_selected_without_images,
     pictures_of_one_client_tell_its_own_adapter,
     pool_makes_pairs,

@@ -34,7 +34,13 @@ from regl_app.rounds.disclosure import (
     shared_quotas,
     shares_confusion,
 )
-from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
+from regl_app.rounds.exchange import (
+    EvaluationResult,
+    RoundResult,
+    RoundTask,
+    Validation,
+    diverged,
+)
 from regl_app.supplement.discrepancy import class_discrepancy
 from regl_app.supplement.image_quality import ImageQuality
 
@@ -142,16 +148,21 @@ def train_round(
 def evaluate_round(
     client: Client, round_number: int, weights: Weights, *, run: str = ""
 ) -> EvaluationResult:
-    """Measure the global model on the client's own test set: personalization.
+    """Measure the global model on the client's own test set: personalization; and on its
+    validation images, where a run chooses by these.
 
     What of the model stays at clients is the client's own; ``run`` is the server's name for the
     run that kept it.
     """
-    test, confusion = client.data.test, None
-    if len(test) == 0:
+    test, confusion, held_out = client.data.test, None, client.data.validation
+    if len(test) == 0 and not held_out:
         return EvaluationResult(client.partition_id, round_number, 0)
     kept = own_part(client, run, round_number, make_method(client.config))
-    log_probs = predict_log_probs(client.model(weights, kept), test.images, client.device)
+    model = client.model(weights, kept)
+    validation = _validation(client, model, held_out) if held_out else None
+    if len(test) == 0:
+        return EvaluationResult(client.partition_id, round_number, 0, validation=validation)
+    log_probs = predict_log_probs(model, test.images, client.device)
     found = score(log_probs, test.labels, client.num_classes)
     if shares_confusion(client.config):
         predicted = log_probs.argmax(dim=1).numpy()
@@ -164,7 +175,13 @@ def evaluate_round(
         found.macro_f1,
         found.loss,
         confusion,
+        validation,
     )
+
+
+def _validation(client: Client, model: Classifier, images: ImageSet) -> Validation:
+    found = evaluate(model, images, client.num_classes, client.device)
+    return Validation(found.images, found.accuracy, found.loss)
 
 
 def _soft_labels(

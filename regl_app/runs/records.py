@@ -69,6 +69,14 @@ class GlobalMetrics(Record):
     per_class: Shares = []
 
 
+class ValidationScores(Record):
+    """The global model on the clients' validation images, all of the same weight."""
+
+    images: int = Field(ge=1)
+    accuracy: Share
+    loss: Loss = None
+
+
 class Personalized(Record):
     """Models on the clients' own test sets; ``mean`` weighs every client the same."""
 
@@ -145,6 +153,7 @@ class RoundRecord(Record):
     synthetic_counts: CountMatrix = None
     quality: ImageQualities | None = None
     lr: Annotated[float, Field(gt=0)] | None = None
+    validation: ValidationScores | None = None
     seconds: PhaseSeconds = PhaseSeconds()
     bytes: Traffic = Traffic()
     clients: dict[int, dict[str, bool | int | float | str | None]] = {}
@@ -191,8 +200,14 @@ class FederationFacts(Record):
 
 
 class RunResult(Record):
-    """How a run ended. ``error`` says why a failed run failed, or that it was stopped."""
+    """How a run ended. ``error`` says why a failed run failed, or that it was stopped.
+
+    Where it held validation images out: ``best_round`` by these, and ``model_round``, whose global
+    model model.safetensors is.
+    """
 
     status: Literal["finished", "failed", "stopped"]
     seconds: Seconds
     error: str | None = None
+    best_round: int | None = None
+    model_round: int | None = None

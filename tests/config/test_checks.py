@@ -18,6 +18,17 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     (checks.steps_or_epochs, {"train.steps": 0}, ["exactly one of train.steps and train.epochs"]),
     (checks.steps_or_epochs, {"train.epochs": 1}, ["train.epochs=1", "set the other one to 0"]),
     (
+        checks.choosing_has_its_images,
+        {"validation.patience": 3},
+        ["validation.patience=3", "validation.fraction=0", "try 0.1"],
+    ),
+    (checks.choosing_has_its_images, {"validation.keep": "best"}, ["validation.keep='best'"]),
+    (
+        checks.best_model_is_whole,
+        {"method": "fedrep", "validation.keep": "best", "validation.fraction": 0.1},
+        ["validation.keep='best'", "objective='fedrep'", "validation.keep='last'"],
+    ),
+    (
         checks.warming_up_ends,
         {"train.warmup-rounds": 5, "rounds": 5},
         ["train.warmup-rounds=5", "rounds=5", "use 4 at most"],
