@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from regl_app.config import RunConfig, flat_fields
 from regl_app.config.augmentations import Augmentations
+from regl_app.config.model_name import ModelName
 from regl_app.config.one_of import OneOf
 from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.presets import PRESETS
@@ -51,7 +52,7 @@ def allowed(field: Any) -> str:
     for item in field.metadata:
         if isinstance(item, OneOf):
             return ", ".join(f"`{name}`" for name in item.names)
-        if isinstance(item, Augmentations):
+        if isinstance(item, Augmentations | ModelName):
             return item.words
     bounds = []
     for item in field.metadata:

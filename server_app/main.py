@@ -11,6 +11,7 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import MODELS
 from regl_app.config.external import method_choice
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import activity, phase
@@ -22,7 +23,7 @@ from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
 from regl_app.data.prompt_table import run_source, with_prompts_inside
 from regl_app.data.source import Source
-from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
+from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
@@ -30,7 +31,7 @@ from regl_app.generator.compatibility import check_public_part, check_source
 from regl_app.generator.fitting import fit_words
 from regl_app.generator.prompts import class_phrasings
 from regl_app.learning.methods.registry import make_method
-from regl_app.learning.models.build import model_of
+from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.sites.registry import make_site
@@ -84,13 +85,15 @@ def federate(
     Raises:
         ReglError: too few clients can be used, or a round brought nothing.
     """
-    handshake = Handshake(own_code_hash(), config_digest(config))
+    handshake = Handshake(run_code_hash(config), config_digest(config))
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
     whole = run_source(local)
     if config.needs_generator:
         check_source(config, whole)
         _check_public_part(local)
+    if config.model.name not in MODELS:
+        model_of(local, whole)  # what does not fit the data fails now, not after data
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions)
@@ -105,7 +108,9 @@ def federate(
     if prompts:
         logger.info("prompts: %s", prompts_line(prompts, config.generator.negative_prompt))
 
-    model = model_of(config, federation.source).to(device)
+    # A run that goes on has its weights already.
+    begun = model_of if start else start_model
+    model = begun(local, federation.source).to(device)
     strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)
     first = start.round + 1 if start else 0
     with Tracker(folder.path, enabled=config.tensorboard, first_round=first) as tracker:

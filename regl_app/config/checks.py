@@ -9,8 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from regl_app.config.choices import ADAPTERS, LABELS, POLICIES, SAYS, SITES, SOURCES, STRATEGIES
+from regl_app.config.choices import (
+    ADAPTERS,
+    LABELS,
+    MODELS,
+    POLICIES,
+    SAYS,
+    SITES,
+    SOURCES,
+    STRATEGIES,
+)
 from regl_app.config.external import is_external, method_choice
+from regl_app.config.model_name import library_of
 from regl_app.config.run_keys import RunKeys
 
 Rule = Callable[[RunKeys], str | None]
@@ -93,6 +103,39 @@ def best_model_is_whole(config: RunKeys) -> str | None:
     return (
         f"validation.keep='best' is a round's global model, and with objective={objective!r} "
         f"clients {own} their parts of the last round's (set validation.keep='last')"
+    )
+
+
+def others_models_have_their_own_keys(config: RunKeys) -> str | None:
+    model = config.model
+    if model.name not in MODELS:
+        return None
+    for key, seen, default in (("norm", model.norm, "auto"), ("input-size", model.input_size, 0)):
+        if seen != default:
+            return (
+                f"model.{key}={seen!r} is for models of others, and model.name={model.name!r} has "
+                f"GroupNorm and takes images as they are (set model.{key}={default!r})"
+            )
+    return None
+
+
+def frozen_statistics_come_from_somewhere(config: RunKeys) -> str | None:
+    model = config.model
+    if model.norm != "frozen" or model.weights or not library_of(model.name):
+        return None
+    return (
+        f"model.norm='frozen' keeps the statistics of pretrained weights, and model.name="
+        f"{model.name!r} has none without model.weights (give them, or set model.norm='group')"
+    )
+
+
+def weights_of_the_hub_are_timms(config: RunKeys) -> str | None:
+    model = config.model
+    if model.weights != "hub" or library_of(model.name) == "timm":
+        return None
+    return (
+        f"model.weights='hub' is where timm has a model's own, and model.name={model.name!r} is "
+        "not timm's (give a .safetensors file or 'owner/name': docs/models.md)"
     )
 
 
@@ -392,6 +435,9 @@ RULES: tuple[Rule, ...] = (
     label_counts_are_corrected_once,
     choosing_has_its_images,
     best_model_is_whole,
+    others_models_have_their_own_keys,
+    frozen_statistics_come_from_somewhere,
+    weights_of_the_hub_are_timms,
     nothing_is_adapted_or_selected_without_images,
     pictures_of_one_client_tell_its_own_adapter,
     pool_makes_pairs,

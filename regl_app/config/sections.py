@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from regl_app.config.augmentations import Augmentations, augmentations
-from regl_app.config.choices import MODELS, SCHEMES, SOURCES, STRATEGIES
+from regl_app.config.choices import SCHEMES, SOURCES, STRATEGIES
+from regl_app.config.model_name import ModelName
 from regl_app.config.name_list import parse_names
 from regl_app.config.one_of import OneOf
 from regl_app.config.section import RESULT, VIEW, Section
@@ -192,14 +193,41 @@ class LongTailConfig(Section):
 class ModelConfig(Section):
     """The classifier that is federated."""
 
-    name: Annotated[str, OneOf.of(MODELS)] = Field(
+    name: Annotated[str, ModelName()] = Field(
         "cnn",
-        description="GroupNorm everywhere: averaging batch statistics would be wrong",
+        description="a classifier of ours, of torchvision, of timm (extra `timm`), or a class of "
+        "your own (docs/models.md); no batch statistics are averaged, see model.norm",
+        json_schema_extra=RESULT,
+    )
+    weights: str = Field(
+        "",
+        description="what the global model starts from, at the server: a .safetensors file, of an "
+        "earlier run or pretrained, or the hub's ('owner/name@revision', of timm's models 'hub'); "
+        "'' = random weights from the seed",
+        json_schema_extra=RESULT,
+    )
+    norm: Literal["auto", "group", "frozen"] = Field(
+        "auto",
+        description="what becomes of others' BatchNorm: 'group' = GroupNorm, 'frozen' = the "
+        "pretrained statistics stay as they are; 'auto' = frozen with model.weights, else group",
+        json_schema_extra=RESULT,
+    )
+    input_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="side in pixels to which others' models are given the images, scaled; 0 = "
+        "data.image-size",
         json_schema_extra=RESULT,
     )
     width: int = Field(
         32, ge=4, le=512, description="channels of the first 'cnn' stage", json_schema_extra=RESULT
     )
+
+    @property
+    def freezes(self) -> bool:
+        """Whether others' BatchNorm keeps the statistics that it comes with."""
+        return self.norm == "frozen" or (self.norm == "auto" and self.weights != "")
 
 
 class TrainConfig(Section):

@@ -18,6 +18,26 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     (checks.steps_or_epochs, {"train.steps": 0}, ["exactly one of train.steps and train.epochs"]),
     (checks.steps_or_epochs, {"train.epochs": 1}, ["train.epochs=1", "set the other one to 0"]),
     (
+        checks.others_models_have_their_own_keys,
+        {"model.norm": "group"},
+        ["model.norm='group'", "model.name='cnn'", "model.norm='auto'"],
+    ),
+    (
+        checks.others_models_have_their_own_keys,
+        {"model.name": "resnet18", "model.input-size": 64},
+        ["model.input-size=64", "'resnet18'"],
+    ),
+    (
+        checks.frozen_statistics_come_from_somewhere,
+        {"model.name": "torchvision:resnet18", "model.norm": "frozen"},
+        ["model.norm='frozen'", "'torchvision:resnet18'", "model.norm='group'"],
+    ),
+    (
+        checks.weights_of_the_hub_are_timms,
+        {"model.name": "torchvision:resnet18", "model.weights": "hub"},
+        ["model.weights='hub'", "'torchvision:resnet18'", "docs/models.md"],
+    ),
+    (
         checks.choosing_has_its_images,
         {"validation.patience": 3},
         ["validation.patience=3", "validation.fraction=0", "try 0.1"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +13,9 @@ from torch.nn import functional
 from regl_app.config import RunConfig
 from regl_app.config.sections import TrainConfig
 from regl_app.core.activity import Span
+from regl_app.core.global_random import drawing_from
 from regl_app.core.precision import memory_format, trains_fast_in_bf16
-from regl_app.core.seeding import torch_generator
+from regl_app.core.seeding import derive_seed, torch_generator
 from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet, to_float
 from regl_app.learning.methods.method import Batch, Local, Method, detached
@@ -100,7 +102,10 @@ def train_local(
         softly = None if soft is None else soft[picked]
         batch = Batch(pictures, labels[picked], picked >= real, softly)
         _let_train(learnable, method.trainable(model, step, steps))
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+        with (
+            torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16),
+            _drawing(model, seed, step, device),
+        ):
             loss = method.loss(model, batch, local)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -118,6 +123,15 @@ def train_local(
     keeps, sends = (detached(each) for each in method.finish(model, local, steps))
     seconds = started.seconds
     return TrainResult(float(total) / steps, steps, len(data), seconds, keeps, sends)
+
+
+def _drawing(
+    model: nn.Module, seed: int, step: int, device: torch.device | str
+) -> AbstractContextManager[None]:
+    """Return what others' layers, dropout say, draw from in a step; ours draw nothing."""
+    if not getattr(model, "foreign", False):
+        return nullcontext()
+    return drawing_from(derive_seed(seed, "layers", step), device)
 
 
 def _default_method(config: TrainConfig | RunConfig) -> Method:
