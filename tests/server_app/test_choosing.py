@@ -25,6 +25,11 @@ KEYS: dict[str, Scalar] = {
     "model.width": 4,
     "train.steps": 3,
     "train.lr": 0.4,
+    "train.schedule": "exponential",
+    "train.decay": 0.8,
+    "train.decay-every": 1,
+    "train.augment": "flip,colour",
+    "train.class-weights": "balanced",
     "validation.fraction": 0.2,
     "validation.keep": "best",
     "report": False,
@@ -73,6 +78,12 @@ def test_the_best_rounds_model_is_kept(run: RunFolder) -> None:
     assert all(torch.equal(value, kept[name]) for name, value in run.load_best(best).items())
     assert last is not None
     assert not torch.equal(last.weights["head.weight"], kept["head.weight"])
+
+
+def test_the_history_has_each_rounds_rate(run: RunFolder) -> None:
+    rates = [record.lr for record in run.read_history()]
+    assert rates[0] is None
+    assert rates[1:] == pytest.approx([0.4 * 0.8**number for number in range(5)])
 
 
 def test_the_plain_loop_chooses_alike(run: RunFolder, config: Callable[..., RunConfig]) -> None:
