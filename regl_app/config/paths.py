@@ -46,7 +46,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     if prompts not in ("", AS_NAMED) and not prompts_are_inside(prompts):
         changes["generator.prompts"] = str(_absolute(base, prompts))
     weights = config.model.weights
-    if weights and (weights.endswith(".safetensors") or _exists(base, weights)):
+    if weights not in ("", "hub") and (weights.endswith(".safetensors") or _exists(base, weights)):
         changes["model.weights"] = str(_absolute(base, weights))
     return config.updated(changes)
 

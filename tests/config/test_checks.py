@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from regl_app.config import RunConfig, checks
+from regl_app.config import RunConfig, checks, training_checks
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 
@@ -18,48 +18,52 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     (checks.steps_or_epochs, {"train.steps": 0}, ["exactly one of train.steps and train.epochs"]),
     (checks.steps_or_epochs, {"train.epochs": 1}, ["train.epochs=1", "set the other one to 0"]),
     (
-        checks.others_models_have_their_own_keys,
+        training_checks.others_models_have_their_own_keys,
         {"model.norm": "group"},
         ["model.norm='group'", "model.name='cnn'", "model.norm='auto'"],
     ),
     (
-        checks.others_models_have_their_own_keys,
+        training_checks.others_models_have_their_own_keys,
         {"model.name": "resnet18", "model.input-size": 64},
         ["model.input-size=64", "'resnet18'"],
     ),
     (
-        checks.frozen_statistics_come_from_somewhere,
+        training_checks.frozen_statistics_come_from_somewhere,
         {"model.name": "torchvision:resnet18", "model.norm": "frozen"},
         ["model.norm='frozen'", "'torchvision:resnet18'", "model.norm='group'"],
     ),
     (
-        checks.weights_of_the_hub_are_timms,
+        training_checks.weights_of_the_hub_are_timms,
         {"model.name": "torchvision:resnet18", "model.weights": "hub"},
         ["model.weights='hub'", "'torchvision:resnet18'", "docs/models.md"],
     ),
     (
-        checks.choosing_has_its_images,
+        training_checks.choosing_has_its_images,
         {"validation.patience": 3},
         ["validation.patience=3", "validation.fraction=0", "try 0.1"],
     ),
-    (checks.choosing_has_its_images, {"validation.keep": "best"}, ["validation.keep='best'"]),
     (
-        checks.best_model_is_whole,
+        training_checks.choosing_has_its_images,
+        {"validation.keep": "best"},
+        ["validation.keep='best'"],
+    ),
+    (
+        training_checks.best_model_is_whole,
         {"method": "fedrep", "validation.keep": "best", "validation.fraction": 0.1},
         ["validation.keep='best'", "objective='fedrep'", "validation.keep='last'"],
     ),
     (
-        checks.warming_up_ends,
+        training_checks.warming_up_ends,
         {"train.warmup-rounds": 5, "rounds": 5},
         ["train.warmup-rounds=5", "rounds=5", "use 4 at most"],
     ),
     (
-        checks.label_counts_are_corrected_once,
+        training_checks.label_counts_are_corrected_once,
         {"method": "fedlc", "train.class-weights": "balanced"},
         ["train.class-weights='balanced'", "objective='fedlc'", "objective='fedavg'"],
     ),
     (
-        checks.label_counts_are_corrected_once,
+        training_checks.label_counts_are_corrected_once,
         {"method": "fedavg", "objective": "balanced-softmax", "train.class-weights": "balanced"},
         ["objective='balanced-softmax'", "twice"],
     ),

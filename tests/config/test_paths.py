@@ -69,11 +69,12 @@ def test_the_cache_is_the_configured_one_or_the_users(
 
 def test_weights_are_a_file_or_an_id_of_the_hub(tmp_path: Path) -> None:
     def resolved(weights: str) -> str:
-        config = RunConfig.from_flat({"model.weights": weights})
+        config = RunConfig.from_flat({"model.name": "timm:resnet18", "model.weights": weights})
         return with_absolute_paths(config).model.weights
 
     (tmp_path / "here").touch()
     assert resolved("start.safetensors") == str(tmp_path / "start.safetensors")
     assert resolved("here") == str(tmp_path / "here")
     assert resolved("timm/resnet18.a1_in1k") == "timm/resnet18.a1_in1k"
-    assert resolved("") == ""
+    (tmp_path / "hub").mkdir()
+    assert [resolved(word) for word in ("", "hub")] == ["", "hub"]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-_MOST_GROUPS = 32
+_MOST_GROUPS, _LEAST_CHANNELS = 32, 8
 
 Make = Callable[[_BatchNorm], nn.Module]
 
@@ -35,11 +35,15 @@ def without_batch_norm(module: nn.Module, make: Make) -> nn.Module:
 
 
 class AsGroupNorm(nn.GroupNorm):
-    """GroupNorm in up to 32 groups, with the scale and shift of ``norm``."""
+    """GroupNorm with the scale and shift of ``norm``, in up to 32 groups of at least 8 channels.
+
+    In smaller ones little would be left of maps of a single pixel, which small images end in.
+    """
 
     def __init__(self, norm: _BatchNorm) -> None:
         channels = norm.num_features
-        groups = max(g for g in range(1, _MOST_GROUPS + 1) if channels % g == 0)
+        most = min(_MOST_GROUPS, max(1, channels // _LEAST_CHANNELS))
+        groups = max(g for g in range(1, most + 1) if channels % g == 0)
         super().__init__(groups, channels, norm.eps, norm.affine)
         if norm.affine:
             with torch.no_grad():

@@ -123,7 +123,7 @@ def test_what_is_joined_to_a_norm_stays() -> None:
         norm.weight.uniform_(0.5, 2)
         norm.bias.uniform_(-1, 1)
     x = torch.randn(2, 6, 4, 4)
-    wanted = torch.nn.functional.group_norm(x, 6, norm.weight, norm.bias, norm.eps).relu()
+    wanted = torch.nn.functional.group_norm(x, 1, norm.weight, norm.bias, norm.eps).relu()
     assert torch.equal(without_batch_norm(copy.deepcopy(norm), AsGroupNorm)(x), wanted)
     inside = nn.Sequential(nn.Identity(), copy.deepcopy(norm))
     made = without_batch_norm(inside, AsGroupNorm)
@@ -131,6 +131,13 @@ def test_what_is_joined_to_a_norm_stays() -> None:
     norm(torch.randn(8, 6, 4, 4) + 2)  # statistics that are not 0 and 1
     held = without_batch_norm(copy.deepcopy(norm), HeldBatchNorm)
     assert torch.equal(held.train()(x), norm.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(3, 1), (8, 1), (16, 2), (24, 3), (37, 1), (64, 8), (1024, 32)]
+)
+def test_groups_have_channels_enough(channels: int, groups: int) -> None:
+    assert AsGroupNorm(nn.BatchNorm2d(channels)).num_groups == groups
 
 
 def _images(count: int = 24, side: int = 16) -> ImageSet:
