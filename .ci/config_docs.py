@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from regl_app.config import RunConfig, flat_fields
+from regl_app.config.augmentations import Augmentations
+from regl_app.config.model_name import ModelName
 from regl_app.config.one_of import OneOf
 from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.presets import PRESETS
@@ -50,6 +52,8 @@ def allowed(field: Any) -> str:
     for item in field.metadata:
         if isinstance(item, OneOf):
             return ", ".join(f"`{name}`" for name in item.names)
+        if isinstance(item, Augmentations | ModelName):
+            return item.words
     bounds = []
     for item in field.metadata:
         for name, sign in (("gt", "&gt;"), ("ge", "&ge;"), ("lt", "&lt;"), ("le", "&le;")):

@@ -25,7 +25,7 @@ from regl_app.data.federation import Federation
 from regl_app.data.prompt_table import with_prompts_inside
 from regl_app.data.source import Source
 from regl_app.data.sources.site import SiteFolder, load_site
-from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
+from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.generator.adaptation.shared import up_template
 from regl_app.generator.adapters import most_adapter_bytes
@@ -57,14 +57,14 @@ class Node:
             GeneratorError: a file of prompts cannot be read.
         """
         config = RunConfig.from_flat(context.run_config)
-        refuse_uncovered(config)
+        settings = NodeConfig.read(context.node_config)
+        refuse_uncovered(config, settings.models)
         setup_logging(config.log_format)
         torch.set_num_threads(config.threads)
-        settings = NodeConfig.read(context.node_config)
         confined = with_prompts_inside(_confined(with_absolute_paths(config), settings))
         if prompts_are_inside(confined.generator.prompts):  # files are compared by content
             config = config.updated({"generator.prompts": confined.generator.prompts})
-        handshake = Handshake(own_code_hash(), config_digest(config), settings.num_partitions)
+        handshake = Handshake(run_code_hash(config), config_digest(config), settings.num_partitions)
         return cls(confined, handshake, settings)
 
     @property
@@ -142,8 +142,13 @@ class Node:
                 "'data-dir=\"/srv/images\"'); a simulation has no sites (use another data.source)"
             )
         folder = SiteFolder(self.settings.data_dir, self.settings.roots)
-        fraction = self.config.partition.test_fraction
-        return load_site(folder, self.config.data, self.partition_id, fraction)
+        return load_site(
+            folder,
+            self.config.data,
+            self.partition_id,
+            self.config.partition.test_fraction,
+            self.config.validation.fraction,
+        )
 
     @property
     def num_classes(self) -> int:

@@ -17,7 +17,8 @@ class NodeConfig:
 
     ``name`` is what logs and errors call the node; ``data_dir`` holds its images, where they are
     its own; ``state_dir`` receives adapters, images and what outlives a message, None where the
-    run says; ``roots`` are what paths of the run's configuration may lead into.
+    run says; ``roots`` are what paths of the run's configuration may lead into; ``models`` the
+    dotted names of classifiers, code of this node, that a run may name.
     """
 
     partition_id: int
@@ -26,6 +27,7 @@ class NodeConfig:
     data_dir: Path | None
     state_dir: Path | None
     roots: AllowedFolders
+    models: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> Self:
@@ -48,7 +50,8 @@ class NodeConfig:
         if data_dir is not None and not roots.folders:
             roots = AllowedFolders((data_dir.resolve(),))
         name = _text(values, "name") or f"client {partition_id}"
-        return cls(partition_id, num_partitions, name, data_dir, state_dir, roots)
+        models = tuple(n.strip() for n in _text(values, "models").split(",") if n.strip())
+        return cls(partition_id, num_partitions, name, data_dir, state_dir, roots, models)
 
 
 def _whole(values: Mapping[str, object], key: str) -> int:

@@ -11,6 +11,7 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import MODELS
 from regl_app.config.external import method_choice
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import activity, phase
@@ -22,7 +23,7 @@ from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
 from regl_app.data.prompt_table import run_source, with_prompts_inside
 from regl_app.data.source import Source
-from regl_app.flower.code_hash import own_code_hash, refuse_uncovered
+from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
@@ -30,7 +31,7 @@ from regl_app.generator.compatibility import check_public_part, check_source
 from regl_app.generator.fitting import fit_words
 from regl_app.generator.prompts import class_phrasings
 from regl_app.learning.methods.registry import make_method
-from regl_app.learning.models.build import model_of
+from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.sites.registry import make_site
@@ -69,8 +70,8 @@ def main(grid: Grid, context: Context) -> None:
         logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
         metrics = RunMetrics(folder, config, lambda: len(list(grid.get_node_ids())))
         with trackers:
-            with metrics, record_run_end(folder, metrics.end):
-                last = federate(grid, config, folder, metrics, trackers)
+            with metrics, record_run_end(folder, metrics.end) as rounds:
+                last = federate(grid, config, folder, metrics, trackers, rounds)
             phase("report")
             if config.report:
                 make_report(folder)
@@ -79,20 +80,29 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def federate(
-    grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetrics, trackers: Trackers
+    grid: Grid,
+    config: RunConfig,
+    folder: RunFolder,
+    metrics: RunMetrics,
+    trackers: Trackers,
+    rounds: dict[str, int],
 ) -> RoundRecord:
-    """Train for ``config.rounds`` rounds and return the last one's record.
+    """Train for ``config.rounds`` rounds, or until it is no better, and return the last's record.
+
+    ``rounds`` receives which of them was the best and whose model is kept, where the run chooses.
 
     Raises:
         ReglError: too few clients can be used, or a round brought nothing.
     """
-    handshake = Handshake(own_code_hash(), config_digest(config))
+    handshake = Handshake(run_code_hash(config), config_digest(config))
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
     whole = run_source(local)
     if config.needs_generator:
         check_source(config, whole)
         _check_public_part(local)
+    if config.model.name not in MODELS:
+        model_of(local, whole)  # what does not fit the data fails now, not after data
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions)
@@ -107,7 +117,9 @@ def federate(
     if prompts:
         logger.info("prompts: %s", prompts_line(prompts, config.generator.negative_prompt))
 
-    model = model_of(config, federation.source).to(device)
+    # A run that goes on has its weights already.
+    begun = model_of if start else start_model
+    model = begun(local, federation.source).to(device)
     strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)
     first = start.round + 1 if start else 0
     trackers.begin(TrackedRun(folder, config, facts, first))
@@ -116,12 +128,24 @@ def federate(
     )
     record = loop.run(start)
     phase("keep")
+    if loop.choice.best:
+        rounds |= _chosen(loop, record.round)
     folder.save_model(model.state_dict())
     test = federation.source.test
     # A model without its clients' own parts sees nothing.
     if len(test) and method_choice(config.objective).shares_whole_model:
         write_features(folder, model, test, strategy.trained.replies, device)
     return record
+
+
+def _chosen(loop: RoundLoop, last: int) -> dict[str, int]:
+    """Give the loop's model the weights of the round that is to be kept; say which that is."""
+    best, kept = loop.choice.best, last
+    if loop.config.validation.keep == "best":
+        kept = best
+        loop.model.load_state_dict(dict(loop.folder.load_best(best)))
+    logger.info("best: %s; model.safetensors is that of round %d", loop.choice.words, kept)
+    return {"best_round": best, "model_round": kept}
 
 
 def _prompts(config: RunConfig, federation: Federation) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +18,9 @@ from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.training.schedule import learning_rate
+from regl_app.rounds.choosing import Choice, pooled_validation
+from regl_app.rounds.exchange import Validation
 from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.runs.confusions import keep_confusion
 from regl_app.runs.folder import Checkpoint, RunFolder
@@ -58,9 +62,16 @@ class RoundLoop:
     """Those of the parts of the round at hand."""
     before: list[Replies[AdapterReply]] = field(default_factory=list)
     """What came before the first round, until that is written down."""
+    choice: Choice = field(init=False)
+    """The best round so far, where the run chooses by validation images."""
+
+    def __post_init__(self) -> None:
+        self.choice = Choice(self.config.validation)
 
     def run(self, start: Checkpoint | None) -> RoundRecord:
         """Go through all rounds, or those after ``start``, and return the last one's record.
+
+        It may end before: see ``Choice.exhausted``.
 
         Raises:
             ReglError: too few clients can be used, or a round brought nothing.
@@ -68,6 +79,11 @@ class RoundLoop:
         record = self._begin() if start is None else self._go_on(start)
         first = start.round + 1 if start else 1
         for number in range(first, self.config.rounds + 1):
+            if self.choice.exhausted:
+                patience = self.config.validation.patience
+                best = self.choice.words
+                logger.info("no better one for %d rounds, so it ends (best: %s)", patience, best)
+                break
             self.seconds = {}
             self._await_nodes(number)
             with timed() as whole:
@@ -95,7 +111,25 @@ class RoundLoop:
     def _go_on(self, start: Checkpoint) -> RoundRecord:
         self.model.load_state_dict(dict(start.weights))
         self.strategy.restore(start.state)
+        self._choose_again(start.round)
         return record_of(self.folder, start.round)
+
+    def _choose_again(self, number: int) -> None:
+        """Come to the best of the first ``number`` rounds again, and see that its model is there.
+
+        Raises:
+            RunError: it is not.
+        """
+        if not self.config.validation.used:
+            return
+        for record in self.folder.read_history():
+            if record.validation is not None and record.round <= number:
+                loss = math.nan if record.validation.loss is None else record.validation.loss
+                found = record.validation
+                self.choice.add(record.round, Validation(found.images, found.accuracy, loss))
+        if self.choice.best:
+            self.folder.load_best(self.choice.best)
+        self.folder.leave_best(self.choice.best)
 
     def _await_nodes(self, number: int | None = None) -> None:
         """Wait for enough nodes: without any, Flower's strategies would wait for ever."""
@@ -149,7 +183,23 @@ class RoundLoop:
             self.seconds["wait_personalized"] = waiting.seconds
         metrics = self._pooled() if scored is None else scored
         before, self.before = self.before, []
-        return Round(number, metrics, tail, self.strategy.trained, evaluated, self.seconds, before)
+        train = self.config.train
+        return Round(
+            number,
+            metrics,
+            tail,
+            self.strategy.trained,
+            evaluated,
+            self.seconds,
+            before,
+            learning_rate(train, number, self.config.rounds) if train.scheduled else None,
+            self._validation(),
+        )
+
+    def _validation(self) -> Validation | None:
+        if not self.config.validation.used:
+            return None
+        return pooled_validation(self.strategy.evaluated.replies.values())
 
     def _pooled(self) -> Metrics:
         return pooled_metrics(self.strategy.evaluated, self.federation.num_classes)
@@ -160,8 +210,13 @@ class RoundLoop:
         record = round_record(
             result, self.clients.num_partitions, self.clients.overall(), wall_seconds=seconds
         )
+        better = result.validation and self.choice.add(result.number, result.validation)
+        if better:  # before the checkpoint, by which the round is complete
+            self.folder.keep_best(result.number, self.model.state_dict())
         checkpoint = Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
         self._tell(record, result.metrics, checkpoint)
+        if better:
+            self.folder.leave_best(result.number)
         logger.info(round_line(record, self.config))
         if quality := quality_line(record):
             logger.info(quality)

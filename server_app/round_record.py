@@ -14,6 +14,7 @@ from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.label_fit import LabelFit, label_fits
 from regl_app.learning.evaluation.metrics import Metrics
+from regl_app.rounds.exchange import Validation
 from regl_app.runs.confusions import MOST_CLASSES
 from regl_app.runs.records import (
     GlobalMetrics,
@@ -42,6 +43,9 @@ class Round:
     server_seconds: Mapping[str, float] = field(default_factory=dict)
     before: Sequence[Replies[AdapterReply]] = ()
     """What came before the first round, whose bytes and failures count to it."""
+    lr: float | None = None
+    """The clients' learning rate, where it changes from round to round."""
+    validation: Validation | None = None
 
 
 def round_record(
@@ -85,6 +89,8 @@ def round_record(
             "real_counts": real,
             "synthetic_counts": synthetic,
             "quality": _quality(rows),
+            "lr": result.lr,
+            "validation": None if result.validation is None else vars(result.validation),
             "seconds": PhaseSeconds(
                 clients={
                     phase: [

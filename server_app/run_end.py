@@ -21,8 +21,12 @@ STOPPED = "stopped from outside (flwr stop, or its SuperLink was ended)"
 
 
 @contextmanager
-def record_run_end(folder: RunFolder, on_end: Callable[[RunResult], None]) -> Iterator[None]:
+def record_run_end(
+    folder: RunFolder, on_end: Callable[[RunResult], None]
+) -> Iterator[dict[str, int]]:
     """Write result.json when the block ends, and call ``on_end`` with what it says.
+
+    What the block puts into the table that it gets is said too, if the run is finished.
 
     ``flwr stop`` and a dying SuperLink end the process from a signal handler that gives five
     seconds and then kills: what the folder says is written before that clock starts.
@@ -39,7 +43,7 @@ def record_run_end(folder: RunFolder, on_end: Callable[[RunResult], None]) -> It
             add_exit_handler(lambda: end.tell("stopped", STOPPED), run_before_force_exit=True)
         try:
             with storing(folder.path):
-                yield
+                yield end.rounds
         except Exception as error:
             if isinstance(error, StorageError):
                 logger.error("%s; then go on by resume='%s'", error, folder.path)
@@ -58,13 +62,17 @@ class _End:
     folder: RunFolder
     on_end: Callable[[RunResult], None]
     told: bool = False
+    rounds: dict[str, int] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     def tell(self, status: str, error: str | None = None) -> None:
         if self.told:  # no lock: a signal handler may come in between, in the same thread
             return
         seconds = time.monotonic() - self.started
-        result = RunResult.model_validate({"status": status, "seconds": seconds, "error": error})
+        rounds = self.rounds if status == "finished" else {}
+        result = RunResult.model_validate(
+            {"status": status, "seconds": seconds, "error": error, **rounds}
+        )
         try:
             self.folder.write_result(result)
         except (OSError, StorageError) as problem:  # a full disk, which may be why it ends

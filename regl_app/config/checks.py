@@ -24,6 +24,7 @@ from regl_app.config.external import is_external, method_choice
 from regl_app.config.name_list import parse_names
 from regl_app.config.or_auto import AUTO
 from regl_app.config.run_keys import RunKeys
+from regl_app.config.training_checks import TRAINING_RULES
 
 Rule = Callable[[RunKeys], str | None]
 
@@ -400,6 +401,7 @@ RULES: tuple[Rule, ...] = (
     device_is_known,
     trackers_are_known,
     steps_or_epochs,
+    *TRAINING_RULES,
     nothing_is_adapted_or_selected_without_images,
     pictures_of_one_client_tell_its_own_adapter,
     pool_makes_pairs,

@@ -25,6 +25,10 @@ class MethodChoice:
     """It corrects the steps of plain SGD."""
     tells_statistics: bool = False
     """Clients send label counts and statistics of their features, which nothing guards."""
+    corrects_label_counts: bool = False
+    """Its loss makes up for what a client has more or fewer images of."""
+    weighs_classes: bool = True
+    """Its loss is ``Method.cross_entropy`` at heart, which ``train.class-weights`` weighs."""
 
 
 @dataclass(frozen=True)
@@ -184,9 +188,11 @@ METHODS: Mapping[str, MethodChoice] = MappingProxyType(
         "fedprox": MethodChoice(f"{_METHODS}.fedprox:FedProx"),
         "scaffold": MethodChoice(f"{_METHODS}.scaffold:Scaffold", needs_sgd=True),
         "moon": MethodChoice(f"{_METHODS}.moon:Moon"),
-        "fedlc": MethodChoice(f"{_METHODS}.fedlc:FedLC"),
+        "fedlc": MethodChoice(f"{_METHODS}.fedlc:FedLC", corrects_label_counts=True),
         "fedrs": MethodChoice(f"{_METHODS}.fedrs:FedRS"),
-        "balanced-softmax": MethodChoice(f"{_METHODS}.balanced_softmax:BalancedSoftmax"),
+        "balanced-softmax": MethodChoice(
+            f"{_METHODS}.balanced_softmax:BalancedSoftmax", corrects_label_counts=True
+        ),
         "fedntd": MethodChoice(f"{_METHODS}.fedntd:FedNTD"),
         "ccvr": MethodChoice(f"{_METHODS}.ccvr:CCVR", tells_statistics=True),
         "fedrep": MethodChoice(f"{_METHODS}.fedrep:FedRep", shares_whole_model=False),
@@ -240,6 +246,9 @@ MODELS: Mapping[str, ModelChoice] = MappingProxyType(
     }
 )
 """Classifiers, by ``model.name``."""
+
+AUGMENTATIONS = ("shift", "flip", "vertical-flip", "crop", "rotate", "colour")
+"""How training images may be varied, by ``train.augment``; learning/training/augment.py does it."""
 
 POLICIES: Mapping[str, PolicyChoice] = MappingProxyType(
     {

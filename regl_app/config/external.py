@@ -38,7 +38,7 @@ def method_choice(name: str) -> MethodChoice:
     """Return the choice that objective ``name`` names, built in or another package's.
 
     What another package's method needs is unknown before it is imported. It may keep a part of the
-    model at the client.
+    model at the client, and have a loss that knows no class weights.
 
     Raises:
         ConfigError: nothing has that name, or several have.
@@ -50,7 +50,7 @@ def method_choice(name: str) -> MethodChoice:
     if name not in offered():
         known = ", ".join(map(repr, (*METHODS, *offered())))
         raise ConfigError(f"objective must be one of {known}, got {name!r}")
-    return MethodChoice(offered()[name][0], shares_whole_model=False)
+    return MethodChoice(offered()[name][0], shares_whole_model=False, weighs_classes=False)
 
 
 def collision(name: str) -> str | None:

@@ -51,6 +51,9 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     prompts = config.generator.prompts
     if prompts not in ("", AS_NAMED) and not prompts_are_inside(prompts):
         changes["generator.prompts"] = str(_absolute(base, prompts))
+    weights = config.model.weights
+    if weights not in ("", "hub") and (weights.endswith(".safetensors") or _exists(base, weights)):
+        changes["model.weights"] = str(_absolute(base, weights))
     return config.updated(changes)
 
 

@@ -31,6 +31,7 @@ from regl_app.config.supplement_sections import (
     SupplementConfig,
 )
 from regl_app.config.teaching_sections import LabelsConfig, TeachingConfig
+from regl_app.config.validation_section import ValidationConfig
 
 
 class RunKeys(Section):
@@ -131,6 +132,7 @@ class RunKeys(Section):
     long_tail: LongTailConfig = LongTailConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    validation: ValidationConfig = ValidationConfig()
     supplement: SupplementConfig = SupplementConfig()
     generator: GeneratorConfig = GeneratorConfig()
     lora: LoraConfig = LoraConfig()

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regl_app.config.choices import MODELS, SCHEMES, SOURCES, STRATEGIES
+from regl_app.config.augmentations import Augmentations, augmentations
+from regl_app.config.choices import SCHEMES, SOURCES, STRATEGIES
+from regl_app.config.model_name import ModelName
 from regl_app.config.name_list import parse_names
 from regl_app.config.one_of import OneOf
 from regl_app.config.or_auto import NOT_YET, OrAuto
@@ -192,14 +194,41 @@ class LongTailConfig(Section):
 class ModelConfig(Section):
     """The classifier that is federated."""
 
-    name: Annotated[str, OneOf.of(MODELS)] = Field(
+    name: Annotated[str, ModelName()] = Field(
         "cnn",
-        description="GroupNorm everywhere: averaging batch statistics would be wrong",
+        description="a classifier of ours, of torchvision, of timm (extra `timm`), or a class of "
+        "your own (docs/models.md); no batch statistics are averaged, see model.norm",
+        json_schema_extra=RESULT,
+    )
+    weights: str = Field(
+        "",
+        description="what the global model starts from, at the server: a .safetensors file, of an "
+        "earlier run or pretrained, or the hub's ('owner/name@revision', of timm's models 'hub'); "
+        "'' = random weights from the seed",
+        json_schema_extra=RESULT,
+    )
+    norm: Literal["auto", "group", "frozen"] = Field(
+        "auto",
+        description="what becomes of others' BatchNorm: 'group' = GroupNorm, 'frozen' = the "
+        "pretrained statistics stay as they are; 'auto' = frozen with model.weights, else group",
+        json_schema_extra=RESULT,
+    )
+    input_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="side in pixels to which others' models are given the images, scaled; 0 = "
+        "data.image-size",
         json_schema_extra=RESULT,
     )
     width: int = Field(
         32, ge=4, le=512, description="channels of the first 'cnn' stage", json_schema_extra=RESULT
     )
+
+    @property
+    def freezes(self) -> bool:
+        """Whether others' BatchNorm keeps the statistics that it comes with."""
+        return self.norm == "frozen" or (self.norm == "auto" and self.weights != "")
 
 
 class TrainConfig(Section):
@@ -227,6 +256,30 @@ class TrainConfig(Section):
         "sgd", description="local optimizer, fresh each round", json_schema_extra=RESULT
     )
     lr: float = Field(0.05, gt=0, description="learning rate", json_schema_extra=RESULT)
+    schedule: Literal["constant", "cosine", "step", "exponential"] = Field(
+        "constant",
+        description="learning rate over rounds: 'cosine' falls to almost 0 in the last round, "
+        "'step' is train.decay times as high after each train.decay-every rounds, 'exponential' "
+        "gets there smoothly",
+        json_schema_extra=RESULT,
+    )
+    warmup_rounds: int = Field(
+        0,
+        ge=0,
+        description="rounds in which the learning rate rises evenly to train.lr, before its "
+        "schedule",
+        json_schema_extra=RESULT,
+    )
+    decay: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="factor of schedules 'step' and 'exponential'",
+        json_schema_extra=RESULT,
+    )
+    decay_every: int = Field(
+        10, ge=1, description="rounds in which they come to that factor", json_schema_extra=RESULT
+    )
     momentum: float = Field(
         0.9, ge=0, lt=1, description="momentum of 'sgd'", json_schema_extra=RESULT
     )
@@ -234,8 +287,18 @@ class TrainConfig(Section):
     clip_norm: float = Field(
         5.0, ge=0, description="largest gradient norm; 0 = no clipping", json_schema_extra=RESULT
     )
-    augment: bool = Field(
-        False, description="random shifts by up to an eighth of the side", json_schema_extra=RESULT
+    augment: Annotated[bool | str, Augmentations()] = Field(
+        False,
+        description="how training images are varied, in this order: 'shift' (also: true) by up to "
+        "an eighth of the side, 'flip', 'vertical-flip', 'crop' and scale, 'rotate' by up to 15 "
+        "degrees, 'colour' (of gray ones brightness and contrast); 'flip,crop' say",
+        json_schema_extra=RESULT,
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="'balanced': images weigh by how rare their class is among those that the "
+        "client trains on in the round",
+        json_schema_extra=RESULT,
     )
     proximal: float = Field(
         0.01, ge=0, description="mu of objective 'fedprox'", json_schema_extra=RESULT
@@ -276,6 +339,16 @@ class TrainConfig(Section):
         description="'fedrep': share of the local steps that train the head, before the body",
         json_schema_extra=RESULT,
     )
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """Return the names in ``augment``, in their order."""
+        return augmentations(self.augment)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the learning rate changes from round to round."""
+        return self.schedule != "constant" or self.warmup_rounds > 0
 
 
 class ServerConfig(Section):

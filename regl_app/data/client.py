@@ -19,3 +19,5 @@ class ClientData:
     """Files of its own folder that could not be decoded and were left out."""
     left_out: str = ""
     """What of its own folder is not read, in words, if pictures may be missed."""
+    validation: ImageSet | None = None
+    """Training images that are held out to choose by; None where a run holds none out."""

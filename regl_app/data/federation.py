@@ -23,7 +23,7 @@ from regl_app.data.partition import partition_indices
 from regl_app.data.prompt_table import prompted
 from regl_app.data.source import Source
 from regl_app.data.sources.registry import load_source
-from regl_app.data.stratified import stratified_sample
+from regl_app.data.stratified import stratified_sample, validation_places
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Federation:
     train_indices: Sequence[Indices]
     test_indices: Sequence[Indices]
     central: bool = False
+    validation_indices: Sequence[Indices] = ()
+    """What is held out of each client's training images; empty where a run holds none out."""
 
     @classmethod
     def load(
@@ -57,6 +59,7 @@ class Federation:
             config.long_tail,
             num_partitions,
             config.central,
+            config.validation.fraction,
             roots if roots and roots.folders else None,
         )
         source = prompted(federation.source, config.generator)
@@ -88,6 +91,7 @@ class Federation:
             partition_id,
             self.source.train.subset(self._held(partition_id)),
             self.source.train.subset(self.test_indices[partition_id]),
+            validation=self._validation(partition_id),
         )
 
     def pooled(self) -> ImageSet:
@@ -104,10 +108,19 @@ class Federation:
         return np.stack(rows).astype(np.int64)
 
     def _held(self, partition_id: int) -> Indices:
+        return self._of(self.train_indices, partition_id)
+
+    def _validation(self, partition_id: int) -> ImageSet | None:
+        if not self.validation_indices:
+            return None
+        return self.source.train.subset(self._of(self.validation_indices, partition_id))
+
+    def _of(self, parts: Sequence[Indices], partition_id: int) -> Indices:
+        """Return a client's part, everybody's where one trains on everybody's images."""
         if not self.central:
-            return self.train_indices[partition_id]
+            return parts[partition_id]
         if partition_id == 0:
-            return np.sort(np.concatenate(list(self.train_indices)))
+            return np.sort(np.concatenate(list(parts)))
         return np.empty(0, dtype=np.int64)
 
     @classmethod
@@ -118,6 +131,7 @@ class Federation:
         long_tail: LongTailConfig,
         num_partitions: int,
         central: bool,
+        validation: float,
         roots: AllowedFolders | None,
     ) -> Self:
         # What is asked for without limits everywhere is loaded once.
@@ -128,15 +142,19 @@ class Federation:
             return cls(source, None, nothing, nothing)
         labels = source.train.labels
         parts = partition_indices(labels, partition, num_partitions, data.seed)
-        train, test = [], []
+        train, test, held_out = [], [], []
         for client, indices in enumerate(parts):
             rng = numpy_generator(data.seed, "client-test", client)
             # A class's last image is trained on, never only tested.
             wanted = round(partition.test_fraction * len(indices))
             chosen = stratified_sample(labels.numpy()[indices], wanted, rng, leave_one=True)
             test.append(indices[chosen])
-            train.append(np.delete(indices, chosen))
-        return cls(source, tail_test, tuple(train), tuple(test), central)
+            left = np.delete(indices, chosen)
+            places = validation_places(labels.numpy()[left], validation, data.seed, client)
+            held_out.append(left[places])
+            train.append(np.delete(left, places))
+        chosen_by = tuple(held_out) if validation > 0 else ()
+        return cls(source, tail_test, tuple(train), tuple(test), central, chosen_by)
 
 
 @lru_cache(maxsize=4)
@@ -146,9 +164,10 @@ def _load(
     long_tail: LongTailConfig,
     num_partitions: int,
     central: bool,
+    validation: float,
     roots: AllowedFolders | None,
 ) -> Federation:
-    return Federation._build(data, partition, long_tail, num_partitions, central, roots)
+    return Federation._build(data, partition, long_tail, num_partitions, central, validation, roots)
 
 
 def _with_long_tail(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from regl_app.core.seeding import numpy_generator
 from regl_app.core.types import Counts, Indices, Labels
 
 
@@ -52,3 +53,12 @@ def stratified_sample(
     if not parts:
         return np.empty(0, dtype=np.int64)
     return np.sort(np.concatenate(parts)).astype(np.int64)
+
+
+def validation_places(labels: Labels, fraction: float, seed: int, partition_id: int) -> Indices:
+    """Return which of a client's training images are held out to choose by, sorted.
+
+    ``fraction`` of ``labels`` ``(N,)`` by class, but a class's last image is trained on.
+    """
+    rng = numpy_generator(seed, "client-validation", partition_id)
+    return stratified_sample(labels, round(fraction * len(labels)), rng, leave_one=True)

@@ -14,6 +14,7 @@ from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, sc
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
+from regl_app.learning.training.schedule import at_round
 from regl_app.learning.training.soft_labels import opinion_share, soft_labels
 from regl_app.rounds.client import Client
 from regl_app.rounds.client_memory import own_part, recall, remember
@@ -33,7 +34,13 @@ from regl_app.rounds.disclosure import (
     shared_quotas,
     shares_confusion,
 )
-from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
+from regl_app.rounds.exchange import (
+    EvaluationResult,
+    RoundResult,
+    RoundTask,
+    Validation,
+    diverged,
+)
 from regl_app.supplement.discrepancy import class_discrepancy
 from regl_app.supplement.image_distance import DISTANCES
 from regl_app.supplement.image_quality import ImageQuality
@@ -63,7 +70,8 @@ def train_round(
     if len(real) == 0:
         return _nothing_to_train_on(client, task)
 
-    method = make_method(config)
+    train = at_round(config.train, task.round, config.rounds)
+    method = make_method(config, train)
     memory = recall(client, task, method)
 
     # 1. Supplement: the planned synthetic images of the classes this client lacks.
@@ -84,7 +92,7 @@ def train_round(
     trained = train_local(
         local,
         ImageSet.concat([real, supplement.images]),
-        config.train,
+        train,
         method=method,
         seed=client.seed("train", task.round),
         device=client.device,
@@ -141,16 +149,21 @@ def train_round(
 def evaluate_round(
     client: Client, round_number: int, weights: Weights, *, run: str = ""
 ) -> EvaluationResult:
-    """Measure the global model on the client's own test set: personalization.
+    """Measure the global model on the client's own test set: personalization; and on its
+    validation images, where a run chooses by these.
 
     What of the model stays at clients is the client's own; ``run`` is the server's name for the
     run that kept it.
     """
-    test, confusion = client.data.test, None
-    if len(test) == 0:
+    test, confusion, held_out = client.data.test, None, client.data.validation
+    if len(test) == 0 and not held_out:
         return EvaluationResult(client.partition_id, round_number, 0)
     kept = own_part(client, run, round_number, make_method(client.config))
-    log_probs = predict_log_probs(client.model(weights, kept), test.images, client.device)
+    model = client.model(weights, kept)
+    validation = _validation(client, model, held_out) if held_out else None
+    if len(test) == 0:
+        return EvaluationResult(client.partition_id, round_number, 0, validation=validation)
+    log_probs = predict_log_probs(model, test.images, client.device)
     found = score(log_probs, test.labels, client.num_classes)
     if shares_confusion(client.config):
         predicted = log_probs.argmax(dim=1).numpy()
@@ -163,7 +176,13 @@ def evaluate_round(
         found.macro_f1,
         found.loss,
         confusion,
+        validation,
     )
+
+
+def _validation(client: Client, model: Classifier, images: ImageSet) -> Validation:
+    found = evaluate(model, images, client.num_classes, client.device)
+    return Validation(found.images, found.accuracy, found.loss)
 
 
 def _soft_labels(

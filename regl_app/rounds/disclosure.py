@@ -4,8 +4,9 @@ What is not decided here is always told: the local model but for what its method
 (``Method.shared``), what the method sends (``Method.finish``; CCVR: label counts, and mean and
 covariance of each class's features), numbers of real and of all images trained on, the mean loss,
 accuracy on the client's own test images, and seconds; in an evaluation also macro-F1, loss and the
-number of test images; at first, which pool the client could make. Where one adapter serves all
-clients, also what this one has tuned on its images, B whole (``shared_adapter.tune_part``).
+number of test images, and accuracy, loss and number of the validation images; at first, which pool
+the client could make. Where one adapter serves all clients, also what this one has tuned on its
+images, B whole (``shared_adapter.tune_part``).
 docs/secure.md has the table; its tests hold it against every message of real runs.
 """
 

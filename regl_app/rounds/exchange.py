@@ -77,11 +77,21 @@ def diverged(result: RoundResult) -> str:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """The global model on images that are held out to choose by, at least one, of equal weight."""
+
+    images: int
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """The global model on a client's own test set; all zero where that is empty.
 
     ``confusion`` (C, C) counts the classes that were taken for one another; absent where labels
-    are private, or the server has test images of its own.
+    are private, or the server has test images of its own. ``validation`` is on the client's
+    validation images, None without any.
     """
 
     partition_id: int
@@ -91,3 +101,4 @@ class EvaluationResult:
     macro_f1: float = 0.0
     loss: float = 0.0
     confusion: Counts | None = None
+    validation: Validation | None = None

@@ -26,16 +26,23 @@ from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.metrics import Metrics
-from regl_app.learning.methods.method import Method
+from regl_app.learning.methods.method import Method, detached
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import make_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.averaging import fedavg
+from regl_app.rounds.choosing import Choice, pooled_validation
 from regl_app.rounds.client import Client, client_name
 from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_state import ClientState
 from regl_app.rounds.client_supplement import own_pool
-from regl_app.rounds.exchange import EvaluationResult, RoundResult, RoundTask, diverged
+from regl_app.rounds.exchange import (
+    EvaluationResult,
+    RoundResult,
+    RoundTask,
+    Validation,
+    diverged,
+)
 from regl_app.rounds.method_state import aggregate_method, reported, shared_weights
 from regl_app.rounds.server_round import evaluate_global, personalized_due, sampled_clients
 from regl_app.rounds.shared_adapter import AdapterTask, SharedTuning, odd_part, tune_part
@@ -52,6 +59,7 @@ class FederatedRound:
 
     ``results`` and ``evaluated`` are by client; ``tail`` is on the long tail's own test set.
     ``held`` ``(K, C)`` is what those with a model were taken to hold, where the experts are asked.
+    ``validation`` is on what is held out to choose by, if anything is.
     """
 
     number: int
@@ -60,14 +68,20 @@ class FederatedRound:
     results: Mapping[int, RoundResult]
     evaluated: Mapping[int, EvaluationResult]
     held: Floats | None = None
+    validation: Validation | None = None
 
 
 @dataclass(frozen=True)
 class Federated:
-    """The rounds of a federation, from 0, and its last global model."""
+    """The rounds of a federation, from 0, and its last global model.
+
+    With ``validation.keep=best`` it is that of round ``best``, which is 0 where nothing is held
+    out.
+    """
 
     rounds: tuple[FederatedRound, ...]
     model: Classifier
+    best: int = 0
 
 
 def federate(
@@ -78,6 +92,8 @@ def federate(
     on_round: Callable[[FederatedRound], None] | None = None,
 ) -> Federated:
     """Train for ``config.rounds`` rounds with ``clients`` clients, one after the other.
+
+    It ends before where the validation images say so (``validation.patience``).
 
     Args:
         config: the run.
@@ -100,10 +116,14 @@ def federate(
         with closing(loop):
             loop.tune_together()
             for number in range(config.rounds + 1):
+                if loop.choice.exhausted:
+                    break
                 rounds.append(loop.round(number))
                 if on_round is not None:
                     on_round(rounds[-1])
-        return Federated(tuple(rounds), loop.model)
+        if loop.best and config.validation.keep == "best":
+            loop.model.load_state_dict(dict(loop.best))
+        return Federated(tuple(rounds), loop.model, loop.choice.best)
     finally:
         torch.set_num_threads(threads)
 
@@ -143,6 +163,11 @@ class _Loop:
     own_images: OwnImages | None = None
     results: dict[int, RoundResult] = field(default_factory=dict)
     going: Weights = field(default_factory=dict)
+    best: Weights = field(default_factory=dict)
+    choice: Choice = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.choice = Choice(self.config.validation)
 
     @classmethod
     def of(cls, config: RunConfig, total: int, run: str, own_images: OwnImages | None) -> _Loop:
@@ -195,7 +220,19 @@ class _Loop:
         metrics, tail = evaluate_global(self.model, self.federation, self.device)
         assert metrics is not None  # only a server of sites has no test set
         held = None if self.site.teacher is None else self.site.teacher.held
-        return FederatedRound(number, metrics, tail, self.results, evaluated, held)
+        validation = self._validate(number, evaluated)
+        return FederatedRound(number, metrics, tail, self.results, evaluated, held, validation)
+
+    def _validate(
+        self, number: int, evaluated: Mapping[int, EvaluationResult]
+    ) -> Validation | None:
+        """Choose among the rounds, where images are held out for that."""
+        if number == 0 or not self.config.validation.used:
+            return None
+        found = pooled_validation(evaluated.values())
+        if self.choice.add(number, found):
+            self.best = detached(self.model.state_dict())
+        return found
 
     def _weights(self) -> Weights:
         return shared_weights(self.method, self.model)

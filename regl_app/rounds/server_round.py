@@ -39,4 +39,6 @@ def evaluate_global(
 def personalized_due(config: RunConfig, number: int) -> bool:
     """Return whether clients evaluate the global model after round ``number``."""
     every = config.server.personalized_every
+    if config.validation.used:
+        return True
     return number == config.rounds or (every > 0 and number % every == 0)

@@ -183,7 +183,12 @@ class ServerSupplement:
         started = Span()
         config, server = self._config, self._config.server
         train = config.train.model_copy(
-            update={"steps": server.tune_steps, "epochs": 0, "lr": server.tune_lr}
+            update={
+                "steps": server.tune_steps,
+                "epochs": 0,
+                "lr": server.tune_lr,
+                "class_weights": "none",
+            }
         )
         make = method_class(config.objective)
         tuned: dict[int, Weights] = {}

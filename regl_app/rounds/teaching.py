@@ -118,6 +118,7 @@ class Teacher:
                 "epochs": 0,
                 "lr": keys.lr,
                 "batch_size": keys.batch_size,
+                "class_weights": "none",
             }
         )
         model = copy.deepcopy(self._model)

@@ -1,6 +1,7 @@
 """checkpoints/: the last rounds' global model and what else the server needs to go on from there.
 
-``round-NNNN.safetensors`` holds both, under ``model.`` and ``state.``, with a checksum.
+``round-NNNN.safetensors`` holds both, under ``model.`` and ``state.``, with a checksum. A run that
+chooses by validation images has the best round's model beside them, ``best-NNNN.safetensors``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
-from regl_app.core.tensor_files import load_tensors, save_tensors
+from regl_app.core.tensor_files import load_tensors, load_weights, save_tensors, save_weights
 from regl_app.core.types import Tensors
 
 KEPT_CHECKPOINTS = 2
@@ -69,3 +70,37 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
         for path in folder.glob("round-*.safetensors")
         if (match := re.fullmatch(r"round-(\d+)\.safetensors", path.name))
     )
+
+
+def write_best(folder: Path, number: int, weights: Tensors) -> Path:
+    """Write the global model of round ``number``, the best so far, to a file of its own.
+
+    What was the best before stays until ``leave_best`` is called: if the round is interrupted
+    before it is complete, the run goes on from there.
+    """
+    path = folder / f"best-{number:04d}.safetensors"
+    save_weights(path, weights)
+    return path
+
+
+def leave_best(folder: Path, number: int) -> None:
+    """Remove what was the best round's model, but that of round ``number``."""
+    for path in folder.glob("best-*.safetensors"):
+        if path.name != f"best-{number:04d}.safetensors":
+            path.unlink(missing_ok=True)
+
+
+def read_best(folder: Path, number: int) -> Tensors:
+    """Return the global model of round ``number``, which was the best.
+
+    Raises:
+        RunError: it is not there, or damaged.
+    """
+    path = folder / f"best-{number:04d}.safetensors"
+    try:
+        weights = load_weights(path)
+    except OSError as error:
+        raise RunError(f"{path}: the best round's model cannot be read: {error}") from error
+    if weights is None:
+        raise RunError(f"{path}: is damaged (its checksum is wrong): restore it from a backup")
+    return weights

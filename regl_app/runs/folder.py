@@ -22,9 +22,17 @@ from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import write_json
 from regl_app.core.tensor_files import load_weights, save_weights
+from regl_app.core.types import Tensors
 from regl_app.generator.checkpoint import generator_identity
 from regl_app.generator.fitting import fit_words
-from regl_app.runs.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from regl_app.runs.checkpoints import (
+    Checkpoint,
+    leave_best,
+    read_best,
+    read_checkpoint,
+    write_best,
+    write_checkpoint,
+)
 from regl_app.runs.environment import describe_environment
 from regl_app.runs.history import append_round, read_history
 from regl_app.runs.records import FederationFacts, Record, RoundRecord, RunResult
@@ -167,13 +175,13 @@ class RunFolder:
         return self._read_record("result.json", RunResult)
 
     def save_model(self, weights: Mapping[str, torch.Tensor]) -> Path:
-        """Write the final global model to model.safetensors, its checksum in the metadata."""
+        """Write the run's global model to model.safetensors, its checksum in the metadata."""
         path = self.path / "model.safetensors"
         save_weights(path, weights)
         return path
 
     def load_model(self) -> dict[str, torch.Tensor]:
-        """Return the final global model's weights.
+        """Return the weights of the run's global model: its last, or the best where it chose.
 
         Raises:
             RunError: there is no model.safetensors, or it is damaged.
@@ -198,6 +206,22 @@ class RunFolder:
             RunError: all that are there are damaged.
         """
         return read_checkpoint(self.checkpoints)
+
+    def keep_best(self, number: int, weights: Mapping[str, torch.Tensor]) -> Path:
+        """Write the global model of round ``number``, the best so far, beside the one before."""
+        return write_best(self.checkpoints, number, weights)
+
+    def leave_best(self, number: int) -> None:
+        """Remove the models of rounds that were the best, but that of round ``number``."""
+        leave_best(self.checkpoints, number)
+
+    def load_best(self, number: int) -> Tensors:
+        """Return the global model of round ``number``, the best one.
+
+        Raises:
+            RunError: it is not there, or damaged.
+        """
+        return read_best(self.checkpoints, number)
 
     def _read_record(self, name: str, kind: type[_RecordT]) -> _RecordT | None:
         path = self.path / name

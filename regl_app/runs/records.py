@@ -9,7 +9,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 
 def _plain(value: Any) -> Any:
@@ -81,6 +89,14 @@ class GlobalMetrics(Record):
         return self
 
 
+class ValidationScores(Record):
+    """The global model on the clients' validation images, all of the same weight."""
+
+    images: int = Field(ge=1)
+    accuracy: Share
+    loss: Loss = None
+
+
 class Personalized(Record):
     """Models on the clients' own test sets; ``mean`` weighs every client the same."""
 
@@ -135,11 +151,15 @@ class ImageQualities(Record):
     near_copies: Cells
 
 
+_ONLY_WHERE_KNOWN = {"lr", "validation"}
+
+
 class RoundRecord(Record):
     """One round. Round 0, if present, is the untrained model.
 
     ``tail`` is the global model on the part of the test set that is distributed as all training
-    images are, where these have a long tail.
+    images are, where these have a long tail. ``lr`` is the clients' learning rate, where it changes
+    from round to round; like ``validation`` it is not written where there is none.
     """
 
     round: int = Field(ge=0)
@@ -152,10 +172,18 @@ class RoundRecord(Record):
     real_counts: CountMatrix = None
     synthetic_counts: CountMatrix = None
     quality: ImageQualities | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
+    validation: ValidationScores | None = None
     seconds: PhaseSeconds = PhaseSeconds()
     bytes: Traffic = Traffic()
     clients: dict[int, dict[str, bool | int | float | str | None]] = {}
     failures: list[str] = []
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only some runs have: the others' histories stay as they were."""
+        found: dict[str, Any] = plain(self)
+        return {k: v for k, v in found.items() if v is not None or k not in _ONLY_WHERE_KNOWN}
 
     @model_validator(mode="after")
     def _check_matrices(self) -> RoundRecord:
@@ -192,8 +220,14 @@ class FederationFacts(Record):
 
 
 class RunResult(Record):
-    """How a run ended. ``error`` says why a failed run failed, or that it was stopped."""
+    """How a run ended. ``error`` says why a failed run failed, or that it was stopped.
+
+    Where it held validation images out: ``best_round`` by these, and ``model_round``, whose global
+    model model.safetensors is.
+    """
 
     status: Literal["finished", "failed", "stopped"]
     seconds: Seconds
     error: str | None = None
+    best_round: int | None = None
+    model_round: int | None = None

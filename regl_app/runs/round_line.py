@@ -25,8 +25,9 @@ def scores(record: RoundRecord, config: RunConfig) -> str:
     Where a part of each model stays at its client the global model is no whole one: what counts is
     how it does with the clients' own parts.
     """
+    chosen = f", validation {record.validation.accuracy:.1%}" if record.validation else ""
     if record.personalized and not method_choice(config.objective).shares_whole_model:
-        return f"with own parts, on clients' own tests {record.personalized.mean:.1%}"
+        return f"with own parts, on clients' own tests {record.personalized.mean:.1%}{chosen}"
     own = f", on clients' own tests {record.personalized.mean:.1%}" if record.personalized else ""
     tail = f" (long tail {record.tail.accuracy:.1%})" if record.tail else ""
-    return f"global accuracy {record.metrics.accuracy:.1%}{tail}{own}"
+    return f"global accuracy {record.metrics.accuracy:.1%}{tail}{own}{chosen}"

@@ -31,13 +31,13 @@ def score_models(
         architecture: a model of their kind; its own weights do not matter and stay.
         images: uint8 ``(N, C, H, W)``.
         device: where to compute.
-        batched: all models in one pass (``torch.func``); None: on accelerators only. On processors
-            the grouped convolutions that this becomes took twice as long as a loop
-            (benchmarks/scoring.py).
+        batched: all models in one pass (``torch.func``); None: on accelerators only, and only
+            classifiers of ours. On processors the grouped convolutions that this becomes took twice
+            as long as a loop (benchmarks/scoring.py).
     """
     device = torch.device(device)
     if batched is None:
-        batched = device.type != "cpu"
+        batched = device.type != "cpu" and not architecture.foreign
     score = _batched if batched else _looped
     logits = score(states, architecture, images, device)
     return logits.float().log_softmax(dim=-1).cpu()

@@ -34,6 +34,12 @@ def round_scalars(record: RoundRecord, names: Sequence[str] = ()) -> dict[str, f
     }
     if record.metrics.loss is not None:
         scalars["global/loss"] = record.metrics.loss
+    if record.validation is not None:
+        scalars["validation/accuracy"] = record.validation.accuracy
+        if record.validation.loss is not None:
+            scalars["validation/loss"] = record.validation.loss
+    if record.lr is not None:
+        scalars["clients/lr"] = record.lr
     if record.tail is not None:
         scalars["global/tail_accuracy"] = record.tail.accuracy
     if record.labels is not None:

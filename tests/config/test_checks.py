@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from regl_app.config import RunConfig, checks
+from regl_app.config import RunConfig, checks, training_checks
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 
@@ -29,6 +29,56 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     (checks.trackers_are_known, {"trackers": '["wandb"'}, ["trackers: ", "no JSON list"]),
     (checks.steps_or_epochs, {"train.steps": 0}, ["exactly one of train.steps and train.epochs"]),
     (checks.steps_or_epochs, {"train.epochs": 1}, ["train.epochs=1", "set the other one to 0"]),
+    (
+        training_checks.others_models_have_their_own_keys,
+        {"model.norm": "group"},
+        ["model.norm='group'", "model.name='cnn'", "model.norm='auto'"],
+    ),
+    (
+        training_checks.others_models_have_their_own_keys,
+        {"model.name": "resnet18", "model.input-size": 64},
+        ["model.input-size=64", "'resnet18'"],
+    ),
+    (
+        training_checks.frozen_statistics_come_from_somewhere,
+        {"model.name": "torchvision:resnet18", "model.norm": "frozen"},
+        ["model.norm='frozen'", "'torchvision:resnet18'", "model.norm='group'"],
+    ),
+    (
+        training_checks.weights_of_the_hub_are_timms,
+        {"model.name": "torchvision:resnet18", "model.weights": "hub"},
+        ["model.weights='hub'", "'torchvision:resnet18'", "docs/models.md"],
+    ),
+    (
+        training_checks.choosing_has_its_images,
+        {"validation.patience": 3},
+        ["validation.patience=3", "validation.fraction=0", "try 0.1"],
+    ),
+    (
+        training_checks.choosing_has_its_images,
+        {"validation.keep": "best"},
+        ["validation.keep='best'"],
+    ),
+    (
+        training_checks.best_model_is_whole,
+        {"method": "fedrep", "validation.keep": "best", "validation.fraction": 0.1},
+        ["validation.keep='best'", "objective='fedrep'", "validation.keep='last'"],
+    ),
+    (
+        training_checks.warming_up_ends,
+        {"train.warmup-rounds": 5, "rounds": 5},
+        ["train.warmup-rounds=5", "rounds=5", "use 4 at most"],
+    ),
+    (
+        training_checks.label_counts_are_corrected_once,
+        {"method": "fedlc", "train.class-weights": "balanced"},
+        ["train.class-weights='balanced'", "objective='fedlc'", "objective='fedavg'"],
+    ),
+    (
+        training_checks.label_counts_are_corrected_once,
+        {"method": "fedavg", "objective": "balanced-softmax", "train.class-weights": "balanced"},
+        ["objective='balanced-softmax'", "twice"],
+    ),
     (
         checks.nothing_is_adapted_or_selected_without_images,
         {"supplement.policy": "none", "supplement.adapter": "lora"},

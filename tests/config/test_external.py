@@ -45,6 +45,14 @@ def test_an_objective_may_be_another_packages(install: Install) -> None:
     assert method.train == config.train
 
 
+def test_another_packages_loss_knows_no_class_weights(install: Install) -> None:
+    install(("hers", HERS))
+    with pytest.raises(ConfigError, match=r"class-weights='balanced'.*'hers' is another package's"):
+        RunConfig.from_flat(
+            {"method": "fedavg", "objective": "hers", "train.class-weights": "balanced"}
+        )
+
+
 def test_an_unknown_objective_is_told_what_is_installed(install: Install) -> None:
     install(("hers", HERS))
     with pytest.raises(

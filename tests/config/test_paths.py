@@ -119,3 +119,16 @@ def test_where_a_run_writes_is_looked_at_before_it_starts(tmp_path: Path) -> Non
     for key in ("out-dir", "cache-dir"):
         with pytest.raises(StorageError, match=rf"^{key}='.*' cannot be written \(give another"):
             refuse_unwritable(RunConfig.from_flat({key: inside}))
+
+
+def test_weights_are_a_file_or_an_id_of_the_hub(tmp_path: Path) -> None:
+    def resolved(weights: str) -> str:
+        config = RunConfig.from_flat({"model.name": "timm:resnet18", "model.weights": weights})
+        return with_absolute_paths(config).model.weights
+
+    (tmp_path / "here").touch()
+    assert resolved("start.safetensors") == str(tmp_path / "start.safetensors")
+    assert resolved("here") == str(tmp_path / "here")
+    assert resolved("timm/resnet18.a1_in1k") == "timm/resnet18.a1_in1k"
+    (tmp_path / "hub").mkdir()
+    assert [resolved(word) for word in ("", "hub")] == ["", "hub"]

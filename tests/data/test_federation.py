@@ -122,3 +122,31 @@ def test_links_of_a_folder_lead_into_the_allowed_folders_only(
     assert Federation.load(config, 2, AllowedFolders()) is Federation.load(config, 2)
     with pytest.raises(DataError, match=r"a folder of data\.path must lie in"):
         Federation.load(config, 2, AllowedFolders((folder.resolve(),)))
+
+
+def test_validation_images_leave_training_alone() -> None:
+    keys: dict[str, Scalar] = {"partition.beta": 0.5, "data.max-train": 300}
+    plain = Federation.load(RunConfig.from_flat(keys), 3)
+    held = Federation.load(RunConfig.from_flat({**keys, "validation.fraction": 0.25}), 3)
+    for client in range(3):
+        before, after = plain.client(client), held.client(client)
+        assert before.validation is None and after.validation is not None
+        assert torch.equal(before.test.images, after.test.images)
+        assert len(after.train) + len(after.validation) == len(before.train)
+        assert 0 < len(after.validation) <= round(0.25 * len(before.train))
+        counts = after.train.counts(10)
+        assert ((counts > 0) == (before.train.counts(10) > 0)).all()  # a class's last is trained on
+        assert (counts == held.counts()[client]).all()
+        places = [*held.train_indices[client], *held.validation_indices[client]]
+        assert sorted(places) == sorted(plain.train_indices[client])
+
+
+def test_the_upper_bound_holds_everybodys_out() -> None:
+    keys: dict[str, Scalar] = {"method": "central", "validation.fraction": 0.25}
+    held = Federation.load(RunConfig.from_flat(keys), 3)
+    found = [held.client(client).validation for client in range(3)]
+    assert [len(each) if each is not None else None for each in found] == [
+        sum(map(len, held.validation_indices)),
+        0,
+        0,
+    ]

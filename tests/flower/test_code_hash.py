@@ -15,7 +15,14 @@ import regl_app
 from client_app.node import Node
 from regl_app.config import RunConfig, external
 from regl_app.core.errors import ConfigError
-from regl_app.flower.code_hash import PACKAGES, hash_code, own_code_hash, refuse_uncovered
+from regl_app.flower.code_hash import (
+    PACKAGES,
+    _package_hash,
+    hash_code,
+    own_code_hash,
+    refuse_uncovered,
+    run_code_hash,
+)
 from server_app.main import main
 
 
@@ -77,3 +84,45 @@ def test_a_deployment_takes_no_method_of_another_package(
         Node.of(context)
     with pytest.raises(ConfigError, match=r"another package's"):
         main(Grid, context)
+
+
+def _naming(model: str) -> RunConfig:
+    return RunConfig.from_flat({"method": "fedavg", "model.name": model})
+
+
+def test_a_models_own_package_is_a_part_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "hashed_nets"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('nobody may import it for that')\n")
+    (package / "nets.py").write_text("class Net: ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert run_code_hash(_naming("resnet18")) == own_code_hash()
+    assert run_code_hash(_naming("torchvision:resnet18")) == own_code_hash()
+    seen = {run_code_hash(_naming("hashed_nets.nets:Net")), own_code_hash()}
+    (package / "nets.py").write_text("class Net: 'another'\n")
+    _package_hash.cache_clear()
+    seen.add(run_code_hash(_naming("hashed_nets.nets:Net")))
+    _package_hash.cache_clear()
+    assert len(seen) == 3
+    assert run_code_hash(_naming("no_such_package:Net")) not in seen  # the build says what lacks
+
+
+def test_a_node_runs_a_module_that_a_run_names_only_if_its_operator_allows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = _naming("her.nets:Net")
+
+    def node(**more: str) -> Node:
+        settings = {"partition-id": 0, "num-partitions": 2, **more}
+        return Node.of(Context(1, 1, settings, RecordDict(), config.to_flat()))
+
+    node()  # on one machine whoever starts the run may run anything
+    monkeypatch.setattr("sys.argv", ["/bin/flwr-clientapp"])
+    for allowed in ("", "her.nets:Other", "her.nets"):
+        with pytest.raises(ConfigError, match=r"model\.name='her\.nets:Net'.*--node-config"):
+            node(models=allowed)
+    assert node(models="a:B, her.nets:Net").settings.models == ("a:B", "her.nets:Net")
+    config = _naming("torchvision:resnet18")
+    node()

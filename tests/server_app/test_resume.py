@@ -352,6 +352,6 @@ def test_other_code_is_warned_of(
 ) -> None:
     broken = cut(config("broken", method="fedavg"), monkeypatch, "between rounds")
     for module in ("server_app.main", "client_app.node"):
-        monkeypatch.setattr(f"{module}.own_code_hash", lambda: "newer")
+        monkeypatch.setattr(f"{module}.run_code_hash", lambda _: "newer")
     run(config("broken", method="fedavg").updated({"resume": str(broken.path)}))
     assert "begun by other code" in caplog.text

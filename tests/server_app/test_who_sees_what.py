@@ -177,6 +177,14 @@ def test_by_default_the_server_learns_histogram_discrepancy_and_plan(
     _assert_nothing_else(wire)
 
 
+def test_of_held_out_images_the_server_learns_three_numbers(run: Federate, wire: Wire) -> None:
+    run(method="fedavg", validation__fraction=0.3)
+    told = {"validation-images", "validation-accuracy", "validation-loss"}
+    assert wire.fields("evaluate") == {"partition-id", "round"} | told
+    assert not {key for key in wire.fields("train") if "validation" in key}
+    _assert_nothing_else(wire)
+
+
 def test_without_diagnostics_no_histogram_but_what_it_can_be_guessed_from(
     run: Federate, wire: Wire
 ) -> None:

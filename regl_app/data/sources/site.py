@@ -23,7 +23,7 @@ from regl_app.data.images import ImageSet
 from regl_app.data.originals import PictureFiles
 from regl_app.data.read_pictures import PicturesRead, read_pictures
 from regl_app.data.source import Source
-from regl_app.data.stratified import stratified_sample
+from regl_app.data.stratified import stratified_sample, validation_places
 from regl_app.data.subsets import kept_indices
 
 
@@ -55,7 +55,11 @@ def load_server_part(config: DataConfig) -> Source:
 
 
 def load_site(
-    folder: SiteFolder, config: DataConfig, partition_id: int, test_fraction: float
+    folder: SiteFolder,
+    config: DataConfig,
+    partition_id: int,
+    test_fraction: float,
+    validation_fraction: float = 0.0,
 ) -> ClientData:
     """Return a site's images, a stratified ``test_fraction`` of them as its own test set.
 
@@ -66,6 +70,7 @@ def load_site(
         config: the run's data keys: classes, size, channels, limits, seed of the split.
         partition_id: the client's.
         test_fraction: share of the images to test on; a class's last image is trained on.
+        validation_fraction: share of the others that is held out to choose by.
 
     Raises:
         DataError: the folder is absent, empty or outside of what the operator allowed, has a
@@ -75,7 +80,7 @@ def load_site(
     found = _found(root, config.class_names, f"data-dir={str(folder.path)!r}", folder.roots)
     print_of_files = tuple(_state(path, label) for path, label in found.files)
     told = found.left_out.words if found.left_out.matters else ""
-    return _load(print_of_files, told, config, partition_id, test_fraction)
+    return _load(print_of_files, told, config, partition_id, test_fraction, validation_fraction)
 
 
 _FileState = tuple[str, int, int, int]
@@ -93,6 +98,7 @@ def _load(
     config: DataConfig,
     partition_id: int,
     test_fraction: float,
+    validation_fraction: float,
 ) -> ClientData:
     if left_out:
         logger.warning("data-dir: not read: %s", left_out)
@@ -103,8 +109,13 @@ def _load(
     wanted = round(test_fraction * len(images))
     chosen = stratified_sample(images.labels.numpy(), wanted, rng, leave_one=True)
     kept = np.delete(np.arange(len(images), dtype=np.int64), chosen)
-    train, test = images.subset(kept).alone(), images.subset(chosen)
-    return ClientData(partition_id, train, test, read.unreadable, left_out)
+    held_out, test = None, images.subset(chosen)
+    if validation_fraction > 0:
+        labels = images.labels.numpy()[kept]
+        places = validation_places(labels, validation_fraction, config.seed, partition_id)
+        held_out, kept = images.subset(kept[places]), np.delete(kept, places)
+    train = images.subset(kept).alone()
+    return ClientData(partition_id, train, test, read.unreadable, left_out, held_out)
 
 
 def _read(found: Sequence[tuple[Path, int]], config: DataConfig) -> PicturesRead:

@@ -10,12 +10,15 @@ from regl_app.core.errors import ProtocolError
 from regl_app.flower.messages.content import METRICS, NUM_EXAMPLES, OURS, metric_record, our_record
 from regl_app.flower.messages.fields import (
     at_least,
+    get,
     get_counts,
     number,
     put_counts,
     shown,
 )
-from regl_app.rounds.exchange import EvaluationResult
+from regl_app.rounds.exchange import EvaluationResult, Validation
+
+MOST_IMAGES = 2**40
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class EvaluateReply(EvaluationResult):
         values = {"accuracy": self.accuracy, "macro-f1": self.macro_f1, "loss": self.loss}
         record = ConfigRecord({"partition-id": self.partition_id, "round": self.round})
         put_counts(record, "confusion", None if self.confusion is None else self.confusion.ravel())
+        if self.validation is not None:
+            for key, value in vars(self.validation).items():
+                record[f"validation-{key}"] = value
         return RecordDict(
             {
                 OURS: record,
@@ -67,4 +73,24 @@ class EvaluateReply(EvaluationResult):
                 )
             confusion = confusion.reshape(num_classes, num_classes)
         accuracy, macro_f1, loss = map(float, values.values())
-        return cls(partition_id, server_round, examples, accuracy, macro_f1, loss, confusion)
+        return cls(
+            partition_id,
+            server_round,
+            examples,
+            accuracy,
+            macro_f1,
+            loss,
+            confusion,
+            _validation(record),
+        )
+
+
+def _validation(record: ConfigRecord) -> Validation | None:
+    """Return what was measured on validation images; a loss may be no number, as it is compared."""
+    if "validation-images" not in record:
+        return None
+    images = at_least(record, "validation-images", 1, MOST_IMAGES)
+    accuracy = get(record, "validation-accuracy", float)
+    if not 0 <= accuracy <= 1:
+        raise ProtocolError(f"validation-accuracy must be between 0 and 1, got {accuracy}")
+    return Validation(images, accuracy, get(record, "validation-loss", float))

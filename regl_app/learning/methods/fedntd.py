@@ -32,7 +32,7 @@ class FedNTD(Method):
             reduction="batchmean",
             log_target=True,
         )
-        cross_entropy = functional.cross_entropy(logits, batch.target)
+        cross_entropy = self.cross_entropy(logits, batch, local)
         return cross_entropy + self.train.fedntd_beta * tau**2 * distance
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from regl_app.learning.methods.label_counts import label_counts
 from regl_app.learning.methods.method import Batch, Local, Method
@@ -25,4 +24,4 @@ class FedRS(Method):
         absent = local.once(label_counts) < 1
         logits = model(batch.images).float()
         restricted = torch.where(absent, self.train.fedrs_alpha * logits, logits)
-        return functional.cross_entropy(restricted, batch.target)
+        return self.cross_entropy(restricted, batch, local)

@@ -21,6 +21,7 @@ from regl_app.config.sections import TrainConfig
 from regl_app.core.errors import RunError
 from regl_app.core.types import Counts, Tensors, Weights
 from regl_app.data.images import ImageSet
+from regl_app.learning.methods.class_weights import balanced, weighed_cross_entropy
 
 T = TypeVar("T")
 
@@ -109,7 +110,15 @@ class Method:
 
     def loss(self, model: nn.Module, batch: Batch, local: Local) -> torch.Tensor:
         """Return the scalar loss of a batch: the mean cross-entropy."""
-        return functional.cross_entropy(model(batch.images).float(), batch.target)
+        return self.cross_entropy(model(batch.images).float(), batch, local)
+
+    def cross_entropy(self, logits: torch.Tensor, batch: Batch, local: Local) -> torch.Tensor:
+        """Return the mean cross-entropy of ``logits`` ``(N, C)``, weighed by
+        ``train.class-weights``."""
+        if self.train.class_weights == "none":
+            return functional.cross_entropy(logits, batch.target)
+        weights = local.once(_class_weights).to(logits.device)
+        return weighed_cross_entropy(logits, batch.target, weights)
 
     def after_backward(self, model: nn.Module, local: Local) -> None:
         """Change the gradients that the optimizer will see; they are clipped already."""
@@ -169,6 +178,10 @@ class Method:
     def keeps(self) -> bool:
         """Return whether clients keep something from round to round."""
         return type(self).finish is not Method.finish
+
+
+def _class_weights(local: Local) -> torch.Tensor:
+    return balanced(local.label_counts)
 
 
 def personal(method: Method, names: Sequence[str]) -> frozenset[str]:

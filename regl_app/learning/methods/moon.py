@@ -32,7 +32,7 @@ class Moon(Method):
         if not isinstance(model, Classifier):
             raise RunError(f"objective 'moon' needs a Classifier, got {type(model).__name__}")
         features = model.features(batch.images)
-        cross_entropy = functional.cross_entropy(model.head(features).float(), batch.target)
+        cross_entropy = self.cross_entropy(model.head(features).float(), batch, local)
         similar = [
             functional.cosine_similarity(features.float(), _features(other, batch.images))
             for other in (local.global_model, local.once(_previous))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regl_app.config import RunConfig
 from regl_app.config.external import method_choice
+from regl_app.config.sections import TrainConfig
 from regl_app.core.dotted import resolve
 from regl_app.core.errors import ConfigError
 from regl_app.learning.methods.method import Method
@@ -31,9 +32,12 @@ def method_class(name: str) -> type[Method]:
     return found
 
 
-def make_method(config: RunConfig) -> Method:
-    """Return the local learning rule that ``config.objective`` names."""
-    return method_class(config.objective)(config.train)
+def make_method(config: RunConfig, train: TrainConfig | None = None) -> Method:
+    """Return the local learning rule that ``config.objective`` names.
+
+    ``train`` is how it trains, where that is not as ``config`` says: a round has its own rate.
+    """
+    return method_class(config.objective)(train or config.train)
 
 
 make_objective = make_method

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
+
 import torch
 from torch import nn
 
@@ -9,11 +12,16 @@ from regl_app.config import RunConfig
 from regl_app.config.choices import MODELS
 from regl_app.config.sections import ModelConfig
 from regl_app.core.dotted import resolve
+from regl_app.core.global_random import drawing_from
+from regl_app.core.log import logger
 from regl_app.core.making_modules import MAKING_MODULES
-from regl_app.core.seeding import torch_generator
+from regl_app.core.seeding import derive_seed, torch_generator
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.models.foreign import ForeignClassifier
+from regl_app.learning.models.libraries import make_network
+from regl_app.learning.models.pretrained import load_pretrained
 
 
 def build_model(
@@ -21,9 +29,15 @@ def build_model(
 ) -> Classifier:
     """Return a classifier of ``(N, channels, image_size, image_size)`` images in [-1, 1].
 
-    Built without values and filled from a generator of its own: the global random state is
-    neither read nor changed, so concurrent clients cannot disturb each other.
+    One of ours is built without values and filled from a generator of its own: the global random
+    state is neither read nor changed, so concurrent clients cannot disturb each other. One of
+    others fills itself, from a state that is lent to it; it is made once and copied.
+
+    Raises:
+        ConfigError: another's model cannot be had, or does not fit images and classes.
     """
+    if config.name not in MODELS:
+        return copy.deepcopy(_foreign(config, num_classes, channels, image_size, seed))
     with MAKING_MODULES:
         with torch.device("meta"):
             kind = resolve(MODELS[config.name].implementation)
@@ -31,6 +45,16 @@ def build_model(
         model = model.to_empty(device="cpu")
         _initialize(model, torch_generator(seed, "model"))
     return model
+
+
+@lru_cache(maxsize=2)
+def _foreign(
+    config: ModelConfig, num_classes: int, channels: int, image_size: int, seed: int
+) -> Classifier:
+    side = config.input_size or image_size
+    with MAKING_MODULES, drawing_from(derive_seed(seed, "model")):
+        network = make_network(config, num_classes, channels, side)
+        return ForeignClassifier.of(config, network, num_classes, channels, image_size)
 
 
 def _initialize(model: nn.Module, generator: torch.Generator) -> None:
@@ -55,11 +79,28 @@ def _initialize(model: nn.Module, generator: torch.Generator) -> None:
 
 
 def model_of(config: RunConfig, source: Source) -> Classifier:
-    """Return the untrained classifier that a run of ``config`` on ``source`` starts from."""
+    """Return an untrained classifier of a run of ``config`` on ``source``."""
     channels, side, _ = source.test.shape
     return build_model(config.model, source.num_classes, channels, side, config.seed)
 
 
+def start_model(config: RunConfig, source: Source) -> Classifier:
+    """Return the global model that a run begins with: pretrained, where ``model.weights`` says so.
+
+    Clients need no such file: what they train is sent to them.
+
+    Raises:
+        ConfigError: the weights are not there, or not this model's.
+    """
+    model = model_of(config, source)
+    said = [model.words] if model.words else []
+    if config.model.weights:
+        said.append(load_pretrained(model, config.model))
+    if said:
+        logger.info("model %s: %s", config.model.name, "; ".join(said))
+    return model
+
+
 def make_model(config: RunConfig, federation: Federation) -> Classifier:
-    """Return the untrained classifier that a run of ``config`` starts from."""
-    return model_of(config, federation.source)
+    """Return the classifier that a run of ``config`` starts from."""
+    return start_model(config, federation.source)

@@ -11,10 +11,16 @@ from torch import nn
 class Classifier(nn.Module, ABC):
     """Logits from a linear head on penultimate features.
 
-    Subclasses implement ``features`` and set ``head``.
+    Subclasses implement ``features`` and set ``head``, so that whoever needs the last layer finds
+    it under that name.
     """
 
     head: nn.Linear
+    foreign: bool = False
+    """Its layers are others': they may draw from the global random state, and may not be mapped
+    over several models at once."""
+    words: str = ""
+    """What a log says of how it was made, if there is something to say."""
 
     @abstractmethod
     def features(self, x: torch.Tensor) -> torch.Tensor:

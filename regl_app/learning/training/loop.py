@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -12,13 +13,14 @@ from torch.nn import functional
 from regl_app.config import RunConfig
 from regl_app.config.sections import TrainConfig
 from regl_app.core.activity import Span
+from regl_app.core.global_random import drawing_from
 from regl_app.core.precision import memory_format, trains_fast_in_bf16
-from regl_app.core.seeding import torch_generator
+from regl_app.core.seeding import derive_seed, torch_generator
 from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet, to_float
 from regl_app.learning.methods.method import Batch, Local, Method, detached
 from regl_app.learning.methods.registry import make_method
-from regl_app.learning.training.augment import random_shift
+from regl_app.learning.training.augment import make_augment
 from regl_app.learning.training.batches import batches, num_steps
 
 Progress = Callable[[int, int], None]
@@ -55,7 +57,8 @@ def train_local(
 ) -> TrainResult:
     """Train ``model`` in place on ``data`` for the configured number of steps.
 
-    The optimizer is fresh and the learning rate constant. Two calls with equal arguments and
+    The optimizer is fresh and the learning rate that of ``config``, constant: which a round has is
+    told by ``schedule.at_round``. Two calls with equal arguments and
     thread counts give equal weights. Without images the model stays as it is.
 
     Args:
@@ -87,8 +90,7 @@ def train_local(
     soft = None if targets is None else _soft(data, real, targets).to(device)
     optimizer = make_optimizer(model, train)
     learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    shifts = torch_generator(seed, "augment")
-    most = max(1, data.shape[-1] // 8)
+    augment = make_augment(train.augmentations, data.shape[-1], seed)
     bf16 = trains_fast_in_bf16(device)
     total = torch.zeros((), device=device)
     model.train()
@@ -96,14 +98,14 @@ def train_local(
         batches(len(data), train, torch_generator(seed, "order"), real), start=1
     ):
         picked = chosen.to(device)
-        pictures = images[picked]
-        if train.augment:
-            pictures = random_shift(pictures, most, shifts)
-        pictures = to_float(pictures).contiguous(memory_format=layout)
+        pictures = to_float(augment(images[picked], step)).contiguous(memory_format=layout)
         softly = None if soft is None else soft[picked]
         batch = Batch(pictures, labels[picked], picked >= real, softly)
         _let_train(learnable, method.trainable(model, step, steps))
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+        with (
+            torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16),
+            _drawing(model, seed, step, device),
+        ):
             loss = method.loss(model, batch, local)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -121,6 +123,15 @@ def train_local(
     keeps, sends = (detached(each) for each in method.finish(model, local, steps))
     seconds = started.seconds
     return TrainResult(float(total) / steps, steps, len(data), seconds, keeps, sends)
+
+
+def _drawing(
+    model: nn.Module, seed: int, step: int, device: torch.device | str
+) -> AbstractContextManager[None]:
+    """Return what others' layers, dropout say, draw from in a step; ours draw nothing."""
+    if not getattr(model, "foreign", False):
+        return nullcontext()
+    return drawing_from(derive_seed(seed, "layers", step), device)
 
 
 def _default_method(config: TrainConfig | RunConfig) -> Method:

@@ -16,6 +16,7 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import ConfigError, DataError
 from regl_app.core.types import Scalar
+from regl_app.data.images import ImageSet
 from regl_app.data.sources.registry import load_source
 from regl_app.data.sources.site import SiteFolder, load_site
 
@@ -58,6 +59,20 @@ def test_labels_are_the_federations_and_a_test_part_is_split_off(folder: Path) -
     again = load(folder, keys())
     assert torch.equal(again.test.images, held.test.images)
     assert not torch.equal(load(folder, keys(**{"data.seed": 1})).test.images, held.test.images)
+
+
+def test_a_part_of_what_is_trained_on_is_held_out(folder: Path) -> None:
+    plain = load(folder, keys())
+    held = load_site(SiteFolder(folder, AllowedFolders()), keys(), 0, 0.2, 0.25)
+    assert plain.validation is None and held.validation is not None
+    assert torch.equal(plain.test.images, held.test.images)
+    assert held.validation.counts(3).tolist() == [0, 2, 1]
+    assert held.train.counts(3).tolist() == [0, 6, 3]
+
+    def reds(*parts: ImageSet) -> list[int]:
+        return sorted(int(image[0, 0, 0]) for part in parts for image in part.images)
+
+    assert reds(held.train, held.validation) == reds(plain.train)
 
 
 def test_images_become_what_the_classifier_sees(folder: Path) -> None:

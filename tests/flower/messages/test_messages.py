@@ -32,6 +32,7 @@ from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
+from regl_app.rounds.exchange import Validation
 from regl_app.supplement.image_quality import MEASURES, ImageQuality
 from regl_app.supplement.payload import Payload, PayloadLimits, PoolReference
 
@@ -251,6 +252,26 @@ def test_evaluate_reply_comes_back_and_is_checked() -> None:
         EvaluateReply.read(
             EvaluateReply(3, 2, 10, 2.0).to_content(), server_round=2, num_classes=10
         )
+
+
+def test_what_was_measured_on_validation_images_survives_the_message() -> None:
+    reply = EvaluateReply(3, 2, 0, validation=Validation(7, 0.5, 2.5))
+    assert EvaluateReply.read(reply.to_content(), server_round=2, num_classes=3) == reply
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (Validation(0, 0.5, 1.0), "validation-images must be >= 1, got 0"),
+        (Validation(2**41, 0.5, 1.0), "validation-images must be <= "),
+        (Validation(7, 1.5, 1.0), r"validation-accuracy must be between 0 and 1, got 1\.5"),
+        (Validation(7, math.nan, 1.0), "validation-accuracy must be between 0 and 1, got nan"),
+    ],
+)
+def test_validation_that_cannot_be_is_refused(wrong: Validation, told: str) -> None:
+    content = EvaluateReply(3, 2, 0, validation=wrong).to_content()
+    with pytest.raises(ProtocolError, match=told):
+        EvaluateReply.read(content, server_round=2, num_classes=3)
 
 
 SENT = {"c": torch.tensor([1.0, -2.0])}

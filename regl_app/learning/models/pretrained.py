@@ -1,0 +1,107 @@
+"""What a run's global model starts from: weights of a file or of the hub. Never unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from regl_app.config.sections import ModelConfig
+from regl_app.core.errors import ConfigError
+from regl_app.core.types import Tensors
+from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.models.foreign import ForeignClassifier
+from regl_app.learning.models.hub_weights import fetch_weights
+
+_BODY = "body."
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def load_pretrained(model: Classifier, config: ModelConfig) -> str:
+    """Give ``model`` the weights that ``config.weights`` names; return what was done, in words.
+
+    A file of the run's own kind (``model.safetensors`` of an earlier run) fills all of it. One with
+    the names of the network's library fills the body, and the head stays new: its classes are
+    others.
+
+    Raises:
+        ConfigError: it is not there, is no safetensors file, or is not of this model.
+    """
+    path = _file(config)
+    tensors = _read(path, config)
+    own = model.state_dict()
+    if tensors.keys() == own.keys() and _shapes(tensors) == _shapes(own):
+        model.load_state_dict(dict(tensors))
+        return f"starts from {path}, head included"
+    if not isinstance(model, ForeignClassifier):
+        raise ConfigError(
+            f"{_what(config)} holds no {config.name!r} of this run's classes and images: "
+            f"{_difference(tensors, own)}"
+        )
+    body = {name.removeprefix(_BODY): value for name, value in own.items() if _BODY in name[:5]}
+    head = {f"{model.head_name}.{part}" for part in ("weight", "bias")}
+    constants = {name for name, _ in model.body.named_buffers()} - body.keys()
+    found = {name: value for name, value in tensors.items() if name in body}
+    left = {
+        name
+        for name in tensors.keys() - body.keys() - head - constants
+        if name.rpartition(".")[2] not in _STATISTICS
+    }
+    if left or _shapes(found) != _shapes(body):
+        rest = {name: tensors[name] for name in left} | found
+        raise ConfigError(
+            f"{_what(config)} does not fit model.name={config.name!r}: {_difference(rest, body)}"
+        )
+    model.body.load_state_dict(found, strict=False)
+    return f"starts from {path}, with a new head for {model.head.out_features} classes"
+
+
+def _file(config: ModelConfig) -> Path:
+    weights, path = config.weights, Path(config.weights).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix == ".safetensors" or path.is_absolute() or path.exists():
+        raise ConfigError(
+            f"{_what(config)} is no file (a .safetensors file, 'owner/name' of the hub, or of "
+            "timm's models 'hub')"
+        )
+    return fetch_weights(weights, config.name)
+
+
+def _read(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
+    try:
+        return load(path.read_bytes())
+    except SafetensorError as error:
+        raise ConfigError(
+            f"{_what(config)} is no safetensors file: {error}. Pickled weights (.pth, .pt, .bin) "
+            "can run code and are not read: convert them where you trust them (docs/models.md)"
+        ) from error
+
+
+def _what(config: ModelConfig) -> str:
+    return f"model.weights={config.weights!r}"
+
+
+def _shapes(tensors: Tensors) -> Mapping[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
+def _difference(tensors: Tensors, wanted: Tensors) -> str:
+    """Return the first of what is missing, too much or of another shape, and the remedy."""
+    for names, words in (
+        (sorted(wanted.keys() - tensors.keys()), "lacks"),
+        (sorted(tensors.keys() - wanted.keys()), "also has"),
+    ):
+        if names:
+            return f"it {words} {names[0]!r} and {len(names) - 1} more (is it of another model?)"
+    for name, value in wanted.items():
+        if tensors[name].shape != value.shape:
+            return (
+                f"{name!r} must have shape {tuple(value.shape)}, got {tuple(tensors[name].shape)} "
+                "(of another size of model or of images: model.input-size must be what it was "
+                "trained with, 224 say, where positions are learnt)"
+            )
+    raise AssertionError("they are of one form")

@@ -1,0 +1,175 @@
+"""A run that chooses among its rounds: when it ends, whose model it keeps, and after a break."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from regl_app import federate
+from regl_app.config import RunConfig
+from regl_app.core.errors import RunError
+from regl_app.core.types import Scalar
+from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.folder import RunFolder
+from server_app.round_loop import RoundLoop
+
+KEYS: dict[str, Scalar] = {
+    "method": "fedavg",
+    "rounds": 5,
+    "data.max-train": 200,
+    "data.max-test": 40,
+    "data.image-size": 16,
+    "model.width": 4,
+    "train.steps": 3,
+    "train.lr": 0.4,
+    "train.schedule": "exponential",
+    "train.decay": 0.8,
+    "train.decay-every": 1,
+    "train.augment": "flip,colour",
+    "train.class-weights": "balanced",
+    "validation.fraction": 0.2,
+    "validation.keep": "best",
+    "report": False,
+    "tensorboard": False,
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunConfig]:
+    out = tmp_path_factory.mktemp("choosing")
+
+    def make(**changes: Scalar) -> RunConfig:
+        own = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
+        places: dict[str, Scalar] = {"out-dir": str(out / "runs"), "cache-dir": str(out / "cache")}
+        return RunConfig.from_flat(KEYS | places | own)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(config: Callable[..., RunConfig]) -> RunFolder:
+    return RunFolder.open(run_in_process(config(), clients=3))
+
+
+def _accuracies(folder: RunFolder) -> list[float]:
+    found = [record.validation for record in folder.read_history()[1:]]
+    return [each.accuracy for each in found if each is not None]
+
+
+def _equal(one: RunFolder, two: RunFolder) -> bool:
+    weights, others = one.load_model(), two.load_model()
+    return all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
+def test_the_best_rounds_model_is_kept(run: RunFolder) -> None:
+    accuracies = _accuracies(run)
+    assert len(accuracies) == 5
+    best = accuracies.index(max(accuracies)) + 1
+    assert best < 5, "the settings must make an earlier round the best one"
+    result = run.read_result()
+    assert result is not None and (result.best_round, result.model_round) == (best, best)
+    assert [path.name for path in run.checkpoints.glob("best-*")] == [
+        f"best-{best:04d}.safetensors"
+    ]
+    kept, last = run.load_model(), run.read_checkpoint()
+    assert all(torch.equal(value, kept[name]) for name, value in run.load_best(best).items())
+    assert last is not None
+    assert not torch.equal(last.weights["head.weight"], kept["head.weight"])
+
+
+def test_the_history_has_each_rounds_rate(run: RunFolder) -> None:
+    rates = [record.lr for record in run.read_history()]
+    assert rates[0] is None
+    assert rates[1:] == pytest.approx([0.4 * 0.8**number for number in range(5)])
+
+
+def test_the_plain_loop_chooses_alike(run: RunFolder, config: Callable[..., RunConfig]) -> None:
+    found = federate(config(), 3)
+    result = run.read_result()
+    assert result is not None and found.best == result.best_round
+    assert [each.validation.accuracy for each in found.rounds if each.validation] == _accuracies(
+        run
+    )
+    kept, weights = found.model.state_dict(), run.load_model()
+    assert all(torch.equal(value, weights[name]) for name, value in kept.items())
+
+
+def test_it_ends_when_it_gets_no_better(run: RunFolder, config: Callable[..., RunConfig]) -> None:
+    accuracies, patience = _accuracies(run), 1
+    best = last = 0
+    for number, value in enumerate(accuracies, start=1):
+        best = number if best == 0 or value > accuracies[best - 1] else best
+        last = number
+        if number - best >= patience:
+            break
+    assert last < 5
+    ended = run_in_process(
+        config(validation__patience=patience, validation__keep="last"), clients=3
+    )
+    folder = RunFolder.open(ended)
+    assert _accuracies(folder) == accuracies[:last]
+    result = folder.read_result()
+    assert result is not None
+    assert (result.status, result.best_round, result.model_round) == ("finished", best, last)
+    plain = federate(config(validation__patience=patience), 3)
+    assert plain.rounds[-1].number == last
+
+
+@pytest.mark.parametrize("moment", ["checkpoint", "leave_best"])
+def test_a_run_that_goes_on_chooses_as_an_unbroken_one(
+    run: RunFolder,
+    config: Callable[..., RunConfig],
+    moment: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Broken off in the best round, before or after it is complete."""
+    result = run.read_result()
+    assert result is not None and result.best_round is not None
+    original, name = getattr(RunFolder, moment), f"broken-{moment}"
+
+    def die(self: RunFolder, what: object) -> object:
+        number = what if isinstance(what, int) else getattr(what, "round", None)
+        if number == result.best_round:
+            raise KeyboardInterrupt
+        return original(self, what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, moment, die)
+        with pytest.raises(KeyboardInterrupt):
+            run_in_process(config(name=name), clients=3)
+    broken = next(path for path in run.path.parent.iterdir() if path.name == name)
+    again = RunFolder.open(run_in_process(config(resume=str(broken)), clients=3))
+    assert _accuracies(again) == _accuracies(run)
+    found = again.read_result()
+    assert found is not None and found.best_round == result.best_round
+    assert _equal(again, run)
+    assert len(list(again.checkpoints.glob("best-*"))) == 1
+
+
+def test_a_best_model_that_is_gone_is_named(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = RoundLoop._train
+
+    def die(self: RoundLoop, number: int) -> object:
+        if number == 3:
+            raise KeyboardInterrupt
+        return rounds(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundLoop, "_train", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_in_process(config(name="gone"), clients=3)
+    folder = Path(config().out_dir) / "gone"
+    for path in (folder / "checkpoints").glob("best-*"):
+        path.unlink()
+    with pytest.raises(RunError, match=r"best-000\d.safetensors.*cannot be read"):
+        run_in_process(config(resume=str(folder)), clients=3)
+
+
+def test_too_small_a_share_is_told(config: Callable[..., RunConfig]) -> None:
+    with pytest.raises(RunError, match=r"no client measured a validation image.*raise it"):
+        run_in_process(config(validation__fraction=0.001), clients=3)
