@@ -207,12 +207,16 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
 
 SCHEMES: Mapping[str, SchemeChoice] = MappingProxyType(
     {
-        "iid": SchemeChoice(f"{_SCHEMES}:iid", "labels spread evenly"),
-        "dirichlet": SchemeChoice(f"{_SCHEMES}:dirichlet", "Dirichlet labels with β = {beta:g}"),
-        "pathological": SchemeChoice(
-            f"{_SCHEMES}:pathological", "{classes_per_client} classes per client"
+        "iid": SchemeChoice(f"{_SCHEMES}.iid:iid", "labels spread evenly"),
+        "dirichlet": SchemeChoice(
+            f"{_SCHEMES}.dirichlet:dirichlet", "Dirichlet labels with β = {beta:g}"
         ),
-        "shard": SchemeChoice(f"{_SCHEMES}:shard", "{shards_per_client} label shards per client"),
+        "pathological": SchemeChoice(
+            f"{_SCHEMES}.pathological:pathological", "{classes_per_client} classes per client"
+        ),
+        "shard": SchemeChoice(
+            f"{_SCHEMES}.shard:shard", "{shards_per_client} label shards per client"
+        ),
     }
 )
 """Partitions, by ``partition.scheme``."""

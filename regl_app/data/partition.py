@@ -15,7 +15,7 @@ from regl_app.core.errors import DataError
 from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.core.types import Indices, Labels
-from regl_app.data.schemes import FILLER, Rows, Scheme
+from regl_app.data.schemes.rows import FILLER, Rows, Scheme
 
 
 def partition_indices(
