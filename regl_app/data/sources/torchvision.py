@@ -15,6 +15,7 @@ from regl_app.core.errors import DataError
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
+from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.sources.cifar import load_binary
 from regl_app.data.sources.hub import load_hub
@@ -138,7 +139,8 @@ def _read(
     if family.transposed:
         images = images.transpose(1, 2)
     kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
-    return ImageSet(to_square(images[kept, None], config.image_size), labels[kept])
+    facts = DataSetRows(len(labels)).at(kept.numpy())
+    return ImageSet(to_square(images[kept, None], config.image_size), labels[kept], facts=facts)
 
 
 def _download(config: DataConfig, family: _Idx) -> None:
