@@ -47,11 +47,20 @@ class SourceChoice:
 
 @dataclass(frozen=True)
 class SchemeChoice:
-    """A partition of the training images: rows that flwr-datasets' partitioner is given."""
+    """A partition of the training images: a function of rows, keys, clients and seed."""
 
     implementation: str
     words: str
     """What a report calls it, with the ``partition`` section's fields in braces."""
+    needs: tuple[str, ...] = ()
+    """Fields of the ``partition`` section that must be set for it, and for no other scheme."""
+    takes: tuple[str, ...] = ()
+    """Fields that may be set for it, and for no other scheme that does not take them."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the fields that mean something to it and not to every scheme."""
+        return (*self.needs, *self.takes)
 
 
 @dataclass(frozen=True)
@@ -209,13 +218,32 @@ SCHEMES: Mapping[str, SchemeChoice] = MappingProxyType(
     {
         "iid": SchemeChoice(f"{_SCHEMES}.iid:iid", "labels spread evenly"),
         "dirichlet": SchemeChoice(
-            f"{_SCHEMES}.dirichlet:dirichlet", "Dirichlet labels with β = {beta:g}"
+            f"{_SCHEMES}.dirichlet:dirichlet",
+            "Dirichlet labels with β = {beta:g}",
+            takes=("min_size",),
+        ),
+        "dirichlet-balanced": SchemeChoice(
+            f"{_SCHEMES}.dirichlet_balanced:dirichlet_balanced",
+            "Dirichlet labels with β = {beta:g}, equal sizes",
+        ),
+        "quantity": SchemeChoice(
+            f"{_SCHEMES}.quantity:quantity",
+            "Dirichlet sizes with β = {beta:g}",
+            takes=("min_size",),
         ),
         "pathological": SchemeChoice(
             f"{_SCHEMES}.pathological:pathological", "{classes_per_client} classes per client"
         ),
         "shard": SchemeChoice(
             f"{_SCHEMES}.shard:shard", "{shards_per_client} label shards per client"
+        ),
+        "column": SchemeChoice(f"{_SCHEMES}.column:column", "by {column}", needs=("column",)),
+        "file": SchemeChoice(f"{_SCHEMES}.file:file", "from {file}", needs=("file",)),
+        "flwr": SchemeChoice(
+            f"{_SCHEMES}.flower:flower",
+            "{partitioner} of flwr-datasets {arguments}",
+            needs=("partitioner",),
+            takes=("arguments",),
         ),
     }
 )

@@ -45,6 +45,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     prompts = config.generator.prompts
     if prompts not in ("", AS_NAMED) and not prompts_are_inside(prompts):
         changes["generator.prompts"] = str(_absolute(base, prompts))
+    if config.partition.file:
+        changes["partition.file"] = str(_absolute(base, config.partition.file))
     return config.updated(changes)
 
 

@@ -90,6 +90,11 @@ class Federation:
             self.source.train.subset(self.test_indices[partition_id]),
         )
 
+    def parts(self) -> list[Indices]:
+        """Return the places of each client's images in ``source.train``, its test part included."""
+        each = zip(self.train_indices, self.test_indices, strict=True)
+        return [np.sort(np.concatenate(part)) for part in each]
+
     def pooled(self) -> ImageSet:
         """Return the union of all clients' training images."""
         return self.source.train.subset(np.sort(np.concatenate(list(self.train_indices))))
@@ -127,7 +132,7 @@ class Federation:
             nothing = (np.empty(0, dtype=np.int64),) * num_partitions
             return cls(source, None, nothing, nothing)
         labels = source.train.labels
-        parts = partition_indices(labels, partition, num_partitions, data.seed)
+        parts = partition_indices(labels, partition, num_partitions, data.seed, source.train.facts)
         train, test = [], []
         for client, indices in enumerate(parts):
             rng = numpy_generator(data.seed, "client-test", client)

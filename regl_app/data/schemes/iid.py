@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from regl_app.config.sections import PartitionConfig
-from regl_app.data.schemes.rows import Rows, spread_fillers
+from regl_app.core.types import Indices
+from regl_app.data.schemes.rows import Rows, dealt, spread_fillers
 
 
-def iid(rows: Rows, _: PartitionConfig, clients: int, __: int) -> tuple[Rows, Any]:
+def iid(rows: Rows, _: PartitionConfig, clients: int, __: int) -> list[Indices]:
     """Equal sizes, no skew."""
     from flwr_datasets.partitioner import IidPartitioner
 
-    return spread_fillers(rows, clients - len(rows[1])), IidPartitioner(clients)
+    padded = spread_fillers(rows, clients - len(rows.labels))
+    return dealt(padded, IidPartitioner(clients), clients)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from regl_app.config.sections import PartitionConfig
 from regl_app.core.errors import DataError
-from regl_app.data.schemes.rows import FILLER, Rows
+from regl_app.core.log import logger
+from regl_app.core.types import Indices
+from regl_app.data.schemes.rows import FILLER, Rows, dealt
 
 
-def pathological(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> tuple[Rows, Any]:
+def pathological(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list[Indices]:
     """Every client holds ``classes-per-client`` classes.
 
     Classes that no client drew (fewer clients than classes) go to the smallest clients, which then
@@ -22,7 +22,7 @@ def pathological(rows: Rows, config: PartitionConfig, clients: int, seed: int) -
     """
     from flwr_datasets.partitioner import PathologicalPartitioner
 
-    indices, labels = rows
+    labels = rows.labels
     classes = np.unique(labels)
     if config.classes_per_client > len(classes):
         raise DataError(
@@ -31,11 +31,10 @@ def pathological(rows: Rows, config: PartitionConfig, clients: int, seed: int) -
         )
     short = [np.full(max(clients - int((labels == c).sum()), 0), c) for c in classes]
     fillers = sum(len(part) for part in short)
-    padded = (
-        np.append(indices, np.full(fillers, FILLER)),
-        np.concatenate([labels, *short]),
+    padded = Rows(
+        np.append(rows.indices, np.full(fillers, FILLER)), np.concatenate([labels, *short])
     )
-    return padded, PathologicalPartitioner(
+    partitioner = PathologicalPartitioner(
         clients,
         partition_by="label",
         num_classes_per_partition=config.classes_per_client,
@@ -43,3 +42,23 @@ def pathological(rows: Rows, config: PartitionConfig, clients: int, seed: int) -
         shuffle=False,
         seed=seed,
     )
+    parts = dealt(padded, partitioner, clients)
+    _adopt_orphans(parts, rows)
+    return parts
+
+
+def _adopt_orphans(parts: list[Indices], rows: Rows) -> None:
+    """Give images of classes that were assigned to nobody to the smallest clients, in place."""
+    owned = np.isin(rows.indices, np.concatenate(parts))
+    orphans = np.unique(rows.labels[~owned])
+    for label in orphans:
+        smallest = min(range(len(parts)), key=lambda client: len(parts[client]))
+        images = rows.indices[(rows.labels == label) & ~owned]
+        parts[smallest] = np.append(parts[smallest], images)
+    if len(orphans):
+        logger.warning(
+            "partition: classes %s were drawn by none of the %d clients and went to the smallest "
+            "ones, which hold more than partition.classes-per-client",
+            orphans.tolist(),
+            len(parts),
+        )

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from regl_app.config.sections import PartitionConfig
-from regl_app.data.schemes.rows import Rows, spread_fillers
+from regl_app.core.types import Indices
+from regl_app.data.schemes.rows import Rows, dealt, spread_fillers
 
 
-def shard(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> tuple[Rows, Any]:
+def shard(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list[Indices]:
     """Every client gets ``shards-per-client`` pieces of the label-sorted images."""
     from flwr_datasets.partitioner import ShardPartitioner
 
-    indices, labels = rows
-    by_label = np.argsort(labels, kind="stable")
+    by_label = np.argsort(rows.labels, kind="stable")
     shards = clients * config.shards_per_client
-    size = math.ceil(len(labels) / shards)
-    sorted_rows = (indices[by_label], labels[by_label])
-    return spread_fillers(sorted_rows, size * shards - len(labels)), ShardPartitioner(
+    size = math.ceil(len(rows.labels) / shards)
+    in_order = Rows(rows.indices[by_label], rows.labels[by_label])
+    padded = spread_fillers(in_order, size * shards - len(rows.labels))
+    partitioner = ShardPartitioner(
         clients,
         partition_by="label",
         num_shards_per_partition=config.shards_per_client,
@@ -28,3 +28,4 @@ def shard(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> tuple
         shuffle=False,
         seed=seed,
     )
+    return dealt(padded, partitioner, clients)
