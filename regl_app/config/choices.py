@@ -169,6 +169,7 @@ class StrategyChoice:
 
 _METHODS, _MODELS = "regl_app.learning.methods", "regl_app.learning.models"
 _SOURCES, _SCHEMES = "regl_app.data.sources", "regl_app.data.schemes"
+_MEDMNIST = f"{_SOURCES}.medmnist:load_medmnist"
 _SCHEDULE, _REWARDS = "regl_app.supplement.schedule", "regl_app.supplement.rewards"
 _HOLDINGS = "regl_app.rounds.holdings"
 _FLOWER = "flwr.serverapp.strategy"
@@ -195,8 +196,34 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
         "mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
         "fashion-mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
         "emnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
+        **{
+            f"emnist-{split}": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family")
+            for split in ("balanced", "byclass", "bymerge", "digits", "mnist")
+        },
+        "svhn": SourceChoice(f"{_SOURCES}.svhn:load_svhn"),
         "cifar10": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
         "cifar100": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
+        "cinic10": SourceChoice(f"{_SOURCES}.cinic:load_cinic", links=True),
+        "tiny-imagenet": SourceChoice(f"{_SOURCES}.tiny_imagenet:load_tiny_imagenet", links=True),
+        "pathmnist": SourceChoice(_MEDMNIST),
+        "dermamnist": SourceChoice(_MEDMNIST),
+        "octmnist": SourceChoice(_MEDMNIST),
+        "pneumoniamnist": SourceChoice(_MEDMNIST),
+        "retinamnist": SourceChoice(_MEDMNIST),
+        "breastmnist": SourceChoice(_MEDMNIST),
+        "bloodmnist": SourceChoice(_MEDMNIST),
+        "tissuemnist": SourceChoice(_MEDMNIST),
+        "organamnist": SourceChoice(_MEDMNIST),
+        "organcmnist": SourceChoice(_MEDMNIST),
+        "organsmnist": SourceChoice(_MEDMNIST),
+        "pacs": SourceChoice(f"{_SOURCES}.domains:load_domains", links=True),
+        "office-home": SourceChoice(f"{_SOURCES}.domains:load_domains", links=True),
+        "domains": SourceChoice(
+            f"{_SOURCES}.domains:load_domains",
+            path="the folder of <domain>/<class>/",
+            placed=True,
+            links=True,
+        ),
         "hub": SourceChoice(
             f"{_SOURCES}.hub:load_hub",
             path="a hub id or a parquet folder",

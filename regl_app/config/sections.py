@@ -28,7 +28,7 @@ class DataConfig(Section):
     )
     path: str = Field(
         "",
-        description="torchvision root (CIFAR: binary version or parquet), hub id "
+        description="root of a data set known by name (docs/data.md: how it lies there), hub id "
         "('owner/name@revision:configuration') or local parquet folder (source 'hub'), or image "
         "folder with one subfolder per class (source 'folder'); "
         "source 'site': image folder at the server to test on, if it has one",
