@@ -51,6 +51,7 @@ def partition(
     setup_logging()
     from regl_app.cli.pictures import save_heatmap
     from regl_app.data.federation import Federation
+    from regl_app.data.looks import look_names
 
     federation = Federation.load(resolved, clients)
     counts = federation.counts()
@@ -72,6 +73,9 @@ def partition(
             ]
         )
     print_table(["client", "train", "test", "classes", "largest class", "skew"], rows)
+    if looks := look_names(resolved.partition.looks):
+        seen = [[str(client), looks[client % len(looks)]] for client in range(clients)]
+        print_table(["client", "look"], seen)
     if column := resolved.partition.column:
         print_table(["client", "values", column], _values(federation, column))
     if federation.num_classes <= 20:

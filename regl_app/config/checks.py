@@ -338,6 +338,7 @@ def nobody_has_all_sites_images(config: RunKeys) -> str | None:
     for key, seen, fits in (
         ("method", config.method, not config.central),
         ("long-tail.factor", config.long_tail.factor, config.long_tail.factor == 1),
+        ("partition.looks", config.partition.looks, not config.partition.looks),
         ("data.public-fraction", config.data.public_fraction, config.data.public_fraction == 0),
     ):
         if not fits:

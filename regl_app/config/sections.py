@@ -197,6 +197,13 @@ class PartitionConfig(Section):
     shards_per_client: int = Field(
         2, ge=1, description="label-sorted shards of a 'shard' client", json_schema_extra=RESULT
     )
+    looks: str = Field(
+        "",
+        description="feature shift: looks of the clients' images in turn, by commas, such as "
+        "'plain,rotated:90,inverted+blurred' (docs/data.md); the server's test set is their "
+        "mixture; '' = as the images are",
+        json_schema_extra=RESULT,
+    )
     test_fraction: float = Field(
         0.2,
         ge=0,
@@ -209,7 +216,8 @@ class PartitionConfig(Section):
     def words(self) -> str:
         """What a report calls this partition."""
         least = f", at least {self.min_size} images each" if self.min_size else ""
-        return SCHEMES[self.scheme].words.format(**self.model_dump()) + least
+        looks = f", seen {self.looks}" if self.looks else ""
+        return SCHEMES[self.scheme].words.format(**self.model_dump()) + least + looks
 
     @property
     def argument_values(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,18 @@ def read_partition(path: Path, rows: DataSetRows, clients: int) -> dict[int, int
         more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
         raise DataError(f"partition.file={path}: {'; '.join(problems[:_TOLD])}{more} ({_REMEDY})")
     return owner
+
+
+def clients_named(path: Path) -> int:
+    """Return how many clients ``path`` is for.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    names = {entry.client for entry in _entries(path)}
+    if _are_numbers(names):
+        return max(map(int, names)) + 1
+    return len(names)
 
 
 def write_partition(path: Path, parts: Sequence[Indices], rows: DataSetRows) -> None:
@@ -170,7 +182,7 @@ def _place(what: int | str, rows: DataSetRows) -> int | str:
 
 def _clients(path: Path, names: Sequence[str], clients: int) -> dict[str, int]:
     found = in_order(set(names))
-    if all(name.isascii() and name.isdigit() for name in found):
+    if _are_numbers(found):
         number = {name: int(name) for name in found}
         beyond = [name for name in found if number[name] >= clients]
         missing = sorted(set(range(clients)) - set(number.values()))
@@ -192,6 +204,10 @@ def _clients(path: Path, names: Sequence[str], clients: int) -> dict[str, int]:
             f"{len(found)} clients)"
         )
     return {name: number for number, name in enumerate(found)}
+
+
+def _are_numbers(names: Iterable[str]) -> bool:
+    return all(name.isascii() and name.isdigit() for name in names)
 
 
 def _quoted(what: Any) -> str:

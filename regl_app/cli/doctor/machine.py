@@ -121,6 +121,17 @@ def _data(config: RunConfig) -> Iterator[Finding]:
     )
     if config.partition.column and not config.data.local:
         yield _column(source, config.partition.column)
+    if config.partition.file and not config.data.local:
+        yield _file(Path(config.partition.file).expanduser())
+
+
+def _file(path: Path) -> Finding:
+    from regl_app.data.partition_file import clients_named
+
+    try:
+        return Finding("partition", "ok", f"{path}: for {clients_named(path)} clients")
+    except DataError as error:
+        return Finding("partition", "fail", str(error))
 
 
 def _column(source: Source, column: str) -> Finding:
