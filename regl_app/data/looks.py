@@ -31,13 +31,15 @@ class _Step:
 def _rotated(images: torch.Tensor, degrees: float, _: float) -> torch.Tensor:
     if degrees % 90 == 0:  # without a trace of interpolation
         return torch.rot90(images, round(degrees / 90), (-2, -1)).contiguous()
-    return tv.rotate(images, degrees, tv.InterpolationMode.BILINEAR)
+    turned: torch.Tensor = tv.rotate(images, degrees, tv.InterpolationMode.BILINEAR)
+    return turned
 
 
 def _blurred(images: torch.Tensor, sigma: float, scale: float) -> torch.Tensor:
     reach = max(1, min(math.ceil(2 * sigma * scale), min(images.shape[-2:]) // 2 - 1))
     side = 2 * reach + 1
-    return tv.gaussian_blur(images, [side, side], [sigma * scale, sigma * scale])
+    soft: torch.Tensor = tv.gaussian_blur(images, [side, side], [sigma * scale, sigma * scale])
+    return soft
 
 
 def _noisy(images: torch.Tensor, deviation: float, _: float) -> torch.Tensor:
