@@ -18,9 +18,9 @@ from table import SOURCES, machine_facts, machine_line
 
 from regl_app import ImageSet, RunConfig
 from regl_app.core.files import write_json, write_text
+from regl_app.data.disguise import DISGUISES, apply_disguise
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.pretraining.corpus import public_corpus
-from regl_app.generator.pretraining.disguise import DISGUISES, apply_disguise
 from regl_app.generator.pretraining.model_card import QUALITY
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.generator.pretraining.quality import train_judge

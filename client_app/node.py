@@ -179,6 +179,7 @@ def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:
         config = config.updated({"data.path": ""})
     paths = {
         "data.path": config.data.path,
+        "partition.file": config.partition.file,
         "generator.path": config.generator.path,
         "generator.prompts": config.generator.prompts,
         "supplement.distance": config.supplement.distance_file,

@@ -29,7 +29,11 @@ NOT_FOR = {
 MAY_NAME_FLOWER = {
     "regl_app/cli/doctor/superlink.py": "the clock skew that Flower accepts",
     "regl_app/supplement/privacy.py": "its privacy accountant",
-    "regl_app/data/schemes.py": "flwr_datasets' partitioners",
+    "regl_app/data/schemes/iid.py": "flwr_datasets' partitioner",
+    "regl_app/data/schemes/dirichlet.py": "flwr_datasets' partitioner",
+    "regl_app/data/schemes/pathological.py": "flwr_datasets' partitioner",
+    "regl_app/data/schemes/shard.py": "flwr_datasets' partitioner",
+    "regl_app/data/schemes/flower.py": "flwr_datasets' partitioners",
 }
 MOST_LINES = 500
 

@@ -14,6 +14,7 @@ from regl_app.config.choices import (
     LABELS,
     POLICIES,
     SAYS,
+    SCHEMES,
     SITES,
     SOURCES,
     STRATEGIES,
@@ -306,6 +307,32 @@ def hidden_labels_are_not_sent_openly(config: RunKeys) -> str | None:
     )
 
 
+def partition_keys_are_of_the_scheme(config: RunKeys) -> str | None:
+    keys, chosen = config.partition, SCHEMES[config.partition.scheme]
+    for field in dict.fromkeys(name for each in SCHEMES.values() for name in each.fields):
+        key, value = f"partition.{field.replace('_', '-')}", getattr(keys, field)
+        if value and field not in chosen.fields:
+            takers = " or ".join(repr(name) for name, of in SCHEMES.items() if field in of.fields)
+            return (
+                f"{key}={value!r} means nothing to partition.scheme={keys.scheme!r} (set "
+                f"partition.scheme to {takers}, or leave {key} at its default)"
+            )
+        if not value and field in chosen.needs:
+            return f"partition.scheme={keys.scheme!r} needs {key} (docs/data.md has examples)"
+    return None
+
+
+def partition_arguments_are_an_object(config: RunKeys) -> str | None:
+    try:
+        config.partition.argument_values  # noqa: B018
+    except ValueError as error:
+        return (
+            "partition.arguments must be a JSON object, got "
+            f"{config.partition.arguments!r}: {error} (try '{{\"group_size\": 5}}')"
+        )
+    return None
+
+
 def source_has_its_path(config: RunKeys) -> str | None:
     needed = SOURCES[config.data.source].path
     if not needed or config.data.path:
@@ -343,6 +370,7 @@ def nobody_has_all_sites_images(config: RunKeys) -> str | None:
     for key, seen, fits in (
         ("method", config.method, not config.central),
         ("long-tail.factor", config.long_tail.factor, config.long_tail.factor == 1),
+        ("partition.looks", config.partition.looks, not config.partition.looks),
         ("data.public-fraction", config.data.public_fraction, config.data.public_fraction == 0),
     ):
         if not fits:
@@ -423,6 +451,8 @@ RULES: tuple[Rule, ...] = (
     strategy_reads_its_keys,
     noise_needs_a_sent_vector,
     hidden_labels_are_not_sent_openly,
+    partition_keys_are_of_the_scheme,
+    partition_arguments_are_an_object,
     source_has_its_path,
     sites_agree_on_classes,
     classes_are_subfolders,

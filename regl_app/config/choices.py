@@ -50,11 +50,20 @@ class SourceChoice:
 
 @dataclass(frozen=True)
 class SchemeChoice:
-    """A partition of the training images: rows that flwr-datasets' partitioner is given."""
+    """A partition of the training images: a function of rows, keys, clients and seed."""
 
     implementation: str
     words: str
     """What a report calls it, with the ``partition`` section's fields in braces."""
+    needs: tuple[str, ...] = ()
+    """Fields of the ``partition`` section that must be set for it, and for no other scheme."""
+    takes: tuple[str, ...] = ()
+    """Fields that may be set for it, and for no other scheme that does not take them."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the fields that mean something to it and not to every scheme."""
+        return (*self.needs, *self.takes)
 
 
 @dataclass(frozen=True)
@@ -166,6 +175,7 @@ class StrategyChoice:
 
 _METHODS, _MODELS = "regl_app.learning.methods", "regl_app.learning.models"
 _SOURCES, _SCHEMES = "regl_app.data.sources", "regl_app.data.schemes"
+_MEDMNIST = f"{_SOURCES}.medmnist:load_medmnist"
 _SCHEDULE, _REWARDS = "regl_app.supplement.schedule", "regl_app.supplement.rewards"
 
 
@@ -206,8 +216,34 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
         "mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
         "fashion-mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
         "emnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
+        **{
+            f"emnist-{split}": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family")
+            for split in ("balanced", "byclass", "bymerge", "digits", "mnist")
+        },
+        "svhn": SourceChoice(f"{_SOURCES}.svhn:load_svhn"),
         "cifar10": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
         "cifar100": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
+        "cinic10": SourceChoice(f"{_SOURCES}.cinic:load_cinic", links=True),
+        "tiny-imagenet": SourceChoice(f"{_SOURCES}.tiny_imagenet:load_tiny_imagenet", links=True),
+        "pathmnist": SourceChoice(_MEDMNIST),
+        "dermamnist": SourceChoice(_MEDMNIST),
+        "octmnist": SourceChoice(_MEDMNIST),
+        "pneumoniamnist": SourceChoice(_MEDMNIST),
+        "retinamnist": SourceChoice(_MEDMNIST),
+        "breastmnist": SourceChoice(_MEDMNIST),
+        "bloodmnist": SourceChoice(_MEDMNIST),
+        "tissuemnist": SourceChoice(_MEDMNIST),
+        "organamnist": SourceChoice(_MEDMNIST),
+        "organcmnist": SourceChoice(_MEDMNIST),
+        "organsmnist": SourceChoice(_MEDMNIST),
+        "pacs": SourceChoice(f"{_SOURCES}.domains:load_domains", links=True),
+        "office-home": SourceChoice(f"{_SOURCES}.domains:load_domains", links=True),
+        "domains": SourceChoice(
+            f"{_SOURCES}.domains:load_domains",
+            path="the folder of <domain>/<class>/",
+            placed=True,
+            links=True,
+        ),
         "hub": SourceChoice(
             f"{_SOURCES}.hub:load_hub",
             path="a hub id or a parquet folder",
@@ -227,12 +263,35 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
 
 SCHEMES: Mapping[str, SchemeChoice] = MappingProxyType(
     {
-        "iid": SchemeChoice(f"{_SCHEMES}:iid", "labels spread evenly"),
-        "dirichlet": SchemeChoice(f"{_SCHEMES}:dirichlet", "Dirichlet labels with β = {beta:g}"),
-        "pathological": SchemeChoice(
-            f"{_SCHEMES}:pathological", "{classes_per_client} classes per client"
+        "iid": SchemeChoice(f"{_SCHEMES}.iid:iid", "labels spread evenly"),
+        "dirichlet": SchemeChoice(
+            f"{_SCHEMES}.dirichlet:dirichlet",
+            "Dirichlet labels with β = {beta:g}",
+            takes=("min_size",),
         ),
-        "shard": SchemeChoice(f"{_SCHEMES}:shard", "{shards_per_client} label shards per client"),
+        "dirichlet-balanced": SchemeChoice(
+            f"{_SCHEMES}.dirichlet_balanced:dirichlet_balanced",
+            "Dirichlet labels with β = {beta:g}, equal sizes",
+        ),
+        "quantity": SchemeChoice(
+            f"{_SCHEMES}.quantity:quantity",
+            "Dirichlet sizes with β = {beta:g}",
+            takes=("min_size",),
+        ),
+        "pathological": SchemeChoice(
+            f"{_SCHEMES}.pathological:pathological", "{classes_per_client} classes per client"
+        ),
+        "shard": SchemeChoice(
+            f"{_SCHEMES}.shard:shard", "{shards_per_client} label shards per client"
+        ),
+        "column": SchemeChoice(f"{_SCHEMES}.column:column", "by {column}", needs=("column",)),
+        "file": SchemeChoice(f"{_SCHEMES}.file:file", "from {file}", needs=("file",)),
+        "flwr": SchemeChoice(
+            f"{_SCHEMES}.flower:flower",
+            "{partitioner} of flwr-datasets {arguments}",
+            needs=("partitioner",),
+            takes=("arguments",),
+        ),
     }
 )
 """Partitions, by ``partition.scheme``."""

@@ -54,6 +54,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     weights = config.model.weights
     if weights not in ("", "hub") and (weights.endswith(".safetensors") or _exists(base, weights)):
         changes["model.weights"] = str(_absolute(base, weights))
+    if config.partition.file:
+        changes["partition.file"] = str(_absolute(base, config.partition.file))
     return config.updated(changes)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -30,7 +31,7 @@ class DataConfig(Section):
     )
     path: str = Field(
         "",
-        description="torchvision root (CIFAR: binary version or parquet), hub id "
+        description="root of a data set known by name (docs/data.md: how it lies there), hub id "
         "('owner/name@revision:configuration') or local parquet folder (source 'hub'), or image "
         "folder with one subfolder per class (source 'folder'); "
         "source 'site': image folder at the server to test on, if it has one",
@@ -151,12 +152,46 @@ class PartitionConfig(Section):
     """How the training images are spread over the clients."""
 
     scheme: Annotated[str, OneOf.of(SCHEMES)] = Field(
-        "dirichlet", description="label skew across clients", json_schema_extra=RESULT
+        "dirichlet",
+        description="who holds what: skew of labels or of sizes, a column of the data set, a "
+        "file, or a partitioner of flwr-datasets (docs/data.md)",
+        json_schema_extra=RESULT,
     )
     beta: float = Field(
         0.01,
         gt=0,
-        description="concentration of 'dirichlet': 0.01 extreme, 0.1 strong, 10 mild",
+        description="concentration of 'dirichlet', 'dirichlet-balanced' (labels) and 'quantity' "
+        "(sizes): 0.01 extreme, 0.1 strong, 10 mild",
+        json_schema_extra=RESULT,
+    )
+    min_size: int = Field(
+        0,
+        ge=0,
+        description="'dirichlet', 'quantity': least number of images of a client, its test part "
+        "included; drawn again until all have them. 0 = as drawn",
+        json_schema_extra=RESULT,
+    )
+    column: str = Field(
+        "",
+        description="'column': the column whose values are clients, 'writer' say; of an image "
+        "folder one of its metadata.csv",
+        json_schema_extra=RESULT,
+    )
+    file: str = Field(
+        "",
+        description="'file': CSV or JSON that says whose each row or picture file is, as `regl "
+        "partition --write` makes it",
+        json_schema_extra=RESULT,
+    )
+    partitioner: str = Field(
+        "",
+        description="'flwr': a partitioner of flwr-datasets, 'InnerDirichletPartitioner' say",
+        json_schema_extra=RESULT,
+    )
+    arguments: str = Field(
+        "",
+        description="'flwr': its arguments as a JSON object; number of clients, seed and label "
+        "column are filled in",
         json_schema_extra=RESULT,
     )
     classes_per_client: int = Field(
@@ -164,6 +199,13 @@ class PartitionConfig(Section):
     )
     shards_per_client: int = Field(
         2, ge=1, description="label-sorted shards of a 'shard' client", json_schema_extra=RESULT
+    )
+    looks: str = Field(
+        "",
+        description="feature shift: looks of the clients' images in turn, by commas, such as "
+        "'plain,rotated:90,inverted+blurred' (docs/data.md); the server's test set is their "
+        "mixture; '' = as the images are",
+        json_schema_extra=RESULT,
     )
     test_fraction: float = Field(
         0.2,
@@ -176,7 +218,21 @@ class PartitionConfig(Section):
     @property
     def words(self) -> str:
         """What a report calls this partition."""
-        return SCHEMES[self.scheme].words.format(**self.model_dump())
+        least = f", at least {self.min_size} images each" if self.min_size else ""
+        looks = f", seen {self.looks}" if self.looks else ""
+        return SCHEMES[self.scheme].words.format(**self.model_dump()) + least + looks
+
+    @property
+    def argument_values(self) -> dict[str, Any]:
+        """Return ``arguments`` by name.
+
+        Raises:
+            ValueError: they are no JSON object.
+        """
+        found = json.loads(self.arguments or "{}")
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+        return found
 
 
 class LongTailConfig(Section):

@@ -17,6 +17,7 @@ from regl_app.core.errors import DataError
 from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.core.types import Counts, Indices
 from regl_app.data.client import ClientData
+from regl_app.data.feature_shift import with_looks
 from regl_app.data.images import ImageSet
 from regl_app.data.long_tail import long_tail_indices
 from regl_app.data.partition import partition_indices
@@ -94,6 +95,12 @@ class Federation:
             validation=self._validation(partition_id),
         )
 
+    def parts(self) -> list[Indices]:
+        """Return the places of each client's images in ``source.train``, held out or not."""
+        kinds = (self.train_indices, self.test_indices, self.validation_indices)
+        each = zip(*(kind for kind in kinds if kind), strict=True)
+        return [np.sort(np.concatenate(part)) for part in each]
+
     def pooled(self) -> ImageSet:
         """Return the union of all clients' training images."""
         return self.source.train.subset(np.sort(np.concatenate(list(self.train_indices))))
@@ -136,12 +143,14 @@ class Federation:
     ) -> Self:
         # What is asked for without limits everywhere is loaded once.
         whole = load_source(data, roots) if roots else load_source(data)
-        source, tail_test = _with_long_tail(whole, long_tail, data.seed)
+        source, of_tail = _with_long_tail(whole, long_tail, data.seed)
         if data.local:  # what each client has is at its node
             nothing = (np.empty(0, dtype=np.int64),) * num_partitions
             return cls(source, None, nothing, nothing)
         labels = source.train.labels
-        parts = partition_indices(labels, partition, num_partitions, data.seed)
+        parts = partition_indices(labels, partition, num_partitions, data.seed, source.train.facts)
+        source = with_looks(source, parts, partition, data.seed)
+        tail_test = None if of_tail is None else source.test.subset(of_tail)
         train, test, held_out = [], [], []
         for client, indices in enumerate(parts):
             rng = numpy_generator(data.seed, "client-test", client)
@@ -172,15 +181,14 @@ def _load(
 
 def _with_long_tail(
     source: Source, config: LongTailConfig, seed: int
-) -> tuple[Source, ImageSet | None]:
+) -> tuple[Source, Indices | None]:
+    """Return the source with a long tail to train on, and which of its test images have one too."""
     if config.factor == 1:
         return source, None
 
-    def thin(images: ImageSet, split: str) -> ImageSet:
+    def kept(images: ImageSet, split: str) -> Indices:
         stream = derive_seed(seed, split)
-        return images.subset(
-            long_tail_indices(images.labels, source.num_classes, config.factor, stream)
-        )
+        return long_tail_indices(images.labels, source.num_classes, config.factor, stream)
 
-    tailed = dataclasses.replace(source, train=thin(source.train, "train").alone())
-    return tailed, thin(source.test, "test")
+    train = source.train.subset(kept(source.train, "train")).alone()
+    return dataclasses.replace(source, train=train), kept(source.test, "test")

@@ -13,18 +13,21 @@ import torch
 from regl_app.core.errors import DataError
 from regl_app.core.types import Counts
 from regl_app.data.originals import Originals
+from regl_app.data.row_facts import RowFacts
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """Images ``(N, C, H, W)`` uint8 and labels ``(N,)`` int64; N may be 0, C is 1 or 3.
 
-    ``originals`` are the N pictures that they were made from, if these are files of larger ones.
+    ``originals`` are the N pictures that they were made from, if these are files of larger ones;
+    ``facts`` say which rows of the data set they are.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     originals: Originals | None = None
+    facts: RowFacts | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
@@ -55,7 +58,8 @@ class ImageSet:
         """Return the images at ``indices``, in that order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         originals = None if self.originals is None else self.originals.subset(chosen.numpy())
-        return type(self)(self.images[chosen], self.labels[chosen], originals)
+        facts = None if self.facts is None else self.facts.subset(chosen.numpy())
+        return type(self)(self.images[chosen], self.labels[chosen], originals, facts)
 
     def alone(self) -> Self:
         """Return the set with originals that are decoded without those of a set it was part of."""
@@ -78,7 +82,7 @@ class ImageSet:
 
     @classmethod
     def concat(cls, sets: Sequence[ImageSet]) -> Self:
-        """Return all images of ``sets`` (at least one, equal shapes) in order, no originals."""
+        """Return all images of ``sets`` (one or more, equal shapes) in order, and nothing else."""
         return cls(
             torch.cat([part.images for part in sets]), torch.cat([part.labels for part in sets])
         )

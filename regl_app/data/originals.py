@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
 
 from regl_app.config.sections import FitRule
 from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
 from regl_app.data.decode import Encoded
 from regl_app.data.depth import Depth
+from regl_app.data.looks import Look
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,36 @@ def _check_unchanged(path: Path, state: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
+class Looked:
+    """Which of ``looks`` each picture of a set is seen in, ``of_file`` ``(N,)``; -1: as it is.
+
+    ``side`` is that of the images which classifiers see, in pixels: blur is meant at that size.
+    """
+
+    looks: tuple[Look, ...]
+    of_file: Indices
+    side: int
+
+    def subset(self, chosen: Indices) -> Self:
+        """Return the looks of the pictures at ``chosen`` ``(M,)``."""
+        return replace(self, of_file=self.of_file[chosen])
+
+    def of(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the decoded pictures ``(N, C, H, W)`` in their looks."""
+        seen = images.clone()
+        for place, look in enumerate(self.looks):
+            mine = np.flatnonzero(self.of_file == place)
+            seen[mine] = look.of(images[mine], images.shape[-1] / self.side)
+        return seen
+
+    @property
+    def words(self) -> str:
+        """Return what changes when a picture's look does."""
+        told = [str(self.looks[look].steps) if look >= 0 else "" for look in self.of_file]
+        return f"{self.side}\n" + "\n".join(told)
+
+
+@dataclass(frozen=True, eq=False)
 class Originals:
     """Of each image of a set the picture that it was made from, larger than the image.
 
@@ -93,6 +125,7 @@ class Originals:
     ``places`` (N,) are those of this set among them. ``sides`` has for each of ``files`` the side
     of the largest square that is no enlargement, in pixels. ``channels``, ``rule`` and ``depth``
     are those by which the set itself was decoded; ``depth`` is None without deep greyscale.
+    ``looked`` has for each of ``files`` the look of the client that holds it, if clients have any.
     """
 
     files: PictureFiles
@@ -101,6 +134,7 @@ class Originals:
     channels: int
     rule: FitRule
     depth: Depth | None = None
+    looked: Looked | None = None
 
     def subset(self, chosen: Indices) -> Originals:
         """Return the pictures of the images at ``chosen`` (M,), in that order."""
@@ -110,7 +144,8 @@ class Originals:
         """Return these pictures without those of the set that they are a part of."""
         everything = np.arange(len(self.places), dtype=np.int64)
         files, sides = self.files.subset(self.places), self.sides[self.places]
-        return replace(self, files=files, places=everything, sides=sides)
+        looked = self.looked.subset(self.places) if self.looked else None
+        return replace(self, files=files, places=everything, sides=sides, looked=looked)
 
     @property
     def own_sides(self) -> Indices:
@@ -127,5 +162,6 @@ class Originals:
     def digest(self) -> str:
         """Return what changes when one of these pictures does, or how it is decoded."""
         chosen = "\n".join(self.files.states[place] for place in self.places)
-        text = f"{self.how}\n{chosen}"
+        looked = f"\n{self.looked.subset(self.places).words}" if self.looked else ""
+        text = f"{self.how}\n{chosen}{looked}"
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

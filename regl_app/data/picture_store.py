@@ -119,6 +119,8 @@ class PictureStore:
 def _name(originals: Originals, size: int) -> str:
     how = f"{DECODING}/{size}/{originals.how}"
     told = f"{how}\n" + "\n".join(originals.files.states)
+    if originals.looked is not None:
+        told += f"\n{originals.looked.words}"
     return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
@@ -153,6 +155,6 @@ def _write(path: Path, originals: Originals, shape: tuple[int, int, int, int]) -
 def _decoded(originals: Originals, places: Indices, size: int) -> torch.Tensor:
     files = originals.files.subset(places)
     how = (originals.channels, originals.rule)
-    if originals.depth is None:
-        return decode_images(files, size, *how).images
-    return decode_images(files, size, *how, originals.depth).images
+    depth = () if originals.depth is None else (originals.depth,)
+    images = decode_images(files, size, *how, *depth).images
+    return images if originals.looked is None else originals.looked.subset(places).of(images)

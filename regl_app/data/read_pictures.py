@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from regl_app.core.types import Indices, Labels
 from regl_app.data.decode import Decoded, decode_images, first_few
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import Originals, PictureFiles
+from regl_app.data.row_facts import RowFacts
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +24,12 @@ class PicturesRead:
     kept: Indices
     unreadable: int = 0
 
-    def split(self, first: int) -> tuple[ImageSet, ImageSet]:
-        """Return the images of the ``first`` files, and those of the others."""
-        return _part(self.images, self.kept < first), _part(self.images, self.kept >= first)
+    def split(self, train: RowFacts) -> tuple[ImageSet, ImageSet]:
+        """Return the images of the first files, those that ``train`` tells of, and the others."""
+        first = len(train.places)
+        facts = train.subset(self.kept[self.kept < first])
+        part = _part(self.images, self.kept < first)
+        return replace(part, facts=facts), _part(self.images, self.kept >= first)
 
 
 def read_pictures(

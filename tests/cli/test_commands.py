@@ -17,7 +17,7 @@ from regl_app.cli import app
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.core.version import __version__
-from regl_app.generator.pretraining.disguise import DISGUISES
+from regl_app.data.disguise import DISGUISES
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.runs.comparison.compare import Engine
 from regl_app.runs.folder import RunFolder

@@ -179,3 +179,16 @@ def test_a_file_of_prompts_lies_where_the_operator_allows(tmp_path: Path) -> Non
     outside.rename(inside)
     context.run_config["generator.prompts"] = str(inside)
     assert Node.of(context).config.generator.prompts == '{"0": "a zero"}'
+
+
+def test_a_file_of_a_partition_lies_where_the_operator_allows(tmp_path: Path) -> None:
+    outside, allowed = tmp_path / "who.csv", tmp_path / "allowed"
+    allowed.mkdir()
+    outside.write_text("client,row\n0,1\n")
+    context = _context(**{"partition.scheme": "file", "partition.file": str(outside)})
+    context.node_config["data-root"] = str(allowed)
+    (allowed / "link.csv").symlink_to(outside)
+    for path in (outside, allowed / "link.csv"):
+        context.run_config["partition.file"] = str(path)
+        with pytest.raises(DataError, match=r"partition\.file must lie in .*data-root"):
+            Node.of(context)

@@ -105,6 +105,33 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["pool.per-class=39", "supplement.cap=40"],
     ),
     (
+        checks.partition_keys_are_of_the_scheme,
+        {"partition.min-size": 10, "partition.scheme": "iid"},
+        ["partition.min-size=10", "scheme='iid'", "'dirichlet' or 'quantity'"],
+    ),
+    (
+        checks.partition_keys_are_of_the_scheme,
+        {"partition.column": "writer"},
+        ["partition.column='writer'", "scheme='dirichlet'", "to 'column'"],
+    ),
+    (
+        checks.partition_keys_are_of_the_scheme,
+        {"partition.scheme": "file"},
+        ["partition.scheme='file' needs partition.file"],
+    ),
+    *(
+        (
+            checks.partition_arguments_are_an_object,
+            {
+                "partition.scheme": "flwr",
+                "partition.partitioner": "IidPartitioner",
+                "partition.arguments": wrong,
+            },
+            ["partition.arguments must be a JSON object", wrong],
+        )
+        for wrong in ("{", "[1]", "alpha=1")
+    ),
+    (
         checks.upper_bound_takes_no_supplement,
         {"method": "central", "supplement.policy": "balance"},
         ["central", "'balance'"],

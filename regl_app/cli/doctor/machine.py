@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
@@ -17,6 +18,9 @@ from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding, unread
 from regl_app.config import RunConfig
 from regl_app.core.errors import DataError, ReglError
 from regl_app.core.files import folder_bytes
+
+if TYPE_CHECKING:
+    from regl_app.data.source import Source
 
 # Flower's managed local SuperLink listens there unless the variable says otherwise.
 SUPERLINK_PORT = 39091
@@ -115,6 +119,36 @@ def _data(config: RunConfig) -> Iterator[Finding]:
         "note" if missed else "ok",
         f"{source.name}: {len(source.train)} training and {len(source.test)} test images, "
         f"{source.num_classes} classes, {channels}x{height}x{width}{missed}",
+    )
+    if config.partition.column and not config.data.local:
+        yield _column(source, config.partition.column)
+    if config.partition.file and not config.data.local:
+        yield _file(Path(config.partition.file).expanduser())
+
+
+def _file(path: Path) -> Finding:
+    from regl_app.data.partition_file import clients_named
+
+    try:
+        return Finding("partition", "ok", f"{path}: for {clients_named(path)} clients")
+    except DataError as error:
+        return Finding("partition", "fail", str(error))
+
+
+def _column(source: Source, column: str) -> Finding:
+    from regl_app.data.row_facts import in_order
+
+    try:
+        facts = source.train.facts
+        if facts is None:
+            raise DataError(f"{source.name} tells nothing of its images but labels")
+        names = facts.names(column)
+    except DataError as error:
+        return Finding("partition", "fail", str(error))
+    values = in_order(set(names))
+    shown = ", ".join(values[:5]) + ", ..." * (len(values) > 5)
+    return Finding(
+        "partition", "ok", f"{column}: {len(values)} values, at most as many clients ({shown})"
     )
 
 

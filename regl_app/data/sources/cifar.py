@@ -22,6 +22,7 @@ from regl_app.core.files import write_bytes
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
+from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.subsets import Split, kept_indices
 
@@ -109,7 +110,8 @@ def _read(paths: list[Path], family: Cifar, config: DataConfig, split: Split) ->
     kept = kept_indices(labels, config, split)
     pixels = records[kept, family.label_bytes :].reshape(-1, 3, 32, 32)
     images = to_square(torch.from_numpy(pixels), config.image_size)
-    return ImageSet(images, torch.from_numpy(labels[kept]))
+    facts = DataSetRows(len(labels)).at(kept)
+    return ImageSet(images, torch.from_numpy(labels[kept]), facts=facts)
 
 
 def _records(path: Path, family: Cifar) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

@@ -8,6 +8,7 @@ from regl_app.config.sections import DataConfig
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
+from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.subsets import split_off_test
 
@@ -18,9 +19,9 @@ def load_digits(config: DataConfig) -> Source:
 
     bunch = datasets.load_digits()
     pixels = torch.tensor(bunch.images, dtype=torch.float32)[:, None] * (255 / 16)
-    images = ImageSet(
-        to_square(pixels, config.image_size), torch.tensor(bunch.target, dtype=torch.int64)
-    )
+    labels = torch.tensor(bunch.target, dtype=torch.int64)
+    facts = DataSetRows(len(labels)).all()
+    images = ImageSet(to_square(pixels, config.image_size), labels, facts=facts)
     train, test = split_off_test(images, config)
     names = tuple(str(digit) for digit in range(10))
     return Source("digits", train, test, names, tuple(map(concept, names)))

@@ -16,6 +16,7 @@ from regl_app.data.concepts import concepts_of
 from regl_app.data.originals import PictureFiles
 from regl_app.data.read_pictures import read_pictures
 from regl_app.data.source import Source
+from regl_app.data.sources.metadata import folder_rows
 from regl_app.data.subsets import kept_indices, split_off_test
 
 _TRAIN = ("train", "training")
@@ -52,8 +53,10 @@ def load_folder(config: DataConfig, roots: AllowedFolders | None = None) -> Sour
     every = (*found.files, *(tested.files if tested else ()))
     files = PictureFiles.of_paths(tuple(path for path, _ in every))
     labels = np.array([label for _, label in every], dtype=np.int64)
+    paths = [path for path, _ in found.files]
+    rows = folder_rows(root, parts.train.root, paths, roots)
     read = read_pictures(files, labels, config)
-    train, test = read.split(len(found.files))
+    train, test = read.split(rows.all())
     lost = np.flatnonzero(train.counts(len(names)) == 0)
     if len(lost):
         raise DataError(

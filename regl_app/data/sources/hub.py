@@ -15,11 +15,12 @@ import numpy as np
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.core.log import logger
-from regl_app.core.types import Labels
+from regl_app.core.types import Indices, Labels
 from regl_app.data.concepts import concepts_of
 from regl_app.data.decode import Encoded
 from regl_app.data.originals import PictureFiles, file_state
 from regl_app.data.read_pictures import PicturesRead, read_pictures
+from regl_app.data.row_facts import DataSetRows, RowFacts
 from regl_app.data.source import Source
 from regl_app.data.sources.hub_splits import columns, load_splits, test_splits, train_split
 from regl_app.data.subsets import Split, kept_indices, split_off_test
@@ -43,12 +44,13 @@ def load_hub(config: DataConfig) -> Source:
     reader = _Reader(config, image_column, label_column, names)
     test_split = _labelled(reader, splits, test_splits(splits, config, train))
     if test_split is None:
-        read = reader.read([reader.rows(splits[train], train)])
-        images, test = split_off_test(read.images, config)
+        rows = reader.rows(splits[train], train)
+        read = reader.read([rows])
+        images, test = split_off_test(read.split(reader.facts(splits[train], rows))[0], config)
     else:
         rows = reader.rows(splits[train], train, "train")
         read = reader.read([rows, reader.rows(splits[test_split], test_split, "test")])
-        images, test = read.split(len(rows.labels))
+        images, test = read.split(reader.facts(splits[train], rows))
     name = Path(config.path).name.partition(":")[0].partition("@")[0]
     return Source(name, images, test, names, concepts_of(names), read.unreadable)
 
@@ -83,8 +85,9 @@ def _nfc(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of one split: their pictures and labels."""
+    """Rows of one split: their numbers, pictures and labels."""
 
+    numbers: Indices
     files: PictureFiles
     labels: Labels
 
@@ -141,7 +144,22 @@ class _Reader:
         undecoded = split.select_columns(self.image_column).cast_column(
             self.image_column, datasets.Image(decode=False)
         )
-        return _Rows(self._files(undecoded, name).subset(rows), labels[rows])
+        return _Rows(rows, self._files(undecoded, name).subset(rows), labels[rows])
+
+    def facts(self, split: Any, rows: _Rows) -> RowFacts:
+        """Return what the other columns of ``split`` say of ``rows``."""
+        import datasets
+
+        columns = tuple(name for name in split.column_names if name != self.image_column)
+
+        def read(column: str) -> Sequence[Any]:
+            values = split.select_columns(column)[:][column]
+            if not isinstance(feature := split.features[column], datasets.ClassLabel):
+                return list(values)
+            has = [value is not None and value >= 0 for value in values]
+            return [feature.names[v] if h else None for v, h in zip(values, has, strict=True)]
+
+        return DataSetRows(len(split), columns, read).at(rows.numbers)
 
     def _files(self, undecoded: Any, split: str) -> PictureFiles:
         """Return the pictures of all rows; what is in the same Arrow files is the same picture."""

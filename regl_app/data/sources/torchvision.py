@@ -12,11 +12,13 @@ import torch
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
-from regl_app.data.concepts import concept
+from regl_app.data.concepts import concept, concepts_of
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import to_square
+from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.sources.cifar import load_binary
+from regl_app.data.sources.data_root import absent, cannot_be_fetched, data_root
 from regl_app.data.sources.hub import load_hub
 from regl_app.data.sources.idx import find_idx, read_idx
 from regl_app.data.subsets import Split, kept_indices
@@ -33,6 +35,7 @@ class _Idx:
     concepts: tuple[str, ...]
     first_label: int = 0
     transposed: bool = False
+    split: str = ""
 
 
 _DIGITS = tuple(string.digits)
@@ -49,6 +52,16 @@ _CLOTHES = {
     "ankle boot": "an ankle boot",
 }
 _LETTERS = tuple(string.ascii_lowercase)
+_CAPITALS = tuple(string.ascii_uppercase)
+# Letters of which both cases look alike are one class, called by the capital one.
+_MERGED = (*_DIGITS, *_CAPITALS, *"abdefghnqrt")
+
+
+def _emnist(split: str, names: tuple[str, ...], first_label: int = 0) -> _Idx:
+    """Return a split of EMNIST, whose files hold each image transposed."""
+    train, test = (f"emnist-{split}-{part}" for part in ("train", "test"))
+    return _Idx("EMNIST", train, test, names, concepts_of(names), first_label, True, split)
+
 
 _FAMILY: Mapping[str, _Idx] = MappingProxyType(
     {
@@ -56,28 +69,24 @@ _FAMILY: Mapping[str, _Idx] = MappingProxyType(
         "fashion-mnist": _Idx(
             "FashionMNIST", "train", "t10k", tuple(_CLOTHES), tuple(_CLOTHES.values())
         ),
-        # The split 'letters': 26 classes, cases merged. 'balanced' would repeat MNIST's digits.
-        # Its files number classes from 1 and hold each image transposed.
-        "emnist": _Idx(
-            "EMNIST",
-            "emnist-letters-train",
-            "emnist-letters-test",
-            _LETTERS,
-            tuple(map(concept, _LETTERS)),
-            first_label=1,
-            transposed=True,
-        ),
+        # 26 classes, cases merged; its files number them from 1.
+        "emnist": _emnist("letters", _LETTERS, first_label=1),
+        "emnist-digits": _emnist("digits", _DIGITS),
+        "emnist-mnist": _emnist("mnist", _DIGITS),
+        "emnist-balanced": _emnist("balanced", _MERGED),
+        "emnist-bymerge": _emnist("bymerge", _MERGED),
+        "emnist-byclass": _emnist("byclass", (*_DIGITS, *_CAPITALS, *_LETTERS)),
     }
 )
 
 
 def load_mnist_family(config: DataConfig) -> Source:
-    """Return MNIST, Fashion-MNIST or EMNIST letters, ``(N, 1, size, size)``.
+    """Return MNIST, Fashion-MNIST or a split of EMNIST, ``(N, 1, size, size)``.
 
     Reads ``<data.path>/<name>/raw`` in place, gzipped or not, so a read-only root works.
     """
     family = _FAMILY[config.source]
-    folder = _root(config) / family.cls / "raw"
+    folder = data_root(config) / family.cls / "raw"
     names = [
         f"{prefix}-{kind}"
         for prefix in (family.train, family.test)
@@ -86,9 +95,9 @@ def load_mnist_family(config: DataConfig) -> Source:
     if config.download and any(find_idx(folder, name) is None for name in names):
         _download(config, family)
     paths = [find_idx(folder, name) for name in names]
-    absent = [name for name, path in zip(names, paths, strict=True) if path is None]
-    if absent:
-        raise _absent(config, folder, f"{', '.join(absent)} (plain or .gz)")
+    missing = [name for name, path in zip(names, paths, strict=True) if path is None]
+    if missing:
+        raise absent(config, folder, f"{', '.join(missing)} (plain or .gz)")
     train_images, train_labels, test_images, test_labels = (path for path in paths if path)
     return Source(
         config.source,
@@ -104,7 +113,7 @@ def load_cifar(config: DataConfig) -> Source:
 
     From ``<data.path>/<source>/*.parquet`` as the hub publishes them, else the binary version.
     """
-    parquet = _root(config) / config.source
+    parquet = data_root(config) / config.source
     if any(parquet.glob("**/train*.parquet")):
         source = load_hub(config.model_copy(update={"path": str(parquet)}))
         if all(name.isdigit() for name in source.class_names):
@@ -118,7 +127,7 @@ def load_cifar(config: DataConfig) -> Source:
         # The binary version has no originals, and both are the same data set.
         train, test = (replace(each, originals=None) for each in (source.train, source.test))
         return Source(config.source, train, test, names, concepts)
-    return load_binary(config, _root(config))
+    return load_binary(config, data_root(config))
 
 
 def _read(
@@ -138,7 +147,8 @@ def _read(
     if family.transposed:
         images = images.transpose(1, 2)
     kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
-    return ImageSet(to_square(images[kept, None], config.image_size), labels[kept])
+    facts = DataSetRows(len(labels)).at(kept.numpy())
+    return ImageSet(to_square(images[kept, None], config.image_size), labels[kept], facts=facts)
 
 
 def _download(config: DataConfig, family: _Idx) -> None:
@@ -148,27 +158,8 @@ def _download(config: DataConfig, family: _Idx) -> None:
     # Not made by its constructor, which reads the files it finds, old ones by torch.load.
     kind = getattr(datasets, family.cls)
     fetcher = kind.__new__(kind)
-    fetcher.root, fetcher.train, fetcher.split = config.path, True, "letters"
+    fetcher.root, fetcher.train, fetcher.split = config.path, True, family.split
     try:
         fetcher.download()
     except (RuntimeError, OSError) as error:
-        raise DataError(
-            f"data.source={config.source!r} cannot be fetched into data.path={config.path!r}: "
-            f"{error}; check the network and that the folder is writable"
-        ) from error
-
-
-def _root(config: DataConfig) -> Path:
-    if not config.path:
-        raise DataError(
-            f"data.source={config.source!r} needs data.path, the folder that holds or receives "
-            "the data set, got ''"
-        )
-    return Path(config.path).expanduser()
-
-
-def _absent(config: DataConfig, folder: Path, expected: str) -> DataError:
-    return DataError(
-        f"data.source={config.source!r}: {folder} lacks {expected} (data.path={config.path!r}); "
-        "set data.download=true to fetch it, or point data.path to the folder above it"
-    )
+        raise cannot_be_fetched(config, error) from error

@@ -12,12 +12,12 @@ from regl_app.config.sections import DataConfig, PublicDataConfig
 from regl_app.core.errors import ConfigError
 from regl_app.core.seeding import numpy_generator, torch_generator
 from regl_app.data.concepts import phrasings
+from regl_app.data.disguise import apply_disguise
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import fit
 from regl_app.data.sources.registry import load_source
 from regl_app.data.stratified import stratified_sample
 from regl_app.generator.compatibility import data_place
-from regl_app.generator.pretraining.disguise import apply_disguise
 from regl_app.generator.pretraining.fonts import TYPEFACES, find_fonts
 from regl_app.generator.pretraining.glyphs import CONCEPTS, GlyphBank
 

@@ -177,3 +177,25 @@ def test_what_is_not_here_is_not_fetched_to_be_timed() -> None:
     assert finding.status == "note" and "not measured" in finding.detail
     (finding,) = expected_time(RunConfig.from_flat({"method": "fedavg"}))
     assert "no generator is needed" in finding.detail
+
+
+def test_who_can_hold_what_is_told_by_column_and_by_file(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    lines = ["file_name,ward"]
+    for number in range(8):
+        path = root / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(path)
+        lines.append(f"{path.relative_to(root)},w{number // 2}")
+    (root / "metadata.csv").write_text("\n".join(lines))
+    keys: dict[str, Scalar] = {"data.source": "folder", "data.path": str(root), "method": "fedavg"}
+    by = {"partition.scheme": "column", "partition.column": "ward", "data.test-fraction": 0.1}
+    told = found("partition", {**keys, **by})
+    assert told.status == "ok" and "ward: 4 values" in told.detail and "w0, w1" in told.detail
+    wrong = found("partition", {**keys, **by, "partition.column": "wart"})
+    assert wrong.status == "fail" and "did you mean 'ward'" in wrong.detail
+    who = tmp_path / "who.csv"
+    given: dict[str, Scalar] = {"partition.scheme": "file", "partition.file": str(who)}
+    assert "No such file" in found("partition", {**keys, **given}).detail
+    who.write_text("client,file\nanna,a/0.png\nzoe,b/1.png\n")
+    assert "for 2 clients" in found("partition", {**keys, **given}).detail

@@ -242,3 +242,31 @@ def test_pictures_in_a_moved_cache_are_the_data_sets_own(
             load(test_fraction=0.5)
     else:
         assert load(test_fraction=0.5).train.images.eq(50).all()
+
+
+def test_other_columns_are_known_row_by_row(tmp_path: Path, load: Callable[..., Source]) -> None:
+    import datasets
+
+    kinds = datasets.ClassLabel(names=["cat", "dog"])
+    wards = datasets.ClassLabel(names=["Köln", "Wien"])
+    age = datasets.Value("int64")
+    features = {"image": datasets.Image(), "label": kinds, "ward": wards, "age": age}
+    features["note"] = datasets.Value("string")
+    rows = {
+        "image": [Image.new("L", (8, 8), 10 * n) for n in range(12)],
+        "label": [0, 1] * 6,
+        "ward": [0, 0, 1] * 4,
+        "age": list(range(12)),
+        "note": [None] * 12,
+    }
+    (tmp_path / "set").mkdir()
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    table.to_parquet(tmp_path / "set" / "train.parquet")
+    train = load(test_fraction=0.3).train
+    assert train.facts is not None and train.facts.whole.columns == ("label", "ward", "age", "note")
+    held = (train.images[:, 0, 0, 0] // 10).tolist()
+    assert train.facts.places.tolist() == held and len(held) == 8
+    assert train.facts.names("ward") == [["Köln", "Köln", "Wien"][row % 3] for row in held]
+    assert train.facts.names("age") == [str(row) for row in held]
+    with pytest.raises(DataError, match="8 of 8 images have no value"):
+        train.facts.names("note")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from regl_app.core.errors import ConfigError
-from regl_app.generator.pretraining.disguise import DISGUISES, apply_disguise
+from regl_app.data.disguise import DISGUISES, apply_disguise
 
 
 def picture() -> torch.Tensor:

@@ -1,0 +1,96 @@
+"""Any partitioner of flwr-datasets by its name, with arguments as its own pages have them."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from regl_app.config.sections import PartitionConfig
+from regl_app.core.errors import DataError
+from regl_app.core.types import Indices
+from regl_app.data.row_facts import close_to
+from regl_app.data.schemes.rows import Rows
+
+# Of columns, not of rows; of a function, which no key can hold; the base of all.
+_UNFIT = {"VerticalEvenPartitioner", "VerticalSizePartitioner", "IdToSizeFncPartitioner"}
+_ARRAYS = ("distribution_array",)
+
+
+def flower(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list[Indices]:
+    """Clients hold what ``partition.partitioner`` of flwr-datasets gives them.
+
+    It is given the images in a random order, as rows of ``index``, ``label`` and the column that
+    its ``partition_by`` names; ``num_partitions``, ``seed`` and ``partition_by='label'`` where it
+    takes them and ``partition.arguments`` says nothing else. Images that it drops are nobody's.
+
+    Raises:
+        DataError: there is no such partitioner, it refuses its arguments or the data, or makes
+            another number of parts than there are clients.
+    """
+    import datasets
+
+    kind = _kind(config.partitioner)
+    arguments = _arguments(kind, config.argument_values, clients, seed)
+    what = f"partition.partitioner={config.partitioner!r} with {arguments}"
+    table: dict[str, Any] = {"index": rows.indices, "label": rows.labels}
+    by = arguments.get("partition_by")
+    if isinstance(by, str) and by not in table:
+        table[by] = _column(rows, by)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            partitioner = kind(**{k: _value(k, v) for k, v in arguments.items()})
+            partitioner.dataset = datasets.Dataset.from_dict(table)
+            made = int(partitioner.num_partitions)
+            if made == clients:
+                held = [partitioner.load_partition(client)["index"] for client in range(clients)]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise DataError(f"{what}: {error or type(error).__name__}") from error
+    if made != clients:
+        raise DataError(f"{what} makes {made} parts for {clients} clients (take {made} clients)")
+    parts = [np.asarray(part, dtype=np.int64) for part in held]
+    everything = np.concatenate(parts)
+    if len(np.unique(everything)) < len(everything):
+        raise DataError(f"{what} gives images to several clients (choose another)")
+    return parts
+
+
+def _kind(name: str) -> Any:
+    from flwr_datasets import partitioner
+
+    known = sorted(
+        each
+        for each in partitioner.__all__
+        if each not in _UNFIT and not inspect.isabstract(getattr(partitioner, each))
+    )
+    if name not in known:
+        raise DataError(
+            f"partition.partitioner must be one of {', '.join(known)}, got {name!r}"
+            f"{close_to(name, known)}"
+        )
+    return getattr(partitioner, name)
+
+
+def _arguments(kind: Any, given: Mapping[str, Any], clients: int, seed: int) -> dict[str, Any]:
+    taken = list(inspect.signature(kind).parameters)
+    if unknown := [name for name in given if name not in taken]:
+        raise DataError(
+            f"partition.arguments has {unknown[0]!r}, and {kind.__name__} takes "
+            f"{', '.join(taken)}{close_to(unknown[0], taken)}"
+        )
+    usual = {"num_partitions": clients, "seed": seed % 2**32, "partition_by": "label"}
+    return {**{name: value for name, value in usual.items() if name in taken}, **given}
+
+
+def _column(rows: Rows, name: str) -> list[Any]:
+    facts = rows.known(f"partition.arguments with partition_by={name!r}")
+    values = facts.whole.values(name)
+    return [values[int(place)] for place in facts.places[rows.indices]]
+
+
+def _value(name: str, value: Any) -> Any:
+    return np.array(value) if name in _ARRAYS else value

@@ -1,0 +1,40 @@
+"""CINIC-10 as it is published: ``train/``, ``valid/`` and ``test/`` of ten class folders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from regl_app.config.sections import DataConfig
+from regl_app.core.allowed_folders import AllowedFolders
+from regl_app.data.concepts import concepts_of
+from regl_app.data.source import Source
+from regl_app.data.sources.data_root import not_laid_out, own_folder
+from regl_app.data.sources.folder import load_folder
+
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+
+
+def load_cinic(config: DataConfig, roots: AllowedFolders | None = None) -> Source:
+    """Return CINIC-10, ``(N, 3, size, size)``, from ``data.path`` or ``CINIC-10/`` in it.
+
+    Trained on ``train/``, tested on ``test/``; ``valid/`` is not used.
+
+    Raises:
+        DataError: it is not laid out like that, or a file is unreadable.
+    """
+    root = own_folder(config, "CINIC-10", "CINIC10", "cinic-10", "cinic10")
+    parts = ("train", "test")
+    missing = [
+        f"{part}/{name}" for part in parts for name in CLASSES if not (root / part / name).is_dir()
+    ]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise not_laid_out(config, root, ", ".join(missing[:3]) + more)
+    found = load_folder(config.model_copy(update={"path": str(root)}), roots)
+    if found.class_names != CLASSES:
+        others = sorted(set(found.class_names) - set(CLASSES))
+        raise not_laid_out(config, root, f"the ten classes alone (it has {', '.join(others)} too)")
+    return replace(found, name="cinic10", concepts=concepts_of(CLASSES, article=True))

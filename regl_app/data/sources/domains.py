@@ -1,0 +1,107 @@
+"""Image folders of several domains: ``<domain>/<class>/``, the domain being a column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from regl_app.config.sections import DataConfig
+from regl_app.core.allowed_folders import AllowedFolders
+from regl_app.core.errors import DataError
+from regl_app.data.class_folders import ClassFolders, LeftOut
+from regl_app.data.concepts import concepts_of
+from regl_app.data.originals import PictureFiles
+from regl_app.data.read_pictures import read_pictures
+from regl_app.data.row_facts import DataSetRows
+from regl_app.data.source import Source
+from regl_app.data.sources.data_root import data_root, not_laid_out, own_folder
+from regl_app.data.subsets import split_off_test
+
+COLUMN = "domain"
+
+
+@dataclass(frozen=True)
+class Domains:
+    """A data set known by name: how its folder may be called, and its domains."""
+
+    folders: tuple[str, ...]
+    domains: tuple[str, ...]
+
+
+FAMILY: Mapping[str, Domains] = MappingProxyType(
+    {
+        "pacs": Domains(("PACS", "pacs"), ("art_painting", "cartoon", "photo", "sketch")),
+        "office-home": Domains(
+            ("OfficeHomeDataset_10072016", "OfficeHome", "office_home", "office-home"),
+            ("Art", "Clipart", "Product", "Real World"),
+        ),
+    }
+)
+
+
+def load_domains(config: DataConfig, roots: AllowedFolders | None = None) -> Source:
+    """Return the pictures below ``data.path/<domain>/<class>/``; the column 'domain' says whence.
+
+    A class may be absent in a domain. A stratified ``data.test-fraction`` of all domains becomes
+    the test set.
+
+    Raises:
+        DataError: folders are absent or hold no picture, or a file is unreadable.
+    """
+    family = FAMILY.get(config.source)
+    root = own_folder(config, *family.folders) if family else data_root(config)
+    if not root.is_dir():
+        raise not_laid_out(config, root, "everything: it is no folder")
+    top = ClassFolders.of(root, "data.path", roots)
+    domains = _known(top, config, root, family) if family else dict(top.folders)
+    parts = {
+        domain: ClassFolders.of(path, "data.path", top.roots)
+        for domain, paths in domains.items()
+        for path in paths
+    }
+    names = tuple(sorted({name for part in parts.values() for name in part.names}))
+    if len(parts) < 2 or len(names) < 2:
+        raise not_laid_out(
+            config, root, f"<domain>/<class>/ ({len(parts)} domains, {len(names)} classes)"
+        )
+    files, labels, whence = [], [], []
+    left_out = LeftOut()
+    for domain, part in parts.items():
+        found = part.pictures(names)
+        left_out += found.left_out
+        files += [path for path, _ in found.files]
+        labels += [label for _, label in found.files]
+        whence += [domain] * len(found.files)
+    if lost := sorted(set(range(len(names))) - set(labels)):
+        raise DataError(
+            f"{root}: no domain has a picture of {', '.join(repr(names[each]) for each in lost)} "
+            "(add some, or move these folders elsewhere)"
+        )
+    left_out.tell(str(root))
+    read = read_pictures(
+        PictureFiles.of_paths(tuple(files)), np.array(labels, dtype=np.int64), config
+    )
+    relative = tuple(path.relative_to(root).as_posix() for path in files)
+    rows = DataSetRows(len(files), (COLUMN,), lambda _: whence, relative)
+    train, test = split_off_test(read.split(rows.all())[0], config)
+    told = left_out.words if left_out.matters else ""
+    name = config.source if family else root.name
+    return Source(name, train, test, names, concepts_of(names), read.unreadable, told)
+
+
+def _known(
+    top: ClassFolders, config: DataConfig, root: Path, family: Domains
+) -> dict[str, tuple[Path, ...]]:
+    """Return the family's domains, whose names may be written in other cases, with '_' or '-'."""
+    there = {_plain(name): paths for name, paths in top.folders.items()}
+    if missing := [name for name in family.domains if _plain(name) not in there]:
+        raise not_laid_out(config, root, f"the domains {', '.join(map(repr, missing))}")
+    return {name: there[_plain(name)] for name in family.domains}
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

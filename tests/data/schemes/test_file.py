@@ -1,0 +1,152 @@
+"""Partitions from a file: both formats, the way back, and what is refused with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from regl_app.cli import app
+from regl_app.config import RunConfig
+from regl_app.config.sections import PartitionConfig
+from regl_app.core.errors import DataError
+from regl_app.core.types import Indices
+from regl_app.data.federation import Federation
+from regl_app.data.partition import partition_indices
+from regl_app.data.partition_file import read_partition, write_partition
+from regl_app.data.row_facts import DataSetRows, RowFacts
+
+NUMBERED = DataSetRows(6)
+FILES = DataSetRows(3, files=("cat/1.png", "cat/ü, 2.png", "dog/1.png"))
+
+
+def written(folder: Path, text: str, name: str = "who.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def parts_of(path: Path, clients: int, facts: RowFacts) -> list[Indices]:
+    config = PartitionConfig(scheme="file", file=str(path))
+    return partition_indices(torch.zeros(len(facts.places)).long(), config, clients, 0, facts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    owner=st.lists(st.integers(0, 4), min_size=6, max_size=6),
+    ending=st.sampled_from(["csv", "json"]),
+)
+@pytest.mark.parametrize("rows", [NUMBERED, FILES])
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, rows: DataSetRows, owner: list[int], ending: str
+) -> None:
+    path = tmp_path_factory.mktemp("file") / f"who.{ending}"
+    owners = np.array(owner[: rows.total])
+    parts = [np.flatnonzero(owners == client) for client in range(5)]
+    write_partition(path, parts, rows)
+    found = parts_of(path, 5, rows.all()) if rows.total else []
+    assert [part.tolist() for part in found] == [part.tolist() for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "client,row\n0,4\n1,0\n0,2\n"),
+        ("a.csv", "\ufeffrow, client, note\r\n4, 0, x\r\n0, 1,\r\n2, 0, y\r\n"),
+        ("a.csv", "client,row\nanna,4\nzoé,0\nanna,2\n"),
+        ("a.json", "[[4, 2], [0]]"),
+        ("a.json", '{"1": [0], "0": [2, 4]}'),
+    ],
+)
+def test_formats_that_people_write(tmp_path: Path, name: str, text: str) -> None:
+    parts = parts_of(written(tmp_path, text, name), 2, NUMBERED.all())
+    assert [part.tolist() for part in parts] == [[2, 4], [0]]
+
+
+def test_rows_are_those_of_the_data_set_and_not_of_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path, "client,row\n0,5\n1,3\n1,0\n")
+    with caplog.at_level("INFO", logger="regl"):
+        parts = parts_of(path, 2, NUMBERED.at(np.array([5, 1, 3])))
+    assert [part.tolist() for part in parts] == [[0], [2]]
+    assert "1 of 3 training images are given to nobody" in caplog.text
+    assert "1 rows of partition.file" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("client,row\n0,1\n1,6\n", r"line 3: row 6 is not in the data set, .* 0 to 5"),
+        ("client,row\n0,1\n1,-1\n", r"line 3: row -1 is not in"),
+        ("client,row\n0,1\n1,2\n1,1\n", r"line 4: row 1 is already in line 2"),
+        ("client,row\n0,1\n1,1.5\n", r"line 3: row must be a whole number, got '1.5'"),
+        ("client,row\n0,1\n,2\n", r"line 3: names no client"),
+        ("client,row\n0,1\n2,2\n", r"has client 2, and there are 2 clients"),
+        ("client,row\n0,1\n", r"does not name client 1 of 2 clients"),
+        ("client,row\na,1\nb,2\nc,3\n", r"names 3 clients, and there are 2"),
+        ("client,file\n0,cat/1.png\n1,b\n", r"line 2: 'cat/1.png' is a file, and rows"),
+        ("who,what\n0,1\n", r"line 1: must name the columns 'client' and .* 'who', 'what'"),
+        ("client,row,file\n0,1,a\n", r"line 1: must name"),
+        ("", r"line 1: must name the columns .* names none"),
+        ("client,row\n", r"gives nothing to anybody"),
+        ("client,row\n0,1\n1\n2,\n", r"has client 2"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_partition(written(tmp_path, text), NUMBERED, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("3", "gives nothing to anybody"),
+        ("[3, 4]", r"client 0: must be a list of row numbers or of files, got row 3"),
+        ("[[0], [true]]", r"client 1, entry 0: must be a row number or a file, got"),
+        ("[[0], [1, 0]]", r"client 1, entry 1: row 0 is already in client 0, entry 0"),
+    ],
+)
+def test_wrong_json_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_partition(written(tmp_path, text, "who.json"), NUMBERED, 2)
+
+
+def test_files_are_compared_in_nfc_and_a_close_one_is_suggested(tmp_path: Path) -> None:
+    found = read_partition(written(tmp_path, 'client,file\n0,"./cat/u\u0308, 2.png"\n'), FILES, 1)
+    assert found == {1: 0}
+    with pytest.raises(DataError, match=r"line 2: file 'cat/2\.png' is not .*mean 'cat/"):
+        read_partition(written(tmp_path, "client,file\n0,cat/2.png\n"), FILES, 1)
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"who\.csv cannot be read: No such file"):
+        read_partition(tmp_path / "who.csv", NUMBERED, 2)
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_the_command_writes_what_gives_the_same_federation(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"who.{ending}"
+    drawn = {"partition.beta": 0.05, "data.max-train": 300, "data.seed": 4}
+    settings = [f"{key}={value}" for key, value in drawn.items()]
+    picture = str(tmp_path / "map.png")
+    ran = CliRunner().invoke(
+        app, ["partition", *settings, "--clients", "9", "--out", picture, "--write", str(path)]
+    )
+    assert ran.exit_code == 0, ran.output
+    before = Federation.load(RunConfig.from_flat(drawn), 9)
+    given = {**drawn, "partition.scheme": "file", "partition.file": str(path)}
+    after = Federation.load(RunConfig.from_flat(given), 9)
+    for one, other in (("train_indices",) * 2, ("test_indices",) * 2):
+        pairs = zip(getattr(before, one), getattr(after, other), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    # Another choice of images is another set of the same rows.
+    less = Federation.load(RunConfig.from_flat({**given, "data.max-train": 200}), 9)
+    assert 150 < int(less.counts().sum()) < 300
