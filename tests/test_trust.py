@@ -47,6 +47,13 @@ NAMES = {
 # Calls that may, unless they are told not to.
 TOLD = {"from_pretrained": ("use_safetensors", True), "download": ("use_safetensors", True)}
 NUMPY = ("allow_pickle", False)
+EXCUSED = {
+    # A file that the line before has written, by TorchScript's own reader: it makes tensors and
+    # plain values, no objects.
+    "regl_app/runs/trained/deployable.py": ["torch.jit.load"],
+    # MATLAB's format, in which SVHN is published: arrays and texts, nothing of Python's.
+    "regl_app/data/sources/svhn.py": ["loadmat", "loadmat"],
+}
 
 
 def _sources() -> list[Path]:
@@ -98,7 +105,7 @@ def test_no_source_file_can_unpickle() -> None:
         for path in files
         if (bad := list(_violations(path.read_text(encoding="utf-8"))))
     }
-    assert found == {}
+    assert found == EXCUSED
 
 
 @pytest.mark.parametrize(
