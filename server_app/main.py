@@ -164,6 +164,7 @@ def _facts(federation: Federation, clients: Clients, prompts: list[list[str]]) -
         train_counts=clients.counts(),
         test_images=len(federation.source.test),
         unreadable=federation.source.unreadable,
+        channels=federation.source.test.shape[0],
     )
 
 

@@ -208,6 +208,7 @@ class FederationFacts(Record):
 
     ``prompts``: what the generator was told of each class, one text or several, ``(C,)``.
     ``unreadable``: picture files of the source that were left out (``data.unreadable=skip``).
+    ``channels``: of the images, 1 or 3; 0 in what older versions wrote.
     """
 
     class_names: list[str]
@@ -217,6 +218,7 @@ class FederationFacts(Record):
     train_counts: CountMatrix = None
     test_images: int = Field(0, ge=0)
     unreadable: int = Field(0, ge=0)
+    channels: int = Field(0, ge=0)
 
 
 class RunResult(Record):

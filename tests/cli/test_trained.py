@@ -20,7 +20,9 @@ from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet, to_float
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.flower.own_parts import own_part
+from regl_app.learning.models.build import build_model
 from regl_app.runs.folder import RunFolder
+from regl_app.runs.records import FederationFacts
 from regl_app.runs.trained.model import TrainedModel
 
 CLASSES = {"b": "red", "grün, rund": "green", "c-d": "blue"}
@@ -260,6 +262,19 @@ def test_a_client_s_own_model(settings: dict[str, Scalar], tmp_path: Path) -> No
     assert "model of client 1" in (tmp_path / "README.md").read_text(encoding="utf-8")
     with pytest.raises(RunError, match="this machine has nothing that client 7 kept"):
         own_part(run, 7)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_classifier_of_others_takes_the_channels_of_its_run(
+    settings: dict[str, Scalar], tmp_path: Path, channels: int
+) -> None:
+    """Its weights are the same for gray pictures and for colour."""
+    name: dict[str, Scalar] = {"model.name": "torchvision:mobilenet_v3_small", "name": "others"}
+    config = RunConfig.from_flat(settings | name | {"out-dir": str(tmp_path)})
+    run = RunFolder.create(config)
+    run.write_facts(FederationFacts(class_names=["a", "b"], num_clients=1, channels=channels))
+    run.save_model(build_model(config.model, 2, channels, 16, 0).state_dict())
+    assert TrainedModel.of(run).channels == channels
 
 
 def test_the_loader_of_three_lines(run: RunFolder) -> None:

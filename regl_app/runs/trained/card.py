@@ -46,8 +46,10 @@ _FITS: Mapping[FitRule, str] = MappingProxyType(
 def model_card(trained: TrainedModel, run: RunFolder, kind: str, file: str, whose: str) -> str:
     """Return the page of a model that was written as ``kind`` to ``file``; ``whose`` names it."""
     config, facts, history = trained.config, run.read_facts(), run.read_history()
-    environment = run.read_environment()
-    last = history[-1] if history else None
+    environment, result = run.read_environment(), run.read_result()
+    chosen = result.model_round if result else None  # by validation images, else the last
+    of_model = [record for record in history if chosen is None or record.round == chosen]
+    last = of_model[-1] if of_model else None
     mode = "L" if trained.channels == 1 else "RGB"
     how = _HOW[kind].format(
         file=file,

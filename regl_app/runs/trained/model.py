@@ -49,7 +49,8 @@ class TrainedModel:
                 f"model ({', '.join(sorted(names))}), so the run has no model for all: name a "
                 "client (--client)"
             )
-        for channels in _CHANNELS:
+        # Classifiers of others take gray and colour by the same weights.
+        for channels in (facts.channels,) if facts.channels else _CHANNELS:
             model = build_model(
                 config.model, len(facts.class_names), channels, config.data.image_size, config.seed
             )
