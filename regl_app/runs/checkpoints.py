@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.core.tensor_files import load_tensors, load_weights, save_tensors, save_weights
@@ -96,11 +98,19 @@ def read_best(folder: Path, number: int) -> Tensors:
     Raises:
         RunError: it is not there, or damaged.
     """
-    path = folder / f"best-{number:04d}.safetensors"
+    return read_model(folder / f"best-{number:04d}.safetensors")
+
+
+def read_model(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of the model file at ``path``.
+
+    Raises:
+        RunError: it is not there, or damaged.
+    """
     try:
         weights = load_weights(path)
     except OSError as error:
-        raise RunError(f"{path}: the best round's model cannot be read: {error}") from error
+        raise RunError(f"{path}: cannot be read as a model: {error}") from error
     if weights is None:
         raise RunError(f"{path}: is damaged (its checksum is wrong): restore it from a backup")
     return weights

@@ -21,7 +21,7 @@ from regl_app.config import RunConfig
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import write_json
-from regl_app.core.tensor_files import load_weights, save_weights
+from regl_app.core.tensor_files import save_weights
 from regl_app.core.types import Tensors
 from regl_app.generator.checkpoint import generator_identity
 from regl_app.generator.fitting import fit_words
@@ -30,6 +30,7 @@ from regl_app.runs.checkpoints import (
     leave_best,
     read_best,
     read_checkpoint,
+    read_model,
     write_best,
     write_checkpoint,
 )
@@ -186,14 +187,7 @@ class RunFolder:
         Raises:
             RunError: there is no model.safetensors, or it is damaged.
         """
-        path = self.path / "model.safetensors"
-        try:
-            weights = load_weights(path)
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read as a model: {error}") from error
-        if weights is None:
-            raise RunError(f"{path}: is damaged (its checksum is wrong): restore it from a backup")
-        return weights
+        return read_model(self.path / "model.safetensors")
 
     def checkpoint(self, checkpoint: Checkpoint) -> Path:
         """Write ``checkpoint`` as one file with a checksum; only the last two are kept."""
