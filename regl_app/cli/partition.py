@@ -56,7 +56,7 @@ def partition(
     federation = Federation.load(resolved, clients)
     counts = federation.counts()
     share = counts.sum(axis=0) / max(1, counts.sum())
-    names = federation.source.class_names
+    names, held_out = federation.source.class_names, federation.validation_indices
     rows = []
     for client, row in enumerate(counts):
         total = int(row.sum())
@@ -65,6 +65,7 @@ def partition(
             [
                 str(client),
                 str(total),
+                *([str(len(held_out[client]))] if held_out else []),
                 str(len(federation.client(client).test)),
                 str(int((row > 0).sum())),
                 f"{names[int(row.argmax())]} ({own.max():.0%})" if total else "-",
@@ -72,7 +73,9 @@ def partition(
                 f"{0.5 * float(np.abs(own - share).sum()):.2f}" if total else "-",
             ]
         )
-    print_table(["client", "train", "test", "classes", "largest class", "skew"], rows)
+    chosen_by = ["validation"] if held_out else []
+    header = ["client", "train", *chosen_by, "test", "classes", "largest class", "skew"]
+    print_table(header, rows)
     if looks := look_names(resolved.partition.looks):
         seen = [[str(client), looks[client % len(looks)]] for client in range(clients)]
         print_table(["client", "look"], seen)
@@ -104,9 +107,10 @@ def _values(federation: Federation, column: str) -> list[list[str]]:
     from regl_app.data.row_facts import in_order
 
     facts = federation.source.train.facts
+    values = facts.names(column) if facts else []
     lines = []
     for client, part in enumerate(federation.parts()):
-        held = in_order(set(facts.subset(part).names(column))) if facts else []
+        held = in_order({values[place] for place in part.tolist()}) if values else []
         more = f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else ""
         lines.append([str(client), str(len(held)), ", ".join(held[:_SHOWN]) + more])
     return lines

@@ -15,21 +15,20 @@ from regl_app.data.images import ImageSet
 
 
 def export_clients(federation: Federation, folder: Path) -> None:
-    """Write every client's images, its test part included, to ``folder`` as PNG, all or nothing.
+    """Write every client's images, what it tests and chooses by included, all or nothing.
 
-    They are ``client-00/<class>/00001.png``. A class whose name is none for a folder, such as
-    ``../up``, gets one that is (``folder_names``); the log says which.
+    They are ``client-00/<class>/00001.png`` in ``folder``. A class whose name is none for a
+    folder, such as ``../up``, gets one that is (``folder_names``); the log says which.
 
     Raises:
         DataError: there is something at ``folder`` already.
     """
     names = _folders(folder, federation.source.class_names)
     with atomic_path(folder) as temporary:
-        for client in range(federation.num_clients):
-            held = federation.client(client)
+        for client, part in enumerate(federation.parts()):
             site = temporary / f"client-{client:02d}"
             site.mkdir(parents=True)
-            _write(ImageSet.concat([held.train, held.test]), names, site)
+            _write(federation.source.train.subset(part), names, site)
 
 
 def export_images(

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 from regl_app.core.errors import DataError
 from regl_app.core.files import write_bytes
 from regl_app.core.types import Indices
-from regl_app.data.row_facts import DataSetRows, close_to, in_order
+from regl_app.data.row_facts import DataSetRows, close_to, in_order, is_number
 
 _TOLD = 5
 _REMEDY = "docs/data.md shows the format; regl partition --write makes such a file"
@@ -133,7 +134,7 @@ def _of_csv(path: Path, text: str) -> Iterator[Entry]:
 
 def _of_json(path: Path, text: str) -> Iterator[Entry]:
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=lambda pairs: _once(path, pairs))
     except (ValueError, RecursionError) as error:
         raise DataError(f"partition.file={path}: is no JSON: {error} ({_REMEDY})") from error
     named = enumerate(content) if isinstance(content, list) else None
@@ -154,6 +155,14 @@ def _of_json(path: Path, text: str) -> Iterator[Entry]:
                     f"{_quoted(what)} ({_REMEDY})"
                 )
             yield Entry(where, str(client).strip(), what)
+
+
+def _once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of a name that it has twice JSON would forget the first."""
+    named = Counter(name for name, _ in pairs)
+    if twice := [name for name, count in named.items() if count > 1]:
+        raise DataError(f"partition.file={path} names client {twice[0]!r} twice ({_REMEDY})")
+    return dict(pairs)
 
 
 def _number(path: Path, where: str, text: str) -> int:
@@ -207,7 +216,7 @@ def _clients(path: Path, names: Sequence[str], clients: int) -> dict[str, int]:
 
 
 def _are_numbers(names: Iterable[str]) -> bool:
-    return all(name.isascii() and name.isdigit() for name in names)
+    return all(is_number(name) and not name.startswith("-") for name in names)
 
 
 def _quoted(what: Any) -> str:

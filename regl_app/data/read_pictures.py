@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from regl_app.config.sections import DataConfig
+from regl_app.core.errors import DataError
 from regl_app.core.log import logger
 from regl_app.core.types import Indices, Labels
 from regl_app.data.decode import Decoded, decode_images, first_few
@@ -30,6 +33,20 @@ class PicturesRead:
         facts = train.subset(self.kept[self.kept < first])
         part = _part(self.images, self.kept < first)
         return replace(part, facts=facts), _part(self.images, self.kept >= first)
+
+
+def refuse_lost(train: ImageSet, names: Sequence[str], where: Path) -> None:
+    """Refuse a training set that lacks a class of ``names`` (C,), its pictures being unreadable.
+
+    Raises:
+        DataError: names the classes, and ``where`` they lie.
+    """
+    lost = np.flatnonzero(train.counts(len(names)) == 0)
+    if len(lost):
+        raise DataError(
+            f"{where}: no picture of {', '.join(repr(names[place]) for place in lost)} can be read "
+            "(repair them, or move the folder elsewhere)"
+        )
 
 
 def read_pictures(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +23,19 @@ class DataSetRows:
     """The rows that a data set comes with to train on, before a run leaves any of them out.
 
     ``read`` returns a value of each row for one of ``columns``. ``files`` are the rows' picture
-    files, relative to the data set's folder, with '/' and in NFC; none where rows are no files.
+    files, relative to the data set's folder, with '/'; in NFC, whatever their disk has; none where
+    rows are no files. ``problem`` says why there are no columns though there is a table of such.
     """
 
     total: int
     columns: tuple[str, ...] = ()
     read: Callable[[str], Sequence[Any]] | None = None
     files: tuple[str, ...] = ()
+    problem: str = ""
+
+    def __post_init__(self) -> None:
+        files = tuple(unicodedata.normalize("NFC", name) for name in self.files)
+        object.__setattr__(self, "files", files)
 
     def at(self, places: Indices) -> RowFacts:
         """Return the facts of images that were made from the rows ``places`` ``(N,)``."""
@@ -49,6 +56,8 @@ class DataSetRows:
         Raises:
             DataError: there is no such column; names those that there are.
         """
+        if self.problem:
+            raise DataError(f"partition.column={column!r}: {self.problem}")
         if self.read is None or column not in self.columns:
             close = close_to(column, self.columns)
             raise DataError(
@@ -112,9 +121,14 @@ def as_text(value: Any) -> str:
 
 def in_order(names: set[str]) -> list[str]:
     """Return ``names`` sorted: by number if all are whole numbers, else as text."""
-    if all(name.lstrip("-").isascii() and name.lstrip("-").isdigit() for name in names):
+    if all(map(is_number, names)):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
+
+
+def is_number(name: str) -> bool:
+    """Whether ``name`` is a whole number of at most 18 digits."""
+    return re.fullmatch(r"-?[0-9]{1,18}", name) is not None
 
 
 def close_to(name: str, known: Sequence[str]) -> str:

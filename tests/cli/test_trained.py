@@ -124,6 +124,17 @@ def test_a_run_is_evaluated_on_its_own_test_images_as_its_history_says(run: RunF
     assert f"accuracy {100 * accuracy:.1f} %" in done.output
 
 
+def test_its_own_test_images_are_in_the_looks_that_it_measured(
+    settings: dict[str, Scalar],
+) -> None:
+    keys: dict[str, Scalar] = {"method": "fedavg", "partition.looks": "plain,inverted"}
+    config = RunConfig.from_flat(settings | keys | {"name": "looks", "train.steps": 20})
+    run = RunFolder.open(run_in_process(config, clients=2, workers=1))
+    done = invoke("evaluate", run.path)
+    accuracy = run.read_history()[-1].metrics.accuracy
+    assert f"accuracy {100 * accuracy:.1f} %" in done.output, done.output
+
+
 def test_other_pictures_may_have_some_of_the_classes(run: RunFolder, tmp_path: Path) -> None:
     for place in range(4):
         picture(tmp_path / "new" / "c-d" / f"{place}.png", "blue", place)

@@ -13,13 +13,25 @@ from regl_app.core.errors import DataError
 
 
 @pytest.mark.parametrize(
-    "key", ["generator.path", "generator.prompts", "supplement.distance", "cache-dir"]
+    "key",
+    [
+        "data.path",
+        "partition.file",
+        "generator.path",
+        "generator.prompts",
+        "supplement.distance",
+        "cache-dir",
+    ],
 )
 def test_a_path_out_of_data_root_is_refused(key: str, tmp_path: Path) -> None:
     (tmp_path / "allowed").mkdir()
     values = {"partition-id": 0, "num-partitions": 2, "data-root": str(tmp_path / "allowed")}
     settings = NodeConfig.read(values)
-    inside = {
+    needed = {
+        "partition.file": {"partition.scheme": "file"},
+        "data.path": {"data.source": "folder"},
+    }
+    inside = needed.get(key, {}) | {
         "cache-dir": str(tmp_path / "allowed" / "cache"),
         key: str(tmp_path / "allowed" / "x.safetensors"),
     }

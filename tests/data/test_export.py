@@ -26,9 +26,19 @@ def test_every_client_gets_a_folder_of_its_own_images(tmp_path: Path) -> None:
         assert {name: len(found) for name, found in files.items()} == {
             str(label): count for label, count in enumerate(counts) if count
         }
-        label = int(held.train.labels[0])
-        first = np.asarray(Image.open(files[str(label)][0]))
-        assert np.array_equal(first, held.train.images[0, 0].numpy())
+        whole = federation.source.train.subset(federation.parts()[client])
+        first = np.asarray(Image.open(files[str(int(whole.labels[0]))][0]))
+        assert np.array_equal(first, whole.images[0, 0].numpy())
+
+
+@pytest.mark.parametrize("method", ["fedavg", "central"])
+def test_what_a_client_holds_out_is_written_and_nobody_else_s(tmp_path: Path, method: str) -> None:
+    keys = {"data.max-train": 100, "validation.fraction": 0.2, "method": method}
+    federation = Federation.load(RunConfig.from_flat(keys), 3)
+    export_clients(federation, tmp_path / "sites")
+    written = [len(list(site.rglob("*.png"))) for site in sorted((tmp_path / "sites").iterdir())]
+    assert written == [len(part) for part in federation.parts()]
+    assert sum(written) == len(federation.source.train)
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from regl_app.core.errors import DataError
 from regl_app.data.class_folders import ClassFolders, LeftOut
 from regl_app.data.concepts import concepts_of
 from regl_app.data.originals import PictureFiles
-from regl_app.data.read_pictures import read_pictures
+from regl_app.data.read_pictures import read_pictures, refuse_lost
 from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.sources.data_root import data_root, not_laid_out, own_folder
@@ -58,19 +58,19 @@ def load_domains(config: DataConfig, roots: AllowedFolders | None = None) -> Sou
         raise not_laid_out(config, root, "everything: it is no folder")
     top = ClassFolders.of(root, "data.path", roots)
     domains = _known(top, config, root, family) if family else dict(top.folders)
-    parts = {
-        domain: ClassFolders.of(path, "data.path", top.roots)
+    parts = [
+        (domain, ClassFolders.of(path, "data.path", top.roots))
         for domain, paths in domains.items()
         for path in paths
-    }
-    names = tuple(sorted({name for part in parts.values() for name in part.names}))
-    if len(parts) < 2 or len(names) < 2:
+    ]
+    names = tuple(sorted({name for _, part in parts for name in part.names}))
+    if len(domains) < 2 or len(names) < 2:
         raise not_laid_out(
-            config, root, f"<domain>/<class>/ ({len(parts)} domains, {len(names)} classes)"
+            config, root, f"<domain>/<class>/ ({len(domains)} domains, {len(names)} classes)"
         )
     files, labels, whence = [], [], []
     left_out = LeftOut()
-    for domain, part in parts.items():
+    for domain, part in parts:
         found = part.pictures(names)
         left_out += found.left_out
         files += [path for path, _ in found.files]
@@ -87,7 +87,9 @@ def load_domains(config: DataConfig, roots: AllowedFolders | None = None) -> Sou
     )
     relative = tuple(path.relative_to(root).as_posix() for path in files)
     rows = DataSetRows(len(files), (COLUMN,), lambda _: whence, relative)
-    train, test = split_off_test(read.split(rows.all())[0], config)
+    whole, _ = read.split(rows.all())
+    refuse_lost(whole, names, root)
+    train, test = split_off_test(whole, config)
     told = left_out.words if left_out.matters else ""
     name = config.source if family else root.name
     return Source(name, train, test, names, concepts_of(names), read.unreadable, told)
@@ -97,7 +99,9 @@ def _known(
     top: ClassFolders, config: DataConfig, root: Path, family: Domains
 ) -> dict[str, tuple[Path, ...]]:
     """Return the family's domains, whose names may be written in other cases, with '_' or '-'."""
-    there = {_plain(name): paths for name, paths in top.folders.items()}
+    there: dict[str, tuple[Path, ...]] = {}
+    for name, paths in top.folders.items():  # one name in two cases is one domain
+        there[_plain(name)] = (*there.get(_plain(name), ()), *paths)
     if missing := [name for name in family.domains if _plain(name) not in there]:
         raise not_laid_out(config, root, f"the domains {', '.join(map(repr, missing))}")
     return {name: there[_plain(name)] for name in family.domains}

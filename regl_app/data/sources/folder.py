@@ -14,7 +14,7 @@ from regl_app.core.log import logger
 from regl_app.data.class_folders import ClassFolders, Found, empty_classes, nothing_found
 from regl_app.data.concepts import concepts_of
 from regl_app.data.originals import PictureFiles
-from regl_app.data.read_pictures import read_pictures
+from regl_app.data.read_pictures import read_pictures, refuse_lost
 from regl_app.data.source import Source
 from regl_app.data.sources.metadata import folder_rows
 from regl_app.data.subsets import kept_indices, split_off_test
@@ -57,12 +57,7 @@ def load_folder(config: DataConfig, roots: AllowedFolders | None = None) -> Sour
     rows = folder_rows(root, parts.train.root, paths, roots)
     read = read_pictures(files, labels, config)
     train, test = read.split(rows.all())
-    lost = np.flatnonzero(train.counts(len(names)) == 0)
-    if len(lost):
-        raise DataError(
-            f"{parts.train.root}: no picture of {', '.join(repr(names[place]) for place in lost)} "
-            "can be read (repair them, or move the folder elsewhere)"
-        )
+    refuse_lost(train, names, parts.train.root)
     if tested is None:
         train, test = split_off_test(train, config)
     else:

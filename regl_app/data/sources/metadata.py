@@ -18,6 +18,10 @@ _FILE = ("file_name", "file", "path")
 _SAME = "partition.column needs one line per picture"
 
 
+class _NoTableError(DataError):
+    """A ``metadata.csv`` that says nothing of picture files."""
+
+
 @dataclass(frozen=True)
 class Metadata:
     """A ``metadata.csv``: its columns, and where the file names in it begin."""
@@ -51,12 +55,17 @@ def folder_rows(
     """Return the rows of picture files below ``root``, with the columns of its ``metadata.csv``.
 
     It lies in ``root`` or in ``part``, the folder of what is trained on; names in it begin there.
+    One that has no column of file names or is no CSV may be about something else: it is only
+    refused where a column is asked for.
 
     Raises:
-        DataError: it has no column of file names, cannot be read, or leads out of ``roots``.
+        DataError: it leads out of ``roots``.
     """
     files = tuple(_clean(path.relative_to(root).as_posix()) for path in paths)
-    found = _find(root, part, roots or AllowedFolders())
+    try:
+        found = _find(root, part, roots or AllowedFolders())
+    except _NoTableError as error:
+        return DataSetRows(len(files), files=files, problem=str(error))
     if found is None:
         return DataSetRows(len(files), files=files)
     read: Callable[[str], Sequence[Any]] = lambda column: found.values(column, files)  # noqa: E731
@@ -72,7 +81,7 @@ def _find(root: Path, part: Path, roots: AllowedFolders) -> Metadata | None:
         columns = _header(path)
         file_column = next((name for name in _FILE if name in columns), None)
         if file_column is None:
-            raise DataError(
+            raise _NoTableError(
                 f"{path} must have a column 'file_name' with each picture's path from its folder, "
                 f"has {', '.join(map(repr, columns)) or 'none'}"
             )
@@ -87,7 +96,7 @@ def _header(path: Path) -> list[str]:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             return list(csv.DictReader(stream).fieldnames or [])
     except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error} (it must be CSV in UTF-8)") from error
+        raise _NoTableError(f"{path} cannot be read: {error} (it must be CSV in UTF-8)") from error
 
 
 def _lines(path: Path) -> list[tuple[int, dict[str, str | None]]]:

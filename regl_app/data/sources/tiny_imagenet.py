@@ -13,7 +13,7 @@ from regl_app.core.errors import DataError
 from regl_app.data.class_folders import ClassFolders, empty_classes
 from regl_app.data.concepts import concepts_of
 from regl_app.data.originals import PictureFiles
-from regl_app.data.read_pictures import read_pictures
+from regl_app.data.read_pictures import read_pictures, refuse_lost
 from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.sources.data_root import not_laid_out, own_folder
@@ -51,6 +51,7 @@ def load_tiny_imagenet(config: DataConfig, roots: AllowedFolders | None = None) 
     )
     relative = tuple(path.relative_to(root).as_posix() for path in paths)
     train, test = read.split(DataSetRows(len(paths), files=relative).all())
+    refuse_lost(train, ids, root / "train")
     train = train.subset(kept_indices(train.labels.numpy(), config, "train"))
     test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
     names = _names(root / "words.txt", ids, allowed)

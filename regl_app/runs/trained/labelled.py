@@ -8,6 +8,7 @@ from typing import Literal
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import DataError
 from regl_app.core.types import Scalar
+from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.sources.registry import load_source
 from regl_app.runs.trained.model import TrainedModel
@@ -39,6 +40,8 @@ def labelled_images(
             f"data.source={config.data.source!r}: each site's images stay there; name others, such "
             "as data.source=folder data.path=FOLDER"
         )
-    source = load_source(config.data)
+    # The run's own are as its clients have them: in their looks, with its long tail.
+    own = None if changes else Federation.load(config, trained.num_clients)
+    source = load_source(config.data) if own is None else own.source
     sets = {"test": [source.test], "train": [source.train], "all": [source.train, source.test]}
     return ImageSet.concat(sets[part]), source.class_names

@@ -29,6 +29,7 @@ class TrainedModel:
     channels: int
     size: int
     config: RunConfig
+    num_clients: int
 
     @classmethod
     def of(cls, run: RunFolder, own: Mapping[str, torch.Tensor] | None = None) -> TrainedModel:
@@ -58,7 +59,8 @@ class TrainedModel:
             if shapes == {name: value.shape for name, value in weights.items()}:
                 model.load_state_dict(weights)
                 size = config.data.image_size
-                return cls(model.eval(), tuple(facts.class_names), channels, size, config)
+                names_of = tuple(facts.class_names)
+                return cls(model.eval(), names_of, channels, size, config, facts.num_clients)
         raise RunError(
             f"{run.path / 'model.safetensors'}: is no model.name={config.model.name!r} for "
             f"{len(facts.class_names)} classes as config.json has it (restore both from one backup)"

@@ -150,3 +150,18 @@ def test_the_command_writes_what_gives_the_same_federation(tmp_path: Path, endin
     # Another choice of images is another set of the same rows.
     less = Federation.load(RunConfig.from_flat({**given, "data.max-train": 200}), 9)
     assert 150 < int(less.counts().sum()) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": [1], "a": [2], "b": [3]}', "names client 'a' twice"),
+        ('{"--5": [1], "b": [2], "c": [3]}', "names 3 clients, and there are 2"),
+        ('{"' + "9" * 5000 + '": [1]}', "names 1 clients, and there are 2"),
+    ],
+)
+def test_odd_clients_of_json_are_refused_not_lost(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "who.json").write_text(text)
+    keys = {"partition.scheme": "file", "partition.file": str(tmp_path / "who.json")}
+    with pytest.raises(DataError, match=message):
+        Federation.load(RunConfig.from_flat(keys), 2)

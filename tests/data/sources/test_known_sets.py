@@ -339,3 +339,19 @@ def test_any_domains_may_lack_classes_and_none_may_be_absent(tmp_path: Path) -> 
     (tmp_path / "Wien" / "bird").mkdir()
     with pytest.raises(DataError, match="no domain has a picture of 'bird'"):
         load("domains", tmp_path)
+
+
+def test_two_cases_of_a_domain_are_one_and_no_picture_of_them_is_lost(tmp_path: Path) -> None:
+    for domain in ("art_painting", "cartoon", "photo", "Photo", "sketch"):
+        for kind in ("dog", "cat"):
+            for number in range(3):
+                path = tmp_path / "PACS" / domain / kind / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    source = load_source(DataConfig(source="pacs", path=str(tmp_path), image_size=8))
+    assert len(source.train) + len(source.test) == 30
+    (tmp_path / "PACS" / "photo" / "owl").mkdir()
+    (tmp_path / "PACS" / "photo" / "owl" / "1.png").write_bytes(b"no picture")
+    keys = {"source": "pacs", "path": str(tmp_path), "image_size": 16, "unreadable": "skip"}
+    with pytest.raises(DataError, match="no picture of 'owl' can be read"):
+        load_source(DataConfig.model_validate(keys))

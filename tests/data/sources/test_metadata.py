@@ -61,6 +61,16 @@ def test_a_picture_that_is_split_off_or_unreadable_takes_its_line_along(tmp_path
     assert train.facts.names("who") == [f"{'ab'[value // 10]}{value % 10}" for value in values]
 
 
+@pytest.mark.parametrize("text", ["image_id,age\n7,40\n", "a;b\n1;2\n", "", "a\0b\n"])
+def test_a_table_of_something_else_stops_nobody_who_asks_for_no_column(
+    tmp_path: Path, text: str
+) -> None:
+    root = folder_of(tmp_path, *(f"{kind}/{n}.png" for kind in "ab" for n in range(3)))
+    (root / "metadata.csv").write_text(text)
+    source = load_source(DataConfig(source="folder", path=str(root), image_size=8))
+    assert len(source.train) + len(source.test) == 6
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
