@@ -21,7 +21,7 @@ from client_app.worker.wire_format import (
 from regl_app.core.cards import share_cards
 from regl_app.core.log import setup_logging
 from regl_app.core.processes import started_at
-from regl_app.flower.code_hash import own_code_hash
+from regl_app.flower.code_hash import model_code_hash, own_code_hash
 
 _LOOK_SECONDS = 0.5
 
@@ -33,7 +33,8 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
     process ``owner``, and when whoever sent the request at hand is gone: nobody would take its
     result, and files are written whole or not at all.
     """
-    code, ours = own_code_hash(), True
+    own_code_hash()  # which takes a while, is known before anybody asks
+    ours = True
     with socket.socket(socket.AF_UNIX) as listener:
         path.unlink(missing_ok=True)  # of one that was killed
         listener.bind(str(path))
@@ -48,7 +49,8 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
             with line, suppress(EOFError, ConnectionError):
                 line.setblocking(True)
                 request = receive_request(line)
-                ours = request.code == code
+                model = str(request.context.run_config.get("model.name", ""))
+                ours = request.code == model_code_hash(model)
                 if not ours:  # nobody may find this worker once it has said so
                     path.unlink(missing_ok=True)
                     listener.close()

@@ -45,16 +45,32 @@ def run_code_hash(config: RunConfig) -> str:
     What ``model.name='package.module:Class'`` names is in no bundle, so that two nodes could have
     two versions of it.
     """
-    if not is_own_module(config.model.name):
+    return model_code_hash(config.model.name)
+
+
+def model_code_hash(name: str) -> str:
+    """Return ``run_code_hash`` of a run whose ``model.name`` is ``name``; '' or any other text: as
+    for a model of ours. It is that of the files as this process first saw them.
+
+    Raises:
+        ConfigError: the module that is named is in no file.
+    """
+    if not is_own_module(name):
         return own_code_hash()
-    package = config.model.name.partition(":")[0].partition(".")[0]
+    package = name.partition(":")[0].partition(".")[0]
     return hashlib.sha256(f"{own_code_hash()} {_package_hash(package)}".encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=4)
 def _package_hash(package: str) -> str:
     """Return a digest of the ``.py`` files of ``package``, which is not imported; '' without it."""
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError as error:
+        raise ConfigError(
+            f"model.name={package + ':...'!r} names a module that is in no file ({error}): put the "
+            "class into one that the run's processes can import"
+        ) from error
     if spec is None:
         return ""
     digest = hashlib.sha256()

@@ -21,9 +21,10 @@ from client_app import dispatch
 from client_app.handlers import HANDLERS
 from client_app.worker.client import WorkerUnavailableError, ask_worker
 from regl_app.config import RunConfig
-from regl_app.core.errors import ConfigError, ProtocolError, RunError
+from regl_app.core.errors import ConfigError, ProtocolError, ReglError, RunError
 from regl_app.core.processes import descendants, end_processes, started_at
 from regl_app.core.types import Scalar
+from regl_app.flower import code_hash
 from regl_app.flower.code_hash import own_code_hash
 from regl_app.flower.messages.content import ARRAYS, OURS, request_record
 from regl_app.flower.messages.handshake import Handshake, config_digest
@@ -180,11 +181,30 @@ def test_other_code_is_not_served_by_an_old_worker(
     at = context()
     ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
     old = workers()
-    monkeypatch.setattr("client_app.worker.client.own_code_hash", lambda: "other")
+    monkeypatch.setattr("client_app.worker.client.model_code_hash", lambda _: "other")
     # The new one has this code as well, not the other: it does not pass for it either.
     with pytest.raises(WorkerUnavailableError, match="other code"):
         ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
     until(lambda: not set(old) & set(workers()))
+
+
+def test_a_model_s_code_that_has_changed_is_not_served_by_an_old_worker(
+    owner: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = context()
+    at.run_config["model.name"] = "nets_of_a_site:Net"
+    file = tmp_path / "nets_of_a_site.py"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    for version in range(2):
+        file.write_text(f"class Net: ...  # version {version}\n")
+        code_hash._package_hash.cache_clear()  # as a new process for each message has it
+        with pytest.raises(ReglError):  # it is no model, which the worker finds
+            ask_worker("query", hello(context()), at, owner=owner.pid, idle_seconds=60)
+        until(lambda: len(workers()) == 1)
+        seen.append(workers())
+    assert not set(seen[0]) & set(seen[1])
 
 
 def test_one_that_ends_as_it_is_asked_has_not_begun(owner: subprocess.Popen[bytes]) -> None:
