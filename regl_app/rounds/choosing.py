@@ -47,11 +47,11 @@ class Choice:
     def add(self, number: int, found: Validation) -> bool:
         """Take note of round ``number``; return whether it is the best so far.
 
-        A loss that is no number is worse than any.
+        A loss that is no finite number is no candidate: the history does not tell such apart.
         """
         self.last = number
         value = found.accuracy if self.config.metric == "accuracy" else -found.loss
-        better = value > self.value or (self.best == 0 and not math.isnan(value))
+        better = math.isfinite(value) and value > self.value
         if better:
             self.best, self.value = number, value
         return better
@@ -64,6 +64,8 @@ class Choice:
     @property
     def words(self) -> str:
         """What a log says of the best round."""
+        if self.best == 0:
+            return "none yet"
         value = (
             f"accuracy {self.value:.1%}"
             if self.config.metric == "accuracy"

@@ -30,9 +30,9 @@ class Confusion:
     counts: Counts
 
     @property
-    def right(self) -> int:
-        """Return the number of images that were taken for what they are."""
-        return int(np.trace(self.counts))
+    def accuracy(self) -> float:
+        """Return the share of images that were taken for what they are; not all rounds have all."""
+        return float(np.trace(self.counts) / max(1, self.counts.sum()))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def keep_confusion(run_dir: Path, number: int, counts: Counts | None) -> None:
         logger.warning("%s; it begins anew with round %d", error, number)
         before = None
     # A resumed run comes by its rounds again.
-    if before is not None and before.best.round < number and before.best.right >= now.right:
+    if before is not None and before.best.round < number and before.best.accuracy >= now.accuracy:
         best = before.best
     else:
         best = now
@@ -96,4 +96,4 @@ def confusions_of(history: Sequence[RoundRecord], run_dir: Path) -> Confusions |
     ]
     if not told:
         return load_confusions(run_dir)
-    return Confusions(max(told, key=lambda each: each.right), told[-1])
+    return Confusions(max(told, key=lambda each: each.accuracy), told[-1])

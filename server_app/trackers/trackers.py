@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from regl_app.core.array_files import Array
-from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.runs.confusions import FILE as CONFUSION
 from regl_app.runs.confusions import confusions_of
@@ -69,16 +68,15 @@ class Trackers:
             return
         values = round_scalars(record, self._run.facts.class_names)
         self._each(lambda tracker: tracker.scalars(values, record.round))
-        for name, pixels in self._new_samples(self._run.folder.path):
-            self._picture(name, pixels, record.round)
+        folder = self._run.folder.path
+        self._prepared("sample pictures", lambda: self._show(folder, record.round))
+
+    def _show(self, folder: Path, number: int) -> None:
+        for name, pixels in self._new_samples(folder):
+            self._picture(name, pixels, number)
 
     def _new_samples(self, folder: Path) -> Iterator[tuple[str, Array]]:
-        try:
-            found = load_all_samples(folder)
-        except RunError as error:
-            logger.warning("the trackers go without sample pictures: %s", error)
-            return
-        for samples in found:
+        for samples in load_all_samples(folder):
             if samples.partition_id not in self._shown:
                 self._shown.add(samples.partition_id)
                 yield f"samples/{client_tag(samples.partition_id)}", sample_grid(samples)
@@ -87,16 +85,23 @@ class Trackers:
         """Tell what was confused in the end, and hand over the run's files."""
         if not self._trackers:
             return
-        try:
-            found = confusions_of(run.folder.read_history(), run.folder.path)
-        except RunError as error:
-            logger.warning("the trackers go without what was taken for what: %s", error)
-            found = None
+        self._prepared("what was taken for what", lambda: self._confused(run))
+        paths = [path for name in _FILES if (path := run.folder.path / name).is_file()]
+        self._each(lambda tracker: tracker.files(paths))
+
+    def _confused(self, run: TrackedRun) -> None:
+        found = confusions_of(run.folder.read_history(), run.folder.path)
         if found is not None:
             picture = confusion_picture(found.last.counts, run.facts.class_names)
             self._picture("confusion/global", picture, found.last.round)
-        paths = [path for name in _FILES if (path := run.folder.path / name).is_file()]
-        self._each(lambda tracker: tracker.files(paths))
+
+    def _prepared(self, what: str, show: Callable[[], None]) -> None:
+        """Show what has to be read or drawn first; what fails of that costs the trackers it."""
+        try:
+            show()
+        except Exception as error:  # a drawing, say, is no reason to stop either
+            why = str(error) or type(error).__name__
+            logger.warning("the trackers go without %s: %s", what, why)
 
     def _picture(self, name: str, pixels: Array, number: int) -> None:
         self._each(lambda tracker: tracker.picture(name, pixels, number))

@@ -23,7 +23,8 @@ def test_accuracy_rises_and_loss_falls() -> None:
     assert _choice([0.2, 0.5, 0.5, 0.4]).best == 2
     assert _choice([0.2, 0.1, 0.5], metric="loss").best == 2
     assert _choice([math.nan, 0.3, math.nan], metric="loss").best == 2
-    assert _choice([math.nan, math.inf], metric="loss").best == 2
+    assert _choice([math.nan, math.inf], metric="loss").best == 0
+    assert _choice([math.inf, 2.0, math.nan], metric="loss").best == 2
     assert _choice([math.nan], metric="loss").best == 0
 
 

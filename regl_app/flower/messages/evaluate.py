@@ -93,4 +93,7 @@ def _validation(record: ConfigRecord) -> Validation | None:
     accuracy = get(record, "validation-accuracy", float)
     if not 0 <= accuracy <= 1:
         raise ProtocolError(f"validation-accuracy must be between 0 and 1, got {accuracy}")
-    return Validation(images, accuracy, get(record, "validation-loss", float))
+    loss = get(record, "validation-loss", float)
+    if loss < 0:
+        raise ProtocolError(f"validation-loss must be at least 0, got {loss}")
+    return Validation(images, accuracy, loss)

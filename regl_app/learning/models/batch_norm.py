@@ -27,10 +27,13 @@ def without_batch_norm(module: nn.Module, make: Make) -> nn.Module:
     """Return ``module`` with what ``make`` makes of each BatchNorm in its place."""
     if isinstance(module, _BatchNorm):
         return make(module)
-    for path, part in list(module.named_modules()):
+    made: dict[_BatchNorm, nn.Module] = {}
+    # One layer may stand in several places.
+    for path, part in list(module.named_modules(remove_duplicate=False)):
         if isinstance(part, _BatchNorm):
             parent, _, leaf = path.rpartition(".")
-            setattr(module.get_submodule(parent), leaf, make(part))
+            made[part] = made[part] if part in made else make(part)
+            setattr(module.get_submodule(parent), leaf, made[part])
     return module
 
 

@@ -51,6 +51,12 @@ def load_pretrained(model: Classifier, config: ModelConfig) -> str:
         if name.rpartition(".")[2] not in _STATISTICS
     }
     if left or _shapes(found) != _shapes(body):
+        if any(name.startswith(_BODY) for name in tensors):
+            raise ConfigError(
+                f"{_what(config)} is of another run's model than this one's "
+                f"(model.name={config.name!r}, model.norm={config.norm!r}): "
+                f"{_difference(tensors, own)} (if that run began without weights: model.norm=group)"
+            )
         rest = {name: tensors[name] for name in left} | found
         raise ConfigError(
             f"{_what(config)} does not fit model.name={config.name!r}: {_difference(rest, body)}"

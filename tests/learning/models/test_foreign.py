@@ -259,3 +259,15 @@ def test_timm_itself(name: str) -> None:
     model = _build(f"timm:{name}").eval()
     assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
     assert not batch_norms(model)
+
+
+def test_a_batch_norm_of_two_names_is_replaced_in_both() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(4)
+            self.body = nn.Sequential(nn.Conv2d(1, 4, 3), self.norm)
+
+    module = without_batch_norm(Twice(), AsGroupNorm)
+    assert not batch_norms(module)
+    assert module.norm is module.body[1]  # type: ignore[union-attr,index]

@@ -132,3 +132,12 @@ def test_the_hubs_cache_comes_first_then_the_hub(
     with pytest.raises(ConfigError, match=r"no network.*hf download timm/net model\.safetensors"):
         _start(MOBILE, "timm/net")
     assert asked[-1] == ("timm/net", "model.safetensors", None, False)
+
+
+def test_a_run_that_began_without_weights_is_gone_on_from_by_its_own_norm(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    config = ModelConfig(name=MOBILE)
+    save_weights(path, build_model(config, 7, 3, 32, 1).state_dict())
+    with pytest.raises(ConfigError, match=r"if that run began without weights: model.norm=group"):
+        _start(MOBILE, str(path))
+    assert _start(MOBILE, str(path), norm="group")[1].endswith("head included")

@@ -113,6 +113,20 @@ def test_damaged_samples_are_a_warning(tracked: RunMaker, caplog: pytest.LogCapt
     assert "the trackers go without sample pictures" in caplog.text
 
 
+def test_a_drawing_that_fails_ends_no_run(
+    tracked: RunMaker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no fonts")
+
+    monkeypatch.setattr("server_app.trackers.trackers.confusions_of", broken)
+    fake = Fake()
+    with caplog.at_level(logging.WARNING, "regl"):
+        tell(tracked(), Trackers({"fake": fake}))
+    assert "the trackers go without what was taken for what: no fonts" in caplog.text
+    assert fake.told[-1] == ("end", "finished") and "files" in dict(fake.told)
+
+
 def test_the_table_of_choices_and_that_of_makers_are_one() -> None:
     assert TRACKERS.keys() == MAKERS.keys()
 
