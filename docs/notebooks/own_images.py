@@ -31,15 +31,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from regl_app import (
-    Federation,
     RunConfig,
     RunFolder,
+    TrainedModel,
     build_report,
-    make_model,
     run_in_process,
 )
-from regl_app.data.decode import decode_images
-from regl_app.learning.evaluation.predict import predict_log_probs
+from regl_app.runs.trained.pictures import find_pictures, named_pictures
 
 HERE = Path("runs/own-images")
 EACH, SETTINGS = 40, {"rounds": 5, "train.steps": 30, "tensorboard": False}
@@ -177,24 +175,22 @@ plt.show()
 # ## The model in your hands
 #
 # The run folder has the weights as `model.safetensors`. New pictures go the way of the training
-# ones: `decode_images` makes squares of `data.image-size` of them.
+# ones. At a terminal this is `regl predict`, and `regl export --to onnx` is for other programs.
 
 # %%
-model = make_model(config, Federation.load(config, len(SITES)))
-model.load_state_dict(folder.load_model())
+trained = TrainedModel.of(folder)
 
 new = HERE / "new"
 new.mkdir(exist_ok=True)
 for name in CLASSES:
     draw(name, "#3a0a2a", "mistyrose").save(new / f"{name}.png")
-files = [(path.name, path) for path in sorted(new.iterdir())]
-pictures = decode_images(files, config.data.image_size, config.data.channels, config.data.fit)
-shares = predict_log_probs(model, pictures.images, "cpu").exp()
+pictures = named_pictures(find_pictures([new]), trained)
+shares = trained.log_probs(pictures.images).exp()
 
-fig, axes = plt.subplots(1, len(files), figsize=(8, 2))
-for ax, (_, path), row in zip(axes, files, shares, strict=True):
+fig, axes = plt.subplots(1, len(pictures.files), figsize=(8, 2))
+for ax, path, row in zip(axes, pictures.files, shares, strict=True):
     ax.imshow(Image.open(path))
-    ax.set(xticks=[], yticks=[], title=f"{CLASSES[int(row.argmax())]} {row.max():.0%}")
+    ax.set(xticks=[], yticks=[], title=f"{trained.class_names[row.argmax()]} {row.max():.0%}")
 plt.show()
 
 # %% [markdown]

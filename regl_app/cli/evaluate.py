@@ -11,7 +11,6 @@ from regl_app.cli.console import out as console
 from regl_app.cli.console import print_path, print_table
 from regl_app.cli.options import Settings
 from regl_app.cli.trained import Device, OfClient, RunArgument
-from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
 
 Part = Literal["test", "train", "all"]
@@ -39,7 +38,7 @@ def evaluate(
 
     Classes are matched by name; those of the images may be some of the run's.
 
-    Example: [bold]regl evaluate runs/regl-folder-s0 data.path=new-photos[/bold]
+    Example: [bold]regl evaluate runs/a data.source=folder data.path=new-photos[/bold]
     """
     setup_logging()
     from regl_app.cli.trained import open_model
@@ -51,10 +50,8 @@ def evaluate(
     from regl_app.runs.trained.scores import scores_of
 
     changes = parse_settings(settings or ())
-    if others := [key for key in changes if not key.startswith("data.")]:
-        raise ConfigError(f"regl evaluate takes keys of data, such as data.path, got {others[0]}")
     trained = open_model(RunFolder.open(run), client)
-    images, names = labelled_images(trained, changes, part or ("all" if changes else "test"))
+    images, names = labelled_images(trained, changes, part)
     found = scores_of(trained, images, names, resolve_device(device))
     metrics = found.metrics
     console.print(

@@ -40,15 +40,15 @@ def export(
     """
     if not (to or images or history):
         raise ConfigError("name what to export: --to onnx or torchscript, --images, --history")
+    if client is not None and (images or history):
+        raise ConfigError("--client is for --to: images and history are those of all clients")
     setup_logging()
     from regl_app.runs.folder import RunFolder
 
     folder = RunFolder.open(run)
     target = out or folder.path / "export"
-    if to:
-        _export_model(folder, to, target, client)
-    if images:
-        _export_images(folder, target / "images")
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"--out {str(target)!r} is a file, and must be a folder or new")
     if history:
         from regl_app.core.files import write_text
         from regl_app.runs.history_table import history_csv
@@ -58,12 +58,16 @@ def export(
         target.mkdir(parents=True, exist_ok=True)
         write_text(target / "history.csv", table)
         print_path("history", target / "history.csv")
+    if to:
+        _export_model(folder, to, target, client)
+    if images:
+        _export_images(folder, target / "images")
 
 
 def _export_model(
     folder: RunFolder, kind: Literal["onnx", "torchscript"], target: Path, client: int | None
 ) -> None:
-    from regl_app.cli.trained import open_model, whose
+    from regl_app.cli.trained import open_model
     from regl_app.core.files import write_json, write_text
     from regl_app.runs.trained.card import model_card
     from regl_app.runs.trained.deployable import export_model
@@ -71,7 +75,7 @@ def _export_model(
     trained = open_model(folder, client)
     path, apart = export_model(trained, kind, target)
     write_json(target / "classes.json", list(trained.class_names))
-    card = model_card(trained, folder, kind, path.name, whose(client))
+    card = model_card(trained, folder, kind, path.name, client)
     write_text(target / "README.md", card)
     print_path(f"model (opened again, its answers are {apart:.1e} from the run's)", path)
     print_path("card", target / "README.md")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +14,7 @@ from regl_app.cli.console import print_path, print_table
 from regl_app.cli.trained import Device, OfClient, RunArgument
 from regl_app.config.sections import DepthRule
 from regl_app.core.errors import ConfigError
-from regl_app.core.log import setup_logging
+from regl_app.core.log import logger, setup_logging
 
 _STDOUT = Path("-")
 
@@ -50,13 +52,17 @@ def predict(
     """
     if out is not None and out != _STDOUT and out.suffix.lower() not in (".csv", ".json"):
         raise ConfigError(f"--out must end in .csv or .json, or be '-', got {str(out)!r}")
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out {str(out)!r} is a folder: name a file in it")
+    if out == _STDOUT:  # which is the table's alone
+        logger.addHandler(logging.StreamHandler(sys.stderr))
     setup_logging()
     from regl_app.cli.trained import open_model
     from regl_app.core.devices import resolve_device
     from regl_app.core.files import write_text
     from regl_app.runs.folder import RunFolder
     from regl_app.runs.trained.pictures import find_pictures, named_pictures
-    from regl_app.runs.trained.predictions import predictions
+    from regl_app.runs.trained.predictions import predictions, shown
 
     trained = open_model(RunFolder.open(run), client)
     pictures = named_pictures(
@@ -67,7 +73,10 @@ def predict(
     if out is None:
         count = min(top, len(trained.class_names))
         rows = [
-            [str(file), *(f"{name} {100 * share:.1f}%" for name, share in found.best(place, count))]
+            [
+                shown(file),
+                *(f"{name} {100 * share:.1f}%" for name, share in found.best(place, count)),
+            ]
             for place, file in enumerate(found.files)
         ]
         print_table(["picture", *(f"{place}." for place in range(1, count + 1))], rows)

@@ -36,8 +36,3 @@ def open_model(run: RunFolder, client: int | None) -> TrainedModel:
     if client is None:
         return TrainedModel.of(run)
     return TrainedModel.of(run, own_part(run, client))
-
-
-def whose(client: int | None) -> str:
-    """Return what a model is called."""
-    return "global model" if client is None else f"model of client {client}"

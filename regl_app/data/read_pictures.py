@@ -41,8 +41,8 @@ def refuse_lost(train: ImageSet, names: Sequence[str], where: Path) -> None:
     Raises:
         DataError: names the classes, and ``where`` they lie.
     """
-    lost = np.flatnonzero(train.counts(len(names)) == 0)
-    if len(lost):
+    lost = np.flatnonzero(train.counts(len(names)) == 0).tolist()
+    if lost:
         raise DataError(
             f"{where}: no picture of {', '.join(repr(names[place]) for place in lost)} can be read "
             "(repair them, or move the folder elsewhere)"

@@ -33,8 +33,17 @@ def _row(record: RoundRecord, class_names: Sequence[str]) -> Mapping[str, Cell]:
         "macro_f1": record.metrics.macro_f1,
         "loss": record.metrics.loss,
     }
-    for name, recall in zip(class_names, record.metrics.per_class, strict=False):
-        row[f"recall({name})"] = recall
+    for kind, shares in (
+        ("precision", record.metrics.precision),
+        ("recall", record.metrics.per_class),
+        ("f1", record.metrics.f1),
+    ):
+        row |= {f"{kind}({n})": share for n, share in zip(class_names, shares, strict=False)}
+    if record.lr is not None:
+        row["lr"] = record.lr
+    if record.validation is not None:
+        row["validation_accuracy"] = record.validation.accuracy
+        row["validation_loss"] = record.validation.loss
     if record.tail is not None:
         row["tail_accuracy"] = record.tail.accuracy
     if record.personalized is not None:

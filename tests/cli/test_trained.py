@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from regl_app.flower.own_parts import own_part
 from regl_app.learning.models.build import build_model
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts
+from regl_app.runs.trained.deployable import Deployable
 from regl_app.runs.trained.model import TrainedModel
 
 CLASSES = {"b": "red", "grün, rund": "green", "c-d": "blue"}
@@ -135,6 +137,26 @@ def test_its_own_test_images_are_in_the_looks_that_it_measured(
     assert f"accuracy {100 * accuracy:.1f} %" in done.output, done.output
 
 
+def test_other_keys_alone_are_no_other_data(digits: RunFolder) -> None:
+    assert "60 images" in invoke("evaluate", digits.path).output
+    assert "20 images" in invoke("evaluate", digits.path, "data.max-test=20").output
+    done = invoke("evaluate", digits.path, "data.path=photos")
+    assert done.exit_code == 2 and "name the source as well" in " ".join(done.output.split())
+
+
+def test_gray_models_take_colour(settings: dict[str, Scalar], photos: Path, tmp_path: Path) -> None:
+    for path in photos.rglob("*.png"):
+        gray = tmp_path / "gray" / path.relative_to(photos)
+        gray.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("L").save(gray)
+    data: dict[str, Scalar] = {"data.source": "folder", "data.path": str(tmp_path / "gray")}
+    config = RunConfig.from_flat(settings | data | {"method": "fedavg", "name": "gray"})
+    run = RunFolder.open(run_in_process(config, clients=2, workers=1))
+    assert TrainedModel.of(run).channels == 1
+    done = invoke("evaluate", run.path, f"data.path={photos}")
+    assert done.exit_code == 0 and "36 images" in done.output, done.output
+
+
 def test_other_pictures_may_have_some_of_the_classes(run: RunFolder, tmp_path: Path) -> None:
     for place in range(4):
         picture(tmp_path / "new" / "c-d" / f"{place}.png", "blue", place)
@@ -164,12 +186,16 @@ def test_what_cannot_be_read_is_named_or_left_out(run: RunFolder, tmp_path: Path
 
 
 def test_wrong_names_are_said(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").mkdir()
     for arguments, why in (
         (("predict", run.path, tmp_path / "absent.png"), "there is no such file or folder"),
         (("predict", run.path, tmp_path), "no picture in"),
         (("predict", tmp_path, tmp_path), "is not a run folder"),
         (("predict", run.path, tmp_path, "--out", "x.txt"), "must end in .csv or .json"),
+        (("predict", run.path, tmp_path, "--out", tmp_path / "d.csv"), "is a folder"),
         (("evaluate", run.path, "train.lr=1"), "takes keys of data"),
+        (("evaluate", run.path, "data.image-size=8"), "images of 16 pixels"),
+        (("export", run.path, "--history", "--client", 0), "--client is for --to"),
         (("export", run.path), "name what to export"),
         (("export", run.path, "--images"), "method='fedavg' makes none"),
         (("predict", run.path, tmp_path, "--client", "0"), "shares whole models"),
@@ -178,9 +204,15 @@ def test_wrong_names_are_said(run: RunFolder, tmp_path: Path) -> None:
         assert done.exit_code != 0 and why in " ".join(done.output.split()), done.output
 
 
+@pytest.mark.parametrize("place", [1, 2], ids=["turned", "transparent"])
 @pytest.mark.parametrize("kind", ["onnx", "torchscript"])
 def test_an_exported_model_s_card_says_how_it_is_used(
-    run: RunFolder, photos: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder,
+    photos: Path,
+    tmp_path: Path,
+    kind: str,
+    place: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if kind == "onnx":
         pytest.importorskip("onnxruntime")
@@ -189,13 +221,20 @@ def test_an_exported_model_s_card_says_how_it_is_used(
     assert json.loads((tmp_path / "classes.json").read_text()) == ["b", "c-d", "grün, rund"]
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     code = card.split("```python\n")[1].split("```")[0]
-    # As in the run: what is turned is put upright, what is no square is cut.
-    (tmp_path / "photo.jpg").write_bytes((photos / "c-d" / "1.png").read_bytes())
+    # As in the run: what is turned is put upright, what is transparent is on white.
+    picture = photos / "c-d" / f"{place}.png"
+    (tmp_path / "photo.jpg").write_bytes(picture.read_bytes())
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    exec(compile(code, "card", "exec"), {"print": said.append})
-    expected = invoke("predict", run.path, photos / "c-d" / "1.png", "--out", "-").output
-    assert said == [expected.splitlines()[1].split(",")[1]]
+    names: dict[str, Any] = {"print": said.append}
+    exec(compile(code, "card", "exec"), names)
+    invoke("predict", run.path, picture, "--out", tmp_path / "p.csv")
+    (row,) = csv.DictReader((tmp_path / "p.csv").open(encoding="utf-8"))
+    assert said == [row["label"]]
+    with torch.no_grad():
+        found = Deployable(TrainedModel.of(run).model)(torch.from_numpy(names["pixels"])[None])
+    # Pillow's resizing and ours round differently.
+    assert float(found.max()) == pytest.approx(float(row["probability"]), abs=0.02)
 
 
 def test_a_written_model_that_answers_otherwise_is_not_kept(

@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("{file}")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes.json"])
-photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")
+photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("{mode}")
 image = {fit}
 pixels = np.asarray(image, np.float32).reshape({size}, {size}, {channels}).transpose(2, 0, 1) / 255
 print(classes[session.run(None, {{"images": pixels[None]}})[0][0].argmax()])""",
@@ -29,22 +30,28 @@ from PIL import Image, ImageOps
 found = {{"classes.json": ""}}
 model = torch.jit.load("{file}", _extra_files=found)
 classes = json.loads(found["classes.json"])
-photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{mode}")
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGBA")
+photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("{mode}")
 image = {fit}
 pixels = np.asarray(image, np.float32).reshape({size}, {size}, {channels}).transpose(2, 0, 1) / 255
 print(classes[model(torch.from_numpy(pixels)[None])[0].argmax()])""",
 }
 _FITS: Mapping[FitRule, str] = MappingProxyType(
     {
-        "crop": "ImageOps.fit(photo, ({size}, {size}))",
-        "pad": "ImageOps.pad(photo, ({size}, {size}))",
-        "stretch": "photo.resize(({size}, {size}))",
+        "crop": "ImageOps.fit(photo, ({size}, {size}), Image.Resampling.BILINEAR)",
+        "pad": "ImageOps.pad(photo, ({size}, {size}), Image.Resampling.BILINEAR)",
+        "stretch": "photo.resize(({size}, {size}), Image.Resampling.BILINEAR)",
     }
 )
 
 
-def model_card(trained: TrainedModel, run: RunFolder, kind: str, file: str, whose: str) -> str:
-    """Return the page of a model that was written as ``kind`` to ``file``; ``whose`` names it."""
+def model_card(
+    trained: TrainedModel, run: RunFolder, kind: str, file: str, client: int | None = None
+) -> str:
+    """Return the page of a model that was written as ``kind`` to ``file``, in Markdown.
+
+    It is the global one, or that of ``client``, which the run has not measured on all images.
+    """
     config, facts, history = trained.config, run.read_facts(), run.read_history()
     environment, result = run.read_environment(), run.read_result()
     chosen = result.model_round if result else None  # by validation images, else the last
@@ -59,7 +66,10 @@ def model_card(trained: TrainedModel, run: RunFolder, kind: str, file: str, whos
         fit=_FITS[config.data.fit].format(size=trained.size),
     )
     measured = "not measured"
-    if last is not None and facts is not None and facts.test_images:
+    whose = "global model" if client is None else f"model of client {client}"
+    if client is not None:
+        measured = f"not measured on all images (regl evaluate RUN --client {client})"
+    elif last is not None and facts is not None and facts.test_images:
         measured = (
             f"{100 * last.metrics.accuracy:.1f} % (macro-F1 {100 * last.metrics.macro_f1:.1f} %) "
             f"on {facts.test_images} test images, after round {last.round}"
@@ -72,17 +82,18 @@ def model_card(trained: TrainedModel, run: RunFolder, kind: str, file: str, whos
         "",
         f"* Input `{INPUT}`: float32 `(N, {trained.channels}, {trained.size}, {trained.size})`, "
         f"{'grey values' if trained.channels == 1 else 'RGB'} from 0 (black) to 1; what is no "
-        f"square was made one by `data.fit={config.data.fit}`, what is transparent is on white",
+        f"square was made one by `data.fit={config.data.fit}`, what is transparent is on white, "
+        "deep greyscale (12 or 16 bits) is not read by the lines below",
         f"* Output `{OUTPUT}`: float32 `(N, {len(trained.class_names)})`, adding up to 1; classes "
         "in this order:",
         "",
         *(f"  {place}. {_plain(name)}" for place, name in enumerate(trained.class_names)),
         "",
         f"* Trained by `{config.method}` with {facts.num_clients if facts else '?'} clients, "
-        f"{config.rounds} rounds, `model.name={config.model.name}`, data "
+        f"{history[-1].round if history else 0} rounds, `model.name={config.model.name}`, data "
         f"`{config.data.source}`, seed {config.seed}"
         + (f"; {environment['date'][:10]}" if "date" in environment else ""),
-        f"* Global accuracy: {measured}",
+        f"* Accuracy: {measured}",
         "* Not known here: the licence of the images it learned from, and what it does on images "
         "unlike them",
         "",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from regl_app.config.choices import SOURCES
 from regl_app.config.paths import with_absolute_paths
-from regl_app.core.errors import DataError
+from regl_app.core.errors import ConfigError, DataError
 from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
@@ -19,21 +20,31 @@ _WHOLE: Mapping[str, Scalar] = {
     "data.max-test": 0,
     "data.public-fraction": 0.0,
 }
+_FIXED = frozenset({"data.image-size"})
 
 
 def labelled_images(
-    trained: TrainedModel, changes: Mapping[str, Scalar], part: Literal["test", "train", "all"]
+    trained: TrainedModel,
+    changes: Mapping[str, Scalar],
+    part: Literal["test", "train", "all"] | None = None,
 ) -> tuple[ImageSet, tuple[str, ...]]:
-    """Return a part of the run's data set, or of the one that ``changes`` of its keys lead to.
+    """Return a part of the run's data set, or of another that ``changes`` of its keys lead to.
 
-    The second value are the names of its labels. Other data is taken whole, whatever the run kept
-    of its own, and always at the model's size.
+    It is another where ``data.source`` or ``data.path`` is given; then it is taken whole, whatever
+    the run kept of its own. The second value are the names of its labels.
+
+    Args:
+        trained: the run's model, whose data keys count where no other is given.
+        changes: keys of ``data``.
+        part: which; None: all of another data set, the run's own test part.
 
     Raises:
         ConfigError: the keys do not go together.
         DataError: there is no such data, or the run's own lies at its sites.
     """
-    flat = dict(_WHOLE if changes else {}) | dict(changes) | {"data.image-size": trained.size}
+    _check(trained, changes)
+    other = bool(changes.keys() & {"data.source", "data.path"})
+    flat = dict(_WHOLE if other else {}) | dict(changes)
     config = with_absolute_paths(trained.config.updated(flat))
     if config.data.local:
         raise DataError(
@@ -41,7 +52,21 @@ def labelled_images(
             "as data.source=folder data.path=FOLDER"
         )
     # The run's own are as its clients have them: in their looks, with its long tail.
-    own = None if changes else Federation.load(config, trained.num_clients)
+    own = None if other else Federation.load(config, trained.num_clients)
     source = load_source(config.data) if own is None else own.source
     sets = {"test": [source.test], "train": [source.train], "all": [source.train, source.test]}
-    return ImageSet.concat(sets[part]), source.class_names
+    return ImageSet.concat(sets[part or ("all" if other else "test")]), source.class_names
+
+
+def _check(trained: TrainedModel, changes: Mapping[str, Scalar]) -> None:
+    if wrong := [key for key in changes if not key.startswith("data.") or key in _FIXED]:
+        raise ConfigError(
+            f"regl evaluate takes keys of data, such as data.source=folder data.path=FOLDER, got "
+            f"{wrong[0]} (the run's model takes images of {trained.size} pixels)"
+        )
+    source = trained.config.data.source
+    if "data.path" in changes and "data.source" not in changes and not SOURCES[source].placed:
+        raise ConfigError(
+            f"data.path alone is no other data set for the run's data.source={source!r}: name the "
+            "source as well, such as data.source=folder"
+        )

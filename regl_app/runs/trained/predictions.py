@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,9 @@ class Predictions:
         for place, file in enumerate(self.files):
             label, probability = self.best(place)[0]
             shares = self.probabilities[place].tolist()
-            writer.writerow([file, label, *(f"{p:.{_DIGITS}f}" for p in (probability, *shares))])
+            writer.writerow(
+                [shown(file), label, *(f"{p:.{_DIGITS}f}" for p in (probability, *shares))]
+            )
         return text.getvalue()
 
     def to_json(self) -> str:
@@ -51,13 +54,18 @@ class Predictions:
             shares = [round(share, _DIGITS) for share in self.probabilities[place].tolist()]
             rows.append(
                 {
-                    "file": str(file),
+                    "file": shown(file),
                     "label": label,
                     "probability": round(probability, _DIGITS),
                     "probabilities": dict(zip(self.class_names, shares, strict=True)),
                 }
             )
         return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+
+
+def shown(file: Path) -> str:
+    """Return a path as text that can be written: what is no UTF-8 in it as in ``\\xff``."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
 
 
 def predictions(

@@ -10,7 +10,6 @@ import torch
 from regl_app.core.errors import DataError
 from regl_app.core.types import Counts
 from regl_app.data.images import ImageSet
-from regl_app.learning.evaluation.confusion import confusion_counts
 from regl_app.learning.evaluation.metrics import Metrics, score
 from regl_app.runs.trained.model import TrainedModel
 
@@ -19,7 +18,7 @@ _TOLD = 5
 
 @dataclass(frozen=True, eq=False)
 class ClassScore:
-    """Of one class: images, and of 1; None where the images or the predictions hold none of it."""
+    """Of one class: how many images, and shares as ``Metrics`` has them."""
 
     name: str
     images: int
@@ -39,20 +38,9 @@ class Scores:
     @property
     def classes(self) -> list[ClassScore]:
         """Return how every class of the model fares."""
-        held, taken = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        found = []
-        for place, name in enumerate(self.class_names):
-            right, own, said = (int(n[place]) for n in (self.confusion.diagonal(), held, taken))
-            found.append(
-                ClassScore(
-                    name,
-                    own,
-                    right / said if said else None,
-                    right / own if own else None,
-                    2 * right / (own + said) if own else None,
-                )
-            )
-        return found
+        found, held = self.metrics, self.confusion.sum(axis=1).tolist()
+        columns = (self.class_names, held, found.precision, found.per_class, found.f1)
+        return [ClassScore(*each) for each in zip(*columns, strict=True)]
 
     @property
     def balanced_accuracy(self) -> float:
@@ -101,9 +89,6 @@ def scores_of(
     places = torch.tensor([known.get(name, 0) for name in class_names])
     labels, count = places[images.labels], len(trained.class_names)
     log_probs = trained.log_probs(images, device)
-    predicted = log_probs.argmax(dim=1)
-    return Scores(
-        score(log_probs, labels, count),
-        confusion_counts(labels.numpy(), predicted.numpy(), count),
-        trained.class_names,
-    )
+    metrics = score(log_probs, labels, count)
+    assert metrics.confusion is not None  # it is of images that were just looked at
+    return Scores(metrics, metrics.confusion, trained.class_names)
