@@ -42,7 +42,11 @@ class SourceChoice:
     remote: bool = False
     """``data.path`` may be an id that is no path."""
     links: bool = False
-    """Its function also takes the folders that links below ``data.path`` may lead into."""
+    """Its functions also take the folders that links below ``data.path`` may lead into."""
+    files: str = ""
+    """A function from a ``DataConfig`` to the files that the source reads; '' where it has none."""
+    decodes: bool = False
+    """Its function also takes the store where decoded pictures are kept."""
 
 
 @dataclass(frozen=True)
@@ -180,27 +184,44 @@ METHODS: Mapping[str, MethodChoice] = MappingProxyType(
 )
 """Local learning rules, by ``objective``."""
 
+_MNIST_FAMILY = SourceChoice(
+    f"{_SOURCES}.torchvision:load_mnist_family", files=f"{_SOURCES}.torchvision:mnist_files"
+)
+_CIFAR = SourceChoice(
+    f"{_SOURCES}.torchvision:load_cifar",
+    files=f"{_SOURCES}.torchvision:cifar_files",
+    decodes=True,
+)
 SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
     {
         "digits": SourceChoice(f"{_SOURCES}.digits:load_digits"),
-        "mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
-        "fashion-mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
-        "emnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
-        "cifar10": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
-        "cifar100": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
+        "mnist": _MNIST_FAMILY,
+        "fashion-mnist": _MNIST_FAMILY,
+        "emnist": _MNIST_FAMILY,
+        "cifar10": _CIFAR,
+        "cifar100": _CIFAR,
         "hub": SourceChoice(
             f"{_SOURCES}.hub:load_hub",
+            files=f"{_SOURCES}.hub:hub_files",
+            decodes=True,
             path="a hub id or a parquet folder",
             placed=True,
             remote=True,
         ),
         "folder": SourceChoice(
             f"{_SOURCES}.folder:load_folder",
+            files=f"{_SOURCES}.folder:folder_files",
+            decodes=True,
             path="the folder of class folders",
             placed=True,
             links=True,
         ),
-        "site": SourceChoice(f"{_SOURCES}.site:load_server_part", local=True),
+        "site": SourceChoice(
+            f"{_SOURCES}.site:load_server_part",
+            files=f"{_SOURCES}.site:server_files",
+            decodes=True,
+            local=True,
+        ),
     }
 )
 """Data sources, by ``data.source``."""

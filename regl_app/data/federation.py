@@ -20,9 +20,10 @@ from regl_app.data.client import ClientData
 from regl_app.data.images import ImageSet
 from regl_app.data.long_tail import long_tail_indices
 from regl_app.data.partition import partition_indices
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import prompted
 from regl_app.data.source import Source
-from regl_app.data.sources.registry import load_source
+from regl_app.data.sources.registry import load_source, source_state
 from regl_app.data.stratified import stratified_sample
 
 
@@ -39,25 +40,41 @@ class Federation:
 
     @classmethod
     def load(
-        cls, config: RunConfig, num_partitions: int, roots: AllowedFolders | None = None
+        cls,
+        config: RunConfig,
+        num_partitions: int,
+        roots: AllowedFolders | None = None,
+        store: PictureStore | None = None,
+        state: str | None = None,
     ) -> Federation:
-        """Return the federation of ``config`` for ``num_partitions`` clients (cached).
+        """Return the federation of ``config`` for ``num_partitions`` clients.
 
         Where training is central, client 0 trains on everybody's training images and the others
-        on none; everyone keeps the personalized test set of the other methods. Links below
-        ``data.path`` may lead into ``roots`` only; None: anywhere.
+        on none; everyone keeps the personalized test set of the other methods. Cached per process,
+        until a file of the source changes.
+
+        Args:
+            config: the run.
+            num_partitions: K.
+            roots: the folders that links below ``data.path`` may lead into; None: anywhere.
+            store: where decoded pictures are kept for all processes of this machine; None: below
+                ``cache-dir``.
+            state: that of the source's files, if it is to be taken as known (``load_source``).
 
         Raises:
             DataError: the source is absent, damaged or cannot be partitioned.
             GeneratorError: ``generator.prompts`` is not for its classes.
         """
+        roots = roots if roots and roots.folders else None
         federation = _load(
             config.data,
             config.partition,
             config.long_tail,
             num_partitions,
             config.central,
-            roots if roots and roots.folders else None,
+            roots,
+            store or PictureStore.of(config),
+            source_state(config.data, roots) if state is None else state,
         )
         source = prompted(federation.source, config.generator)
         if source is federation.source:
@@ -119,9 +136,10 @@ class Federation:
         num_partitions: int,
         central: bool,
         roots: AllowedFolders | None,
+        store: PictureStore,
+        state: str,
     ) -> Self:
-        # What is asked for without limits everywhere is loaded once.
-        whole = load_source(data, roots) if roots else load_source(data)
+        whole = load_source(data, roots, store, state)
         source, tail_test = _with_long_tail(whole, long_tail, data.seed)
         if data.local:  # what each client has is at its node
             nothing = (np.empty(0, dtype=np.int64),) * num_partitions
@@ -147,8 +165,12 @@ def _load(
     num_partitions: int,
     central: bool,
     roots: AllowedFolders | None,
+    store: PictureStore,
+    state: str,
 ) -> Federation:
-    return Federation._build(data, partition, long_tail, num_partitions, central, roots)
+    return Federation._build(
+        data, partition, long_tail, num_partitions, central, roots, store, state
+    )
 
 
 def _with_long_tail(

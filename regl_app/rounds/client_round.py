@@ -149,7 +149,7 @@ def evaluate_round(
     if len(test) == 0:
         return EvaluationResult(client.partition_id, round_number, 0)
     kept = own_part(client, run, round_number, make_method(client.config))
-    log_probs = predict_log_probs(client.model(weights, kept), test.images, client.device)
+    log_probs = predict_log_probs(client.model(weights, kept), test.pixels, client.device)
     found = score(log_probs, test.labels, client.num_classes)
     if shares_confusion(client.config):
         predicted = log_probs.argmax(dim=1).numpy()

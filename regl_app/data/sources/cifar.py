@@ -103,6 +103,13 @@ def load_binary(config: DataConfig, root: Path) -> Source:
     )
 
 
+def binary_files(config: DataConfig, root: Path) -> tuple[Path, ...]:
+    """Return the files of ``load_binary`` that are there."""
+    family = FAMILY[config.source]
+    paths = (root / family.folder / name for name in family.files)
+    return tuple(path for path in paths if path.is_file())
+
+
 def _read(paths: list[Path], family: Cifar, config: DataConfig, split: Split) -> ImageSet:
     records = np.concatenate([_records(path, family) for path in paths])
     labels = records[:, family.label_bytes - 1].astype(np.int64)

@@ -14,10 +14,11 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.resize import to_square
 from regl_app.data.source import Source
-from regl_app.data.sources.cifar import load_binary
-from regl_app.data.sources.hub import load_hub
+from regl_app.data.sources.cifar import binary_files, load_binary
+from regl_app.data.sources.hub import hub_files, load_hub
 from regl_app.data.sources.idx import find_idx, read_idx
 from regl_app.data.subsets import Split, kept_indices
 
@@ -33,6 +34,15 @@ class _Idx:
     concepts: tuple[str, ...]
     first_label: int = 0
     transposed: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of its files: images and labels to train on, then those to test on."""
+        return [
+            f"{prefix}-{kind}"
+            for prefix in (self.train, self.test)
+            for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        ]
 
 
 _DIGITS = tuple(string.digits)
@@ -77,12 +87,7 @@ def load_mnist_family(config: DataConfig) -> Source:
     Reads ``<data.path>/<name>/raw`` in place, gzipped or not, so a read-only root works.
     """
     family = _FAMILY[config.source]
-    folder = _root(config) / family.cls / "raw"
-    names = [
-        f"{prefix}-{kind}"
-        for prefix in (family.train, family.test)
-        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-    ]
+    folder, names = _root(config) / family.cls / "raw", family.names
     if config.download and any(find_idx(folder, name) is None for name in names):
         _download(config, family)
     paths = [find_idx(folder, name) for name in names]
@@ -99,14 +104,20 @@ def load_mnist_family(config: DataConfig) -> Source:
     )
 
 
-def load_cifar(config: DataConfig) -> Source:
+def mnist_files(config: DataConfig) -> tuple[Path, ...]:
+    """Return the idx files of ``load_mnist_family`` that are there."""
+    family = _FAMILY[config.source]
+    found = (find_idx(_root(config) / family.cls / "raw", name) for name in family.names)
+    return tuple(path for path in found if path)
+
+
+def load_cifar(config: DataConfig, store: PictureStore | None = None) -> Source:
     """Return CIFAR-10 or CIFAR-100, ``(N, 3, size, size)``.
 
     From ``<data.path>/<source>/*.parquet`` as the hub publishes them, else the binary version.
     """
-    parquet = _root(config) / config.source
-    if any(parquet.glob("**/train*.parquet")):
-        source = load_hub(config.model_copy(update={"path": str(parquet)}))
+    if (inner := _parquet(config)) is not None:
+        parquet, source = inner.path, load_hub(inner, store)
         if all(name.isdigit() for name in source.class_names):
             raise DataError(
                 f"{parquet}: the label column has no class names (ClassLabel metadata), which the "
@@ -119,6 +130,20 @@ def load_cifar(config: DataConfig) -> Source:
         train, test = (replace(each, originals=None) for each in (source.train, source.test))
         return Source(config.source, train, test, names, concepts)
     return load_binary(config, _root(config))
+
+
+def cifar_files(config: DataConfig) -> tuple[Path, ...]:
+    """Return the files of ``load_cifar`` that are there."""
+    inner = _parquet(config)
+    return binary_files(config, _root(config)) if inner is None else hub_files(inner)
+
+
+def _parquet(config: DataConfig) -> DataConfig | None:
+    """Return ``config`` with the folder of CIFAR's parquet files as its path, if it is there."""
+    parquet = _root(config) / config.source
+    if not any(parquet.glob("**/train*.parquet")):
+        return None
+    return config.model_copy(update={"path": str(parquet)})
 
 
 def _read(

@@ -1,4 +1,4 @@
-"""A classifier's answers on images in memory."""
+"""A classifier's answers on images, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from torch import nn
 from torch.nn import functional
 
 from regl_app.data.images import to_float
+from regl_app.data.pictures import Pictures, portions
 
 
 def predict_log_probs(
     model: nn.Module,
-    images: torch.Tensor,
+    images: Pictures,
     device: torch.device | str,
     batch_size: int = 500,
 ) -> torch.Tensor:
@@ -29,7 +30,7 @@ def predict_log_probs(
 def apply_in_batches(
     model: nn.Module,
     function: Callable[[torch.Tensor], torch.Tensor],
-    images: torch.Tensor,
+    images: Pictures,
     device: torch.device | str,
     batch_size: int,
 ) -> torch.Tensor:
@@ -40,8 +41,6 @@ def apply_in_batches(
     was_training = model.training
     model.to(device).eval()
     # One pass over at least an empty batch, so that the result has its second axis.
-    parts = [
-        function(to_float(batch.to(device))).float() for batch in torch.split(images, batch_size)
-    ]
+    parts = [function(to_float(batch.to(device))).float() for batch in portions(images, batch_size)]
     model.train(was_training)
     return torch.cat(parts).cpu()

@@ -83,7 +83,9 @@ def train_local(
     model.to(memory_format=layout)
     real = len(data) if real_images is None else real_images
     local = _local(model, data, real, kept or {}, received or {})
-    images, labels = data.images.to(device), data.labels.to(device)
+    # What lies in a file stays there, and goes to the device batch by batch.
+    pixels = data.pixels.to(device) if isinstance(data.pixels, torch.Tensor) else data.pixels
+    labels = data.labels.to(device)
     soft = None if targets is None else _soft(data, real, targets).to(device)
     optimizer = make_optimizer(model, train)
     learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -96,7 +98,7 @@ def train_local(
         batches(len(data), train, torch_generator(seed, "order"), real), start=1
     ):
         picked = chosen.to(device)
-        pictures = images[picked]
+        pictures = pixels[picked if isinstance(pixels, torch.Tensor) else chosen].to(device)
         if train.augment:
             pictures = random_shift(pictures, most, shifts)
         pictures = to_float(pictures).contiguous(memory_format=layout)
@@ -133,7 +135,7 @@ def _local(
     head = getattr(model, "head", None)
     classes = head.out_features if isinstance(head, nn.Linear) else int(data.labels.max()) + 1
     real = torch.bincount(data.labels[:real_images], minlength=classes).numpy()
-    images = ImageSet(data.images[:real_images], data.labels[:real_images])
+    images = data.first(real_images)
     return Local(model, data.counts(classes), real, kept, received, real_images=images)
 
 
