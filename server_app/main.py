@@ -85,13 +85,14 @@ def federate(grid: Grid, config: RunConfig, folder: RunFolder, metrics: RunMetri
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
     whole = run_source(local)
-    note_files(folder, source_state(local.data), config)
+    files = source_state(local.data)  # now: what was absent has been fetched
+    note_files(folder, files, config)
     if config.needs_generator:
         check_source(config, whole)
         _check_public_part(local)
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
-    federation = Federation.load(local, clients.num_partitions)
+    federation = Federation.load(local, clients.num_partitions, state=files)
     prompts = _prompts(config, federation)
     facts = _facts(federation, clients, prompts)
     start = last_complete_round(folder, clients.num_partitions) if config.resume else None

@@ -45,7 +45,7 @@ class SourceChoice:
     """Its functions also take the folders that links below ``data.path`` may lead into."""
     files: str = ""
     """A function from a ``DataConfig`` to the files that the source reads; '' where it has none."""
-    decodes: bool = False
+    stores: bool = False
     """Its function also takes the store where decoded pictures are kept."""
 
 
@@ -185,12 +185,14 @@ METHODS: Mapping[str, MethodChoice] = MappingProxyType(
 """Local learning rules, by ``objective``."""
 
 _MNIST_FAMILY = SourceChoice(
-    f"{_SOURCES}.torchvision:load_mnist_family", files=f"{_SOURCES}.torchvision:mnist_files"
+    f"{_SOURCES}.torchvision:load_mnist_family",
+    files=f"{_SOURCES}.torchvision:mnist_files",
+    stores=True,
 )
 _CIFAR = SourceChoice(
     f"{_SOURCES}.torchvision:load_cifar",
     files=f"{_SOURCES}.torchvision:cifar_files",
-    decodes=True,
+    stores=True,
 )
 SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
     {
@@ -203,7 +205,7 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
         "hub": SourceChoice(
             f"{_SOURCES}.hub:load_hub",
             files=f"{_SOURCES}.hub:hub_files",
-            decodes=True,
+            stores=True,
             path="a hub id or a parquet folder",
             placed=True,
             remote=True,
@@ -211,7 +213,7 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
         "folder": SourceChoice(
             f"{_SOURCES}.folder:load_folder",
             files=f"{_SOURCES}.folder:folder_files",
-            decodes=True,
+            stores=True,
             path="the folder of class folders",
             placed=True,
             links=True,
@@ -219,7 +221,7 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
         "site": SourceChoice(
             f"{_SOURCES}.site:load_server_part",
             files=f"{_SOURCES}.site:server_files",
-            decodes=True,
+            stores=True,
             local=True,
         ),
     }

@@ -17,14 +17,16 @@ from regl_app.config import RunConfig
 from regl_app.config.paths import cache_dir
 from regl_app.config.sections import DataConfig
 from regl_app.core.activity import Span
+from regl_app.core.digests import tensor_bytes
 from regl_app.core.disk_cache import GIGABYTE, evict, touch
 from regl_app.core.errors import StorageError
 from regl_app.core.files import atomic_path, exclusive
 from regl_app.core.log import logger
 from regl_app.core.types import Indices
-from regl_app.data.decode import DECODING, decode, decode_images
+from regl_app.data.decode import DECODING, Reading, decode, decode_images
 from regl_app.data.originals import Originals, PictureFiles
 from regl_app.data.pictures import Chosen, Pictures, StoredPictures
+from regl_app.data.resize import to_square
 from regl_app.data.stored_squares import (
     PIXELS,
     SquaresOnDisk,
@@ -37,6 +39,8 @@ from regl_app.data.stored_squares import (
 _PORTION = 32
 _IN_USE_SECONDS = 3600.0
 _ENTRIES = "*.*"
+_LARGE = 10**8
+"""Bytes from which images that are read as they are go into a file."""
 
 Pixels = npt.NDArray[np.uint8]
 _Found = TypeVar("_Found")
@@ -90,24 +94,58 @@ class PictureStore:
         Raises:
             DataError: a picture cannot be read, or is no longer what it was.
         """
-        size = config.image_size
-        how = f"{size}/{channels}/{config.fit}/{config.depth}/{config.unreadable}"
-        path = self.root / f"{_name(f'set/{how}', files.states)}.set"
+        size, rules = config.image_size, (config.fit, config.depth, config.unreadable)
+        name = _name(f"set/{size}/{channels}/{'/'.join(rules)}", files.states)
+        shape = (len(files), channels or 1, size, size)
+        return self._set(
+            name, shape, channels, lambda taken: decode(files, taken, channels, *rules)
+        )
+
+    def resized(self, images: torch.Tensor, size: int) -> Pictures:
+        """Return ``(N, C, H, W)`` uint8 images as ``to_square`` does, in a file if they are many.
+
+        A file is known by the images' content. Without room for it they are a tensor.
+        """
+        shape = (len(images), images.shape[1], size, size)
+        if math.prod(shape) < _LARGE:
+            return to_square(images, size)
+
+        def fill(taken: SquaresOnDisk) -> Reading:
+            for portion in torch.split(images, _PORTION):
+                for square in to_square(portion, size):
+                    taken.add(square)
+            places = np.arange(len(images), dtype=np.int64)
+            return Reading(np.full_like(places, size), places)
+
+        told = [str(tuple(images.shape)), *(_digest(part) for part in torch.split(images, 1024))]
+        stored = self._set(_name(f"resized/{size}", told), shape, shape[1], fill)
+        return to_square(images, size) if stored is None else stored.images
+
+    def _set(
+        self,
+        name: str,
+        least: tuple[int, ...],
+        channels: int | None,
+        fill: Callable[[SquaresOnDisk], Reading],
+    ) -> StoredSquares | None:
+        """Return the set ``name``, which ``fill`` fills if no process has done it.
+
+        ``least`` is the least shape that it can have. None, with a warning, where there is no room.
+        """
+        path = self.root / f"{name}.set"
 
         def write() -> None:
-            self._check_room((len(files), channels or 1, size, size))
+            self._check_room(least)
             began = Span()
             with atomic_path(path) as temporary:
                 temporary.mkdir(mode=0o700)
-                taken = SquaresOnDisk(temporary / PIXELS, size, channels, self.max_bytes)
+                taken = SquaresOnDisk(temporary / PIXELS, least[-1], channels, self.max_bytes)
                 try:
-                    reading = decode(
-                        files, taken, channels, config.fit, config.depth, config.unreadable
-                    )
+                    reading = fill(taken)
                 finally:
                     taken.close()
                 write_facts(temporary, reading)
-            _tell(len(taken), size, began)
+            _tell(len(taken), least[-1], began)
 
         try:
             return self._kept(path, lambda: read_squares(path), write)
@@ -165,12 +203,21 @@ class PictureStore:
             )
 
 
+def squares(images: torch.Tensor, size: int, store: PictureStore | None) -> Pictures:
+    """Return images as squares of ``size``, by ``PictureStore.resized`` if there is a store."""
+    return to_square(images, size) if store is None else store.resized(images, size)
+
+
 def _name(how: str, states: Iterable[str]) -> str:
     """Return what another picture, another treatment and another decoder change."""
     import PIL
 
     told = f"{DECODING}/{PIL.__version__}/{torch.__version__}/{how}\n" + "\n".join(states)
     return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def _digest(images: torch.Tensor) -> str:
+    return hashlib.sha256(tensor_bytes(images)).hexdigest()
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> Pixels | None:

@@ -25,6 +25,7 @@ from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.pictures import JoinedPictures, StoredPictures
+from regl_app.data.resize import to_square
 from regl_app.data.source import Source
 from regl_app.data.sources import registry
 from regl_app.data.sources.registry import load_source
@@ -350,3 +351,26 @@ def test_joined_sets_are_as_tensors_of_them_all(folder: Path, store: PictureStor
     nothing = ImageSet.empty(real.shape)
     assert ImageSet.concat([nothing, real, nothing]).pixels is real.pixels
     assert len(ImageSet.concat([nothing, real.subset([])])) == 0
+
+
+def test_many_images_of_other_sources_are_resized_once_a_machine(
+    store: PictureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (70, 3, 9, 9), dtype=torch.uint8, generator=random)
+    plain = to_square(images, 20)
+    assert isinstance(store.resized(images, 20), torch.Tensor)  # not worth a file
+    monkeypatch.setattr(picture_store, "_LARGE", 70 * 3 * 20 * 20)
+    for number in range(2):
+        found = store.resized(images, 20)
+        assert isinstance(found, StoredPictures) and torch.equal(found[:], plain)
+        if number == 0:
+            monkeypatch.setattr(stored_squares.SquaresOnDisk, "add", never)
+    with pytest.raises(pytest.fail.Exception):
+        store.resized(255 - images, 20)
+
+
+def test_a_large_set_is_resized_in_parts_that_nobody_sees() -> None:
+    images = torch.arange(5 * 3 * 7 * 9, dtype=torch.uint8).reshape(5, 3, 7, 9)
+    whole = to_square(images, 40)
+    assert torch.equal(whole, torch.cat([to_square(image[None], 40) for image in images]))

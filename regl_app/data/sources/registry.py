@@ -64,7 +64,7 @@ def _load(
 ) -> Source:
     choice = SOURCES[config.source]
     load = resolve(choice.implementation)
-    more = ({"roots": roots} if choice.links else {}) | ({"store": store} if choice.decodes else {})
+    more = ({"roots": roots} if choice.links else {}) | ({"store": store} if choice.stores else {})
     source: Source = load(config, **more)
     # A generator is tuned on what is trained on, nothing else has to be decoded for it.
     source = replace(source, train=source.train.alone(), test=replace(source.test, originals=None))

@@ -14,8 +14,7 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
-from regl_app.data.picture_store import PictureStore
-from regl_app.data.resize import to_square
+from regl_app.data.picture_store import PictureStore, squares
 from regl_app.data.source import Source
 from regl_app.data.sources.cifar import binary_files, load_binary
 from regl_app.data.sources.hub import hub_files, load_hub
@@ -81,7 +80,7 @@ _FAMILY: Mapping[str, _Idx] = MappingProxyType(
 )
 
 
-def load_mnist_family(config: DataConfig) -> Source:
+def load_mnist_family(config: DataConfig, store: PictureStore | None = None) -> Source:
     """Return MNIST, Fashion-MNIST or EMNIST letters, ``(N, 1, size, size)``.
 
     Reads ``<data.path>/<name>/raw`` in place, gzipped or not, so a read-only root works.
@@ -97,8 +96,8 @@ def load_mnist_family(config: DataConfig) -> Source:
     train_images, train_labels, test_images, test_labels = (path for path in paths if path)
     return Source(
         config.source,
-        _read(family, train_images, train_labels, config, "train"),
-        _read(family, test_images, test_labels, config, "test"),
+        _read(family, train_images, train_labels, config, "train", store),
+        _read(family, test_images, test_labels, config, "test", store),
         family.class_names,
         family.concepts,
     )
@@ -129,7 +128,7 @@ def load_cifar(config: DataConfig, store: PictureStore | None = None) -> Source:
         # The binary version has no originals, and both are the same data set.
         train, test = (replace(each, originals=None) for each in (source.train, source.test))
         return Source(config.source, train, test, names, concepts)
-    return load_binary(config, _root(config))
+    return load_binary(config, _root(config), store)
 
 
 def cifar_files(config: DataConfig) -> tuple[Path, ...]:
@@ -147,7 +146,12 @@ def _parquet(config: DataConfig) -> DataConfig | None:
 
 
 def _read(
-    family: _Idx, image_path: Path, label_path: Path, config: DataConfig, split: Split
+    family: _Idx,
+    image_path: Path,
+    label_path: Path,
+    config: DataConfig,
+    split: Split,
+    store: PictureStore | None,
 ) -> ImageSet:
     images, labels = read_idx(image_path, 3), read_idx(label_path, 1).long() - family.first_label
     if len(images) != len(labels):
@@ -163,7 +167,7 @@ def _read(
     if family.transposed:
         images = images.transpose(1, 2)
     kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
-    return ImageSet(to_square(images[kept, None], config.image_size), labels[kept])
+    return ImageSet(squares(images[kept, None], config.image_size, store), labels[kept])
 
 
 def _download(config: DataConfig, family: _Idx) -> None:

@@ -11,6 +11,9 @@ from torch.nn import functional
 from regl_app.data.images import to_float
 from regl_app.data.pictures import Pictures, portions
 
+_MOST_PIXELS = 500 * 128**2
+"""Pixels that a model looks at at once: what it makes of them takes a hundred times their bytes."""
+
 
 def predict_log_probs(
     model: nn.Module,
@@ -36,8 +39,11 @@ def apply_in_batches(
 ) -> torch.Tensor:
     """Return ``function`` of uint8 ``(N, C, H, W)`` images, float32 on the CPU.
 
-    ``model``, whose method or self ``function`` is, is in evaluation mode meanwhile.
+    ``model``, whose method or self ``function`` is, is in evaluation mode meanwhile. It gets fewer
+    than ``batch_size`` at once where they are large.
     """
+    height, width = images.shape[2:]
+    batch_size = min(batch_size, max(1, _MOST_PIXELS // (height * width)))
     was_training = model.training
     model.to(device).eval()
     # One pass over at least an empty batch, so that the result has its second axis.
