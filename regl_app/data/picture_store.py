@@ -23,10 +23,11 @@ from regl_app.core.errors import StorageError
 from regl_app.core.files import atomic_path, exclusive
 from regl_app.core.log import logger
 from regl_app.core.types import Indices
-from regl_app.data.decode import DECODING, Reading, decode, decode_images
+from regl_app.data.decode import DECODING, decode, decode_images
 from regl_app.data.originals import Originals, PictureFiles
 from regl_app.data.pictures import Chosen, Pictures, StoredPictures
 from regl_app.data.resize import to_square
+from regl_app.data.squares import Reading
 from regl_app.data.stored_squares import (
     PIXELS,
     SquaresOnDisk,
@@ -203,7 +204,7 @@ class PictureStore:
             )
 
 
-def squares(images: torch.Tensor, size: int, store: PictureStore | None) -> Pictures:
+def as_squares(images: torch.Tensor, size: int, store: PictureStore | None) -> Pictures:
     """Return images as squares of ``size``, by ``PictureStore.resized`` if there is a store."""
     return to_square(images, size) if store is None else store.resized(images, size)
 

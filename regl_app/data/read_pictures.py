@@ -10,11 +10,12 @@ import torch
 from regl_app.config.sections import DataConfig
 from regl_app.core.log import logger
 from regl_app.core.types import Indices, Labels
-from regl_app.data.decode import Reading, decode_images, first_few
+from regl_app.data.decode import decode_images, first_few
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import Originals, PictureFiles
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.pictures import Pictures
+from regl_app.data.squares import Reading
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ import torch
 
 from regl_app.core.errors import StorageError
 from regl_app.core.files import write_json
-from regl_app.data.decode import Reading
 from regl_app.data.depth import Depth, Scale
 from regl_app.data.pictures import StoredPictures
+from regl_app.data.squares import Reading
 
 PIXELS = "pixels.npy"
 _FACTS, _SIDES, _KEPT = "facts.json", "sides.npy", "kept.npy"

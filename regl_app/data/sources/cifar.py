@@ -21,7 +21,7 @@ from regl_app.core.errors import DataError
 from regl_app.core.files import write_bytes
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
-from regl_app.data.picture_store import PictureStore, squares
+from regl_app.data.picture_store import PictureStore, as_squares
 from regl_app.data.source import Source
 from regl_app.data.subsets import Split, kept_indices
 
@@ -117,7 +117,7 @@ def _read(
     labels = records[:, family.label_bytes - 1].astype(np.int64)
     kept = kept_indices(labels, config, split)
     pixels = records[kept, family.label_bytes :].reshape(-1, 3, 32, 32)
-    images = squares(torch.from_numpy(pixels), config.image_size, store)
+    images = as_squares(torch.from_numpy(pixels), config.image_size, store)
     return ImageSet(images, torch.from_numpy(labels[kept]))
 
 

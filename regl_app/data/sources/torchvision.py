@@ -14,7 +14,7 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
-from regl_app.data.picture_store import PictureStore, squares
+from regl_app.data.picture_store import PictureStore, as_squares
 from regl_app.data.source import Source
 from regl_app.data.sources.cifar import binary_files, load_binary
 from regl_app.data.sources.hub import hub_files, load_hub
@@ -167,7 +167,7 @@ def _read(
     if family.transposed:
         images = images.transpose(1, 2)
     kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
-    return ImageSet(squares(images[kept, None], config.image_size, store), labels[kept])
+    return ImageSet(as_squares(images[kept, None], config.image_size, store), labels[kept])
 
 
 def _download(config: DataConfig, family: _Idx) -> None:
