@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.core.log import logger
-from regl_app.data.sources.registry import source_state
 from regl_app.runs.comparison.outcome import Outcome
 
 _TOLD = 5
@@ -36,6 +35,8 @@ class States:
 
     def of(self, data: DataConfig) -> str | None:
         """Return the state of a source's files; None, with a line in the log, if nobody can say."""
+        from regl_app.data.sources.registry import source_state
+
         if data not in self.known:
             try:
                 self.known[data] = source_state(data)
