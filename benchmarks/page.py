@@ -16,7 +16,10 @@ from regl_app.core.files import write_text
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 PAGES = (
-    *(HERE.parent / "docs" / name for name in ("feddpd-results.md", "methods.md", "teaching.md")),
+    *(
+        HERE.parent / "docs" / name
+        for name in ("feddpd-results.md", "methods.md", "teaching.md", "data.md")
+    ),
     README,
 )
 COLUMNS = 5  # of a README's table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -15,15 +15,19 @@ from client_app.node_config import NodeConfig
 from regl_app.config import RunConfig
 from regl_app.config.choices import SITES
 from regl_app.config.paths import cache_dir, with_absolute_paths
+from regl_app.config.sections import DataConfig
 from regl_app.config.supplement_sections import prompts_are_inside
+from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
 from regl_app.core.types import Tensors, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import with_prompts_inside
 from regl_app.data.source import Source
+from regl_app.data.sources.registry import source_state
 from regl_app.data.sources.site import SiteFolder, load_site
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
@@ -46,6 +50,8 @@ class Node:
     config: RunConfig
     handshake: Handshake
     settings: NodeConfig
+    run: int = 0
+    """Flower's number of the run."""
 
     @classmethod
     def of(cls, context: Context) -> Node:
@@ -65,7 +71,7 @@ class Node:
         if prompts_are_inside(confined.generator.prompts):  # files are compared by content
             config = config.updated({"generator.prompts": confined.generator.prompts})
         handshake = Handshake(run_code_hash(config), config_digest(config), settings.num_partitions)
-        return cls(confined, handshake, settings)
+        return cls(confined, handshake, settings, context.run_id)
 
     @property
     def partition_id(self) -> int:
@@ -79,7 +85,17 @@ class Node:
 
     @cached_property
     def _federation(self) -> Federation:
-        return Federation.load(self.config, self.num_partitions, self.settings.roots)
+        config, roots = self.config, self.settings.roots
+        state = _state_in_run(self.run, config.data, roots)
+        return Federation.load(config, self.num_partitions, roots, self._store, state)
+
+    @property
+    def _state_dir(self) -> Path:
+        return self.settings.state_dir or cache_dir(self.config)
+
+    @property
+    def _store(self) -> PictureStore:
+        return PictureStore.of(self.config, self._state_dir)
 
     @property
     def source(self) -> Source:
@@ -99,7 +115,7 @@ class Node:
             self.source,
             self.data,
             resolve_device(self.config.device),
-            self.settings.state_dir or cache_dir(self.config),
+            self._state_dir,
             self.settings.name,
             (self.handshake.code_hash, self.handshake.config_digest),
         )
@@ -148,6 +164,7 @@ class Node:
             self.partition_id,
             self.config.partition.test_fraction,
             self.config.validation.fraction,
+            self._store,
         )
 
     @property
@@ -167,6 +184,15 @@ class Node:
             math.prod(self.source.train.shape),
             lambda: most_adapter_bytes(resolve_generator(config.generator.path), rank),
         )
+
+
+@lru_cache(maxsize=8)
+def _state_in_run(_run: int, data: DataConfig, roots: AllowedFolders) -> str:
+    """Return the state of a source's files when this process first needed them in a run.
+
+    What changes in the midst of a run is the next one's: all rounds are on the same images.
+    """
+    return source_state(data, roots)
 
 
 def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:

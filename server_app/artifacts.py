@@ -70,7 +70,7 @@ def make_report(folder: RunFolder) -> None:
 
 
 def _view(model: Classifier, images: ImageSet, device: torch.device) -> tuple[Array, Array]:
-    predictions = predict_log_probs(model, images.images, device).argmax(dim=1).numpy()
+    predictions = predict_log_probs(model, images.pixels, device).argmax(dim=1).numpy()
     return _principal(features(model, images, device)), predictions
 
 

@@ -8,7 +8,7 @@ from regl_app.config import RunConfig
 from regl_app.config.identity import result_keys
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.log import logger
-from regl_app.runs.folder import Checkpoint, RunFolder
+from regl_app.runs.folder import DATA, Checkpoint, RunFolder
 from regl_app.runs.records import RoundRecord
 
 
@@ -36,6 +36,30 @@ def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder
     if result is not None and result.status == "finished":
         raise RunError(f"resume={config.resume!r}: that run is finished, nothing is left to do")
     return folder
+
+
+def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
+    """Keep with a run in which state the files are that its server reads; compare one that goes on.
+
+    Raises:
+        RunError: the run began with other files than there are now.
+    """
+    was = folder.read_environment().get(DATA)
+    if config.resume and was is not None and was != state:
+        raise RunError(
+            f"resume={config.resume!r}: the files of data.source={config.data.source!r}, "
+            f"data.path={config.data.path!r} have changed since the run began (it had {was}; now "
+            f"{state}): its clients would get other images (put them back with their times, or "
+            "start a new run)"
+        )
+    if config.resume and was is None and state:
+        logger.warning(
+            "%s does not say which files the run began with, as an earlier version made it: it "
+            "goes on with those that are there",
+            folder.path,
+        )
+    if state and was != state:
+        folder.note_data(state)
 
 
 def last_complete_round(folder: RunFolder, num_clients: int) -> Checkpoint | None:

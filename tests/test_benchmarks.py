@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -192,3 +193,19 @@ def test_both_sides_of_the_gpu_benchmark_do_the_same_work(
     text = result.with_suffix(".md").read_text(encoding="utf-8")
     assert text.startswith("**No GPU")
     assert "--shape tiny --batch 2 --images 3" in text
+
+
+def test_the_memory_of_a_process_is_read_and_pictures_are_as_many_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    loading = importlib.import_module("data_loading")
+    found = loading.memory_of(os.getpid())
+    assert 0 < found["anonymous"] <= found["uss"] <= found["pss"] + 2**20
+    assert loading.memory_of(2**31 - 1) == {}
+    for links in (True, False):
+        loading.write_pictures(tmp_path / str(links), 9, links=links)
+        files = list((tmp_path / str(links)).rglob("*.jpg"))
+        assert len(files) == 9 and len({file.stat().st_ino for file in files}) == (
+            1 if links else 9
+        )

@@ -27,9 +27,12 @@ def compare(
     ] = DEFAULT_METHODS,
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds.")] = "0,1,2",
     clients: Clients = 10,
-    out: Annotated[Path, typer.Option(help="Folder of all runs; finished ones are reused.")] = (
-        Path("runs/comparison")
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of all runs; finished ones with the same settings and files are reused."
+        ),
+    ] = (Path("runs/comparison")),
     engine: Annotated[EngineName, typer.Option(help="In-process starts faster.")] = (
         EngineName.IN_PROCESS
     ),

@@ -39,10 +39,11 @@ def generate(
     resolved = resolve(settings, config)
     setup_logging()
     from regl_app.cli.pictures import save_grid
+    from regl_app.data.picture_store import PictureStore
     from regl_app.data.sources.registry import load_source
     from regl_app.generator.pictures import generate_images
 
-    names = load_source(resolved.data).class_names
+    names = load_source(resolved.data, store=PictureStore.of(resolved)).class_names
     chosen = pick(classes, names)
     images = generate_images(resolved, chosen, count, adapter=adapter)
     save_grid(images, [names[index] for index in chosen], out, scale=scale)

@@ -45,7 +45,11 @@ class SourceChoice:
     remote: bool = False
     """``data.path`` may be an id that is no path."""
     links: bool = False
-    """Its function also takes the folders that links below ``data.path`` may lead into."""
+    """Its functions also take the folders that links below ``data.path`` may lead into."""
+    files: str = ""
+    """A function from a ``DataConfig`` to the files that the source reads; '' where it has none."""
+    stores: bool = False
+    """Its function also takes the store where decoded pictures are kept."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,6 @@ class StrategyChoice:
 
 _METHODS, _MODELS = "regl_app.learning.methods", "regl_app.learning.models"
 _SOURCES, _SCHEMES = "regl_app.data.sources", "regl_app.data.schemes"
-_MEDMNIST = f"{_SOURCES}.medmnist:load_medmnist"
 _SCHEDULE, _REWARDS = "regl_app.supplement.schedule", "regl_app.supplement.rewards"
 
 
@@ -210,53 +213,90 @@ METHODS: Mapping[str, MethodChoice] = MappingProxyType(
 )
 """Local learning rules, by ``objective``."""
 
+_MNIST_FAMILY = SourceChoice(
+    f"{_SOURCES}.torchvision:load_mnist_family",
+    files=f"{_SOURCES}.torchvision:mnist_files",
+    stores=True,
+)
+_CIFAR = SourceChoice(
+    f"{_SOURCES}.torchvision:load_cifar",
+    files=f"{_SOURCES}.torchvision:cifar_files",
+    stores=True,
+)
+_MEDMNIST = SourceChoice(
+    f"{_SOURCES}.medmnist:load_medmnist",
+    files=f"{_SOURCES}.medmnist:medmnist_files",
+    stores=True,
+)
+
+
+def _folders(implementation: str, path: str = "", placed: bool = False) -> SourceChoice:
+    """Return a source of pictures in folders of its own."""
+    return SourceChoice(
+        f"{_SOURCES}.{implementation}",
+        path=path,
+        placed=placed,
+        links=True,
+        files=f"{_SOURCES}.data_root:files_of_folder",
+        stores=True,
+    )
+
+
 SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
     {
         "digits": SourceChoice(f"{_SOURCES}.digits:load_digits"),
-        "mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
-        "fashion-mnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
-        "emnist": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family"),
+        "mnist": _MNIST_FAMILY,
+        "fashion-mnist": _MNIST_FAMILY,
+        "emnist": _MNIST_FAMILY,
         **{
-            f"emnist-{split}": SourceChoice(f"{_SOURCES}.torchvision:load_mnist_family")
+            f"emnist-{split}": _MNIST_FAMILY
             for split in ("balanced", "byclass", "bymerge", "digits", "mnist")
         },
-        "svhn": SourceChoice(f"{_SOURCES}.svhn:load_svhn"),
-        "cifar10": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
-        "cifar100": SourceChoice(f"{_SOURCES}.torchvision:load_cifar"),
-        "cinic10": SourceChoice(f"{_SOURCES}.cinic:load_cinic", links=True),
-        "tiny-imagenet": SourceChoice(f"{_SOURCES}.tiny_imagenet:load_tiny_imagenet", links=True),
-        "pathmnist": SourceChoice(_MEDMNIST),
-        "dermamnist": SourceChoice(_MEDMNIST),
-        "octmnist": SourceChoice(_MEDMNIST),
-        "pneumoniamnist": SourceChoice(_MEDMNIST),
-        "retinamnist": SourceChoice(_MEDMNIST),
-        "breastmnist": SourceChoice(_MEDMNIST),
-        "bloodmnist": SourceChoice(_MEDMNIST),
-        "tissuemnist": SourceChoice(_MEDMNIST),
-        "organamnist": SourceChoice(_MEDMNIST),
-        "organcmnist": SourceChoice(_MEDMNIST),
-        "organsmnist": SourceChoice(_MEDMNIST),
-        "pacs": SourceChoice(f"{_SOURCES}.domains:load_domains", links=True),
-        "office-home": SourceChoice(f"{_SOURCES}.domains:load_domains", links=True),
-        "domains": SourceChoice(
-            f"{_SOURCES}.domains:load_domains",
-            path="the folder of <domain>/<class>/",
-            placed=True,
-            links=True,
+        "svhn": SourceChoice(
+            f"{_SOURCES}.svhn:load_svhn", files=f"{_SOURCES}.svhn:svhn_files", stores=True
+        ),
+        "cifar10": _CIFAR,
+        "cifar100": _CIFAR,
+        "cinic10": _folders("cinic:load_cinic"),
+        "tiny-imagenet": _folders("tiny_imagenet:load_tiny_imagenet"),
+        "pathmnist": _MEDMNIST,
+        "dermamnist": _MEDMNIST,
+        "octmnist": _MEDMNIST,
+        "pneumoniamnist": _MEDMNIST,
+        "retinamnist": _MEDMNIST,
+        "breastmnist": _MEDMNIST,
+        "bloodmnist": _MEDMNIST,
+        "tissuemnist": _MEDMNIST,
+        "organamnist": _MEDMNIST,
+        "organcmnist": _MEDMNIST,
+        "organsmnist": _MEDMNIST,
+        "pacs": _folders("domains:load_domains"),
+        "office-home": _folders("domains:load_domains"),
+        "domains": _folders(
+            "domains:load_domains", path="the folder of <domain>/<class>/", placed=True
         ),
         "hub": SourceChoice(
             f"{_SOURCES}.hub:load_hub",
+            files=f"{_SOURCES}.hub:hub_files",
+            stores=True,
             path="a hub id or a parquet folder",
             placed=True,
             remote=True,
         ),
         "folder": SourceChoice(
             f"{_SOURCES}.folder:load_folder",
+            files=f"{_SOURCES}.folder:folder_files",
+            stores=True,
             path="the folder of class folders",
             placed=True,
             links=True,
         ),
-        "site": SourceChoice(f"{_SOURCES}.site:load_server_part", local=True),
+        "site": SourceChoice(
+            f"{_SOURCES}.site:load_server_part",
+            files=f"{_SOURCES}.site:server_files",
+            stores=True,
+            local=True,
+        ),
     }
 )
 """Data sources, by ``data.source``."""

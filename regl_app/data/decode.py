@@ -1,9 +1,11 @@
-"""Decoding image files of mixed formats and sizes into one uint8 tensor."""
+"""Decoding image files of mixed formats and sizes into squares of one size."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +15,7 @@ import torch
 
 from regl_app.config.sections import DepthRule, FitRule, UnreadableRule
 from regl_app.core.errors import DataError
-from regl_app.core.types import Indices
+from regl_app.core.processors import usable_processors
 from regl_app.data.deep_pixels import DEEP_MODES, DeepPixels, deep_pixels
 from regl_app.data.depth import NAMED, Depth, depth_of
 from regl_app.data.picture_formats import formats_for
@@ -27,8 +29,10 @@ from regl_app.data.pixels import (
     upright,
 )
 from regl_app.data.resize import own_side, to_square
+from regl_app.data.squares import Reading, Squares, SquaresInMemory
 
 _TOLD = 10
+_MOST_WORKERS, _AHEAD = 8, 4
 _UNKNOWN = np.zeros((1, 1), np.uint8)
 DECODING = 2
 """Counts up whenever a picture that could be read becomes other pixels: what is stored is stale."""
@@ -51,22 +55,10 @@ class EncodedPictures(Protocol):
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """Squares of one size, uint8 ``(N, C, size, size)``, and how they came to be.
+class Decoded(Reading):
+    """Squares of one size, uint8 ``(N, C, size, size)``, and how they came to be."""
 
-    ``sides`` ``(N,)`` are in pixels: a larger square than that is an enlargement. ``kept``
-    ``(N,)`` are the places of the files that could be read, ``problems`` says what is wrong with
-    each of the others. ``depth`` is the rule by which deep greyscale was read, None if there was
-    none; ``dark`` names the deep pictures that use little of its range.
-    """
-
-    images: torch.Tensor
-    sides: Indices
-    kept: Indices
-    problems: tuple[str, ...] = ()
-    depth: Depth | None = None
-    deep: int = 0
-    dark: tuple[str, ...] = ()
+    images: torch.Tensor = field(kw_only=True)
 
 
 def decode_images(
@@ -77,12 +69,26 @@ def decode_images(
     depth: DepthRule | Depth = "auto",
     unreadable: UnreadableRule = "refuse",
 ) -> Decoded:
-    """Return ``files`` as squares of ``size``; C is 1 if every image is gray, else 3.
+    """Return ``files`` as squares of ``size``, in memory; the other arguments are ``decode``'s."""
+    squares = SquaresInMemory(size)
+    reading = decode(files, squares, channels, rule, depth, unreadable)
+    return Decoded(**vars(reading), images=squares.together(channels))
+
+
+def decode(
+    files: EncodedPictures,
+    squares: Squares,
+    channels: int | None,
+    rule: FitRule,
+    depth: DepthRule | Depth,
+    unreadable: UnreadableRule,
+) -> Reading:
+    """Give ``files`` to ``squares``, gray ones with one channel.
 
     Args:
-        files: the encoded pictures.
-        size: side of the result.
-        channels: 1 or 3, to have that many.
+        files: the encoded pictures; several are decoded at once.
+        squares: takes those that can be read.
+        channels: 1 or 3, to have that many; None: what a picture has.
         rule: how what is no square becomes one (``to_square``).
         depth: how deep greyscale becomes 8 bits (``depth_of``), or as it was for the same set.
         unreadable: whether a file that cannot be decoded is refused or left out.
@@ -93,26 +99,20 @@ def decode_images(
     quiet_pillow()
     if isinstance(depth, str) and depth in NAMED:
         depth = depth_of((), depth)
-    squares: list[torch.Tensor] = []
     sides, kept = [], []
     problems: list[_UnreadableError] = []
     deep: list[tuple[int, DeepPixels]] = []
-    for place, (name, file) in enumerate(files):
-        try:
-            pixels = _read(name, file, channels)
-        except _UnreadableError as error:
-            problems.append(error)
+    known = depth if isinstance(depth, Depth) else None
+    for place, found in enumerate(_read_all(files, squares.size, channels, rule, known)):
+        if isinstance(found, _UnreadableError):
+            problems.append(found)
             continue
-        height, width = pixels.shape[:2]
-        if isinstance(pixels, DeepPixels):
+        if found.deep is not None:
             # What the rule is, all pictures tell: without it they are read a second time.
-            deep.append((len(squares), pixels.forgotten()))
-            known = pixels.shallow(depth) if isinstance(depth, Depth) else _UNKNOWN
-        else:
-            known = pixels
-        squares.append(_square(known, size, rule))
+            deep.append((len(squares), found.deep))
+        squares.add(found.square)
         kept.append(place)
-        sides.append(own_side(height, width, rule))
+        sides.append(found.side)
     if problems and (unreadable == "refuse" or not kept):
         raise DataError("\n".join(first_few([f"{each}; {each.remedy}" for each in problems])))
     if isinstance(depth, str):
@@ -121,14 +121,8 @@ def decode_images(
             again = _read(*files[kept[place]], channels)
             if not isinstance(again, DeepPixels):
                 raise DataError(f"{files[kept[place]][0]}: has changed while it was read")
-            squares[place] = _square(again.shallow(depth), size, rule)
-    if not squares:
-        images = torch.empty((0, channels or 1, size, size), dtype=torch.uint8)
-    else:
-        count = channels or max(square.shape[0] for square in squares)
-        images = torch.stack([square.expand(count, size, size) for square in squares])
-    return Decoded(
-        images,
+            squares.replace(place, _square(again.shallow(depth), squares.size, rule))
+    return Reading(
         np.array(sides, dtype=np.int64),
         np.array(kept, dtype=np.int64),
         tuple(map(str, problems)),
@@ -136,6 +130,48 @@ def decode_images(
         len(deep),
         tuple(each.name for _, each in deep if depth.looks_flat(each.extent)),
     )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picture as a square, its own side, and what is known of its pixels if they are deep."""
+
+    square: torch.Tensor
+    side: int
+    deep: DeepPixels | None = None
+
+
+def _read_all(
+    files: EncodedPictures, size: int, channels: int | None, rule: FitRule, depth: Depth | None
+) -> Iterator[_Read | _UnreadableError]:
+    """Yield each file's square, or what is wrong with it, in order: decoders leave Python's lock.
+
+    Only a few are held at once.
+    """
+
+    def read(name: str, file: Path | bytes) -> _Read | _UnreadableError:
+        try:
+            pixels = _read(name, file, channels)
+        except _UnreadableError as error:
+            return error
+        side = own_side(pixels.shape[0], pixels.shape[1], rule)
+        if not isinstance(pixels, DeepPixels):
+            return _Read(_square(pixels, size, rule), side)
+        shallow = _UNKNOWN if depth is None else pixels.shallow(depth)
+        return _Read(_square(shallow, size, rule), side, pixels.forgotten())
+
+    workers = min(usable_processors(), _MOST_WORKERS)
+    pending: deque[Future[_Read | _UnreadableError]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            for name, file in files:
+                pending.append(pool.submit(read, name, file))
+                if len(pending) > _AHEAD * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def first_few(lines: list[str] | tuple[str, ...]) -> list[str]:

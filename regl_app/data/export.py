@@ -12,6 +12,9 @@ from regl_app.core.log import logger
 from regl_app.data.federation import Federation
 from regl_app.data.folder_names import folder_names
 from regl_app.data.images import ImageSet
+from regl_app.data.pictures import portions
+
+_AT_ONCE = 256
 
 
 def export_clients(federation: Federation, folder: Path) -> None:
@@ -66,7 +69,8 @@ def _write(images: ImageSet, names: tuple[str, ...], site: Path, prefix: str = "
     from PIL import Image
 
     written: Counter[int] = Counter()
-    for image, label in zip(images.images, images.labels.tolist(), strict=True):
+    pictures = (image for each in portions(images.pixels, _AT_ONCE) for image in each)
+    for image, label in zip(pictures, images.labels.tolist(), strict=True):
         written[label] += 1
         folder = site / names[label]
         folder.mkdir(exist_ok=True)

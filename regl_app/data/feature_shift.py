@@ -60,4 +60,4 @@ def _seen(images: ImageSet, looks: Sequence[Look], chosen: Indices) -> ImageSet:
         of_file[originals.places] = chosen
         looked = Looked(tuple(looks), of_file, images.shape[-1])
         originals = dataclasses.replace(originals, looked=looked)
-    return dataclasses.replace(images, images=pixels, originals=originals)
+    return dataclasses.replace(images, pixels=pixels, originals=originals)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from regl_app.config import RunConfig
 from regl_app.config.sections import DataConfig, LongTailConfig, PartitionConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
+from regl_app.core.file_states import files_state
 from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.core.types import Counts, Indices
 from regl_app.data.client import ClientData
@@ -21,9 +23,10 @@ from regl_app.data.feature_shift import with_looks
 from regl_app.data.images import ImageSet
 from regl_app.data.long_tail import long_tail_indices
 from regl_app.data.partition import partition_indices
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import prompted
 from regl_app.data.source import Source
-from regl_app.data.sources.registry import load_source
+from regl_app.data.sources.registry import load_source, source_state
 from regl_app.data.stratified import stratified_sample, validation_places
 
 
@@ -42,18 +45,34 @@ class Federation:
 
     @classmethod
     def load(
-        cls, config: RunConfig, num_partitions: int, roots: AllowedFolders | None = None
+        cls,
+        config: RunConfig,
+        num_partitions: int,
+        roots: AllowedFolders | None = None,
+        store: PictureStore | None = None,
+        state: str | None = None,
     ) -> Federation:
-        """Return the federation of ``config`` for ``num_partitions`` clients (cached).
+        """Return the federation of ``config`` for ``num_partitions`` clients.
 
         Where training is central, client 0 trains on everybody's training images and the others
-        on none; everyone keeps the personalized test set of the other methods. Links below
-        ``data.path`` may lead into ``roots`` only; None: anywhere.
+        on none; everyone keeps the personalized test set of the other methods. Cached per process,
+        until a file of the source or ``partition.file`` changes.
+
+        Args:
+            config: the run.
+            num_partitions: K.
+            roots: the folders that links below ``data.path`` may lead into; None: anywhere.
+            store: where decoded pictures are kept for all processes of this machine; None: below
+                ``cache-dir``.
+            state: that of the source's files, if it is to be taken as known (``load_source``).
 
         Raises:
             DataError: the source is absent, damaged or cannot be partitioned.
             GeneratorError: ``generator.prompts`` is not for its classes.
         """
+        roots = roots if roots and roots.folders else None
+        known = source_state(config.data, roots) if state is None else state
+        given = files_state([Path(config.partition.file)] if config.partition.file else [])
         federation = _load(
             config.data,
             config.partition,
@@ -61,7 +80,9 @@ class Federation:
             num_partitions,
             config.central,
             config.validation.fraction,
-            roots if roots and roots.folders else None,
+            roots,
+            store or PictureStore.of(config),
+            f"{known}\n{given}",
         )
         source = prompted(federation.source, config.generator)
         if source is federation.source:
@@ -140,9 +161,10 @@ class Federation:
         central: bool,
         validation: float,
         roots: AllowedFolders | None,
+        store: PictureStore,
+        state: str,
     ) -> Self:
-        # What is asked for without limits everywhere is loaded once.
-        whole = load_source(data, roots) if roots else load_source(data)
+        whole = load_source(data, roots, store, state)
         source, of_tail = _with_long_tail(whole, long_tail, data.seed)
         if data.local:  # what each client has is at its node
             nothing = (np.empty(0, dtype=np.int64),) * num_partitions
@@ -175,8 +197,12 @@ def _load(
     central: bool,
     validation: float,
     roots: AllowedFolders | None,
+    store: PictureStore,
+    state: str,
 ) -> Federation:
-    return Federation._build(data, partition, long_tail, num_partitions, central, validation, roots)
+    return Federation._build(
+        data, partition, long_tail, num_partitions, central, validation, roots, store, state
+    )
 
 
 def _with_long_tail(

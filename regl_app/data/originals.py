@@ -14,6 +14,7 @@ import torch
 
 from regl_app.config.sections import FitRule
 from regl_app.core.errors import DataError
+from regl_app.core.file_states import file_state
 from regl_app.core.types import Indices
 from regl_app.data.decode import Encoded
 from regl_app.data.depth import Depth
@@ -25,11 +26,13 @@ class PictureFiles:
     """A source's encoded pictures in its order, opened one by one.
 
     ``states`` tell each from what it was before it changed: name, size, time of modification.
-    ``open`` raises ``DataError`` where a file is no longer in that state.
+    ``open`` raises ``DataError`` where a file is no longer in that state. ``lasting`` says whether
+    another process gives the same pictures the same states.
     """
 
     states: tuple[str, ...]
     open: Callable[[int], Encoded]
+    lasting: bool = True
 
     @classmethod
     def of_paths(cls, paths: tuple[Path, ...]) -> Self:
@@ -60,20 +63,17 @@ class PictureFiles:
             part, inner = places[place]
             return part.open(inner)
 
-        return cls(tuple(state for part in parts for state in part.states), opened)
+        states = tuple(state for part in parts for state in part.states)
+        return cls(states, opened, all(part.lasting for part in parts))
 
     def subset(self, places: Indices) -> PictureFiles:
         """Return the pictures at ``places`` (M,), in that order."""
         states, chosen = self.states, [int(place) for place in places]
         return PictureFiles(
-            tuple(states[place] for place in chosen), lambda place: self.open(chosen[place])
+            tuple(states[place] for place in chosen),
+            lambda place: self.open(chosen[place]),
+            self.lasting,
         )
-
-
-def file_state(path: Path) -> str:
-    """Return what changes when the file at ``path`` does."""
-    found = path.stat()
-    return f"{path}/{found.st_size}/{found.st_mtime_ns}"
 
 
 def _check_unchanged(path: Path, state: str) -> None:

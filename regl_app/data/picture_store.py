@@ -4,51 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from regl_app.config import RunConfig
+from regl_app.config.paths import cache_dir
+from regl_app.config.sections import DataConfig
 from regl_app.core.activity import Span
+from regl_app.core.digests import tensor_bytes
 from regl_app.core.disk_cache import GIGABYTE, evict, touch
 from regl_app.core.errors import StorageError
 from regl_app.core.files import atomic_path, exclusive
 from regl_app.core.log import logger
 from regl_app.core.types import Indices
-from regl_app.data.decode import DECODING, decode_images
-from regl_app.data.originals import Originals
+from regl_app.data.decode import DECODING, decode, decode_images
+from regl_app.data.originals import Originals, PictureFiles
+from regl_app.data.pictures import Chosen, Pictures, StoredPictures
+from regl_app.data.resize import to_square
+from regl_app.data.squares import Reading
+from regl_app.data.stored_squares import (
+    PIXELS,
+    SquaresOnDisk,
+    StoredSquares,
+    read_squares,
+    write_facts,
+    write_header,
+)
 
 _PORTION = 32
 _IN_USE_SECONDS = 3600.0
+_ENTRIES = "*.*"
+_LARGE = 10**8
+"""Bytes from which images that are read as they are go into a file."""
 
 Pixels = npt.NDArray[np.uint8]
-
-
-class Pictures(Protocol):
-    """N pictures uint8 ``(C, H, W)`` of which a slice is a tensor, as of a tensor of them all."""
-
-    def __len__(self) -> int:
-        """Return N."""
-
-    def __getitem__(self, chosen: slice, /) -> torch.Tensor:
-        """Return the pictures of a slice, ``(M, C, H, W)``."""
-
-
-@dataclass(frozen=True)
-class StoredPictures:
-    """Some of the pictures of a file: what a slice asks for is read, and nothing else."""
-
-    pixels: Pixels
-    places: Indices
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, chosen: slice, /) -> torch.Tensor:
-        return torch.from_numpy(self.pixels[self.places[chosen]])
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -61,50 +57,144 @@ class UnstoredPictures:
     def __len__(self) -> int:
         return len(self.originals.places)
 
-    def __getitem__(self, chosen: slice, /) -> torch.Tensor:
-        return _decoded(self.originals, self.originals.places[chosen], self.size)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return ``(N, C, H, W)``."""
+        return len(self), self.originals.channels, self.size, self.size
+
+    def __getitem__(self, chosen: Chosen, /) -> torch.Tensor:
+        places = chosen if isinstance(chosen, slice) else chosen.cpu().numpy()
+        return _decoded(self.originals, self.originals.places[places], self.size)
 
 
 @dataclass(frozen=True)
 class PictureStore:
-    """A folder with an npy file for each set of pictures, size and rule, ``(N, C, H, W)`` uint8.
+    """A folder of decoded pictures, uint8 ``(N, C, H, W)``, which all processes map into memory.
 
-    All processes of a machine share it: who needs a file first writes it, the others wait for it.
-    The files take at most ``max_bytes``; the least recently used go first, but an hour after their
-    last use at the earliest. Only their owner may read them, as they show what the originals show.
+    ``NAME.set`` is a data set as classifiers see it, ``NAME.npy`` pictures at a generator's size.
+    Who needs one first writes it, the others wait for it. They take at most ``max_bytes``; the
+    least recently used go first, but an hour after their last use at the earliest. Only their owner
+    may read them, as they show what the pictures show.
     """
 
     root: Path
     max_bytes: int = 2 * GIGABYTE
 
+    @classmethod
+    def of(cls, config: RunConfig, folder: Path | None = None) -> PictureStore:
+        """Return that of a run's caches, or of those in ``folder``."""
+        return cls((folder or cache_dir(config)) / "pictures", int(config.cache_limit * GIGABYTE))
+
+    def squares(
+        self, files: PictureFiles, config: DataConfig, channels: int | None = None
+    ) -> StoredSquares | None:
+        """Return ``files`` as ``decode`` has them, decoded now if no process has done it.
+
+        None, with a warning, where they cannot be stored.
+
+        Raises:
+            DataError: a picture cannot be read, or is no longer what it was.
+        """
+        size, rules = config.image_size, (config.fit, config.depth, config.unreadable)
+        name = _name(f"set/{size}/{channels}/{'/'.join(rules)}", files.states)
+        shape = (len(files), channels or 1, size, size)
+        return self._set(
+            name, shape, channels, lambda taken: decode(files, taken, channels, *rules)
+        )
+
+    def resized(self, images: torch.Tensor, size: int) -> Pictures:
+        """Return ``(N, C, H, W)`` uint8 images as ``to_square`` does, in a file if they are many.
+
+        A file is known by the images' content. Without room for it they are a tensor.
+        """
+        shape = (len(images), images.shape[1], size, size)
+        if math.prod(shape) < _LARGE:
+            return to_square(images, size)
+
+        def fill(taken: SquaresOnDisk) -> Reading:
+            for portion in torch.split(images, _PORTION):
+                for square in to_square(portion, size):
+                    taken.add(square)
+            places = np.arange(len(images), dtype=np.int64)
+            return Reading(np.full_like(places, size), places)
+
+        told = [str(tuple(images.shape)), *(_digest(part) for part in torch.split(images, 1024))]
+        stored = self._set(_name(f"resized/{size}", told), shape, shape[1], fill)
+        return to_square(images, size) if stored is None else stored.images
+
+    def _set(
+        self,
+        name: str,
+        least: tuple[int, ...],
+        channels: int | None,
+        fill: Callable[[SquaresOnDisk], Reading],
+    ) -> StoredSquares | None:
+        """Return the set ``name``, which ``fill`` fills if no process has done it.
+
+        ``least`` is the least shape that it can have. None, with a warning, where there is no room.
+        """
+        path = self.root / f"{name}.set"
+
+        def write() -> None:
+            self._check_room(least)
+            began = Span()
+            with atomic_path(path) as temporary:
+                temporary.mkdir(mode=0o700)
+                taken = SquaresOnDisk(temporary / PIXELS, least[-1], channels, self.max_bytes)
+                try:
+                    reading = fill(taken)
+                finally:
+                    taken.close()
+                write_facts(temporary, reading)
+            _tell(len(taken), least[-1], began)
+
+        try:
+            return self._kept(path, lambda: read_squares(path), write)
+        except (StorageError, OSError) as error:
+            logger.warning("each process holds its own copy of all pictures: %s", error)
+            return None
+
     def pictures(self, originals: Originals, size: int) -> Pictures:
         """Return the pictures as squares of ``size``, decoded now if no process has done it.
 
-        Where they would take more than ``max_bytes`` or the disk has no room, they are not stored,
+        Where they would take more than ``max_bytes`` or cannot be written, they are not stored,
         with a warning: they are decoded as needed.
 
         Raises:
             DataError: an original cannot be read, or is no longer what it was.
         """
-        path = self.root / f"{_name(originals, size)}.npy"
+        looked = [] if originals.looked is None else [originals.looked.words]
+        told = [*originals.files.states, *looked]
+        path = self.root / f"{_name(f'{size}/{originals.how}', told)}.npy"
         shape = (len(originals.files), originals.channels, size, size)
-        pixels = _load(path, shape)
-        if pixels is None:
-            with exclusive(path):
-                pixels = _load(path, shape)  # by now another process may have written it
-                if pixels is None:
-                    try:
-                        self._check_room(shape)
-                        _write(path, originals, shape)
-                    except StorageError as error:
-                        logger.warning("pictures are decoded each time: %s", error)
-                        return UnstoredPictures(originals, size)
-                    pixels = _load(path, shape)
-                    evict(self.root, "*.npy", self.max_bytes, keep=path, spare=_IN_USE_SECONDS)
+
+        def write() -> None:
+            self._check_room(shape)
+            _write(path, originals, shape)
+
+        try:
+            pixels = self._kept(path, lambda: _load(path, shape), write)
+        except (StorageError, OSError) as error:
+            logger.warning("pictures are decoded each time: %s", error)
+            pixels = None
         if pixels is None:
             return UnstoredPictures(originals, size)
-        touch(path)
         return StoredPictures(pixels, originals.places)
+
+    def _kept(
+        self, path: Path, load: Callable[[], _Found | None], write: Callable[[], None]
+    ) -> _Found | None:
+        """Return what ``load`` finds at ``path``, once some process has done ``write``."""
+        found = load()
+        if found is None:
+            with exclusive(path):
+                found = load()  # by now another process may have written it
+                if found is None:
+                    write()
+                    found = load()
+                    evict(self.root, _ENTRIES, self.max_bytes, keep=path, spare=_IN_USE_SECONDS)
+        touch(path)
+        return found
 
     def _check_room(self, shape: tuple[int, ...]) -> None:
         needed, allowed = math.prod(shape), self.max_bytes
@@ -116,12 +206,21 @@ class PictureStore:
             )
 
 
-def _name(originals: Originals, size: int) -> str:
-    how = f"{DECODING}/{size}/{originals.how}"
-    told = f"{how}\n" + "\n".join(originals.files.states)
-    if originals.looked is not None:
-        told += f"\n{originals.looked.words}"
+def as_squares(images: torch.Tensor, size: int, store: PictureStore | None) -> Pictures:
+    """Return images as squares of ``size``, by ``PictureStore.resized`` if there is a store."""
+    return to_square(images, size) if store is None else store.resized(images, size)
+
+
+def _name(how: str, states: Iterable[str]) -> str:
+    """Return what another picture, another treatment and another decoder change."""
+    import PIL
+
+    told = f"{DECODING}/{PIL.__version__}/{torch.__version__}/{how}\n" + "\n".join(states)
     return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+
+
+def _digest(images: torch.Tensor) -> str:
+    return hashlib.sha256(tensor_bytes(images)).hexdigest()
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> Pixels | None:
@@ -136,14 +235,17 @@ def _load(path: Path, shape: tuple[int, ...]) -> Pixels | None:
 def _write(path: Path, originals: Originals, shape: tuple[int, int, int, int]) -> None:
     count, size = shape[0], shape[-1]
     began = Span()
-    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with atomic_path(path) as temporary:
         temporary.touch(mode=0o600)
         with temporary.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, header)
+            write_header(stream, shape)
             for start in range(0, count, _PORTION):
                 places = np.arange(start, min(start + _PORTION, count), dtype=np.int64)
                 stream.write(_decoded(originals, places, size).numpy().data)
+    _tell(count, size, began)
+
+
+def _tell(count: int, size: int, began: Span) -> None:
     logger.info(
         "%d pictures decoded to %d pixels in %.1f s, once for all on this machine",
         count,

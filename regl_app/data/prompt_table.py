@@ -18,6 +18,7 @@ from regl_app.config.paths import start_dir
 from regl_app.config.supplement_sections import AS_NAMED, GeneratorConfig, prompts_are_inside
 from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Scalar
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.source import Source
 from regl_app.data.sources.registry import load_source
 
@@ -36,7 +37,8 @@ def run_source(config: RunConfig) -> Source:
         DataError: the source is absent or damaged.
         GeneratorError: the file of prompts is not for these classes.
     """
-    return prompted(load_source(config.data), config.generator)
+    source = load_source(config.data, store=PictureStore.of(config))
+    return prompted(source, config.generator)
 
 
 def prompted(source: Source, config: GeneratorConfig) -> Source:

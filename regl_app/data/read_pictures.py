@@ -13,10 +13,13 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.core.log import logger
 from regl_app.core.types import Indices, Labels
-from regl_app.data.decode import Decoded, decode_images, first_few
+from regl_app.data.decode import decode_images, first_few
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import Originals, PictureFiles
+from regl_app.data.picture_store import PictureStore
+from regl_app.data.pictures import Pictures
 from regl_app.data.row_facts import RowFacts
+from regl_app.data.squares import Reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,11 @@ def refuse_lost(train: ImageSet, names: Sequence[str], where: Path) -> None:
 
 
 def read_pictures(
-    files: PictureFiles, labels: Labels, config: DataConfig, channels: int | None = None
+    files: PictureFiles,
+    labels: Labels,
+    config: DataConfig,
+    channels: int | None = None,
+    store: PictureStore | None = None,
 ) -> PicturesRead:
     """Return ``files`` as images of ``data.image-size``, made squares as ``data.fit`` says.
 
@@ -63,22 +70,37 @@ def read_pictures(
         labels: their classes, ``(N,)``.
         config: the run's data keys.
         channels: 1 or 3, to have that many; None: 1 if every picture is gray, else 3.
+        store: where what any process of this machine has decoded is found; None: nowhere.
 
     Raises:
         DataError: names the files that cannot be decoded, unless ``data.unreadable=skip``.
     """
     size, rule = config.image_size, config.fit
-    decoded = decode_images(files, size, channels, rule, config.depth, config.unreadable)
-    _tell(decoded, len(files), config)
-    if decoded.problems:
-        files, labels = files.subset(decoded.kept), labels[decoded.kept]
+    pixels, reading = _decoded(files, config, channels, store)
+    _tell(reading, len(files), config)
+    if reading.problems:
+        files, labels = files.subset(reading.kept), labels[reading.kept]
     originals = None
-    if len(files) and decoded.sides.max() > size:
+    if len(files) and reading.sides.max() > size:
         everything = np.arange(len(files), dtype=np.int64)
-        held = decoded.images.shape[1]
-        originals = Originals(files, everything, decoded.sides, held, rule, decoded.depth)
-    images = ImageSet(decoded.images, torch.from_numpy(labels), originals)
-    return PicturesRead(images, decoded.kept, len(decoded.problems))
+        originals = Originals(
+            files, everything, reading.sides, pixels.shape[1], rule, reading.depth
+        )
+    images = ImageSet(pixels, torch.from_numpy(labels), originals)
+    return PicturesRead(images, reading.kept, len(reading.problems))
+
+
+def _decoded(
+    files: PictureFiles, config: DataConfig, channels: int | None, store: PictureStore | None
+) -> tuple[Pictures, Reading]:
+    if store is not None and files.lasting and len(files):
+        stored = store.squares(files, config, channels)
+        if stored is not None:
+            return stored.images, stored.reading
+    decoded = decode_images(
+        files, config.image_size, channels, config.fit, config.depth, config.unreadable
+    )
+    return decoded.images, decoded
 
 
 def _part(images: ImageSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> ImageSet:
@@ -86,10 +108,10 @@ def _part(images: ImageSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) 
     own = part.originals
     if own is None or (len(part) and own.own_sides.max() > part.shape[-1]):
         return part
-    return ImageSet(part.images, part.labels)
+    return ImageSet(part.pixels, part.labels)
 
 
-def _tell(decoded: Decoded, files: int, config: DataConfig) -> None:
+def _tell(decoded: Reading, files: int, config: DataConfig) -> None:
     if decoded.problems:
         logger.warning(
             "%d of %d pictures cannot be read and are left out (data.unreadable=skip):\n%s",

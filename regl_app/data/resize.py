@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
 from regl_app.config.sections import FitRule
 
-_CHUNK = 4096
+_CHUNK = 2**25  # values, before or after
 
 
 def to_square(images: torch.Tensor, size: int, rule: FitRule = "crop") -> torch.Tensor:
@@ -42,9 +42,10 @@ def _to_size(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
     if images.shape[-2:] == (height, width) and images.dtype == torch.uint8:
         return images.contiguous()
     # In chunks: float copies of a large set would take several times its memory.
+    each = images.shape[1] * max(height * width, images.shape[2] * images.shape[3])
     parts = [
         _resized(part.float(), height, width).round_().clamp_(0, 255).to(torch.uint8)
-        for part in torch.split(images, _CHUNK)
+        for part in torch.split(images, max(1, _CHUNK // each))
     ]
     return torch.cat(parts)
 

@@ -268,15 +268,34 @@ _local = threading.local()
 
 
 def shared_foundation(
-    config: GeneratorConfig, concepts: Sequence[Concept], device: torch.device | str = "cpu"
+    config: GeneratorConfig,
+    concepts: Sequence[Concept],
+    device: torch.device | str = "cpu",
+    digest: str = "",
 ) -> Foundation:
     """Return this worker thread's foundation, loading it once for all its virtual clients.
 
     Per thread, because a client's turn changes the denoiser's weights; only the last one is kept.
+
+    Args:
+        config: which checkpoint, and how it is used.
+        concepts: what each class shows, ``(C,)``.
+        device: where it computes.
+        digest: of the files that it must be of, by which caches know what it makes; '': of those
+            that are there.
+
+    Raises:
+        GeneratorError: the checkpoint cannot be used, or is no longer the one of ``digest``.
     """
+    wanted = digest or generator_digest(resolve_generator(config.path))
     fields = ("path", "prompt", "negative_prompt", "precision", "image_size", "guidance")
-    key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device))
+    key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device), wanted)
     if getattr(_local, "key", None) != key:
+        if digest and generator_digest(resolve_generator(config.path)) != digest:
+            raise GeneratorError(
+                f"generator.path={config.path!r}: its files were replaced in the midst of a run "
+                "(start the run again, or put the former ones back)"
+            )
         _local.key, _local.foundation = None, None  # free the old one before the new one loads
         started = Span()
         _local.foundation = Foundation.load(config, concepts, device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from regl_app.data.images import to_float
-from regl_app.data.picture_store import Pictures
+from regl_app.data.pictures import Pictures
 from regl_app.data.resize import fit
 from regl_app.generator.finite import check_encoded
 from regl_app.generator.foundation import Foundation

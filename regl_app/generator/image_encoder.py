@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from regl_app.data.picture_store import Pictures
+from regl_app.data.pictures import Pictures
 from regl_app.data.resize import fit
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
-from regl_app.data.picture_store import Pictures
+from regl_app.data.pictures import Pictures
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import in_portions
 

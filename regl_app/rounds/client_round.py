@@ -163,7 +163,7 @@ def evaluate_round(
     validation = _validation(client, model, held_out) if held_out else None
     if len(test) == 0:
         return EvaluationResult(client.partition_id, round_number, 0, validation=validation)
-    log_probs = predict_log_probs(model, test.images, client.device)
+    log_probs = predict_log_probs(model, test.pixels, client.device)
     found = score(log_probs, test.labels, client.num_classes)
     if shares_confusion(client.config):
         predicted = log_probs.argmax(dim=1).numpy()

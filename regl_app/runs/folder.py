@@ -38,7 +38,10 @@ from regl_app.runs.environment import describe_environment
 from regl_app.runs.history import append_round, read_history
 from regl_app.runs.records import FederationFacts, Record, RoundRecord, RunResult
 
-__all__ = ["Checkpoint", "RunFolder"]
+__all__ = ["DATA", "Checkpoint", "RunFolder"]
+
+DATA = "data"
+"""In a run's environment: the state of the files that its server read (``source_state``)."""
 
 _RecordT = TypeVar("_RecordT", bound=Record)
 
@@ -140,6 +143,14 @@ class RunFolder:
         content = self._read_json("config.json")
         facts = content.get("environment", {}) if isinstance(content, dict) else {}
         return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
+
+    def note_data(self, state: str) -> None:
+        """Add to the environment in which state the files are that the run goes on with."""
+        content = self._read_json("config.json")
+        if not isinstance(content, dict):
+            raise RunError(f"{self.path / 'config.json'}: must hold a table")
+        environment = {**self.read_environment(), DATA: state}
+        write_json(self.path / "config.json", {**content, "environment": environment})
 
     def append_round(self, record: RoundRecord) -> None:
         """Append ``record`` to history.jsonl and flush it to the disk."""

@@ -13,9 +13,12 @@ from regl_app.core.precision import Precision, resolve_precision
 from regl_app.core.types import CacheKey
 from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
+from regl_app.data.pictures import portions
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.prompts import class_phrasings
+
+_AT_ONCE = 256
 
 
 class CacheKeys:
@@ -148,7 +151,7 @@ class CacheKeys:
             "pictures": "",
         }
         if len(pictures) and generator.image_share > 0:
-            digest = hashlib.sha256(tensor_bytes(pictures.images)).hexdigest()
+            digest = _add_pixels(hashlib.sha256(), pictures).hexdigest()
             key["pictures"] = f"{digest}/{generator.image_strength}/{generator.image_share}"
             if pictures.originals is not None:
                 key["originals"] = pictures.originals.digest
@@ -189,5 +192,11 @@ class CacheKeys:
 def _digest_of(real: ImageSet) -> str:
     digest = hashlib.sha256(str(real.shape).encode())
     digest.update(tensor_bytes(real.labels))
-    digest.update(tensor_bytes(real.images))
-    return digest.hexdigest()
+    return _add_pixels(digest, real).hexdigest()
+
+
+def _add_pixels(digest: hashlib._Hash, images: ImageSet) -> hashlib._Hash:
+    """Add all pixels, as if they were one tensor."""
+    for each in portions(images.pixels, _AT_ONCE):
+        digest.update(tensor_bytes(each))
+    return digest

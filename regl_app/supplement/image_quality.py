@@ -139,7 +139,7 @@ def _likeness(
 def _copy_tests(train: ImageSet, held_out: ImageSet, classes: int) -> dict[int, CopyTest]:
     """Return, by class, the training images that a copy can be told of."""
     known = train.subset(_some(len(train), _MOST_TRAIN))
-    ours, others = thumbnails(known.images), thumbnails(held_out.images)
+    ours, others = thumbnails(known.pixels), thumbnails(held_out.pixels)
     found = {
         label: CopyTest.of(
             ours[known.labels == label], others[held_out.labels == label], _MOST_HELD_OUT

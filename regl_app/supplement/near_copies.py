@@ -16,6 +16,8 @@ from typing import Self
 import torch
 from torch.nn import functional
 
+from regl_app.data.pictures import Pictures, portions
+
 CHANCE = 0.1
 """Share of new real images that would count as near-copies."""
 LEAST_HELD_OUT = 19
@@ -26,12 +28,12 @@ _SAME = 1e-5
 _AT_ONCE = 200
 
 
-def thumbnails(images: torch.Tensor) -> torch.Tensor:
+def thumbnails(images: Pictures) -> torch.Tensor:
     """Return uint8 ``(N, C, H, W)`` images as ``(N, P)`` float64 in [0, 1], 8 pixels a side."""
     side = min(_SIDE, images.shape[2]), min(_SIDE, images.shape[3])
     parts = [
         functional.adaptive_avg_pool2d(part.float() / 255, side).flatten(1).double()
-        for part in torch.split(images, _AT_ONCE)
+        for part in portions(images, _AT_ONCE)
     ]
     return torch.cat(parts)
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 from regl_app.config.run_config import BUNDLED
 from regl_app.core.log import logger
 from regl_app.data.images import ImageSet
-from regl_app.data.picture_store import Pictures, PictureStore
+from regl_app.data.picture_store import PictureStore
+from regl_app.data.pictures import Pictures
 from regl_app.supplement.run_generator import RunGenerator
 
 
@@ -36,7 +37,7 @@ class OwnPictures:
         if len(real) and self._generator.config.generator.path != BUNDLED:
             _warn_of_enlarging(real, size)
         if real.originals is None or size <= seen:
-            return real.images
+            return real.pixels
         return self._store.pictures(real.originals, size)
 
 

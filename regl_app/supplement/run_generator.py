@@ -51,7 +51,8 @@ class RunGenerator:
         Raises:
             GeneratorError: the checkpoint cannot be used.
         """
-        return shared_foundation(self.config.generator, self.concepts, self.device)
+        generator = self.config.generator
+        return shared_foundation(generator, self.concepts, self.device, self.keys.generator)
 
     @cached_property
     def keys(self) -> CacheKeys:

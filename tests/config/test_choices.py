@@ -68,8 +68,10 @@ def test_every_implementation_can_be_imported(key: str, name: str, entry: Any) -
     elif key in PARAMETERS:
         assert len(inspect.signature(found).parameters) == PARAMETERS[key]
     else:
-        taken = ["config", "roots"] if getattr(entry, "links", False) else ["config"]
-        assert list(inspect.signature(found).parameters) == taken
+        taken = ["config", *["roots"] * entry.links]
+        assert list(inspect.signature(found).parameters) == [*taken, *["store"] * entry.stores]
+        if entry.files:
+            assert list(inspect.signature(resolve(entry.files)).parameters) == taken
 
 
 def test_the_tables_import_nothing_of_ours_and_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import ConfigError, GeneratorError
@@ -71,6 +72,27 @@ def test_one_foundation_per_thread_and_configuration(second_pipeline: Path) -> N
     thread.join()
     assert others[0] is not first
     assert shared_foundation(config, ("a cat", "a dog")) is not first
+
+
+def test_a_folder_replaced_in_place_is_loaded_anew_but_not_in_the_midst_of_a_run(
+    second_pipeline: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "generator"
+    shutil.copytree(second_pipeline, copy)
+    config = GeneratorConfig(path=str(copy))
+    known = generator_digest(copy)
+    first = shared_foundation(config, CONCEPTS)
+    assert shared_foundation(config, CONCEPTS, digest=known) is first
+    weights = next((copy / "unet").glob("*.safetensors"))
+    tensors = load_file(weights)
+    save_file({name: value * 2 for name, value in tensors.items()}, weights)
+    second = shared_foundation(config, CONCEPTS)
+    assert second is not first
+    assert shared_foundation(config, CONCEPTS, digest=generator_digest(copy)) is second
+    name, value = next(iter(second.denoiser.state_dict().items()))
+    assert torch.equal(value, first.denoiser.state_dict()[name] * 2)
+    with pytest.raises(GeneratorError, match="replaced in the midst of a run"):
+        shared_foundation(config, CONCEPTS, digest=known)
 
 
 def test_image_size_must_fit_the_vae(second_pipeline: Path) -> None:

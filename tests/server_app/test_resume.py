@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.types import Scalar
+from regl_app.data.sources.registry import source_state
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.watch import watch
 from server_app.exchange import exchange
+from server_app.resume import note_files
 from server_app.trackers.tensorboard import FOLDER
 
 KEPT = [
@@ -355,3 +358,45 @@ def test_other_code_is_warned_of(
         monkeypatch.setattr(f"{module}.run_code_hash", lambda _: "newer")
     run(config("broken", method="fedavg").updated({"resume": str(broken.path)}))
     assert "begun by other code" in caplog.text
+
+
+def test_a_run_does_not_go_on_with_other_pictures(
+    config: Callable[..., RunConfig], photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    pictures = photos(tmp_path / "photos", {"a": 20, "b": 20}, width=20, height=16)
+    keys: dict[str, Scalar] = {
+        "data.source": "folder",
+        "data.path": str(pictures),
+        "method": "fedavg",
+        "rounds": 1,
+    }
+    cut = run(config("pictures", **keys))
+    assert cut.read_environment()["data"].startswith("40 files, ")
+    (cut.path / "result.json").unlink()
+    changed = sorted(pictures.rglob("*.png"))[0]
+    content, times = changed.read_bytes(), changed.stat()
+    changed.write_bytes(sorted(pictures.rglob("*.png"))[1].read_bytes())
+    resumed = config("pictures", **keys, resume=str(cut.path))
+    with pytest.raises(RunError, match=r"have changed since the run began \(it had 40 files"):
+        run(resumed)
+    changed.write_bytes(content)
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(resumed).read_history() == cut.read_history()
+
+
+def test_a_run_of_an_earlier_version_goes_on_and_says_what_it_does_not_know(
+    config: Callable[..., RunConfig],
+    photos: Callable[..., Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pictures = photos(tmp_path / "photos", {"a": 20, "b": 20}, width=20, height=16)
+    folder = RunFolder.create(
+        config("old", **{"data.source": "folder", "data.path": str(pictures)}), tmp_path / "runs"
+    )
+    resumed = folder.read_config().updated({"resume": str(folder.path)})
+    note_files(folder, source_state(resumed.data), resumed)
+    assert "does not say which files the run began with" in caplog.text
+    caplog.clear()
+    note_files(folder, source_state(resumed.data), resumed)
+    assert not caplog.text

@@ -105,10 +105,11 @@ def _device(config: RunConfig) -> Iterator[Finding]:
 
 
 def _data(config: RunConfig) -> Iterator[Finding]:
+    from regl_app.data.picture_store import PictureStore
     from regl_app.data.sources.registry import load_source
 
     try:
-        source = load_source(config.data)
+        source = load_source(config.data, store=PictureStore.of(config))
     except ReglError as error:
         yield Finding("data", "fail", str(error), "see data.* in docs/configuration.md")
         return

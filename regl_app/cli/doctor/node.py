@@ -95,7 +95,8 @@ def _images(folder: Path, config: RunConfig) -> Finding:
         return Finding(topic, "note", detail, "regl doctor ... data.source=site data.classes=a,b")
     try:
         site = SiteFolder(folder, AllowedFolders((folder.resolve(),)))
-        found = load_site(site, config.data, 0, config.partition.test_fraction)
+        shares = config.partition.test_fraction, config.validation.fraction
+        found = load_site(site, config.data, 0, *shares)
     except ReglError as error:
         return Finding(topic, "fail", str(error))
     classes = config.data.class_names

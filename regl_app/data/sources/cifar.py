@@ -21,7 +21,7 @@ from regl_app.core.errors import DataError
 from regl_app.core.files import write_bytes
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
-from regl_app.data.resize import to_square
+from regl_app.data.picture_store import PictureStore, as_squares
 from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.subsets import Split, kept_indices
@@ -81,7 +81,7 @@ FAMILY: Mapping[str, Cifar] = MappingProxyType(
 )
 
 
-def load_binary(config: DataConfig, root: Path) -> Source:
+def load_binary(config: DataConfig, root: Path, store: PictureStore | None = None) -> Source:
     """Return CIFAR-10 or CIFAR-100, ``(N, 3, size, size)``, from ``root/<folder>/*.bin``.
 
     Raises:
@@ -97,19 +97,28 @@ def load_binary(config: DataConfig, root: Path) -> Source:
     names = _names(folder / family.names, family.classes)
     return Source(
         config.source,
-        _read([folder / name for name in family.train], family, config, "train"),
-        _read([folder / family.test], family, config, "test"),
+        _read([folder / name for name in family.train], family, config, "train", store),
+        _read([folder / family.test], family, config, "test", store),
         names,
         tuple(concept(name, article=True) for name in names),
     )
 
 
-def _read(paths: list[Path], family: Cifar, config: DataConfig, split: Split) -> ImageSet:
+def binary_files(config: DataConfig, root: Path) -> tuple[Path, ...]:
+    """Return the files of ``load_binary`` that are there."""
+    family = FAMILY[config.source]
+    paths = (root / family.folder / name for name in family.files)
+    return tuple(path for path in paths if path.is_file())
+
+
+def _read(
+    paths: list[Path], family: Cifar, config: DataConfig, split: Split, store: PictureStore | None
+) -> ImageSet:
     records = np.concatenate([_records(path, family) for path in paths])
     labels = records[:, family.label_bytes - 1].astype(np.int64)
     kept = kept_indices(labels, config, split)
     pixels = records[kept, family.label_bytes :].reshape(-1, 3, 32, 32)
-    images = to_square(torch.from_numpy(pixels), config.image_size)
+    images = as_squares(torch.from_numpy(pixels), config.image_size, store)
     facts = DataSetRows(len(labels)).at(kept)
     return ImageSet(images, torch.from_numpy(labels[kept]), facts=facts)
 

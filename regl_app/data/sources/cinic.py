@@ -7,6 +7,7 @@ from dataclasses import replace
 from regl_app.config.sections import DataConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.data.concepts import concepts_of
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.source import Source
 from regl_app.data.sources.data_root import not_laid_out, own_folder
 from regl_app.data.sources.folder import load_folder
@@ -17,7 +18,11 @@ CLASSES = (
 )
 
 
-def load_cinic(config: DataConfig, roots: AllowedFolders | None = None) -> Source:
+def load_cinic(
+    config: DataConfig,
+    roots: AllowedFolders | None = None,
+    store: PictureStore | None = None,
+) -> Source:
     """Return CINIC-10, ``(N, 3, size, size)``, from ``data.path`` or ``CINIC-10/`` in it.
 
     Trained on ``train/``, tested on ``test/``; ``valid/`` is not used.
@@ -33,7 +38,7 @@ def load_cinic(config: DataConfig, roots: AllowedFolders | None = None) -> Sourc
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise not_laid_out(config, root, ", ".join(missing[:3]) + more)
-    found = load_folder(config.model_copy(update={"path": str(root)}), roots)
+    found = load_folder(config.model_copy(update={"path": str(root)}), roots, store)
     if found.class_names != CLASSES:
         others = sorted(set(found.class_names) - set(CLASSES))
         raise not_laid_out(config, root, f"the ten classes alone (it has {', '.join(others)} too)")

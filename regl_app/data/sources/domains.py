@@ -15,6 +15,7 @@ from regl_app.core.errors import DataError
 from regl_app.data.class_folders import ClassFolders, LeftOut
 from regl_app.data.concepts import concepts_of
 from regl_app.data.originals import PictureFiles
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.read_pictures import read_pictures, refuse_lost
 from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
@@ -43,7 +44,11 @@ FAMILY: Mapping[str, Domains] = MappingProxyType(
 )
 
 
-def load_domains(config: DataConfig, roots: AllowedFolders | None = None) -> Source:
+def load_domains(
+    config: DataConfig,
+    roots: AllowedFolders | None = None,
+    store: PictureStore | None = None,
+) -> Source:
     """Return the pictures below ``data.path/<domain>/<class>/``; the column 'domain' says whence.
 
     A class may be absent in a domain. A stratified ``data.test-fraction`` of all domains becomes
@@ -83,7 +88,7 @@ def load_domains(config: DataConfig, roots: AllowedFolders | None = None) -> Sou
         )
     left_out.tell(str(root))
     read = read_pictures(
-        PictureFiles.of_paths(tuple(files)), np.array(labels, dtype=np.int64), config
+        PictureFiles.of_paths(tuple(files)), np.array(labels, dtype=np.int64), config, store=store
     )
     relative = tuple(path.relative_to(root).as_posix() for path in files)
     rows = DataSetRows(len(files), (COLUMN,), lambda _: whence, relative)

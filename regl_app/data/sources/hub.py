@@ -14,21 +14,29 @@ import numpy as np
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
+from regl_app.core.file_states import files_state
 from regl_app.core.log import logger
 from regl_app.core.types import Indices, Labels
 from regl_app.data.concepts import concepts_of
 from regl_app.data.decode import Encoded
-from regl_app.data.originals import PictureFiles, file_state
+from regl_app.data.originals import PictureFiles
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.read_pictures import PicturesRead, read_pictures
 from regl_app.data.row_facts import DataSetRows, RowFacts
 from regl_app.data.source import Source
-from regl_app.data.sources.hub_splits import columns, load_splits, test_splits, train_split
+from regl_app.data.sources.hub_splits import (
+    HubId,
+    columns,
+    load_splits,
+    test_splits,
+    train_split,
+)
 from regl_app.data.subsets import Split, kept_indices, split_off_test
 
 _TOLD = 10
 
 
-def load_hub(config: DataConfig) -> Source:
+def load_hub(config: DataConfig, store: PictureStore | None = None) -> Source:
     """Return the data set ``data.path``: a hub id, or a folder of ``train*``/``test*.parquet``.
 
     A data set without a labelled test split loses a stratified ``data.test-fraction`` to it.
@@ -41,7 +49,7 @@ def load_hub(config: DataConfig) -> Source:
     train = train_split(splits, config)
     image_column, label_column = columns(splits[train], config)
     names = _class_names(splits[train], label_column)
-    reader = _Reader(config, image_column, label_column, names)
+    reader = _Reader(config, image_column, label_column, names, store)
     test_split = _labelled(reader, splits, test_splits(splits, config, train))
     if test_split is None:
         rows = reader.rows(splits[train], train)
@@ -100,6 +108,7 @@ class _Reader:
     image_column: str
     label_column: str
     class_names: tuple[str, ...]
+    store: PictureStore | None = None
 
     def _own_file(self, path: str, name: str) -> Path:
         """Return the file that row ``name`` has in place of bytes, if it is the data set's own."""
@@ -115,7 +124,8 @@ class _Reader:
     def read(self, parts: list[_Rows]) -> PicturesRead:
         """Return the pictures of all ``parts``, decoded together."""
         files = PictureFiles.joined([part.files for part in parts])
-        return read_pictures(files, np.concatenate([part.labels for part in parts]), self.config)
+        labels = np.concatenate([part.labels for part in parts])
+        return read_pictures(files, labels, self.config, store=self.store)
 
     def has_labels(self, split: Any) -> bool:
         """Return whether any row of ``split`` has a label: where tests are secret, none does."""
@@ -163,8 +173,10 @@ class _Reader:
 
     def _files(self, undecoded: Any, split: str) -> PictureFiles:
         """Return the pictures of all rows; what is in the same Arrow files is the same picture."""
-        arrow = [file_state(Path(each["filename"])) for each in undecoded.cache_files]
-        told = hashlib.sha256("\n".join(arrow).encode("utf-8", "surrogateescape")).hexdigest()
+        arrow = [Path(each["filename"]) for each in undecoded.cache_files]
+        # Rows may name files in the data set's folder in place of their bytes.
+        states = f"{files_state(arrow)}\n{files_state(hub_files(self.config))}"
+        told = hashlib.sha256(states.encode()).hexdigest()
         if not arrow:  # in memory alone: nobody can say whether it is the same another time
             told = uuid.uuid4().hex
 
@@ -175,7 +187,8 @@ class _Reader:
                 return name, cell.get("bytes") or b""
             return name, self._own_file(cell["path"], name)
 
-        return PictureFiles(tuple(f"{told}/{row}" for row in range(len(undecoded))), opened)
+        states_of_rows = tuple(f"{told}/{row}" for row in range(len(undecoded)))
+        return PictureFiles(states_of_rows, opened, lasting=bool(arrow))
 
     def _labels(self, split: Any) -> Labels:
         """Return the label of each row, ``(N,)``, negative where there is none."""
@@ -189,6 +202,24 @@ class _Reader:
             [-1 if value is None else index.get(str(_nfc(value)), -1) for value in values],
             dtype=np.int64,
         )
+
+
+def hub_files(config: DataConfig) -> tuple[Path, ...]:
+    """Return the files of ``load_hub``: all of its folder, or what the library has of the hub's.
+
+    Of the hub's that is what was prepared of any revision, and which one is the newest here.
+    """
+    import datasets
+    import huggingface_hub.constants as hub
+
+    folder = Path(config.path).expanduser()
+    if folder.is_dir():
+        return tuple(path for path in sorted(folder.rglob("*")) if path.is_file())
+    found = HubId.of(config.path)
+    owner, name = found.id.split("/")
+    prepared = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{name}"
+    newest = Path(hub.HF_HUB_CACHE) / f"datasets--{owner}--{name}" / "refs"
+    return (*sorted(prepared.rglob("*.arrow")), *sorted(newest.rglob("*")))
 
 
 def _caches() -> tuple[Path, ...]:

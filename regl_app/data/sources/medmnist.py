@@ -13,7 +13,7 @@ import torch
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.images import ImageSet
-from regl_app.data.resize import to_square
+from regl_app.data.picture_store import PictureStore, as_squares
 from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.sources.data_root import absent, cannot_be_fetched, data_root
@@ -38,7 +38,7 @@ SHOWS: Mapping[str, str] = MappingProxyType(
 _SIZES = (28, 64, 128, 224)
 
 
-def load_medmnist(config: DataConfig) -> Source:
+def load_medmnist(config: DataConfig, store: PictureStore | None = None) -> Source:
     """Return a data set of MedMNIST, ``(N, 1 or 3, size, size)``, from ``data.path``.
 
     Of its files of 28, 64, 128 and 224 pixels the smallest that is not enlarged, of those that are
@@ -52,8 +52,14 @@ def load_medmnist(config: DataConfig) -> Source:
     names = tuple(info["label"][str(label)] for label in range(len(info["label"])))
     shown = SHOWS[config.source]
     concepts = tuple(f"{'grade ' * name.isdigit()}{name} in {shown}" for name in names)
-    train, test = (_read(path, config, split, len(names)) for split in ("train", "test"))
+    train, test = (_read(path, config, split, len(names), store) for split in ("train", "test"))
     return Source(config.source, train, test, names, concepts)
+
+
+def medmnist_files(config: DataConfig) -> tuple[Path, ...]:
+    """Return the files of ``load_medmnist`` that are there, of any size."""
+    paths = (data_root(config) / _name(config.source, size) for size in _SIZES)
+    return tuple(path for path in paths if path.is_file())
 
 
 def _info(config: DataConfig) -> Mapping[str, Any]:
@@ -85,7 +91,9 @@ def _name(source: str, size: int) -> str:
     return f"{source}.npz" if size == _SIZES[0] else f"{source}_{size}.npz"
 
 
-def _read(path: Path, config: DataConfig, split: Split, classes: int) -> ImageSet:
+def _read(
+    path: Path, config: DataConfig, split: Split, classes: int, store: PictureStore | None
+) -> ImageSet:
     try:
         with np.load(path, allow_pickle=False) as content:
             pixels, labels = content[f"{split}_images"], content[f"{split}_labels"]
@@ -111,7 +119,7 @@ def _read(path: Path, config: DataConfig, split: Split, classes: int) -> ImageSe
     chosen = torch.from_numpy(pixels[kept])
     images = chosen[:, None] if gray else chosen.permute(0, 3, 1, 2).contiguous()
     facts = DataSetRows(len(labels)).at(kept)
-    squares = to_square(images, config.image_size)
+    squares = as_squares(images, config.image_size, store)
     return ImageSet(squares, torch.from_numpy(labels[kept]), facts=facts)
 
 

@@ -10,23 +10,62 @@ from regl_app.config.sections import DataConfig, PublicDataConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.dotted import resolve
 from regl_app.core.errors import DataError
+from regl_app.core.file_states import files_state
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.source import Source
 
 
-@lru_cache(maxsize=2)
-def load_source(config: DataConfig, roots: AllowedFolders | None = None) -> Source:
-    """Return the source of ``config``, resized and capped (cached per process).
+def source_state(config: DataConfig, roots: AllowedFolders | None = None) -> str:
+    """Return what changes when a file does that the source of ``config`` is read from.
+
+    Also when one is added, moved or removed. It is known by names, sizes and times of modification
+    (``files_state``), '' where there are no files.
 
     Args:
         config: the run's data keys.
         roots: the folders that links below ``data.path`` may lead into; None: anywhere.
 
     Raises:
-        DataError: files are absent or damaged; says what is expected where, and the remedy.
+        DataError: which files it is cannot be told, as the folder is not what it must be.
     """
     choice = SOURCES[config.source]
+    if not choice.files:
+        return ""
+    files = resolve(choice.files)
+    return files_state(files(config, roots) if choice.links else files(config))
+
+
+def load_source(
+    config: DataConfig,
+    roots: AllowedFolders | None = None,
+    store: PictureStore | None = None,
+    state: str | None = None,
+) -> Source:
+    """Return the source of ``config``, resized and capped.
+
+    Cached per process, until one of its files changes.
+
+    Args:
+        config: the run's data keys.
+        roots: the folders that links below ``data.path`` may lead into; None: anywhere.
+        store: where what any process of this machine has decoded is found; None: nowhere.
+        state: that of the files, if it is to be taken as known (``source_state``): what was loaded
+            in this state is returned, whatever they are now.
+
+    Raises:
+        DataError: files are absent or damaged; says what is expected where, and the remedy.
+    """
+    return _load(config, roots, store, source_state(config, roots) if state is None else state)
+
+
+@lru_cache(maxsize=2)
+def _load(
+    config: DataConfig, roots: AllowedFolders | None, store: PictureStore | None, _state: str
+) -> Source:
+    choice = SOURCES[config.source]
     load = resolve(choice.implementation)
-    source: Source = load(config, roots) if choice.links else load(config)
+    more = ({"roots": roots} if choice.links else {}) | ({"store": store} if choice.stores else {})
+    source: Source = load(config, **more)
     # A generator is tuned on what is trained on, nothing else has to be decoded for it.
     source = replace(source, train=source.train.alone(), test=replace(source.test, originals=None))
     if source.num_classes < 2:

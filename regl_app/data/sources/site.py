@@ -14,6 +14,7 @@ from regl_app.config.name_list import listed
 from regl_app.config.sections import DataConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
+from regl_app.core.file_states import files_state
 from regl_app.core.log import logger
 from regl_app.core.seeding import numpy_generator
 from regl_app.data.class_folders import ClassFolders, Found, nothing_found
@@ -21,6 +22,7 @@ from regl_app.data.client import ClientData
 from regl_app.data.concepts import concepts_of
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import PictureFiles
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.read_pictures import PicturesRead, read_pictures
 from regl_app.data.source import Source
 from regl_app.data.stratified import stratified_sample, validation_places
@@ -35,8 +37,12 @@ class SiteFolder:
     roots: AllowedFolders
 
 
-def load_server_part(config: DataConfig) -> Source:
+def load_server_part(config: DataConfig, store: PictureStore | None = None) -> Source:
     """Return what the server has of sites' data: the classes, and ``data.path`` to test on if set.
+
+    Args:
+        config: the run's data keys.
+        store: where what any process of this machine has decoded is found; None: nowhere.
 
     Raises:
         DataError: that folder is absent, lacks a class's name, or holds unreadable files.
@@ -45,13 +51,26 @@ def load_server_part(config: DataConfig) -> Source:
     shape = (config.channels, config.image_size, config.image_size)
     test, unreadable = ImageSet.empty(shape), 0
     if config.path:
-        root = Path(config.path)
-        found = _found(root, names, f"data.path={config.path!r}", AllowedFolders())
-        found.left_out.tell(str(root))
-        read = _read(found.files, config)
+        found = _server_found(config)
+        found.left_out.tell(config.path)
+        read = _read(found.files, config, store)
         kept = kept_indices(read.images.labels.numpy(), config, "test")
         test, unreadable = read.images.subset(kept), read.unreadable
     return Source("site", ImageSet.empty(shape), test, names, concepts_of(names), unreadable)
+
+
+def server_files(config: DataConfig) -> tuple[Path, ...]:
+    """Return the picture files that the server tests on.
+
+    Raises:
+        DataError: their folder is absent, or lacks a class's name.
+    """
+    return tuple(path for path, _ in _server_found(config).files) if config.path else ()
+
+
+def _server_found(config: DataConfig) -> Found:
+    what = f"data.path={config.path!r}"
+    return _found(Path(config.path), config.class_names, what, AllowedFolders())
 
 
 def load_site(
@@ -60,6 +79,7 @@ def load_site(
     partition_id: int,
     test_fraction: float,
     validation_fraction: float = 0.0,
+    store: PictureStore | None = None,
 ) -> ClientData:
     """Return a site's images, a stratified ``test_fraction`` of them as its own test set.
 
@@ -71,6 +91,7 @@ def load_site(
         partition_id: the client's.
         test_fraction: share of the images to test on; a class's last image is trained on.
         validation_fraction: share of the others that is held out to choose by.
+        store: where what any process of this machine has decoded is found; None: nowhere.
 
     Raises:
         DataError: the folder is absent, empty or outside of what the operator allowed, has a
@@ -78,31 +99,32 @@ def load_site(
     """
     root = folder.roots.inside(folder.path, "data-dir")
     found = _found(root, config.class_names, f"data-dir={str(folder.path)!r}", folder.roots)
-    print_of_files = tuple(_state(path, label) for path, label in found.files)
+    files = _Files(found.files, files_state(path for path, _ in found.files))
     told = found.left_out.words if found.left_out.matters else ""
-    return _load(print_of_files, told, config, partition_id, test_fraction, validation_fraction)
+    return _load(files, told, config, partition_id, test_fraction, validation_fraction, store)
 
 
-_FileState = tuple[str, int, int, int]
+@dataclass(frozen=True)
+class _Files:
+    """Picture files and their labels, in a state; equal are those of equal paths and states."""
 
-
-def _state(path: Path, label: int) -> _FileState:
-    found = path.stat()
-    return str(path), label, found.st_size, found.st_mtime_ns
+    found: Sequence[tuple[Path, int]]
+    state: str
 
 
 @lru_cache(maxsize=2)
 def _load(
-    files: tuple[_FileState, ...],
+    files: _Files,
     left_out: str,
     config: DataConfig,
     partition_id: int,
     test_fraction: float,
     validation_fraction: float,
+    store: PictureStore | None,
 ) -> ClientData:
     if left_out:
         logger.warning("data-dir: not read: %s", left_out)
-    read = _read([(Path(path), label) for path, label, _, _ in files], config)
+    read = _read(files.found, config, store)
     images = read.images
     images = images.subset(kept_indices(images.labels.numpy(), config, "train"))
     rng = numpy_generator(config.seed, "client-test", partition_id)
@@ -118,10 +140,12 @@ def _load(
     return ClientData(partition_id, train, test, read.unreadable, left_out, held_out)
 
 
-def _read(found: Sequence[tuple[Path, int]], config: DataConfig) -> PicturesRead:
+def _read(
+    found: Sequence[tuple[Path, int]], config: DataConfig, store: PictureStore | None
+) -> PicturesRead:
     files = PictureFiles.of_paths(tuple(path for path, _ in found))
     labels = np.array([label for _, label in found], dtype=np.int64)
-    return read_pictures(files, labels, config, config.channels)
+    return read_pictures(files, labels, config, config.channels, store)
 
 
 def _found(root: Path, names: tuple[str, ...], what: str, roots: AllowedFolders) -> Found:

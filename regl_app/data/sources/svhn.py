@@ -12,34 +12,44 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.concepts import concept
 from regl_app.data.images import ImageSet
-from regl_app.data.resize import to_square
+from regl_app.data.picture_store import PictureStore, as_squares
 from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
 from regl_app.data.sources.data_root import absent, cannot_be_fetched, data_root
 from regl_app.data.subsets import Split, kept_indices
 
 
-def load_svhn(config: DataConfig) -> Source:
+def load_svhn(config: DataConfig, store: PictureStore | None = None) -> Source:
     """Return SVHN, ``(N, 3, size, size)``, from the files in ``data.path``; 'extra' is not used.
+
+    Args:
+        config: the run's data keys.
+        store: where what any process of this machine has resized is found; None: nowhere.
 
     Raises:
         DataError: files are absent or damaged; says the remedy.
     """
-    root = data_root(config)
-    paths: dict[Split, Path] = {
-        "train": root / "train_32x32.mat",
-        "test": root / "test_32x32.mat",
-    }
+    root, paths = data_root(config), _paths(config)
     if missing := [path.name for path in paths.values() if not path.is_file()]:
         if not config.download:
             raise absent(config, root, ", ".join(missing))
         _fetch(config, root)
     names = tuple(string.digits)
-    train, test = (_read(path, config, split) for split, path in paths.items())
+    train, test = (_read(path, config, split, store) for split, path in paths.items())
     return Source("svhn", train, test, names, tuple(map(concept, names)))
 
 
-def _read(path: Path, config: DataConfig, split: Split) -> ImageSet:
+def svhn_files(config: DataConfig) -> tuple[Path, ...]:
+    """Return the files of ``load_svhn`` that are there."""
+    return tuple(path for path in _paths(config).values() if path.is_file())
+
+
+def _paths(config: DataConfig) -> dict[Split, Path]:
+    root = data_root(config)
+    return {"train": root / "train_32x32.mat", "test": root / "test_32x32.mat"}
+
+
+def _read(path: Path, config: DataConfig, split: Split, store: PictureStore | None) -> ImageSet:
     from scipy.io import loadmat
 
     try:
@@ -64,7 +74,7 @@ def _read(path: Path, config: DataConfig, split: Split) -> ImageSet:
     labels %= 10
     kept = kept_indices(labels, config, split)
     chosen = np.ascontiguousarray(pixels[..., kept].transpose(3, 2, 0, 1))
-    images = to_square(torch.from_numpy(chosen), config.image_size)
+    images = as_squares(torch.from_numpy(chosen), config.image_size, store)
     facts = DataSetRows(len(labels)).at(kept)
     return ImageSet(images, torch.from_numpy(labels[kept]), facts=facts)
 

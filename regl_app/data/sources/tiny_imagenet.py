@@ -13,6 +13,7 @@ from regl_app.core.errors import DataError
 from regl_app.data.class_folders import ClassFolders, empty_classes
 from regl_app.data.concepts import concepts_of
 from regl_app.data.originals import PictureFiles
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.read_pictures import read_pictures, refuse_lost
 from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
@@ -22,7 +23,11 @@ from regl_app.data.subsets import kept_indices
 _ANNOTATIONS = "val_annotations.txt"
 
 
-def load_tiny_imagenet(config: DataConfig, roots: AllowedFolders | None = None) -> Source:
+def load_tiny_imagenet(
+    config: DataConfig,
+    roots: AllowedFolders | None = None,
+    store: PictureStore | None = None,
+) -> Source:
     """Return Tiny ImageNet from ``data.path`` or ``tiny-imagenet-200/`` in it.
 
     Trained on ``train/<id>/images/``, tested on ``val/images/`` by ``val/val_annotations.txt``, or
@@ -48,6 +53,7 @@ def load_tiny_imagenet(config: DataConfig, roots: AllowedFolders | None = None) 
         PictureFiles.of_paths(tuple(path for path, _ in every)),
         np.array([label for _, label in every], dtype=np.int64),
         config,
+        store=store,
     )
     relative = tuple(path.relative_to(root).as_posix() for path in paths)
     train, test = read.split(DataSetRows(len(paths), files=relative).all())

@@ -14,12 +14,12 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.concepts import concept, concepts_of
 from regl_app.data.images import ImageSet
-from regl_app.data.resize import to_square
+from regl_app.data.picture_store import PictureStore, as_squares
 from regl_app.data.row_facts import DataSetRows
 from regl_app.data.source import Source
-from regl_app.data.sources.cifar import load_binary
+from regl_app.data.sources.cifar import binary_files, load_binary
 from regl_app.data.sources.data_root import absent, cannot_be_fetched, data_root
-from regl_app.data.sources.hub import load_hub
+from regl_app.data.sources.hub import hub_files, load_hub
 from regl_app.data.sources.idx import find_idx, read_idx
 from regl_app.data.subsets import Split, kept_indices
 
@@ -36,6 +36,15 @@ class _Idx:
     first_label: int = 0
     transposed: bool = False
     split: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of its files: images and labels to train on, then those to test on."""
+        return [
+            f"{prefix}-{kind}"
+            for prefix in (self.train, self.test)
+            for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        ]
 
 
 _DIGITS = tuple(string.digits)
@@ -80,18 +89,13 @@ _FAMILY: Mapping[str, _Idx] = MappingProxyType(
 )
 
 
-def load_mnist_family(config: DataConfig) -> Source:
+def load_mnist_family(config: DataConfig, store: PictureStore | None = None) -> Source:
     """Return MNIST, Fashion-MNIST or a split of EMNIST, ``(N, 1, size, size)``.
 
     Reads ``<data.path>/<name>/raw`` in place, gzipped or not, so a read-only root works.
     """
     family = _FAMILY[config.source]
-    folder = data_root(config) / family.cls / "raw"
-    names = [
-        f"{prefix}-{kind}"
-        for prefix in (family.train, family.test)
-        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-    ]
+    folder, names = data_root(config) / family.cls / "raw", family.names
     if config.download and any(find_idx(folder, name) is None for name in names):
         _download(config, family)
     paths = [find_idx(folder, name) for name in names]
@@ -101,21 +105,27 @@ def load_mnist_family(config: DataConfig) -> Source:
     train_images, train_labels, test_images, test_labels = (path for path in paths if path)
     return Source(
         config.source,
-        _read(family, train_images, train_labels, config, "train"),
-        _read(family, test_images, test_labels, config, "test"),
+        _read(family, train_images, train_labels, config, "train", store),
+        _read(family, test_images, test_labels, config, "test", store),
         family.class_names,
         family.concepts,
     )
 
 
-def load_cifar(config: DataConfig) -> Source:
+def mnist_files(config: DataConfig) -> tuple[Path, ...]:
+    """Return the idx files of ``load_mnist_family`` that are there."""
+    family = _FAMILY[config.source]
+    found = (find_idx(data_root(config) / family.cls / "raw", name) for name in family.names)
+    return tuple(path for path in found if path)
+
+
+def load_cifar(config: DataConfig, store: PictureStore | None = None) -> Source:
     """Return CIFAR-10 or CIFAR-100, ``(N, 3, size, size)``.
 
     From ``<data.path>/<source>/*.parquet`` as the hub publishes them, else the binary version.
     """
-    parquet = data_root(config) / config.source
-    if any(parquet.glob("**/train*.parquet")):
-        source = load_hub(config.model_copy(update={"path": str(parquet)}))
+    if (inner := _parquet(config)) is not None:
+        parquet, source = inner.path, load_hub(inner, store)
         if all(name.isdigit() for name in source.class_names):
             raise DataError(
                 f"{parquet}: the label column has no class names (ClassLabel metadata), which the "
@@ -127,11 +137,30 @@ def load_cifar(config: DataConfig) -> Source:
         # The binary version has no originals, and both are the same data set.
         train, test = (replace(each, originals=None) for each in (source.train, source.test))
         return Source(config.source, train, test, names, concepts)
-    return load_binary(config, data_root(config))
+    return load_binary(config, data_root(config), store)
+
+
+def cifar_files(config: DataConfig) -> tuple[Path, ...]:
+    """Return the files of ``load_cifar`` that are there."""
+    inner = _parquet(config)
+    return binary_files(config, data_root(config)) if inner is None else hub_files(inner)
+
+
+def _parquet(config: DataConfig) -> DataConfig | None:
+    """Return ``config`` with the folder of CIFAR's parquet files as its path, if it is there."""
+    parquet = data_root(config) / config.source
+    if not any(parquet.glob("**/train*.parquet")):
+        return None
+    return config.model_copy(update={"path": str(parquet)})
 
 
 def _read(
-    family: _Idx, image_path: Path, label_path: Path, config: DataConfig, split: Split
+    family: _Idx,
+    image_path: Path,
+    label_path: Path,
+    config: DataConfig,
+    split: Split,
+    store: PictureStore | None,
 ) -> ImageSet:
     images, labels = read_idx(image_path, 3), read_idx(label_path, 1).long() - family.first_label
     if len(images) != len(labels):
@@ -148,7 +177,8 @@ def _read(
         images = images.transpose(1, 2)
     kept = torch.from_numpy(kept_indices(labels.numpy(), config, split))
     facts = DataSetRows(len(labels)).at(kept.numpy())
-    return ImageSet(to_square(images[kept, None], config.image_size), labels[kept], facts=facts)
+    squares = as_squares(images[kept, None], config.image_size, store)
+    return ImageSet(squares, labels[kept], facts=facts)
 
 
 def _download(config: DataConfig, family: _Idx) -> None:

@@ -14,7 +14,7 @@ from regl_app.core.seeding import torch_generator
 from regl_app.core.transfer import to_device
 from regl_app.core.types import StepProgress, Tensors
 from regl_app.data.images import ImageSet
-from regl_app.data.picture_store import Pictures
+from regl_app.data.pictures import Pictures
 from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
 from regl_app.generator.adaptation.layers import lora_layers, lora_state
 from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
@@ -84,7 +84,7 @@ def tune_lora(
 
     tokens, drop = None, torch_generator(seed, "lora", "looks")
     if config.image_tokens:
-        shown = real.images if pictures is None else pictures
+        shown = real.pixels if pictures is None else pictures
         features = image_features(foundation, shown, batches.latents, encoded_at_once)
         width = foundation.text.tensors["embeddings"].shape[-1]
         tokens = ImageTokens.new(features, real.labels, config.image_tokens, width)
@@ -143,7 +143,7 @@ class _Batches:
         encoded_at_once: int,
         pictures: Pictures | None,
     ) -> None:
-        shown = real.images if pictures is None else pictures
+        shown = real.pixels if pictures is None else pictures
         self.latents = encode_latents(foundation, shown, encoded_at_once)
         self.rows = foundation.prompt_rows.of_set(real.labels).to(foundation.device)
         self.generator = torch_generator(seed, "lora", "batches")

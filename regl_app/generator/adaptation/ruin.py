@@ -18,7 +18,7 @@ from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.seeding import derive_seed, torch_generator
 from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet
-from regl_app.data.picture_store import Pictures
+from regl_app.data.pictures import Pictures
 from regl_app.generator.finite import NotFiniteError
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
@@ -69,7 +69,7 @@ class Known:
             pictures: those of ``real`` at the generator's own size; None: its images.
         """
         places = _spread(len(real))
-        shown: Pictures = real.images if pictures is None else pictures
+        shown = real.pixels if pictures is None else pictures
         chosen = torch.cat([shown[place : place + 1] for place in places.tolist()])
         latents = encode_latents(foundation, chosen, at_once)
         return cls(latents, real.labels[places], _REAL, LIMITS["lora"])

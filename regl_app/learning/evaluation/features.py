@@ -17,5 +17,5 @@ def features(
     model: Classifier, data: ImageSet, device: torch.device | str, batch_size: int = 500
 ) -> Floats:
     """Return the penultimate features ``(N, D)`` float32 of ``data``."""
-    output = apply_in_batches(model, model.features, data.images, device, batch_size)
+    output = apply_in_batches(model, model.features, data.pixels, device, batch_size)
     return output.numpy().astype(np.float32)

@@ -56,7 +56,7 @@ def evaluate(
     if len(data) == 0:
         return Metrics(0.0, 0.0, 0.0, [None] * num_classes, 0)
     return score(
-        predict_log_probs(model, data.images, device, batch_size), data.labels, num_classes
+        predict_log_probs(model, data.pixels, device, batch_size), data.labels, num_classes
     )
 
 

@@ -86,7 +86,9 @@ def train_local(
     model.to(memory_format=layout)
     real = len(data) if real_images is None else real_images
     local = _local(model, data, real, kept or {}, received or {})
-    images, labels = data.images.to(device), data.labels.to(device)
+    # What lies in a file stays there, and goes to the device batch by batch.
+    pixels = data.pixels.to(device) if isinstance(data.pixels, torch.Tensor) else data.pixels
+    labels = data.labels.to(device)
     soft = None if targets is None else _soft(data, real, targets).to(device)
     optimizer = make_optimizer(model, train)
     learnable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -98,7 +100,8 @@ def train_local(
         batches(len(data), train, torch_generator(seed, "order"), real), start=1
     ):
         picked = chosen.to(device)
-        pictures = to_float(augment(images[picked], step)).contiguous(memory_format=layout)
+        pictures = pixels[picked if isinstance(pixels, torch.Tensor) else chosen].to(device)
+        pictures = to_float(augment(pictures, step)).contiguous(memory_format=layout)
         softly = None if soft is None else soft[picked]
         batch = Batch(pictures, labels[picked], picked >= real, softly)
         _let_train(learnable, method.trainable(model, step, steps))
@@ -144,7 +147,7 @@ def _local(
     head = getattr(model, "head", None)
     classes = head.out_features if isinstance(head, nn.Linear) else int(data.labels.max()) + 1
     real = torch.bincount(data.labels[:real_images], minlength=classes).numpy()
-    images = ImageSet(data.images[:real_images], data.labels[:real_images])
+    images = data.first(real_images)
     return Local(model, data.counts(classes), real, kept, received, real_images=images)
 
 

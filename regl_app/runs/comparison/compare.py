@@ -18,7 +18,8 @@ from regl_app.core.log import logger
 from regl_app.core.types import Scalar
 from regl_app.generator.checkpoint import generator_identity
 from regl_app.runs.comparison.outcome import Outcome, finished_runs, read_outcome
-from regl_app.runs.comparison.plan import Variants, configurations, digest
+from regl_app.runs.comparison.plan import Variants, configurations, decisive, digest
+from regl_app.runs.comparison.reuse import States, Wanted, reusable, tell_silent
 from regl_app.runs.comparison.tables import Comparison
 
 Engine = Callable[[RunConfig, int], Path]
@@ -37,8 +38,10 @@ def compare(
 ) -> Comparison:
     """Run what is missing of variants x seeds in ``out_dir`` and return all of it.
 
-    A run that fails is reported and does not stop the others; comparison.json is written after
-    every run, so that an interrupted comparison goes on where it was.
+    A finished run is reused if its settings and generator are the same, and the files of its data
+    set (names, sizes, times); the log says why one is not. A run that fails is reported and does
+    not stop the others; comparison.json is written after every run, so that an interrupted
+    comparison goes on where it was.
 
     Raises:
         ConfigError: any of the configurations is invalid; nothing has run then.
@@ -52,16 +55,15 @@ def compare(
     names = [name for _ in seeds for name in variants]
     # Absolute as in a run folder's config.json: the digests must agree.
     configs = [with_absolute_paths(c.updated({"out-dir": str(out_dir)})) for c in planned]
-    known = finished_runs(out_dir)
-    digests = [
-        digest(config, clients, generator_identity(config.generator.path)) for config in configs
-    ]
+    finished, states = finished_runs(out_dir), States()
+    wanted = [_wanted(config, clients, states) for config in configs]
+    reused = [reusable(each, finished) for each in wanted]
+    tell_silent(wanted, reused)
     outcomes: list[Outcome] = []
     failures: list[str] = []
     running, ran = Span(), 0
-    missing = sum(each not in known for each in digests)
-    for name, config, each in zip(names, configs, digests, strict=True):
-        outcome = known.get(each)
+    missing = sum(each is None for each in reused)
+    for name, config, outcome in zip(names, configs, reused, strict=True):
         if outcome is None:
             try:
                 outcome = read_outcome(engine(config, clients))
@@ -83,3 +85,8 @@ def compare(
         write_json(out_dir / "comparison.json", comparison.to_json())
         write_text(out_dir / "comparison.md", comparison.to_markdown())
     return comparison
+
+
+def _wanted(config: RunConfig, clients: int, states: States) -> Wanted:
+    which = (config, clients, generator_identity(config.generator.path))
+    return Wanted(config.name, digest(*which), decisive(*which), states.of(config.data))

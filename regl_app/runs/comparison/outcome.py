@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
-from regl_app.runs.comparison.plan import digest
+from regl_app.runs.comparison.plan import decisive, digest
 from regl_app.runs.statistics import Summary, summarize
 
 # Of the summary's numbers what comparison.json does not hold.
@@ -18,8 +19,10 @@ _NOT_IN_FILE = {"loss", "personalized_worst", "synthetic_images", "bytes_down", 
 class Outcome:
     """One finished run: which it was and, in ``summary``, what it showed.
 
-    ``method`` is the comparison's name for it, ``digest`` what identifies its result. A finished
-    run's summary holds at least accuracies, macro-F1 and seconds.
+    ``method`` is the comparison's name for it, ``digest`` what identifies its result but for code
+    and data. A finished run's summary holds at least accuracies, macro-F1 and seconds. ``name`` is
+    the run's own, ``settings`` what the digest is of, ``data`` the state of the files that it saw,
+    None if its folder does not say.
     """
 
     method: str
@@ -27,6 +30,9 @@ class Outcome:
     digest: str
     folder: str
     summary: Summary
+    name: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    data: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return it as comparison.json holds it: one flat table."""
@@ -46,7 +52,7 @@ def read_outcome(folder: Path) -> Outcome:
     Raises:
         RunError: the run is not finished or its files cannot be read.
     """
-    from regl_app.runs.folder import RunFolder
+    from regl_app.runs.folder import DATA, RunFolder
 
     run = RunFolder.open(folder)
     result, history, facts = run.read_result(), run.read_history(), run.read_facts()
@@ -55,24 +61,29 @@ def read_outcome(folder: Path) -> Outcome:
         raise RunError(f"{folder}: not a finished run: {why}")
     config = run.read_config()
     clients = facts.num_clients if facts else 0
-    generator = run.read_environment().get("generator", "")
+    environment = run.read_environment()
+    generator = environment.get("generator", "")
     return Outcome(
         method=config.method,
         seed=config.seed,
         digest=digest(config, clients, generator),
         folder=str(folder),
         summary=summarize(history, result),
+        name=config.name,
+        settings=decisive(config, clients, generator),
+        data=environment.get(DATA),
     )
 
 
-def finished_runs(out_dir: Path) -> dict[str, Outcome]:
-    """Return the finished runs below ``out_dir`` by digest; unfinished ones are passed over."""
-    found = {}
-    for path in sorted(out_dir.glob("*/result.json")):
+def finished_runs(out_dir: Path) -> list[Outcome]:
+    """Return the finished runs below ``out_dir``, oldest first; unfinished ones are passed over."""
+    found = []
+    ended = out_dir.glob("*/result.json")
+    for path in sorted(ended, key=lambda path: (path.stat().st_mtime_ns, path)):
         try:
             outcome = read_outcome(path.parent)
         except RunError as error:
             logger.info("passed over: %s", error)
         else:
-            found[outcome.digest] = outcome
+            found.append(outcome)
     return found

@@ -50,8 +50,8 @@ def configurations(
             yield RunConfig.from_flat({**base, **settings, **own})
 
 
-def digest(config: RunConfig, clients: int, generator: str) -> str:
-    """Return what identifies a result: a hash of all that can change it but code and data.
+def decisive(config: RunConfig, clients: int, generator: str) -> dict[str, object]:
+    """Return all that can change a result but code and data, by key.
 
     A run without supplement touches no generator and one with the frozen generator no adapter: its
     result stays valid whatever those are.
@@ -74,5 +74,10 @@ def digest(config: RunConfig, clients: int, generator: str) -> str:
         if key in decisive and not key.startswith(unused)
     }
     used = generator if config.needs_generator else ""
-    text = json.dumps([relevant, clients, used], sort_keys=True)
+    return {**relevant, "clients": clients, "the generator": used}
+
+
+def digest(config: RunConfig, clients: int, generator: str) -> str:
+    """Return what identifies a result but for code and data: a hash of what ``decisive`` says."""
+    text = json.dumps(decisive(config, clients, generator), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ from regl_app.cli.doctor.machine import SUPERLINK_PORT_VARIABLE, examine
 from regl_app.cli.doctor.pace import expected_time
 from regl_app.config import RunConfig
 from regl_app.core.types import Scalar
-from regl_app.data.sources.registry import load_source
+from regl_app.data.sources import registry
 
 
 @pytest.fixture(autouse=True)
@@ -67,16 +67,18 @@ def test_absent_data_is_named_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_what_of_a_folder_is_not_read_is_noted(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
     for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
+        (photos / name).mkdir(parents=True)
         for number in range(4):
-            Image.new("L", (9, 9), number).save(tmp_path / name / f"{number}.png")
-    keys: dict[str, Scalar] = {"data.source": "folder", "data.path": str(tmp_path)}
+            Image.new("L", (9, 9), number).save(photos / name / f"{number}.png")
+    keys: dict[str, Scalar] = {"data.source": "folder", "data.path": str(photos)}
     assert found("data", keys).status == "ok"
-    load_source.cache_clear()
-    (tmp_path / "cat" / "x.nef").write_bytes(b"x")
+    registry._load.cache_clear()  # the pictures are what they were
+    (photos / "cat" / "x.nef").write_bytes(b"x")
     finding = found("data", keys)
-    assert finding.status == "note" and "not read: 1 .nef" in finding.detail
+    assert finding.status == "note", finding.detail
+    assert "not read: 1 .nef" in finding.detail
 
 
 def test_a_folder_that_is_no_pipeline_fails(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
-from regl_app.data.sources import cifar
+from regl_app.data.sources import cifar, registry
 from regl_app.data.sources.registry import load_source
 
 NAMES = {
@@ -157,7 +157,7 @@ def test_the_archive_is_fetched_and_only_what_is_read_is_taken_out(
     assert {path.name for path in root.iterdir()} == {"cifar-10-batches-bin", published.name}
     assert not (tmp_path / "outside.txt").exists()
     published.unlink()  # nothing is fetched again
-    load_source.cache_clear()
+    registry._load.cache_clear()
     assert len(load_source(_config("cifar10", root, download=True)).train) == 500
 
 

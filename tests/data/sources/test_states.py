@@ -1,0 +1,122 @@
+"""What a source is read from is known by its files: another file is another state, and is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regl_app.config.choices import SOURCES
+from regl_app.config.sections import DataConfig
+from regl_app.core.file_states import files_state
+from regl_app.data.sources.registry import load_source, source_state
+
+
+def _idx(path: Path, values: list[int], *shape: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = np.resize(np.array(values, dtype=np.uint8), (len(values), *shape))
+    head = bytes([0, 0, 8, content.ndim]) + np.array(content.shape, ">u4").tobytes()
+    path.write_bytes(head + content.tobytes())
+
+
+def mnist(root: Path, labels: list[int]) -> DataConfig:
+    for split in ("train", "t10k"):
+        _idx(root / "MNIST/raw" / f"{split}-images-idx3-ubyte", labels, 8, 8)
+        _idx(root / "MNIST/raw" / f"{split}-labels-idx1-ubyte", labels)
+    return DataConfig(source="mnist", path=str(root), image_size=8)
+
+
+def cifar(root: Path, labels: list[int]) -> DataConfig:
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    record = b"".join(bytes([label]) + bytes(3072) for label in labels)
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        (folder / f"{name}.bin").write_bytes(record)
+    (folder / "batches.meta.txt").write_text("\n".join(f"name{number}" for number in range(10)))
+    return DataConfig(source="cifar10", path=str(root), image_size=8)
+
+
+def hub(root: Path, labels: list[int]) -> DataConfig:
+    import datasets
+
+    root.mkdir(parents=True, exist_ok=True)
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("abcdefghij"))}
+    )
+    for split in ("train", "test"):
+        rows = {"image": [Image.new("L", (8, 8)) for _ in labels], "label": labels}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(root / f"{split}.parquet")
+    return DataConfig(source="hub", path=str(root), image_size=8)
+
+
+def pictures(source: str, root: Path, labels: list[int]) -> DataConfig:
+    for path in sorted(root.rglob("*.png")):
+        path.unlink()
+    for number, label in enumerate([*labels, *range(10)]):
+        path = root / f"class{label}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(path)
+    classes = ",".join(f"class{number}" for number in range(10)) if source == "site" else ""
+    return DataConfig(source=source, path=str(root), image_size=8, classes=classes)
+
+
+def folder(root: Path, labels: list[int]) -> DataConfig:
+    return pictures("folder", root, labels)
+
+
+def site(root: Path, labels: list[int]) -> DataConfig:
+    return pictures("site", root, labels)
+
+
+Write = Callable[[Path, list[int]], DataConfig]
+
+
+@pytest.mark.parametrize("write", [mnist, cifar, hub, folder, site])
+def test_other_labels_under_the_same_path_are_read(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    config = write(tmp_path / "data", [0, 1, 2, 3])
+    before, state = load_source(config), source_state(config)
+    assert source_state(config) == state and load_source(config) is before
+    config = write(tmp_path / "data", [4, 1, 2, 2])
+    assert source_state(config) != state
+    found = load_source(config)
+    assert found.test.counts(10).tolist() != before.test.counts(10).tolist()
+
+
+def test_every_source_says_what_it_is_read_from() -> None:
+    assert {name for name, choice in SOURCES.items() if not choice.files} == {"digits"}
+    assert source_state(DataConfig()) == ""
+
+
+def test_a_hub_id_is_known_by_what_is_prepared_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    config = DataConfig(source="hub", path="owner/name@main:small")
+    assert source_state(config).startswith("0 files")
+    prepared = tmp_path / "owner___name" / "small" / "0.0.0" / "abc" / "name-train.arrow"
+    prepared.parent.mkdir(parents=True)
+    prepared.write_bytes(b"rows")
+    assert source_state(config).startswith("1 files, 4 bytes")
+
+
+def test_a_state_is_names_sizes_and_times(tmp_path: Path) -> None:
+    one, other = tmp_path / "a", tmp_path / "b"
+    one.write_bytes(b"x")
+    other.write_bytes(b"yy")
+    states = {files_state([one]), files_state([one, other]), files_state([other, one])}
+    known = files_state([one])
+    assert known.startswith("1 files, 1 bytes, ") and len(states) == 3
+    os.utime(one, ns=(0, 0))
+    assert files_state([one]) != known
+    assert files_state([tmp_path / "gone"]) == files_state([])
