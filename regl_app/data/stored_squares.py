@@ -129,8 +129,9 @@ def write_facts(folder: Path, reading: Reading) -> None:
     """Write how the squares in ``folder`` came to be, and what tells whether they are whole."""
     np.save(folder / _SIDES, reading.sides, allow_pickle=False)
     np.save(folder / _KEPT, reading.kept, allow_pickle=False)
+    pixels = cast(Pixels, np.load(folder / PIXELS, mmap_mode="r", allow_pickle=False))
     facts = {
-        "check": check_of(cast(Pixels, np.load(folder / PIXELS, mmap_mode="r"))),
+        "check": check_of(pixels),
         "problems": reading.problems,
         "depth": None if reading.depth is None else asdict(reading.depth),
         "deep": reading.deep,

@@ -191,7 +191,7 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
         "rounds": 3,
         "method": "scaffold",  # what is kept on both sides has to come through as well
         "model.width": 16,
-        "train.steps": 300,  # long enough to be cut amid it
+        "train.steps": 900,  # long enough to be cut amid it, on a fast idle machine too
         "server.min-nodes": 3,
         "server.timeout": 400.0,
     }
