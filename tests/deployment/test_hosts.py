@@ -215,10 +215,10 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
     watch = Watch(deployment, deployment.submit(**settings, **{"out-dir": str(out)}), out)
     watch.until_round(1)
 
-    away(hosts, 5, "natted")  # between rounds
-
+    hosts.cut("natted")  # between rounds, until others are amid the next
     watch.until_training("near", 2)
     hosts.cut("near")
+    hosts.mend("natted")
     answered = "slow round 2 train: answered"
     watch.until("its answer", lambda: answered in deployment.log("slow"))
     before = hosts.sent("slow")
