@@ -50,9 +50,11 @@ def main() -> int:
         settings = [f"{key}={value}" for key, value in each.get("settings", {}).items()]
         seeds = options.seeds or each.get("seeds", SEEDS)
         varied = ["--vary-data"] if each.get("vary-data") else []
+        clients = ["--clients", str(each["clients"])] if "clients" in each else []
         failed |= table.main(
             [
-                *(each["source"], "--beta", f"{each['beta']:g}", "--seeds", str(seeds), *varied),
+                *(each["source"], "--beta", f"{each['beta']:g}", "--seeds", str(seeds)),
+                *(*varied, *clients),
                 *("--methods", ",".join(each["rows"]), "--name", name),
                 *("--reuse", each.get("runs", name), *data, *settings),
             ],
