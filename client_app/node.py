@@ -15,7 +15,7 @@ from client_app.node_config import NodeConfig
 from regl_app.config import RunConfig
 from regl_app.config.choices import SITES
 from regl_app.config.paths import cache_dir, with_absolute_paths
-from regl_app.config.sections import DataConfig
+from regl_app.config.sections import DataConfig, PartitionConfig
 from regl_app.config.supplement_sections import prompts_are_inside
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.devices import resolve_device
@@ -26,8 +26,8 @@ from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import with_prompts_inside
+from regl_app.data.run_files import RunFiles
 from regl_app.data.source import Source
-from regl_app.data.sources.registry import source_state
 from regl_app.data.sources.site import SiteFolder, load_site
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
@@ -86,8 +86,8 @@ class Node:
     @cached_property
     def _federation(self) -> Federation:
         config, roots = self.config, self.settings.roots
-        state = _state_in_run(self.run, config.data, roots)
-        return Federation.load(config, self.num_partitions, roots, self._store, state)
+        files = _files_of_run(self.run, config.data, config.partition, roots)
+        return Federation.load(config, self.num_partitions, roots, self._store, files)
 
     @property
     def _state_dir(self) -> Path:
@@ -187,12 +187,14 @@ class Node:
 
 
 @lru_cache(maxsize=8)
-def _state_in_run(_run: int, data: DataConfig, roots: AllowedFolders) -> str:
-    """Return the state of a source's files when this process first needed them in a run.
+def _files_of_run(
+    _run: int, data: DataConfig, partition: PartitionConfig, roots: AllowedFolders
+) -> RunFiles:
+    """Return the states of a run's files when this process first needed them in it.
 
     What changes in the midst of a run is the next one's: all rounds are on the same images.
     """
-    return source_state(data, roots)
+    return RunFiles.of(data, partition, roots)
 
 
 def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:

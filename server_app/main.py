@@ -22,8 +22,8 @@ from regl_app.core.log import RUN_FOLDER_LINE, SERVER, logger, setup_logging
 from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
 from regl_app.data.prompt_table import run_source, with_prompts_inside
+from regl_app.data.run_files import RunFiles
 from regl_app.data.source import Source
-from regl_app.data.sources.registry import source_state
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.run_state import RUN_FOLDER_STATE
@@ -99,8 +99,8 @@ def federate(
     local = with_absolute_paths(config)
     device = resolve_device(config.device)
     whole = run_source(local)
-    files = source_state(local.data)  # now: what was absent has been fetched
-    note_files(folder, files, config)
+    files = RunFiles.of(local.data, local.partition)  # now: what was absent has been fetched
+    note_files(folder, files.words, config)
     if config.needs_generator:
         check_source(config, whole)
         _check_public_part(local)
@@ -108,7 +108,7 @@ def federate(
         model_of(local, whole)  # what does not fit the data fails now, not after data
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
-    federation = Federation.load(local, clients.num_partitions, state=files)
+    federation = Federation.load(local, clients.num_partitions, files=files)
     prompts = _prompts(config, federation)
     facts = _facts(federation, clients, prompts)
     start = last_complete_round(folder, clients.num_partitions) if config.resume else None

@@ -46,11 +46,12 @@ def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
     """
     was = folder.read_environment().get(DATA)
     if config.resume and was is not None and was != state:
+        given = f" or partition.file={config.partition.file!r}" if config.partition.file else ""
         raise RunError(
             f"resume={config.resume!r}: the files of data.source={config.data.source!r}, "
-            f"data.path={config.data.path!r} have changed since the run began (it had {was}; now "
-            f"{state}): its clients would get other images (put them back with their times, or "
-            "start a new run)"
+            f"data.path={config.data.path!r}{given} have changed since the run began (it had "
+            f"{was}; now {state}): its clients would get other images (put them back with their "
+            "times, or start a new run)"
         )
     if config.resume and was is None and state:
         logger.warning(

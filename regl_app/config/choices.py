@@ -230,14 +230,14 @@ _MEDMNIST = SourceChoice(
 )
 
 
-def _folders(implementation: str, path: str = "", placed: bool = False) -> SourceChoice:
-    """Return a source of pictures in folders of its own."""
+def _domains(path: str = "", placed: bool = False) -> SourceChoice:
+    """Return a source of pictures in class folders of several domains."""
     return SourceChoice(
-        f"{_SOURCES}.{implementation}",
+        f"{_SOURCES}.domains:load_domains",
         path=path,
         placed=placed,
         links=True,
-        files=f"{_SOURCES}.data_root:files_of_folder",
+        files=f"{_SOURCES}.domains:domain_files",
         stores=True,
     )
 
@@ -257,8 +257,18 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
         ),
         "cifar10": _CIFAR,
         "cifar100": _CIFAR,
-        "cinic10": _folders("cinic:load_cinic"),
-        "tiny-imagenet": _folders("tiny_imagenet:load_tiny_imagenet"),
+        "cinic10": SourceChoice(
+            f"{_SOURCES}.cinic:load_cinic",
+            files=f"{_SOURCES}.cinic:cinic_files",
+            stores=True,
+            links=True,
+        ),
+        "tiny-imagenet": SourceChoice(
+            f"{_SOURCES}.tiny_imagenet:load_tiny_imagenet",
+            files=f"{_SOURCES}.tiny_imagenet:tiny_imagenet_files",
+            stores=True,
+            links=True,
+        ),
         "pathmnist": _MEDMNIST,
         "dermamnist": _MEDMNIST,
         "octmnist": _MEDMNIST,
@@ -270,11 +280,9 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
         "organamnist": _MEDMNIST,
         "organcmnist": _MEDMNIST,
         "organsmnist": _MEDMNIST,
-        "pacs": _folders("domains:load_domains"),
-        "office-home": _folders("domains:load_domains"),
-        "domains": _folders(
-            "domains:load_domains", path="the folder of <domain>/<class>/", placed=True
-        ),
+        "pacs": _domains(),
+        "office-home": _domains(),
+        "domains": _domains(path="the folder of <domain>/<class>/", placed=True),
         "hub": SourceChoice(
             f"{_SOURCES}.hub:load_hub",
             files=f"{_SOURCES}.hub:hub_files",

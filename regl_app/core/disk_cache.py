@@ -39,12 +39,12 @@ def touch(path: Path) -> None:
 
 
 def entries(root: Path, pattern: str) -> list[Entry]:
-    """Return the entries of ``root`` that match, least recently used first."""
+    """Return the entries of ``root`` that match and may be seen, least recently used first."""
     found = []
     for path in root.glob(pattern):
         if path.name.startswith("."):
             continue
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # removed meanwhile
+        with contextlib.suppress(OSError):  # removed meanwhile, or another user's own
             state = path.stat()
             size = (
                 sum(file.stat().st_size for file in path.iterdir())
@@ -71,19 +71,22 @@ def evict(root: Path, pattern: str, most: int, *, keep: Path, spare: float = 0.0
     for entry in found:
         if excess <= 0 or (spare > 0 and entry.used > newest):
             break
-        if entry.path != keep:
-            _remove(entry.path)
+        if entry.path != keep and _remove(entry.path):
             excess -= entry.size
     _sweep(root)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path) -> bool:
+    """Remove an entry; return whether it is gone. Another user's may have to stay."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         path.rename(hidden)
     except FileNotFoundError:  # by another process
-        return
+        return True
+    except OSError:
+        return False
     _delete(hidden)
+    return True
 
 
 def _sweep(root: Path) -> None:

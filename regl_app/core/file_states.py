@@ -1,7 +1,8 @@
 """What changes when a file does, known without reading it: its path, size and modification time.
 
-A file that is replaced by another of the same size and time under the same name is not noticed:
-that takes somebody who sets times. Reading it all would take as long as what the caches save.
+A file that is replaced by another of the same size and time under the same name is not noticed.
+That takes somebody who sets times, or an archive that has one time for files of one size, whose
+names are then exchanged. Reading it all would take as long as what the caches save.
 """
 
 from __future__ import annotations

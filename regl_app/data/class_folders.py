@@ -15,11 +15,11 @@ from regl_app.core.log import logger
 from regl_app.data.leftovers import is_leftover
 from regl_app.data.picture_formats import ending_of, endings, remedy_for
 
-# Lie beside pictures in many data sets, and nobody misses a picture for them.
-_NOTES = frozenset(
+NOTES = frozenset(
     {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm"}
     | {".log", ".ini", ".db", ".py", ".pdf"}
 )
+"""Endings of what lies beside pictures in many data sets: nobody misses a picture for them."""
 _TOLD = 10
 
 
@@ -44,7 +44,7 @@ class LeftOut:
     @property
     def matters(self) -> bool:
         """Whether pictures may be missed, not notes alone."""
-        return bool(self.broken_links or self.beside or set(self.endings) - _NOTES)
+        return bool(self.broken_links or self.beside or set(self.endings) - NOTES)
 
     @property
     def words(self) -> str:

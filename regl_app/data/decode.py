@@ -132,6 +132,14 @@ def decode(
     )
 
 
+def can_any_be_read(files: EncodedPictures, size: int) -> bool:
+    """Return whether any of ``files`` can be decoded now."""
+    try:
+        return bool(len(decode_images(files, size, unreadable="skip").kept))
+    except DataError:
+        return False
+
+
 @dataclass(frozen=True)
 class _Read:
     """A picture as a square, its own side, and what is known of its pixels if they are deep."""

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -15,7 +14,6 @@ from regl_app.config import RunConfig
 from regl_app.config.sections import DataConfig, LongTailConfig, PartitionConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
-from regl_app.core.file_states import files_state
 from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.core.types import Counts, Indices
 from regl_app.data.client import ClientData
@@ -25,8 +23,9 @@ from regl_app.data.long_tail import long_tail_indices
 from regl_app.data.partition import partition_indices
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import prompted
+from regl_app.data.run_files import RunFiles
 from regl_app.data.source import Source
-from regl_app.data.sources.registry import load_source, source_state
+from regl_app.data.sources.registry import load_source
 from regl_app.data.stratified import stratified_sample, validation_places
 
 
@@ -50,7 +49,7 @@ class Federation:
         num_partitions: int,
         roots: AllowedFolders | None = None,
         store: PictureStore | None = None,
-        state: str | None = None,
+        files: RunFiles | None = None,
     ) -> Federation:
         """Return the federation of ``config`` for ``num_partitions`` clients.
 
@@ -64,15 +63,13 @@ class Federation:
             roots: the folders that links below ``data.path`` may lead into; None: anywhere.
             store: where decoded pictures are kept for all processes of this machine; None: below
                 ``cache-dir``.
-            state: that of the source's files, if it is to be taken as known (``load_source``).
+            files: their states, if these are to be taken as known (``load_source``).
 
         Raises:
             DataError: the source is absent, damaged or cannot be partitioned.
             GeneratorError: ``generator.prompts`` is not for its classes.
         """
         roots = roots if roots and roots.folders else None
-        known = source_state(config.data, roots) if state is None else state
-        given = files_state([Path(config.partition.file)] if config.partition.file else [])
         federation = _load(
             config.data,
             config.partition,
@@ -82,7 +79,7 @@ class Federation:
             config.validation.fraction,
             roots,
             store or PictureStore.of(config),
-            f"{known}\n{given}",
+            files or RunFiles.of(config.data, config.partition, roots),
         )
         source = prompted(federation.source, config.generator)
         if source is federation.source:
@@ -162,9 +159,10 @@ class Federation:
         validation: float,
         roots: AllowedFolders | None,
         store: PictureStore,
-        state: str,
+        files: RunFiles,
     ) -> Self:
-        whole = load_source(data, roots, store, state)
+        # Known by its own files alone: what was asked for by itself is loaded once.
+        whole = load_source(data, roots, store, files.source)
         source, of_tail = _with_long_tail(whole, long_tail, data.seed)
         if data.local:  # what each client has is at its node
             nothing = (np.empty(0, dtype=np.int64),) * num_partitions
@@ -198,10 +196,10 @@ def _load(
     validation: float,
     roots: AllowedFolders | None,
     store: PictureStore,
-    state: str,
+    files: RunFiles,
 ) -> Federation:
     return Federation._build(
-        data, partition, long_tail, num_partitions, central, validation, roots, store, state
+        data, partition, long_tail, num_partitions, central, validation, roots, store, files
     )
 
 

@@ -23,7 +23,7 @@ from regl_app.core.errors import StorageError
 from regl_app.core.files import atomic_path, exclusive
 from regl_app.core.log import logger
 from regl_app.core.types import Indices
-from regl_app.data.decode import DECODING, decode, decode_images
+from regl_app.data.decode import DECODING, can_any_be_read, decode, decode_images
 from regl_app.data.originals import Originals, PictureFiles
 from regl_app.data.pictures import Chosen, Pictures, StoredPictures
 from regl_app.data.resize import to_square
@@ -90,7 +90,8 @@ class PictureStore:
     ) -> StoredSquares | None:
         """Return ``files`` as ``decode`` has them, decoded now if no process has done it.
 
-        None, with a warning, where they cannot be stored.
+        What could not be read then is tried again: it may have been for want of a right or of a
+        decoder, which no state tells. None, with a warning, where they cannot be stored.
 
         Raises:
             DataError: a picture cannot be read, or is no longer what it was.
@@ -98,8 +99,18 @@ class PictureStore:
         size, rules = config.image_size, (config.fit, config.depth, config.unreadable)
         name = _name(f"set/{size}/{channels}/{'/'.join(rules)}", files.states)
         shape = (len(files), channels or 1, size, size)
+
+        def still_unread(found: StoredSquares) -> bool:
+            left = np.setdiff1d(np.arange(len(files)), found.reading.kept)
+            portions = (left[first : first + _PORTION] for first in range(0, len(left), _PORTION))
+            return not any(can_any_be_read(files.subset(each), size) for each in portions)
+
         return self._set(
-            name, shape, channels, lambda taken: decode(files, taken, channels, *rules)
+            name,
+            shape,
+            channels,
+            lambda taken: decode(files, taken, channels, *rules),
+            still_unread,
         )
 
     def resized(self, images: torch.Tensor, size: int) -> Pictures:
@@ -128,12 +139,18 @@ class PictureStore:
         least: tuple[int, ...],
         channels: int | None,
         fill: Callable[[SquaresOnDisk], Reading],
+        holds: Callable[[StoredSquares], bool] = lambda _: True,
     ) -> StoredSquares | None:
         """Return the set ``name``, which ``fill`` fills if no process has done it.
 
-        ``least`` is the least shape that it can have. None, with a warning, where there is no room.
+        ``least`` is the least shape that it can have. One that no longer ``holds`` is made anew.
+        None, with a warning, where there is no room.
         """
         path = self.root / f"{name}.set"
+
+        def load() -> StoredSquares | None:
+            found = read_squares(path)
+            return found if found is not None and holds(found) else None
 
         def write() -> None:
             self._check_room(least)
@@ -149,7 +166,7 @@ class PictureStore:
             _tell(len(taken), least[-1], began)
 
         try:
-            return self._kept(path, lambda: read_squares(path), write)
+            return self._kept(path, load, write)
         except (StorageError, OSError) as error:
             logger.warning("each process holds its own copy of all pictures: %s", error)
             return None

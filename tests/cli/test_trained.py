@@ -126,6 +126,22 @@ def test_a_run_is_evaluated_on_its_own_test_images_as_its_history_says(run: RunF
     assert f"accuracy {100 * accuracy:.1f} %" in done.output
 
 
+def test_a_run_s_own_images_that_are_others_by_now_are_warned_of(
+    run: RunFolder, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert invoke("evaluate", run.path).exit_code == 0
+    assert "have changed since it ran" not in caplog.text
+    more = photos / "b" / "more.png"
+    picture(more, "red", 0)
+    done = invoke("evaluate", run.path)
+    more.unlink()
+    assert done.exit_code == 0, done.output
+    assert "have changed since it ran (it had 36 files" in caplog.text
+    caplog.clear()
+    assert invoke("evaluate", run.path, "data.source=folder", f"data.path={photos}").exit_code == 0
+    assert "have changed" not in caplog.text
+
+
 def test_its_own_test_images_are_in_the_looks_that_it_measured(
     settings: dict[str, Scalar],
 ) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -95,3 +96,26 @@ def _churn(root: str, who: int) -> None:
             temporary.mkdir()
             (temporary / "a").write_bytes(bytes(100))
         evict(Path(root), "e*", 500, keep=path)
+
+
+def test_what_another_user_owns_is_left_alone(
+    make: _Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, hours in (("e-theirs", 5), ("e-stuck", 4), ("e-old", 3), ("e-new", 1)):
+        make(name, hours)
+    listed, rename = Path.iterdir, Path.rename
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "e-theirs":
+            raise PermissionError(errno.EACCES, "denied")
+        return listed(path)
+
+    def renamed(path: Path, target: Path) -> Path:
+        if path.name in ("e-theirs", "e-stuck"):
+            raise PermissionError(errno.EACCES, "denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(Path, "rename", renamed)
+    evict(tmp_path, "e*", 200, keep=tmp_path / "e-new")
+    assert {path.name for path in tmp_path.glob("e*")} == {"e-theirs", "e-stuck", "e-new"}

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 from regl_app.core.types import Scalar
+from regl_app.data import decode as decode_module
 from regl_app.data import picture_store, stored_squares
 from regl_app.data.decode import decode
 from regl_app.data.federation import Federation
@@ -146,6 +148,33 @@ def test_what_cannot_be_read_is_told_every_time(
         assert found.unreadable == plain.unreadable == 1
         assert "1 of 40 pictures cannot be read" in caplog.text and "004.png" in caplog.text
         assert_equal(found.train, plain.train)
+
+
+def test_what_can_be_read_by_now_is_read(
+    folder: Path, store: PictureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, read = config_of(folder, unreadable="skip"), decode_module._read
+    refused = ["004.png", "008.png"]
+
+    def denied(name: str, *rest: Any) -> Any:
+        if Path(name).name in refused:  # of a right that no size or time tells
+            raise decode_module._UnreadableError(f"{name}: not a readable image", "")
+        return read(name, *rest)
+
+    monkeypatch.setattr(decode_module, "_read", denied)
+    assert load_source(config, store=store).unreadable == 2
+    forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(picture_store, "decode", never)  # the others are not decoded again
+        assert load_source(config, store=store).unreadable == 2
+    refused.remove("008.png")
+    forget()
+    assert load_source(config, store=store).unreadable == 1
+    refused.clear()
+    forget()
+    found = load_source(config, store=store)
+    assert found.unreadable == 0
+    assert_equal(found.train, load_source(config).train)
 
 
 def _cut(entry: Path) -> None:

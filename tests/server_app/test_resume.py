@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.types import Scalar
-from regl_app.data.sources.registry import source_state
+from regl_app.data.run_files import RunFiles
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.watch import watch
@@ -395,8 +395,24 @@ def test_a_run_of_an_earlier_version_goes_on_and_says_what_it_does_not_know(
         config("old", **{"data.source": "folder", "data.path": str(pictures)}), tmp_path / "runs"
     )
     resumed = folder.read_config().updated({"resume": str(folder.path)})
-    note_files(folder, source_state(resumed.data), resumed)
+    note_files(folder, RunFiles.of(resumed.data, resumed.partition).words, resumed)
     assert "does not say which files the run began with" in caplog.text
     caplog.clear()
-    note_files(folder, source_state(resumed.data), resumed)
+    note_files(folder, RunFiles.of(resumed.data, resumed.partition).words, resumed)
     assert not caplog.text
+
+
+def test_a_run_does_not_go_on_with_another_partition(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    given = tmp_path / "partition.json"
+    given.write_text("[[0, 1, 2], [3]]")
+    keys: dict[str, Scalar] = {"partition.scheme": "file", "partition.file": str(given)}
+    folder = RunFolder.create(config("given", **keys), tmp_path / "runs")
+    begun = folder.read_config()
+    note_files(folder, RunFiles.of(begun.data, begun.partition).words, begun)
+    resumed = begun.updated({"resume": str(folder.path)})
+    note_files(folder, RunFiles.of(resumed.data, resumed.partition).words, resumed)
+    given.write_text("[[0], [1, 2, 3]]")
+    with pytest.raises(RunError, match=r"or partition\.file='.*' have changed since the run began"):
+        note_files(folder, RunFiles.of(resumed.data, resumed.partition).words, resumed)

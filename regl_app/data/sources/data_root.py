@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from regl_app.config.sections import DataConfig
-from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 
 
@@ -27,16 +26,6 @@ def own_folder(config: DataConfig, *names: str) -> Path:
     """Return the first of the folders ``names`` in ``data.path``, or ``data.path`` itself."""
     root = data_root(config)
     return next((root / name for name in names if (root / name).is_dir()), root)
-
-
-def files_of_folder(config: DataConfig, roots: AllowedFolders | None = None) -> tuple[Path, ...]:
-    """Return all files below ``data.path``, sorted: of a data set that has a folder of its own.
-
-    Args:
-        config: the run's data keys.
-        roots: folders that links may lead into; what links to folders lead to is left out here.
-    """
-    return tuple(path for path in sorted(data_root(config).rglob("*")) if path.is_file())
 
 
 def absent(config: DataConfig, folder: Path, expected: str) -> DataError:

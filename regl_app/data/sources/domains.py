@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -57,6 +57,43 @@ def load_domains(
     Raises:
         DataError: folders are absent or hold no picture, or a file is unreadable.
     """
+    found = _listed(config, roots)
+    found.left_out.tell(str(found.root))
+    labels = np.array(found.labels, dtype=np.int64)
+    read = read_pictures(PictureFiles.of_paths(found.files), labels, config, store=store)
+    relative = tuple(path.relative_to(found.root).as_posix() for path in found.files)
+    rows = DataSetRows(len(found.files), (COLUMN,), lambda _: found.whence, relative)
+    whole, _ = read.split(rows.all())
+    refuse_lost(whole, found.names, found.root)
+    train, test = split_off_test(whole, config)
+    told = found.left_out.words if found.left_out.matters else ""
+    name = config.source if config.source in FAMILY else found.root.name
+    concepts = concepts_of(found.names)
+    return Source(name, train, test, found.names, concepts, read.unreadable, told)
+
+
+def domain_files(config: DataConfig, roots: AllowedFolders | None = None) -> tuple[Path, ...]:
+    """Return the files that ``load_domains`` reads, in its order.
+
+    Raises:
+        DataError: folders are absent or hold no picture.
+    """
+    return _listed(config, roots).files
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The pictures of all domains with label and domain, the classes, and what is not read."""
+
+    root: Path
+    names: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: Sequence[int]
+    whence: Sequence[str]
+    left_out: LeftOut
+
+
+def _listed(config: DataConfig, roots: AllowedFolders | None) -> _Listed:
     family = FAMILY.get(config.source)
     root = own_folder(config, *family.folders) if family else data_root(config)
     if not root.is_dir():
@@ -86,18 +123,7 @@ def load_domains(
             f"{root}: no domain has a picture of {', '.join(repr(names[each]) for each in lost)} "
             "(add some, or move these folders elsewhere)"
         )
-    left_out.tell(str(root))
-    read = read_pictures(
-        PictureFiles.of_paths(tuple(files)), np.array(labels, dtype=np.int64), config, store=store
-    )
-    relative = tuple(path.relative_to(root).as_posix() for path in files)
-    rows = DataSetRows(len(files), (COLUMN,), lambda _: whence, relative)
-    whole, _ = read.split(rows.all())
-    refuse_lost(whole, names, root)
-    train, test = split_off_test(whole, config)
-    told = left_out.words if left_out.matters else ""
-    name = config.source if family else root.name
-    return Source(name, train, test, names, concepts_of(names), read.unreadable, told)
+    return _Listed(root, names, tuple(files), labels, whence, left_out)
 
 
 def _known(

@@ -17,8 +17,10 @@ from regl_app.core.errors import DataError
 from regl_app.core.file_states import files_state
 from regl_app.core.log import logger
 from regl_app.core.types import Indices, Labels
+from regl_app.data.class_folders import NOTES
 from regl_app.data.concepts import concepts_of
 from regl_app.data.decode import Encoded
+from regl_app.data.leftovers import is_leftover
 from regl_app.data.originals import PictureFiles
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.read_pictures import PicturesRead, read_pictures
@@ -205,21 +207,37 @@ class _Reader:
 
 
 def hub_files(config: DataConfig) -> tuple[Path, ...]:
-    """Return the files of ``load_hub``: all of its folder, or what the library has of the hub's.
+    """Return the files of ``load_hub``: those of its folder, or what the library has of the hub's.
 
-    Of the hub's that is what was prepared of any revision, and which one is the newest here.
+    Of the folder's all but notes and what is hidden, as rows may name files in it. Of the hub's
+    that is what was prepared of any revision, and which one is the newest here; what programs make
+    of it (``map``, ``filter``) lies beside it and is no part of it.
     """
     import datasets
     import huggingface_hub.constants as hub
 
     folder = Path(config.path).expanduser()
     if folder.is_dir():
-        return tuple(path for path in sorted(folder.rglob("*")) if path.is_file())
+        every = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        return tuple(path for path in every if _may_be_read(path.relative_to(folder)))
     found = HubId.of(config.path)
     owner, name = found.id.split("/")
-    prepared = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{name}"
+    named = f"{owner}___{datasets.naming.camelcase_to_snakecase(name)}"
+    prepared = Path(datasets.config.HF_DATASETS_CACHE) / named
     newest = Path(hub.HF_HUB_CACHE) / f"datasets--{owner}--{name}" / "refs"
-    return (*sorted(prepared.rglob("*.arrow")), *sorted(newest.rglob("*")))
+    arrow = (path for path in sorted(prepared.rglob("*.arrow")) if _is_prepared(path))
+    return (*arrow, *sorted(newest.rglob("*")))
+
+
+def _may_be_read(path: Path) -> bool:
+    """Return whether a file of a data set's folder, at ``path`` in it, may be a part of the set."""
+    return not any(map(is_leftover, path.parts)) and path.suffix.lower() not in NOTES
+
+
+def _is_prepared(path: Path) -> bool:
+    """Return whether an Arrow file of the library's cache is a data set's own, and complete."""
+    made = path.name.startswith("cache-")
+    return not made and not any(part.endswith(".incomplete") for part in path.parts)
 
 
 def _caches() -> tuple[Path, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from regl_app.data.source import Source
 from regl_app.data.sources.data_root import not_laid_out, own_folder
 from regl_app.data.subsets import kept_indices
 
-_ANNOTATIONS = "val_annotations.txt"
+_ANNOTATIONS, _WORDS = "val_annotations.txt", "words.txt"
 
 
 def load_tiny_imagenet(
@@ -37,18 +39,10 @@ def load_tiny_imagenet(
     Raises:
         DataError: it is not laid out like that, or a file is unreadable.
     """
-    root = own_folder(config, "tiny-imagenet-200")
-    if missing := [n for n in ("train", "val", "words.txt") if not (root / n).exists()]:
-        raise not_laid_out(config, root, ", ".join(missing))
-    allowed = roots or AllowedFolders()
-    folders = ClassFolders.of(root / "train", "data.path", roots)
-    ids = folders.names
-    found = folders.pictures(ids)
-    if not ids or found.empty:
-        raise not_laid_out(config, root, f"pictures of {empty_classes(found, ids) or 'any class'}")
-    tested = _tested(config, root, ids, allowed)
-    paths = [path for path, _ in found.files]
-    every = [*found.files, *tested]
+    listed, allowed = _listed(config, roots), roots or AllowedFolders()
+    root, ids = listed.root, listed.ids
+    paths = [path for path, _ in listed.train]
+    every = [*listed.train, *listed.test]
     read = read_pictures(
         PictureFiles.of_paths(tuple(path for path, _ in every)),
         np.array([label for _, label in every], dtype=np.int64),
@@ -60,9 +54,46 @@ def load_tiny_imagenet(
     refuse_lost(train, ids, root / "train")
     train = train.subset(kept_indices(train.labels.numpy(), config, "train"))
     test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
-    names = _names(root / "words.txt", ids, allowed)
+    names = _names(root / _WORDS, ids, allowed)
     concepts = concepts_of(names, article=True)
     return Source("tiny-imagenet", train, test, names, concepts, read.unreadable)
+
+
+def tiny_imagenet_files(
+    config: DataConfig, roots: AllowedFolders | None = None
+) -> tuple[Path, ...]:
+    """Return the files that ``load_tiny_imagenet`` reads: pictures in its order, lists of them.
+
+    Raises:
+        DataError: it is not laid out like that.
+    """
+    listed = _listed(config, roots)
+    lists = (listed.root / "val" / _ANNOTATIONS, listed.root / _WORDS)
+    pictures = (path for path, _ in (*listed.train, *listed.test))
+    return (*pictures, *(path for path in lists if path.is_file()))
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Where the set lies, its classes' ids, and its pictures with their labels."""
+
+    root: Path
+    ids: tuple[str, ...]
+    train: Sequence[tuple[Path, int]]
+    test: Sequence[tuple[Path, int]]
+
+
+def _listed(config: DataConfig, roots: AllowedFolders | None) -> _Listed:
+    root = own_folder(config, "tiny-imagenet-200")
+    if missing := [n for n in ("train", "val", _WORDS) if not (root / n).exists()]:
+        raise not_laid_out(config, root, ", ".join(missing))
+    folders = ClassFolders.of(root / "train", "data.path", roots)
+    ids = folders.names
+    found = folders.pictures(ids)
+    if not ids or found.empty:
+        raise not_laid_out(config, root, f"pictures of {empty_classes(found, ids) or 'any class'}")
+    tested = _tested(config, root, ids, roots or AllowedFolders())
+    return _Listed(root, ids, found.files, tested)
 
 
 def _tested(

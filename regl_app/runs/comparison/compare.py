@@ -39,9 +39,9 @@ def compare(
     """Run what is missing of variants x seeds in ``out_dir`` and return all of it.
 
     A finished run is reused if its settings and generator are the same, and the files of its data
-    set (names, sizes, times); the log says why one is not. A run that fails is reported and does
-    not stop the others; comparison.json is written after every run, so that an interrupted
-    comparison goes on where it was.
+    set and ``partition.file`` (names, sizes, times); the log says why one is not. A run that fails
+    is reported and does not stop the others; comparison.json is written after every run, so that
+    an interrupted comparison goes on where it was.
 
     Raises:
         ConfigError: any of the configurations is invalid; nothing has run then.
@@ -89,4 +89,4 @@ def compare(
 
 def _wanted(config: RunConfig, clients: int, states: States) -> Wanted:
     which = (config, clients, generator_identity(config.generator.path))
-    return Wanted(config.name, digest(*which), decisive(*which), states.of(config.data))
+    return Wanted(config.name, digest(*which), decisive(*which), states.of(config))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from regl_app.config.sections import DataConfig
+from regl_app.config import RunConfig
+from regl_app.config.sections import DataConfig, PartitionConfig
 from regl_app.core.errors import DataError
 from regl_app.core.log import logger
 from regl_app.runs.comparison.outcome import Outcome
@@ -17,8 +18,8 @@ _TOLD = 5
 class Wanted:
     """A run that a comparison needs.
 
-    ``settings`` are what its result depends on beside code and data, ``data`` the state of the
-    source's files (``source_state``): '' if it has none, None if it cannot be told.
+    ``settings`` are what its result depends on beside code and data, ``data`` the state of its
+    files (``RunFiles.words``): '' if it has none, None if it cannot be told.
     """
 
     name: str
@@ -29,21 +30,22 @@ class Wanted:
 
 @dataclass
 class States:
-    """The states of data sources as they are now, each looked at once."""
+    """The states of runs' files as they are now, each looked at once."""
 
-    known: dict[DataConfig, str | None] = field(default_factory=dict)
+    known: dict[tuple[DataConfig, PartitionConfig], str | None] = field(default_factory=dict)
 
-    def of(self, data: DataConfig) -> str | None:
-        """Return the state of a source's files; None, with a line in the log, if nobody can say."""
-        from regl_app.data.sources.registry import source_state
+    def of(self, config: RunConfig) -> str | None:
+        """Return the state of a run's files; None, with a line in the log, if nobody can say."""
+        from regl_app.data.run_files import RunFiles
 
-        if data not in self.known:
+        which = config.data, config.partition
+        if which not in self.known:
             try:
-                self.known[data] = source_state(data)
+                self.known[which] = RunFiles.of(*which).words
             except DataError as error:
                 logger.warning("whether pictures have changed cannot be told: %s", error)
-                self.known[data] = None
-        return self.known[data]
+                self.known[which] = None
+        return self.known[which]
 
 
 def reusable(wanted: Wanted, finished: Sequence[Outcome]) -> Outcome | None:
@@ -64,7 +66,7 @@ def reusable(wanted: Wanted, finished: Sequence[Outcome]) -> Outcome | None:
     if others:
         last = others[-1]
         logger.info(
-            "%s runs again: the data set's files have changed since %s (%s; now %s)",
+            "%s runs again: its data's files have changed since %s (%s; now %s)",
             wanted.name,
             last.folder,
             last.data,

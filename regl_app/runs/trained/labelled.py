@@ -8,9 +8,11 @@ from typing import Literal
 from regl_app.config.choices import SOURCES
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, DataError
+from regl_app.core.log import logger
 from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
+from regl_app.data.run_files import RunFiles
 from regl_app.data.sources.registry import load_source
 from regl_app.runs.trained.model import TrainedModel
 
@@ -29,6 +31,8 @@ def labelled_images(
     part: Literal["test", "train", "all"] | None = None,
 ) -> tuple[ImageSet, tuple[str, ...]]:
     """Return a part of the run's data set, or of another that ``changes`` of its keys lead to.
+
+    A warning says where the run's own is no longer what the run saw.
 
     It is another where ``data.source`` or ``data.path`` is given; then it is taken whole, whatever
     the run kept of its own. The second value are the names of its labels.
@@ -51,11 +55,23 @@ def labelled_images(
             f"data.source={config.data.source!r}: each site's images stay there; name others, such "
             "as data.source=folder data.path=FOLDER"
         )
+    if not other:
+        _tell_changed(trained, RunFiles.of(config.data, config.partition).words)
     # The run's own are as its clients have them: in their looks, with its long tail.
     own = None if other else Federation.load(config, trained.num_clients)
     source = load_source(config.data) if own is None else own.source
     sets = {"test": [source.test], "train": [source.train], "all": [source.train, source.test]}
     return ImageSet.concat(sets[part or ("all" if other else "test")]), source.class_names
+
+
+def _tell_changed(trained: TrainedModel, now: str) -> None:
+    if trained.files is not None and trained.files != now:
+        logger.warning(
+            "the files of the run's data set have changed since it ran (it had %s; now %s): what "
+            "is split off to test on is another part, and the model may have been trained on it",
+            trained.files,
+            now or "none",
+        )
 
 
 def _check(trained: TrainedModel, changes: Mapping[str, Scalar]) -> None:

@@ -16,7 +16,7 @@ from regl_app.learning.methods.method import personal
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
-from regl_app.runs.folder import RunFolder
+from regl_app.runs.folder import DATA, RunFolder
 
 _CHANNELS = (1, 3)
 
@@ -31,6 +31,8 @@ class TrainedModel:
     size: int
     config: RunConfig
     num_clients: int
+    files: str | None = None
+    """The state of the files that the run saw (``RunFiles.words``), if its folder says so."""
 
     @classmethod
     def of(cls, run: RunFolder, own: Mapping[str, torch.Tensor] | None = None) -> TrainedModel:
@@ -61,7 +63,8 @@ class TrainedModel:
                 model.load_state_dict(weights)
                 size = config.data.image_size
                 names_of = tuple(facts.class_names)
-                return cls(model.eval(), names_of, channels, size, config, facts.num_clients)
+                files = run.read_environment().get(DATA)
+                return cls(model.eval(), names_of, channels, size, config, facts.num_clients, files)
         raise RunError(
             f"{run.path / 'model.safetensors'}: is no model.name={config.model.name!r} for "
             f"{len(facts.class_names)} classes as config.json has it (restore both from one backup)"

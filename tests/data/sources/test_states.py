@@ -13,6 +13,7 @@ from PIL import Image
 from regl_app.config.choices import SOURCES
 from regl_app.config.sections import DataConfig
 from regl_app.core.file_states import files_state
+from regl_app.data.sources.cinic import CLASSES
 from regl_app.data.sources.registry import load_source, source_state
 
 
@@ -120,3 +121,90 @@ def test_a_state_is_names_sizes_and_times(tmp_path: Path) -> None:
     os.utime(one, ns=(0, 0))
     assert files_state([one]) != known
     assert files_state([tmp_path / "gone"]) == files_state([])
+
+
+def domains(root: Path) -> tuple[DataConfig, str]:
+    for place in ("here/a/cat", "here/a/dog", "there/b/cat", "there/b/dog"):
+        for number in range(4):
+            _picture(root / place / f"{number}.png", number)
+    (root / "here/b").symlink_to(root / "there/b")
+    return DataConfig(source="domains", path=str(root / "here"), image_size=8), "there/b/cat"
+
+
+def cinic(root: Path) -> tuple[DataConfig, str]:
+    for number, name in enumerate(CLASSES):
+        _picture(root / "there" / name / "0.png", number)
+        _picture(root / "here/CINIC-10/test" / name / "0.png", number)
+    (root / "here/CINIC-10/train").symlink_to(root / "there")
+    return DataConfig(source="cinic10", path=str(root / "here"), image_size=8), "there/dog"
+
+
+def tiny_imagenet(root: Path) -> tuple[DataConfig, str]:
+    for number, wordnet in enumerate(("n1", "n2")):
+        _picture(root / "there" / wordnet / "images/0.png", number)
+        _picture(root / "here/val" / wordnet / "0.png", number)
+    (root / "here/train").symlink_to(root / "there")
+    (root / "here/words.txt").write_text("n1\tcat\nn2\tdog\n")
+    return DataConfig(source="tiny-imagenet", path=str(root / "here"), image_size=8), "there/n1"
+
+
+def _picture(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), shade).save(path)
+
+
+@pytest.mark.parametrize("write", [domains, cinic, tiny_imagenet])
+def test_what_links_lead_to_counts_and_what_is_not_read_does_not(
+    write: Callable[[Path], tuple[DataConfig, str]], tmp_path: Path
+) -> None:
+    config, linked = write(tmp_path)
+    before, state = load_source(config), source_state(config)
+    for name in ("README.md", ".DS_Store", "another.zip"):
+        (tmp_path / "here" / name).write_bytes(b"x")
+    assert source_state(config) == state and load_source(config) is before
+    _picture(tmp_path / linked / "more.png", 99)
+    assert source_state(config) != state
+    assert len(load_source(config).train) + len(load_source(config).test) == (
+        len(before.train) + len(before.test) + 1
+    )
+
+
+def test_other_words_of_tiny_imagenet_are_another_state(tmp_path: Path) -> None:
+    config, _ = tiny_imagenet(tmp_path)
+    assert load_source(config).class_names == ("cat", "dog")
+    (tmp_path / "here/words.txt").write_text("n1\ta cat\nn2\tdog\n")
+    assert load_source(config).class_names == ("a cat", "dog")
+
+
+def test_notes_beside_parquet_files_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    config = hub(tmp_path / "data", [0, 1, 2, 3])
+    state = source_state(config)
+    for name in ("README.md", ".cache/huggingface/download/train.parquet.metadata", ".DS_Store"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(b"x")
+    assert source_state(config) == state
+    (tmp_path / "data" / "0001.png").write_bytes(b"x")  # a row may name it
+    assert source_state(config) != state
+
+
+def test_what_programs_make_of_a_hub_set_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    config = DataConfig(source="hub", path="Owner/MySet")
+    # As the library names it: see ``DatasetBuilder``.
+    prepared = tmp_path / "Owner___my_set" / "default" / "0.0.0" / "abc"
+    for name in (prepared / "my_set-train.arrow", prepared / "cache-0123456789abcdef.arrow"):
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_bytes(b"rows")
+    unfinished = prepared.with_name("def.incomplete") / "my_set-train.arrow"
+    unfinished.parent.mkdir()
+    unfinished.write_bytes(b"half")
+    assert source_state(config).startswith("1 files, 4 bytes")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from regl_app.config import RunConfig
 from regl_app.core.types import Scalar
-from regl_app.data.sources.registry import source_state
+from regl_app.data.run_files import RunFiles
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.comparison.compare import compare
 from regl_app.runs.comparison.outcome import finished_runs
@@ -45,7 +45,7 @@ class Engine:
         if self.runs:
             return run_in_process(config, clients=clients, workers=1)
         folder = RunFolder.create(config)
-        note_files(folder, source_state(config.data), config)
+        note_files(folder, RunFiles.of(config.data, config.partition).words, config)
         folder.write_facts(FederationFacts(class_names=["0", "1"], num_clients=clients))
         metrics = GlobalMetrics(accuracy=0.5, macro_f1=0.5)
         folder.append_round(RoundRecord(round=1, metrics=metrics))
@@ -116,12 +116,30 @@ def test_other_pictures_are_another_run_and_the_log_says_so(
 
 def test_a_real_run_leaves_what_it_is_known_by(photos: Path) -> None:
     first, asked = compared(photos, runs=True)
-    assert asked == ["fedavg-s0"] and first.outcomes[0].data == source_state(
-        RunConfig.from_flat({"data.source": "folder", "data.path": str(photos)}).data
-    )
+    known = RunConfig.from_flat({"data.source": "folder", "data.path": str(photos)})
+    files = RunFiles.of(known.data, known.partition).words
+    assert asked == ["fedavg-s0"] and first.outcomes[0].data == files
     assert compared(photos)[1] == []
     _swap(photos)
     assert compared(photos)[1] == ["fedavg-s0"]
+
+
+@pytest.mark.parametrize("source", ["folder", "digits"])
+def test_another_partition_under_the_same_path_is_another_run(
+    photos: Path, source: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = photos.parent / "partition.json"
+    keys: dict[str, Scalar] = {"partition.scheme": "file", "partition.file": str(given)}
+    if source == "digits":
+        keys |= {"data.source": "digits", "data.path": ""}
+    given.write_text("[[0, 1, 2], [3]]")
+    assert compared(photos, **keys)[1] == ["fedavg-s0"]
+    assert compared(photos, **keys)[1] == []
+    given.write_text("[[0], [1, 2, 3, 4]]")
+    with caplog.at_level(logging.INFO):
+        assert compared(photos, **keys)[1] == ["fedavg-s0"]
+    (why,) = [line for line in caplog.messages if "runs again" in line]
+    assert why.count("partition.file: 1 files") == 2
 
 
 def test_notes_beside_the_pictures_change_nothing(photos: Path) -> None:
@@ -164,7 +182,8 @@ def test_a_folder_that_is_gone_leaves_its_results(
 
 
 def test_a_source_without_files_has_no_state(photos: Path) -> None:
-    assert source_state(RunConfig.from_flat({}).data) == ""
+    plain = RunConfig.from_flat({})
+    assert RunFiles.of(plain.data, plain.partition).words == ""
     digits: dict[str, Scalar] = {"data.source": "digits", "data.path": "", "data.max-train": 40}
     assert compared(photos, **digits)[1] == ["fedavg-s0"]
     assert compared(photos, **digits)[1] == []
