@@ -46,12 +46,14 @@ T = TypeVar("T")
 class Part:
     """One part of the check.
 
-    ``peak`` is the most memory that was resident during it, in GB, weights and Python included;
+    ``computed`` are the seconds of its threads together: on a machine that others use too, they and
+    not ``seconds`` say how much work it is. ``peak`` is the most memory that was resident during it, in GB, weights and Python included;
     None where the system does not say.
     """
 
     name: str
     seconds: float
+    computed: float
     peak: float | None
     seen: str
 
@@ -98,9 +100,10 @@ def parts(folder: Path, steps: int) -> list[Part]:
 
     def measured(name: str, work: Callable[[], T], seen: Callable[[T], str]) -> T:
         _forget()
-        began = time.perf_counter()
+        began, computed = time.perf_counter(), time.process_time()
         result = work()
-        found.append(Part(name, time.perf_counter() - began, _peak(), seen(result)))
+        spent = time.perf_counter() - began, time.process_time() - computed
+        found.append(Part(name, *spent, _peak(), seen(result)))
         return result
 
     foundation = measured(
@@ -173,12 +176,13 @@ def _text(found: Sequence[Part], options: argparse.Namespace, machine: Mapping[s
         [
             part.name,
             f"{part.seconds:.1f}",
+            f"{part.computed:.1f}",
             "" if part.peak is None else f"{part.peak:.1f}",
             part.seen,
         ]
         for part in found
     ]
-    table = markdown_table(["", "s", "GB resident, at most", "seen"], rows)
+    table = markdown_table(["", "s", "CPU s", "GB resident, at most", "seen"], rows)
     return f"""Shape {options.shape}, random weights, bf16; `{_command(options)}`
 
 {table}
