@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from gpu_sides import Benchmark, Row
-from shapes import SHAPES, build
+from shapes import SHAPES, build, quiet
 from table import machine_facts, machine_line
 
 from regl_app.core.devices import resolve_device
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = resolve_device(options.device)
     machine = machine_facts()
     setup_logging()
-    _quiet()
+    quiet()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
         kept = Path(scratch) if options.keep is None else options.keep
@@ -95,16 +95,6 @@ def _command(options: argparse.Namespace) -> str:
         f" --{key.replace('_', '-')} {value}" for key, value in given.items() if key not in _PATHS
     ]
     return f"python benchmarks/gpu.py{''.join(words)}"
-
-
-def _quiet() -> None:
-    """Keep the libraries' bars out of the table."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for each in (diffusers_logging, transformers_logging):
-        each.set_verbosity_error()
-        each.disable_progress_bar()
 
 
 def _text(

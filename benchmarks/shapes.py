@@ -209,6 +209,16 @@ def build(shape: Shape, folder: Path, device: torch.device) -> None:
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
 
 
+def quiet() -> None:
+    """Keep the libraries' bars and warnings out of the table."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for each in (diffusers_logging, transformers_logging):
+        each.set_verbosity_error()
+        each.disable_progress_bar()
+
+
 def _single_bytes() -> dict[str, int]:
     from tokenizers.pre_tokenizers import ByteLevel
 

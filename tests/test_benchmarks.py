@@ -195,6 +195,26 @@ def test_both_sides_of_the_gpu_benchmark_do_the_same_work(
     assert "--shape tiny --batch 2 --images 3" in text
 
 
+def test_a_checkpoint_of_full_size_is_checked_by_code_that_also_runs_on_a_tiny_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    check = importlib.import_module("full_size").main
+    options = ["--shape", "tiny", "--steps", "2", "--out", str(tmp_path)]
+    assert check(options) == 0
+    found = json.loads((tmp_path / "full_size.json").read_text(encoding="utf-8"))
+    parts = {part["name"]: part for part in found["parts"]}
+    assert list(parts) == ["loaded", "an image drawn", "a step of LoRA", "a step of preferences"]
+    for part in parts.values():
+        assert part["seconds"] > 0 and part["computed"] > 0 and 0.1 < part["peak"] < 20
+    assert "32 x 32 pixels, 2 steps" in parts["an image drawn"]["seen"]
+    assert "weights tuned" in parts["a step of preferences"]["seen"]
+    text = (tmp_path / "full_size.md").read_text(encoding="utf-8")
+    assert "`python benchmarks/full_size.py --shape tiny --steps 2`" in text
+    assert check([*options, "--limit", "0.1"]) == 1
+    assert "more than the 0.1 GB of --limit" in capsys.readouterr().out
+
+
 def test_the_memory_of_a_process_is_read_and_pictures_are_as_many_as_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -89,7 +89,7 @@ class Foundation:
         check_concepts(config.path, concepts)
         folder = resolve_generator(config.path)
         precision = resolve_precision(config.precision, place)
-        held = held_precision(folder, precision, place)
+        held = held_precision(folder, precision)
         pipeline = _load_pipeline(folder, held)
         family = _check(pipeline, folder)
         denoiser = getattr(pipeline, family.part)
@@ -103,7 +103,7 @@ class Foundation:
                 f"generator.image-size must be a multiple of {unit} for {config.path!r}, "
                 f"got {image_size}"
             )
-        # The bundled one's, and all on processors, run there in fp32 as ever.
+        # The bundled one's run there in fp32 as ever.
         encoded_on = "cpu" if held == "fp32" else str(place)
         told = Told(image_size, config.guidance, config.negative_prompt, encoded_on)
         text = encode_prompts(pipeline, family, phrasings, told, place, text_precision(held))

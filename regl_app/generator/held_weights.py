@@ -1,8 +1,8 @@
-"""Which precision the weights of a generator are held in: the one it is run in, on a GPU.
+"""Which precision the weights of a generator are held in: the one it is run in.
 
-Half the memory, and no cast of every weight in every step. Low-rank weights that are tuned on top
-stay float32, as in diffusers' ``train_text_to_image_lora``. A processor keeps float32: its results
-are there already, and it has the memory. So does what is small and gains nothing.
+Half the memory, and no cast of every weight in every step, on processors too. Low-rank weights that
+are tuned on top stay float32, as in diffusers' ``train_text_to_image_lora``. What is small stays
+float32: it gains nothing.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ SMALL = 2**28
 _GIGABYTE = 2**30
 
 
-def held_precision(checkpoint: Path, precision: Precision, device: torch.device) -> Precision:
+def held_precision(checkpoint: Path, precision: Precision) -> Precision:
     """Return what the weights of denoiser and VAE are held in.
 
     Args:
         checkpoint: what ``resolve_generator`` returned.
         precision: that is run.
-        device: where.
 
     Raises:
         GeneratorError: the heads of its files cannot be read.
     """
-    if precision == "fp32" or device.type == "cpu" or weights_in_memory(checkpoint) < SMALL:
+    if precision == "fp32" or weights_in_memory(checkpoint) < SMALL:
         return "fp32"
     return precision
 

@@ -60,7 +60,7 @@ class CacheKeys:
     def _held(self) -> dict[str, str]:
         """Return what the generator's weights are in, where it is not float32."""
         folder = resolve_generator(self._config.generator.path)
-        held = held_precision(folder, self._precision, self._device)
+        held = held_precision(folder, self._precision)
         return {} if held == "fp32" else {"held": held}
 
     def lora(self, real: ImageSet, seed: int) -> CacheKey:

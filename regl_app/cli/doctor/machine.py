@@ -187,7 +187,7 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
     try:
         device = resolve_device(config.device)
         precision = resolve_precision(config.generator.precision, device)
-        held = held_precision(folder, precision, device)
+        held = held_precision(folder, precision)
         weights = weights_in_memory(folder) / (1e9 if held == "fp32" else 2e9)
     except ReglError as error:
         yield Finding("memory", "fail", str(error))

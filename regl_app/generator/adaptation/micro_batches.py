@@ -2,11 +2,14 @@
 
 Half as many images at once each time that the device's memory does not hold them; where it does not
 hold a single one, the denoiser's activations are computed twice instead of kept (gradient
-checkpointing). What was learnt so holds for the process, as for drawing (``portions.py``).
+checkpointing). What was learnt so holds for the process, as for drawing (``portions.py``). Where a
+processor's memory ends there is no error, something is killed: large images go one by one there
+from the start, which takes no longer.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +20,10 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import too_large
+
+ON_PROCESSORS = 512 * 512
+"""Pixels at once on a processor: one image of 512 x 512 takes 4 GB beside the weights of a Stable
+Diffusion 1.5, a pair 7 (``benchmarks/full_size.py``)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class MicroBatches:
         self._what = what
         self._of = of
         self._key = key
+        self._most = _most(foundation)
         self._place = (
             what,
             foundation.digest,
@@ -91,7 +99,7 @@ class MicroBatches:
         tried = 0
         while True:
             learnt = _learnt.get(self._place, _Learnt(batch.count))
-            at_once = min(learnt.at_once, batch.count)
+            at_once = min(learnt.at_once, batch.count, self._most)
             optimizer.zero_grad(set_to_none=True)
             loss = self._tried(batch, at_once, scaler)
             if loss is not None:
@@ -140,6 +148,12 @@ class MicroBatches:
             count,
             self._key,
         )
+
+
+def _most(foundation: Foundation) -> int:
+    if foundation.device.type != "cpu":
+        return sys.maxsize
+    return max(ON_PROCESSORS // foundation.image_size**2, 1)
 
 
 def _backward(batch: BatchLoss, at_once: int, scaler: torch.amp.GradScaler | None) -> torch.Tensor:

@@ -125,11 +125,10 @@ def test_large_weights_are_told_as_they_are_held(
     monkeypatch.setattr("regl_app.generator.held_weights.weights_in_memory", lambda _: 8 * 10**9)
     monkeypatch.setattr("regl_app.generator.compatibility.check_source", lambda *_: None)
     keys: dict[str, Scalar] = {"method": "regl", "generator.path": str(second_pipeline)}
-    assert "8.0 GB of each worker's device, in fp32" in found("memory", keys).detail
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a card")
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
-    assert "4.0 GB of each worker's device, in bf16" in found("memory", keys).detail
+    for precision, expected in (("fp32", "8.0"), ("bf16", "4.0")):
+        keys["generator.precision"] = precision
+        detail = found("memory", keys).detail
+        assert f"{expected} GB of each worker's device, in {precision}" in detail
 
 
 def test_a_package_out_of_bounds_fails(monkeypatch: pytest.MonkeyPatch) -> None:

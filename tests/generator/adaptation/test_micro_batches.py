@@ -110,6 +110,35 @@ def test_a_batch_that_fits_is_one_pass_to_the_bit(foundation: Foundation, memory
 
 
 @pytest.mark.parametrize("tune", [lora, preferences])
+def test_large_images_go_one_by_one_on_a_processor(
+    foundation: Foundation,
+    memory: Watch,
+    tune: Callable[[Foundation], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = tune(foundation)
+    each = 1 if tune is lora else 2
+    monkeypatch.setattr(micro_batches, "ON_PROCESSORS", 2 * 48 * 48)
+    asked = memory(lambda *_: True)
+    same(tune(foundation), expected)
+    assert asked == [2 * each, 2 * each, each] * 3
+    assert not micro_batches._learnt  # nothing had to be learnt
+    monkeypatch.setattr(micro_batches, "ON_PROCESSORS", 1)
+    asked.clear()
+    same(tune(foundation), expected)
+    assert asked == [each] * 15
+
+
+def test_small_images_and_cards_know_no_such_bound(foundation: Foundation) -> None:
+    assert micro_batches._most(replace(foundation, image_size=512)) == 1
+    assert micro_batches._most(replace(foundation, image_size=1024)) == 1
+    for side, count in ((32, 250), (64, 32)):  # batches of the bundled one's kind stay whole
+        assert micro_batches._most(replace(foundation, image_size=side)) >= count
+    card = replace(foundation, image_size=1024, device=torch.device("cuda", 0))
+    assert micro_batches._most(card) > 10**6
+
+
+@pytest.mark.parametrize("tune", [lora, preferences])
 def test_a_step_that_does_not_fit_is_halved_and_remembered(
     foundation: Foundation,
     memory: Watch,

@@ -1,4 +1,4 @@
-"""Every family drawn from and tuned with its weights in bf16, as on a GPU."""
+"""Every family drawn from and tuned with its weights in bf16, as large checkpoints have them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LABELS, INDICES = [0, 1, 2, 1], [0, 0, 0, 1]
 def test_it_draws_and_tunes_with_weights_in_bf16(
     name: str, pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "held_precision", lambda _folder, precision, _device: precision)
+    monkeypatch.setattr(module, "held_precision", lambda _folder, precision: precision)
     config = GeneratorConfig(
         path=str(pipelines(name)),
         steps=1 if name == "lcm" else 3,
