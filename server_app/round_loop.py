@@ -214,7 +214,8 @@ class RoundLoop:
         if better:  # before the checkpoint, by which the round is complete
             self.folder.keep_best(result.number, self.model.state_dict())
         checkpoint = Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
-        self._tell(record, result.metrics, checkpoint)
+        chooses = self.config.validation.used
+        self._tell(record, result.metrics, checkpoint, bool(better) if chooses else None)
         if better:
             self.folder.leave_best(result.number)
         logger.info(round_line(record, self.config))
@@ -223,10 +224,14 @@ class RoundLoop:
         return record
 
     def _tell(
-        self, record: RoundRecord, metrics: Metrics, checkpoint: Checkpoint | None = None
+        self,
+        record: RoundRecord,
+        metrics: Metrics,
+        checkpoint: Checkpoint | None = None,
+        better: bool | None = None,
     ) -> None:
         self.folder.append_round(record)
-        keep_confusion(self.folder.path, record.round, metrics.confusion)
+        keep_confusion(self.folder.path, record.round, metrics.confusion, better)
         if checkpoint is not None:
             self.folder.checkpoint(checkpoint)
         self.trackers.add(record)

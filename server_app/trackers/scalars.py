@@ -72,6 +72,25 @@ def round_scalars(record: RoundRecord, names: Sequence[str] = ()) -> dict[str, f
     return scalars
 
 
+def kept_scalars(record: RoundRecord) -> dict[str, float]:
+    """Return the scores of the model that a run keeps, that of ``record``'s round, as its own."""
+    kept = {f"kept/{name}": value for name, value in _scores(record).items()}
+    return {"kept/round": float(record.round)} | kept
+
+
+def _scores(record: RoundRecord) -> dict[str, float]:
+    found = {
+        "accuracy": record.metrics.accuracy,
+        "macro_f1": record.metrics.macro_f1,
+        "loss": record.metrics.loss,
+        "tail_accuracy": record.tail.accuracy if record.tail else None,
+        "personalized_accuracy": record.personalized.mean if record.personalized else None,
+        "validation_accuracy": record.validation.accuracy if record.validation else None,
+        "validation_loss": record.validation.loss if record.validation else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def client_tag(number: int) -> str:
     """Return what a client is called in a tag."""
     return f"client-{number:02d}"

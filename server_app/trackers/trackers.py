@@ -11,10 +11,11 @@ from regl_app.core.array_files import Array
 from regl_app.core.log import logger
 from regl_app.runs.confusions import FILE as CONFUSION
 from regl_app.runs.confusions import confusions_of
-from regl_app.runs.records import RoundRecord
+from regl_app.runs.kept import kept_record, kept_words
+from regl_app.runs.records import RoundRecord, RunResult
 from regl_app.runs.samples import load_all_samples, sample_grid
 from server_app.trackers.confusion_picture import confusion_picture
-from server_app.trackers.scalars import client_tag, round_scalars
+from server_app.trackers.scalars import client_tag, kept_scalars, round_scalars
 from server_app.trackers.tracker import Status, TrackedRun, Tracker
 
 _FILES = (
@@ -82,18 +83,33 @@ class Trackers:
                 yield f"samples/{client_tag(samples.partition_id)}", sample_grid(samples)
 
     def _leave(self, run: TrackedRun) -> None:
-        """Tell what was confused in the end, and hand over the run's files."""
+        """Tell the kept model's numbers, what it confuses, and hand over the run's files."""
         if not self._trackers:
             return
+        self._prepared("the kept model's numbers", lambda: self._kept(run))
         self._prepared("what was taken for what", lambda: self._confused(run))
         paths = [path for name in _FILES if (path := run.folder.path / name).is_file()]
         self._each(lambda tracker: tracker.files(paths))
 
+    def _kept(self, run: TrackedRun) -> None:
+        """Tell the numbers of the model that the run keeps, where that need not be the last's.
+
+        Trackers take the last value of a name for the run's own.
+        """
+        result = run.folder.read_result()
+        record = kept_record(run.folder.read_history(), result)
+        if record is None or not kept_words(result):
+            return
+        values = kept_scalars(record)
+        self._each(lambda tracker: tracker.scalars(values, record.round))
+
     def _confused(self, run: TrackedRun) -> None:
-        found = confusions_of(run.folder.read_history(), run.folder.path)
+        best, kept = _rounds(run.folder.read_result())
+        found = confusions_of(run.folder.read_history(), run.folder.path, best)
         if found is not None:
-            picture = confusion_picture(found.last.counts, run.facts.class_names)
-            self._picture("confusion/global", picture, found.last.round)
+            shown = found.kept(kept)
+            picture = confusion_picture(shown.counts, run.facts.class_names)
+            self._picture("confusion/global", picture, shown.round)
 
     def _prepared(self, what: str, show: Callable[[], None]) -> None:
         """Show what has to be read or drawn first; what fails of that costs the trackers it."""
@@ -114,3 +130,8 @@ class Trackers:
                 del self._trackers[name]
                 why = str(error) or type(error).__name__
                 logger.warning("%s: no longer written, the run goes on: %s", name, why)
+
+
+def _rounds(result: RunResult | None) -> tuple[int | None, int | None]:
+    """Return the best round by validation images and the kept one; None where none was chosen."""
+    return (None, None) if result is None else (result.best_round, result.model_round)

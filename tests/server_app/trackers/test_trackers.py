@@ -14,6 +14,7 @@ from regl_app.config.choices import TRACKERS
 from regl_app.core.array_files import Array
 from regl_app.core.errors import ConfigError
 from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.records import GlobalMetrics, RunResult
 from server_app.trackers import registry
 from server_app.trackers.confusion_picture import confusion_picture
 from server_app.trackers.registry import MAKERS, make_trackers
@@ -103,6 +104,31 @@ def test_how_the_run_ended_is_told(
         tell(tracked(), Trackers({"fake": fake}), error)
     assert fake.told[-1] == ("end", status)
     assert ("files" in dict(fake.told)) is left
+
+
+def test_the_kept_models_numbers_are_told_last(tracked: RunMaker) -> None:
+    """Trackers take a name's last value for the run's: after a chosen round there are others."""
+    told: dict[str, object] = {}
+
+    class Last(Fake):
+        def scalars(self, values: Mapping[str, float], number: int) -> None:
+            told.update(values)
+            super().scalars(values, number)
+
+    fake, run = Last(), tracked()
+    worse = LAST.model_copy(update={"metrics": GlobalMetrics(accuracy=0.3, macro_f1=0.1)})
+    with Trackers({"fake": fake}) as trackers:
+        trackers.begin(run)
+        for record in (TRAINED, worse):
+            run.folder.append_round(record)
+            trackers.add(record)
+        run.folder.write_result(
+            RunResult(status="finished", seconds=1.0, best_round=1, model_round=1)
+        )
+    assert (told["kept/round"], told["kept/accuracy"], told["kept/loss"]) == (1, 0.5, 1.5)
+    assert told["global/accuracy"] == 0.3
+    assert ("picture", ("confusion/global", 1)) in fake.told
+    assert [what for call, what in fake.told if call == "scalars"] == [1, 2, 1]
 
 
 def test_damaged_samples_are_a_warning(tracked: RunMaker, caplog: pytest.LogCaptureFixture) -> None:
