@@ -13,7 +13,7 @@ def print_summary(folder: Path) -> None:
     """Print what the model does that it keeps, and the paths of run folder and report."""
     outcome = read_outcome(folder)
     found = outcome.summary
-    which = f"{outcome.keeps} round, {found.model_round}" if outcome.keeps else "final"
+    which = f"round {found.model_round} ({outcome.keeps})" if outcome.keeps else "final"
     shares = {
         f"global accuracy, {which}": found.accuracy,
         "global accuracy, highest of any round": found.best_accuracy,

@@ -103,7 +103,7 @@ def test_what_is_told_of_a_run_is_of_the_model_that_it_keeps(
     assert found.macro_f1 == pytest.approx(kept.metrics.macro_f1)
     print_summary(run.path)
     shown = capsys.readouterr().out
-    assert f"global accuracy, best round, {kept.round}" in shown
+    assert f"global accuracy, round {kept.round} (best)" in shown
     assert f"{kept.metrics.macro_f1:.3f}" in shown
     *_, end = watch(run)
     assert f"round {kept.round}, the best by validation images" in end

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from regl_app.core.formats import span
 from regl_app.runs.comparison.outcome import Outcome
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
 
@@ -130,11 +131,9 @@ def _percent(runs: Sequence[Outcome], name: str) -> str:
 
 def _kept(runs: Sequence[Outcome]) -> str:
     """Return whose round's model the runs keep, and which rounds these are."""
-    rounds = sorted(int(number) for number in _known(runs, "model_round"))
+    rounds = [int(number) for number in _known(runs, "model_round")]
     how = " or ".join(sorted({run.keeps or "last" for run in runs}))
-    if not rounds:
-        return how
-    return f"{how}: {rounds[0]}" + (f" to {rounds[-1]}" if rounds[-1] > rounds[0] else "")
+    return f"{how}: {span(rounds)}" if rounds else how
 
 
 def _rounds(runs: Sequence[Outcome]) -> str:
