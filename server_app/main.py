@@ -36,6 +36,7 @@ from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.sites.registry import make_site
+from regl_app.runs.depths import depth_record
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
@@ -170,6 +171,7 @@ def _facts(federation: Federation, clients: Clients, prompts: list[list[str]]) -
         test_images=len(federation.source.test),
         unreadable=federation.source.unreadable,
         channels=federation.source.test.shape[0],
+        depth=depth_record(federation.source.depth),
     )
 
 

@@ -97,7 +97,7 @@ def load_domains(
     train, test = split_off_test(whole, config)
     told = left_out.words if left_out.matters else ""
     name = config.source if family else root.name
-    return Source(name, train, test, names, concepts_of(names), read.unreadable, told)
+    return Source(name, train, test, names, concepts_of(names), read.unreadable, read.depth, told)
 
 
 def _known(

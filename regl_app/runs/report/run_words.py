@@ -12,6 +12,7 @@ from regl_app.config.external import method_choice
 from regl_app.core.formats import NONE, duration, percent, size
 from regl_app.core.types import Scalar
 from regl_app.data.concepts import prompts_line
+from regl_app.runs.depths import depth_words, depths_of
 from regl_app.runs.kept import kept_words
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.choice import early_words, kept_note, warm_up
@@ -186,6 +187,8 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         ("Server", f"{config.server.strategy}, {config.rounds} rounds"),
         ("Seed", f"{config.seed} (data {config.data.seed})"),
     ]
+    if deep := depth_words(depths_of(run.facts, run.history)):
+        settings.append(("Deep greyscale", deep))
     if config.long_tail.factor > 1:
         settings.append(("Global long tail", f"factor {config.long_tail.factor:g}"))
     if config.privacy.noise > 0:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from regl_app.config.sections import FitRule
 from regl_app.core.version import __version__
+from regl_app.runs.depths import depth_words
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.kept import kept_record
 from regl_app.runs.trained.deployable import INPUT, OUTPUT
@@ -82,7 +83,8 @@ def model_card(
         f"* Input `{INPUT}`: float32 `(N, {trained.channels}, {trained.size}, {trained.size})`, "
         f"{'grey values' if trained.channels == 1 else 'RGB'} from 0 (black) to 1; what is no "
         f"square was made one by `data.fit={config.data.fit}`, what is transparent is on white, "
-        "deep greyscale (12 or 16 bits) is not read by the lines below",
+        "deep greyscale (12 or 16 bits) is not read by the lines below"
+        + (f" (in training: {deep})" if (deep := depth_words(trained.depths)) else ""),
         f"* Output `{OUTPUT}`: float32 `(N, {len(trained.class_names)})`, adding up to 1; classes "
         "in this order:",
         "",
