@@ -13,9 +13,10 @@ from regl_app.runs.confusions import FILE as CONFUSION
 from regl_app.runs.confusions import confusions_of
 from regl_app.runs.kept import kept_record, kept_words
 from regl_app.runs.records import RoundRecord, RunResult
+from regl_app.runs.round_numbers import client_tag
 from regl_app.runs.samples import load_all_samples, sample_grid
 from server_app.trackers.confusion_picture import confusion_picture
-from server_app.trackers.scalars import client_tag, kept_scalars, round_scalars
+from server_app.trackers.scalars import kept_scalars, round_scalars
 from server_app.trackers.tracker import Status, TrackedRun, Tracker
 
 _FILES = (

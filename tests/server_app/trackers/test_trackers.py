@@ -15,10 +15,10 @@ from regl_app.core.array_files import Array
 from regl_app.core.errors import ConfigError
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.records import GlobalMetrics, RunResult
+from regl_app.runs.round_numbers import class_tag
 from server_app.trackers import registry
 from server_app.trackers.confusion_picture import confusion_picture
 from server_app.trackers.registry import MAKERS, make_trackers
-from server_app.trackers.scalars import class_tag
 from server_app.trackers.tracker import Status, TrackedRun
 from server_app.trackers.trackers import Trackers
 
