@@ -39,6 +39,8 @@ class Trackers:
         self._trackers = dict(trackers)
         self._run: TrackedRun | None = None
         self._shown: set[int] = set()
+        self._told: dict[str, int] = {}
+        """By tracker, the last round whose numbers it has taken."""
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +56,7 @@ class Trackers:
         status: Status = "finished" if error is None else "failed"
         if error is not None and not isinstance(error, Exception):  # SystemExit by Flower, Ctrl-C
             status = "stopped"
+        self._catch_up(self._run)
         if status != "stopped":  # there is no time left for what may be long
             self._leave(self._run)
         self._each(lambda tracker: tracker.end(status))
@@ -62,16 +65,34 @@ class Trackers:
     def begin(self, run: TrackedRun) -> None:
         """Open all trackers."""
         self._run = run
+        self._told = dict.fromkeys(self._trackers, run.first_round - 1)
         self._each(lambda tracker: tracker.begin(run))
 
     def add(self, record: RoundRecord) -> None:
         """Tell one round's numbers, and pictures that have appeared since the last."""
         if self._run is None or not self._trackers:
             return
-        values = round_scalars(record, self._run.facts.class_names)
-        self._each(lambda tracker: tracker.scalars(values, record.round))
+        self._numbers(self._run, record)
         folder = self._run.folder.path
         self._prepared("sample pictures", lambda: self._show(folder, record.round))
+
+    def _numbers(self, run: TrackedRun, record: RoundRecord) -> None:
+        """Tell one round's numbers to those that have not taken them."""
+        values = round_scalars(record, run.facts.class_names)
+        for name in [each for each in self._trackers if self._told[each] < record.round]:
+            self._tell(name, lambda tracker: tracker.scalars(values, record.round))
+            self._told[name] = record.round
+
+    def _catch_up(self, run: TrackedRun) -> None:
+        """Tell what the history has and a tracker has not: a run may end between the two."""
+        if not self._trackers:
+            return
+
+        def missed() -> None:
+            for record in run.folder.read_history():
+                self._numbers(run, record)
+
+        self._prepared("the last round's numbers", missed)
 
     def _show(self, folder: Path, number: int) -> None:
         for name, pixels in self._new_samples(folder):
@@ -124,13 +145,16 @@ class Trackers:
         self._each(lambda tracker: tracker.picture(name, pixels, number))
 
     def _each(self, tell: Callable[[Tracker], None]) -> None:
-        for name, tracker in list(self._trackers.items()):
-            try:
-                tell(tracker)
-            except Exception as error:  # whatever another's code raises is no reason to stop
-                del self._trackers[name]
-                why = str(error) or type(error).__name__
-                logger.warning("%s: no longer written, the run goes on: %s", name, why)
+        for name in list(self._trackers):
+            self._tell(name, tell)
+
+    def _tell(self, name: str, tell: Callable[[Tracker], None]) -> None:
+        try:
+            tell(self._trackers[name])
+        except Exception as error:  # whatever another's code raises is no reason to stop
+            del self._trackers[name]
+            why = str(error) or type(error).__name__
+            logger.warning("%s: no longer written, the run goes on: %s", name, why)
 
 
 def _rounds(result: RunResult | None) -> tuple[int | None, int | None]:

@@ -131,6 +131,48 @@ def test_the_kept_models_numbers_are_told_last(tracked: RunMaker) -> None:
     assert [what for call, what in fake.told if call == "scalars"] == [1, 2, 1]
 
 
+class Interrupted(Fake):
+    """A tracker amid whose call for round 1 the run is stopped."""
+
+    def scalars(self, values: Mapping[str, float], number: int) -> None:
+        if number == 1 and ("scalars", "cut") not in self.told:
+            self.told.append(("scalars", "cut"))
+            raise KeyboardInterrupt
+        super().scalars(values, number)
+
+
+@pytest.mark.parametrize("kind", [Interrupted, Fake])
+def test_a_run_that_is_stopped_amid_telling_tells_the_round_in_the_end(
+    kind: type[Fake], tracked: RunMaker
+) -> None:
+    """In the call, or after the round was written down and before the trackers' turn."""
+    cut, other, run = kind(), Fake(), tracked()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Trackers({"cut": cut, "other": other}) as trackers,
+    ):
+        trackers.begin(run)
+        run.folder.append_round(UNTRAINED)
+        trackers.add(UNTRAINED)
+        run.folder.append_round(TRAINED)
+        if kind is Fake:
+            raise KeyboardInterrupt
+        trackers.add(TRAINED)
+    for fake in (cut, other):
+        rounds = [what for call, what in fake.told if call == "scalars" and what != "cut"]
+        assert rounds == [0, 1]
+        assert fake.told[-1] == ("end", "stopped")
+
+
+def test_a_resumed_run_tells_no_earlier_round_again(tracked: RunMaker) -> None:
+    tell(tracked(), Trackers({"fake": Fake()}))
+    again, run = Fake(), tracked(first_round=2)
+    with Trackers({"fake": again}) as trackers:
+        trackers.begin(run)
+        trackers.add(LAST)
+    assert [what for call, what in again.told if call == "scalars"] == [2]
+
+
 def test_damaged_samples_are_a_warning(tracked: RunMaker, caplog: pytest.LogCaptureFixture) -> None:
     run = tracked()
     (run.folder.samples / "client-00.npz").write_bytes(b"PK")
