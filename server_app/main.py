@@ -36,6 +36,7 @@ from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.sites.registry import make_site
+from regl_app.runs.depths import depth_record
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
@@ -44,7 +45,7 @@ from server_app.artifacts import make_report, write_features
 from server_app.flower_strategies import make_strategy
 from server_app.handshake import Clients, discover_clients
 from server_app.prometheus import RunMetrics
-from server_app.resume import last_complete_round, note_files, open_run
+from server_app.resume import last_complete_round, note_files, open_run, record_of
 from server_app.round_loop import RoundLoop
 from server_app.run_end import record_run_end
 from server_app.supplement_strategy import SupplementStrategy
@@ -72,12 +73,13 @@ def main(grid: Grid, context: Context) -> None:
         metrics = RunMetrics(folder, config, lambda: len(list(grid.get_node_ids())))
         with trackers:
             with metrics, record_run_end(folder, metrics.end) as rounds:
-                last = federate(grid, config, folder, metrics, trackers, rounds)
+                kept = federate(grid, config, folder, metrics, trackers, rounds)
             phase("report")
             if config.report:
                 make_report(folder)
         took = format_seconds(time.monotonic() - started)
-        logger.info("finished in %s: %s", took, scores(last, config))
+        whose = f"kept is round {kept.round}, " if rounds else ""
+        logger.info("finished in %s: %s%s", took, whose, scores(kept, config))
 
 
 def federate(
@@ -88,7 +90,7 @@ def federate(
     trackers: Trackers,
     rounds: dict[str, int],
 ) -> RoundRecord:
-    """Train for ``config.rounds`` rounds, or until it is no better, and return the last's record.
+    """Train for ``config.rounds`` rounds, or until it is no better; return the kept one's record.
 
     ``rounds`` receives which of them was the best and whose model is kept, where the run chooses.
 
@@ -133,6 +135,7 @@ def federate(
     phase("keep")
     if loop.choice.best:
         rounds |= _chosen(loop, record.round)
+        record = record_of(folder, rounds["model_round"])
     folder.save_model(model.state_dict())
     test = federation.source.test
     # A model without its clients' own parts sees nothing.
@@ -168,6 +171,7 @@ def _facts(federation: Federation, clients: Clients, prompts: list[list[str]]) -
         test_images=len(federation.source.test),
         unreadable=federation.source.unreadable,
         channels=federation.source.test.shape[0],
+        depth=depth_record(federation.source.depth),
     )
 
 

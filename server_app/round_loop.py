@@ -13,6 +13,7 @@ from regl_app.config import RunConfig
 from regl_app.core.activity import phase, timed
 from regl_app.core.log import logger
 from regl_app.core.types import Weights
+from regl_app.data.depth import UsedDepth, agreed
 from regl_app.data.federation import Federation
 from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
@@ -23,6 +24,7 @@ from regl_app.rounds.choosing import Choice, pooled_validation
 from regl_app.rounds.exchange import Validation
 from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.runs.confusions import keep_confusion
+from regl_app.runs.depths import depth_words, depths_of
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.quality_line import quality_line
 from regl_app.runs.records import RoundRecord
@@ -62,6 +64,8 @@ class RoundLoop:
     """Those of the parts of the round at hand."""
     before: list[Replies[AdapterReply]] = field(default_factory=list)
     """What came before the first round, until that is written down."""
+    depths: dict[str, UsedDepth] = field(default_factory=dict)
+    """By which scales sites read deep greyscale, as far as they have told."""
     choice: Choice = field(init=False)
     """The best round so far, where the run chooses by validation images."""
 
@@ -214,19 +218,36 @@ class RoundLoop:
         if better:  # before the checkpoint, by which the round is complete
             self.folder.keep_best(result.number, self.model.state_dict())
         checkpoint = Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
-        self._tell(record, result.metrics, checkpoint)
+        chooses = self.config.validation.used
+        self._tell(record, result.metrics, checkpoint, bool(better) if chooses else None)
         if better:
             self.folder.leave_best(result.number)
+        self._tell_depths(record)
         logger.info(round_line(record, self.config))
         if quality := quality_line(record):
             logger.info(quality)
         return record
 
+    def _tell_depths(self, record: RoundRecord) -> None:
+        """Warn, once, of sites that read deep greyscale by different rules."""
+        known = len(self.depths) > 0 and agreed(self.depths.values()) is None
+        self.depths |= depths_of(None, [record])
+        if self.depths and not known and agreed(self.depths.values()) is None:
+            logger.warning(
+                "sites read deep greyscale by different rules, as each goes by its own pictures: "
+                "%s (name one for all by data.depth)",
+                depth_words(self.depths),
+            )
+
     def _tell(
-        self, record: RoundRecord, metrics: Metrics, checkpoint: Checkpoint | None = None
+        self,
+        record: RoundRecord,
+        metrics: Metrics,
+        checkpoint: Checkpoint | None = None,
+        better: bool | None = None,
     ) -> None:
         self.folder.append_round(record)
-        keep_confusion(self.folder.path, record.round, metrics.confusion)
+        keep_confusion(self.folder.path, record.round, metrics.confusion, better)
         if checkpoint is not None:
             self.folder.checkpoint(checkpoint)
         self.trackers.add(record)

@@ -10,13 +10,14 @@ from regl_app.runs.statistics import TARGET_ACCURACY
 
 
 def print_summary(folder: Path) -> None:
-    """Print final accuracies and the paths of the run folder and its report."""
+    """Print what the model does that it keeps, and the paths of run folder and report."""
     outcome = read_outcome(folder)
     found = outcome.summary
+    which = f"round {found.model_round} ({outcome.keeps})" if outcome.keeps else "final"
     shares = {
-        "global accuracy, final": found.accuracy,
-        "global accuracy, best round": found.best_accuracy,
-        "global macro-F1, final": found.macro_f1,
+        f"global accuracy, {which}": found.accuracy,
+        "global accuracy, highest of any round": found.best_accuracy,
+        f"global macro-F1, {which}": found.macro_f1,
         "global model on clients' own tests": found.personalized,
         "clients' own models there": found.own_models,
     }

@@ -35,4 +35,4 @@ def open_model(run: RunFolder, client: int | None) -> TrainedModel:
 
     if client is None:
         return TrainedModel.of(run)
-    return TrainedModel.of(run, own_part(run, client))
+    return TrainedModel.of(run, own_part(run, client), client)

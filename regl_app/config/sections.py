@@ -148,6 +148,19 @@ class PublicDataConfig(DataConfig):
     """The public part of a source, which the same keys take from every client and test set."""
 
 
+Range = tuple[float, float]
+"""Values of black and white."""
+
+
+class DataReadAlike(DataConfig):
+    """Data whose deep greyscale is read as that of an earlier set was.
+
+    ``scales`` are those of whole numbers and of floats; None where ``depth`` decides.
+    """
+
+    scales: tuple[Range | None, Range | None] = (None, None)
+
+
 class PartitionConfig(Section):
     """How the training images are spread over the clients."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def format_seconds(seconds: float) -> str:
     """Return a duration for people: ``8 s``, ``3 min 05 s``, ``2 h 10 min``."""
@@ -19,6 +21,12 @@ def short(value: float) -> str:
             scaled = value / (1e3 if suffix == "k" else limit)
             return f"{scaled:.1f}".rstrip("0").rstrip(".") + suffix
     return f"{value:g}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def span(numbers: Sequence[int]) -> str:
+    """Return where whole numbers, at least one, lie: 3, or 2 to 5."""
+    least, most = min(numbers), max(numbers)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from regl_app.data.depth import UsedDepth
 from regl_app.data.images import ImageSet
 
 
@@ -21,3 +22,5 @@ class ClientData:
     """What of its own folder is not read, in words, if pictures may be missed."""
     validation: ImageSet | None = None
     """Training images that are held out to choose by; None where a run holds none out."""
+    depth: UsedDepth | None = None
+    """By which scales deep greyscale of its own folder was read; None without any."""

@@ -17,7 +17,7 @@ from regl_app.config.sections import DepthRule, FitRule, UnreadableRule
 from regl_app.core.errors import DataError
 from regl_app.core.processors import usable_processors
 from regl_app.data.deep_pixels import DEEP_MODES, DeepPixels, deep_pixels
-from regl_app.data.depth import NAMED, Depth, depth_of
+from regl_app.data.depth import NAMED, Depth, UsedDepth, depth_of
 from regl_app.data.picture_formats import formats_for
 from regl_app.data.pixels import (
     GRAY_MODES,
@@ -68,10 +68,11 @@ def decode_images(
     rule: FitRule = "crop",
     depth: DepthRule | Depth = "auto",
     unreadable: UnreadableRule = "refuse",
+    used: UsedDepth | None = None,
 ) -> Decoded:
     """Return ``files`` as squares of ``size``, in memory; the other arguments are ``decode``'s."""
     squares = SquaresInMemory(size)
-    reading = decode(files, squares, channels, rule, depth, unreadable)
+    reading = decode(files, squares, channels, rule, depth, unreadable, used)
     return Decoded(**vars(reading), images=squares.together(channels))
 
 
@@ -82,6 +83,7 @@ def decode(
     rule: FitRule,
     depth: DepthRule | Depth,
     unreadable: UnreadableRule,
+    used: UsedDepth | None = None,
 ) -> Reading:
     """Give ``files`` to ``squares``, gray ones with one channel.
 
@@ -92,13 +94,14 @@ def decode(
         rule: how what is no square becomes one (``to_square``).
         depth: how deep greyscale becomes 8 bits (``depth_of``), or as it was for the same set.
         unreadable: whether a file that cannot be decoded is refused or left out.
+        used: the scales of an earlier set, which come before ``depth``.
 
     Raises:
         DataError: names the files that cannot be decoded, the first ten.
     """
     quiet_pillow()
-    if isinstance(depth, str) and depth in NAMED:
-        depth = depth_of((), depth)
+    if isinstance(depth, str) and (depth in NAMED or (used and used.whole and used.real)):
+        depth = depth_of((), depth, used)
     sides, kept = [], []
     problems: list[_UnreadableError] = []
     deep: list[tuple[int, DeepPixels]] = []
@@ -116,7 +119,7 @@ def decode(
     if problems and (unreadable == "refuse" or not kept):
         raise DataError("\n".join(first_few([f"{each}; {each.remedy}" for each in problems])))
     if isinstance(depth, str):
-        depth = depth_of([pixels.extent for _, pixels in deep], depth)
+        depth = depth_of([pixels.extent for _, pixels in deep], depth, used)
         for place, _ in deep:
             again = _read(*files[kept[place]], channels)
             if not isinstance(again, DeepPixels):
@@ -129,6 +132,7 @@ def decode(
         depth if deep else None,
         len(deep),
         tuple(each.name for _, each in deep if depth.looks_flat(each.extent)),
+        sum(not each.extent.whole for _, each in deep),
     )
 
 

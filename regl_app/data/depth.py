@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -59,6 +60,57 @@ class Depth:
 
 
 @dataclass(frozen=True)
+class UsedDepth:
+    """The scales by which a set's deep greyscale was read; None of the kind that it has none of.
+
+    Others are read alike by them: a few pictures may lead to another rule than all of a set.
+    """
+
+    whole: Scale | None = None
+    real: Scale | None = None
+
+    @classmethod
+    def of(cls, depth: Depth | None, deep: int, floats: int) -> UsedDepth | None:
+        """Return what ``deep`` pictures were read by, ``floats`` among them; None without any."""
+        if depth is None or deep == 0:
+            return None
+        return cls(depth.whole if deep > floats else None, depth.real if floats else None)
+
+    @classmethod
+    def of_text(cls, text: str) -> UsedDepth:
+        """Return what `text` is of.
+
+        Raises:
+            ValueError: it is of none.
+        """
+        found = json.loads(text)
+        if not isinstance(found, list) or len(found) != 2:
+            raise ValueError(f"must be two scales, got {text!r}")
+        return cls(*(None if each is None else Scale(*map(float, each)) for each in found))
+
+    @property
+    def text(self) -> str:
+        """What a message carries of it: at most two pairs of numbers."""
+        return json.dumps([each and [each.low, each.high] for each in (self.whole, self.real)])
+
+    @property
+    def words(self) -> str:
+        """What a reader is told of it."""
+        whole = [f"whole numbers as {self.whole.words}"] if self.whole else []
+        return "; ".join(whole + ([f"floats as {self.real.words}"] if self.real else []))
+
+
+def agreed(depths: Iterable[UsedDepth]) -> UsedDepth | None:
+    """Return the scales of all of ``depths`` together; None where two differ, or without any."""
+    known = list(depths)
+    whole = {each.whole for each in known if each.whole}
+    real = {each.real for each in known if each.real}
+    if len(whole) > 1 or len(real) > 1 or not (whole or real):
+        return None
+    return UsedDepth(next(iter(whole), None), next(iter(real), None))
+
+
+@dataclass(frozen=True)
 class Extent:
     """What is known of a deep picture: its lowest and highest value, and how it is stored.
 
@@ -71,15 +123,18 @@ class Extent:
     promised: float = 0.0
 
 
-def depth_of(extents: Sequence[Extent], rule: DepthRule) -> Depth:
+def depth_of(extents: Sequence[Extent], rule: DepthRule, used: UsedDepth | None = None) -> Depth:
     """Return how all deep pictures of a data set become 8 bits, by ``data.depth``.
+
+    What was ``used`` for an earlier set is used again, where it had pictures of that kind.
 
     'auto': whole numbers, and floats where they look like such, are of 8, 12 or 16 bits, the least
     that hold all pictures' values; floats within 0 to 1 are shares of white; where neither fits,
     as with negative values, the lowest value of all is black and the highest white.
     """
     of_kind = [[each for each in extents if each.whole is whole] for whole in (True, False)]
-    return Depth(*(_scale(each, rule) for each in of_kind))
+    before = (None, None) if used is None else (used.whole, used.real)
+    return Depth(*(was or _scale(each, rule) for was, each in zip(before, of_kind, strict=True)))
 
 
 def _scale(extents: Sequence[Extent], rule: DepthRule) -> Scale:

@@ -26,6 +26,7 @@ from regl_app.core.types import Indices
 from regl_app.data.decode import DECODING, can_any_be_read, decode, decode_images
 from regl_app.data.originals import Originals, PictureFiles
 from regl_app.data.pictures import Chosen, Pictures, StoredPictures
+from regl_app.data.read_alike import used_depth
 from regl_app.data.resize import to_square
 from regl_app.data.squares import Reading
 from regl_app.data.stored_squares import (
@@ -97,7 +98,9 @@ class PictureStore:
             DataError: a picture cannot be read, or is no longer what it was.
         """
         size, rules = config.image_size, (config.fit, config.depth, config.unreadable)
-        name = _name(f"set/{size}/{channels}/{'/'.join(rules)}", files.states)
+        used = used_depth(config)
+        how = "/".join(rules) + (f"/{used.text}" if used else "")
+        name = _name(f"set/{size}/{channels}/{how}", files.states)
         shape = (len(files), channels or 1, size, size)
 
         def still_unread(found: StoredSquares) -> bool:
@@ -109,7 +112,7 @@ class PictureStore:
             name,
             shape,
             channels,
-            lambda taken: decode(files, taken, channels, *rules),
+            lambda taken: decode(files, taken, channels, *rules, used),
             still_unread,
         )
 

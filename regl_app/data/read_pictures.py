@@ -14,21 +14,27 @@ from regl_app.core.errors import DataError
 from regl_app.core.log import logger
 from regl_app.core.types import Indices, Labels
 from regl_app.data.decode import decode_images, first_few
+from regl_app.data.depth import UsedDepth
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import Originals, PictureFiles
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.pictures import Pictures
+from regl_app.data.read_alike import used_depth
 from regl_app.data.row_facts import RowFacts
 from regl_app.data.squares import Reading
 
 
 @dataclass(frozen=True, eq=False)
 class PicturesRead:
-    """The images of the files that could be read, at the places ``kept`` ``(N,)`` among all."""
+    """The images of the files that could be read, at the places ``kept`` ``(N,)`` among all.
+
+    ``depth`` are the scales by which deep greyscale was read, None if there was none.
+    """
 
     images: ImageSet
     kept: Indices
     unreadable: int = 0
+    depth: UsedDepth | None = None
 
     def split(self, train: RowFacts) -> tuple[ImageSet, ImageSet]:
         """Return the images of the first files, those that ``train`` tells of, and the others."""
@@ -87,7 +93,7 @@ def read_pictures(
             files, everything, reading.sides, pixels.shape[1], rule, reading.depth
         )
     images = ImageSet(pixels, torch.from_numpy(labels), originals)
-    return PicturesRead(images, reading.kept, len(reading.problems))
+    return PicturesRead(images, reading.kept, len(reading.problems), reading.used_depth)
 
 
 def _decoded(
@@ -98,7 +104,13 @@ def _decoded(
         if stored is not None:
             return stored.images, stored.reading
     decoded = decode_images(
-        files, config.image_size, channels, config.fit, config.depth, config.unreadable
+        files,
+        config.image_size,
+        channels,
+        config.fit,
+        config.depth,
+        config.unreadable,
+        used_depth(config),
     )
     return decoded.images, decoded
 
@@ -122,11 +134,11 @@ def _tell(decoded: Reading, files: int, config: DataConfig) -> None:
     if decoded.depth is None:
         return
     logger.info(
-        "%d pictures of deep greyscale: whole numbers are read as %s, floats as %s (data.depth=%s)",
+        "%d pictures of deep greyscale: whole numbers are read as %s, floats as %s (%s)",
         decoded.deep,
         decoded.depth.whole.words,
         decoded.depth.real.words,
-        config.depth,
+        "as the run read them" if used_depth(config) else f"data.depth={config.depth}",
     )
     if decoded.dark:
         logger.warning(

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from regl_app.core.types import Indices
-from regl_app.data.depth import Depth
+from regl_app.data.depth import Depth, UsedDepth
 
 
 class Squares(Protocol):
@@ -62,7 +62,8 @@ class Reading:
     ``sides`` ``(N,)`` are in pixels: a larger square than that is an enlargement. ``kept``
     ``(N,)`` are the places of the files that could be read, ``problems`` says what is wrong with
     each of the others. ``depth`` is the rule by which deep greyscale was read, None if there was
-    none; ``dark`` names the deep pictures that use little of its range.
+    none; ``dark`` names the deep pictures that use little of its range. ``deep`` of them are deep,
+    ``floats`` of these floats.
     """
 
     sides: Indices
@@ -71,3 +72,9 @@ class Reading:
     depth: Depth | None = None
     deep: int = 0
     dark: tuple[str, ...] = ()
+    floats: int = 0
+
+    @property
+    def used_depth(self) -> UsedDepth | None:
+        """Return the scales by which deep greyscale was read, None if there was none."""
+        return UsedDepth.of(self.depth, self.deep, self.floats)

@@ -136,6 +136,7 @@ def write_facts(folder: Path, reading: Reading) -> None:
         "depth": None if reading.depth is None else asdict(reading.depth),
         "deep": reading.deep,
         "dark": reading.dark,
+        "floats": reading.floats,
     }
     write_json(folder / _FACTS, facts)
 
@@ -150,7 +151,9 @@ def read_squares(folder: Path) -> StoredSquares | None:
         if not fits or not len(pixels) == len(sides) == len(kept):
             return None
         depth = facts["depth"] and Depth(*(Scale(**facts["depth"][n]) for n in ("whole", "real")))
-        told = tuple(facts["problems"]), depth, facts["deep"], tuple(facts["dark"])
+        # Earlier versions did not count them: where there may be any, the set is decoded anew.
+        floats = facts["floats"] if facts["deep"] else 0
+        told = tuple(facts["problems"]), depth, facts["deep"], tuple(facts["dark"]), floats
     except (OSError, ValueError, EOFError, LookupError, TypeError):
         return None
     places = np.arange(len(pixels), dtype=np.int64)

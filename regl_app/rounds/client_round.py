@@ -27,6 +27,7 @@ from regl_app.rounds.client_supplement import (
 from regl_app.rounds.disclosure import (
     cost_of_noisy_counts,
     shared_counts,
+    shared_depth,
     shared_discrepancy,
     shared_facts,
     shared_noisy_counts,
@@ -137,6 +138,7 @@ def train_round(
             "loss": trained.loss,
             **({"local_accuracy": own_test.accuracy} if own_test.images else {}),
             **({"unreadable": client.data.unreadable} if client.data.unreadable else {}),
+            **shared_depth(client),
         },
         sent=trained.sent,
     )

@@ -92,6 +92,15 @@ def shared_quality(config: RunConfig, quality: ImageQuality | None) -> ImageQual
     return quality if config.share_diagnostics else None
 
 
+def shared_depth(client: Client) -> Mapping[str, Fact]:
+    """Return by which scales a site read deep greyscale, where diagnostics are shared.
+
+    Under ``data.depth=range`` these are the lowest and the highest value of its pictures.
+    """
+    depth = client.data.depth
+    return {"depth": depth.text} if depth and client.config.share_diagnostics else {}
+
+
 def cost_of_noisy_counts(config: RunConfig) -> Mapping[str, Fact]:
     """Return what the noisy label counts cost, for the history; nothing where none are sent."""
     if not config.tells_noisy_counts:

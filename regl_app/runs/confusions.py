@@ -37,14 +37,27 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Confusions:
-    """Those of the round with the best accuracy, the first of these, and of the last round."""
+    """Those of the best round, the first of these, and of the last one.
+
+    The best is the one that a run chose by its validation images, else that of the highest
+    accuracy on the test images.
+    """
 
     best: Confusion
     last: Confusion
 
+    def kept(self, number: int | None) -> Confusion:
+        """Return that of the round whose model the run keeps, of the last one if it chose none."""
+        return self.best if self.best.round == number else self.last
 
-def keep_confusion(run_dir: Path, number: int, counts: Counts | None) -> None:
-    """Write down what round ``number`` confused, where the history has no place for it."""
+
+def keep_confusion(
+    run_dir: Path, number: int, counts: Counts | None, better: bool | None = None
+) -> None:
+    """Write down what round ``number`` confused, where the history has no place for it.
+
+    ``better``: whether the round is the best so far; None leaves it to the accuracy.
+    """
     if counts is None or len(counts) <= MOST_CLASSES:
         return
     now = Confusion(number, counts)
@@ -54,10 +67,10 @@ def keep_confusion(run_dir: Path, number: int, counts: Counts | None) -> None:
         logger.warning("%s; it begins anew with round %d", error, number)
         before = None
     # A resumed run comes by its rounds again.
-    if before is not None and before.best.round < number and before.best.accuracy >= now.accuracy:
-        best = before.best
-    else:
-        best = now
+    best = now
+    if before is not None and before.best.round < number:
+        surpassed = before.best.accuracy < now.accuracy if better is None else better
+        best = now if surpassed else before.best
     arrays = {_BEST: best.counts, _LAST: counts, "rounds": np.array([best.round, number], np.int64)}
     write_arrays(run_dir / FILE, arrays)
 
@@ -83,8 +96,12 @@ def load_confusions(run_dir: Path) -> Confusions | None:
     return Confusions(Confusion(int(rounds[0]), best), Confusion(int(rounds[1]), last))
 
 
-def confusions_of(history: Sequence[RoundRecord], run_dir: Path) -> Confusions | None:
+def confusions_of(
+    history: Sequence[RoundRecord], run_dir: Path, best: int | None = None
+) -> Confusions | None:
     """Return a run's best and last counts, from its history or its file, None without any.
+
+    ``best`` is the round that the run chose (``RunResult.best_round``), None if it chose none.
 
     Raises:
         RunError: the file is damaged.
@@ -96,4 +113,5 @@ def confusions_of(history: Sequence[RoundRecord], run_dir: Path) -> Confusions |
     ]
     if not told:
         return load_confusions(run_dir)
-    return Confusions(max(told, key=lambda each: each.accuracy), told[-1])
+    chosen = next((each for each in told if each.round == best), None)
+    return Confusions(chosen or max(told, key=lambda each: each.accuracy), told[-1])

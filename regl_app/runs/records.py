@@ -203,12 +203,24 @@ class RoundRecord(Record):
         return self
 
 
+class DepthScales(Record):
+    """Which values of deep greyscale are black and white, of whole numbers and of floats.
+
+    None of a kind that the data set has none of.
+    """
+
+    whole: tuple[float, float] | None = None
+    real: tuple[float, float] | None = None
+
+
 class FederationFacts(Record):
     """What was federated; ``train_counts`` is K x C and absent where labels are private.
 
     ``prompts``: what the generator was told of each class, one text or several, ``(C,)``.
     ``unreadable``: picture files of the source that were left out (``data.unreadable=skip``).
     ``channels``: of the images, 1 or 3; 0 in what older versions wrote.
+    ``depth``: by which scales the source's deep greyscale was read; None without any, and in what
+    older versions wrote. Of sites it is the server's test folder's: theirs are in the history.
     """
 
     class_names: list[str]
@@ -219,6 +231,7 @@ class FederationFacts(Record):
     test_images: int = Field(0, ge=0)
     unreadable: int = Field(0, ge=0)
     channels: int = Field(0, ge=0)
+    depth: DepthScales | None = None
 
 
 class RunResult(Record):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from regl_app.runs.kept import up_to_kept
 from regl_app.runs.records import RoundRecord, RunResult
 
 TARGET_ACCURACY = 0.9
@@ -15,6 +16,9 @@ TARGET_ACCURACY = 0.9
 class Summary:
     """One run in numbers; None where the run did not get that far or did not measure it.
 
+    ``model_round`` is the round whose global model the run keeps (``regl_app.runs.kept``), of
+    ``rounds``: accuracies, F1 and loss are that round's. ``best_accuracy`` is the highest test
+    accuracy of any round, which nobody can choose by.
     ``synthetic_images`` sums over clients what each trained on in the round of its largest
     supplement. ``js_before``, ``js_after`` and ``precision`` are means over clients, of the round
     in which all together had the most synthetic images.
@@ -37,6 +41,7 @@ class Summary:
     js_before: float | None = None
     js_after: float | None = None
     precision: float | None = None
+    model_round: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,13 @@ def summarize(
 ) -> Summary:
     """Return the numbers of a run; ``rounds_to_target`` is the first round at ``target``."""
     trained = [record for record in history if record.round > 0]
-    last = history[-1].metrics if history else None
-    personal = next((r.personalized for r in reversed(history) if r.personalized), None)
+    until = up_to_kept(history, result)
+    kept = until[-1] if until else None
+    scored = kept.metrics if kept else None
+    personal = next((r.personalized for r in reversed(until) if r.personalized), None)
     own = [
         float(facts["local_accuracy"] or 0.0)
-        for client, facts in (history[-1].clients if history else {}).items()
+        for client, facts in (kept.clients if kept else {}).items()
         if "local_accuracy" in facts and (not personal or client in personal.per_client)
     ]
     synthetic = largest_rows(history, "synthetic_counts")
@@ -73,10 +80,10 @@ def summarize(
     wall = sum(record.seconds.wall for record in history)
     return Summary(
         rounds=trained[-1].round if trained else 0,
-        accuracy=last.accuracy if last else None,
+        accuracy=scored.accuracy if scored else None,
         best_accuracy=max((r.metrics.accuracy for r in history), default=None),
-        macro_f1=last.macro_f1 if last else None,
-        loss=last.loss if last else None,
+        macro_f1=scored.macro_f1 if scored else None,
+        loss=scored.loss if scored else None,
         personalized=personal.mean if personal else None,
         personalized_worst=min(personal.per_client.values(), default=None) if personal else None,
         own_models=sum(own) / len(own) if own else None,
@@ -85,10 +92,11 @@ def summarize(
         synthetic_images=sum(int(sum(row)) for row in synthetic if row) if synthetic else None,
         bytes_down=sum(record.bytes.down for record in history),
         bytes_up=sum(record.bytes.up for record in history),
-        tail_accuracy=history[-1].tail.accuracy if history and history[-1].tail else None,
+        tail_accuracy=kept.tail.accuracy if kept and kept.tail else None,
         js_before=_known_mean(labels.js_before) if labels else None,
         js_after=_known_mean(labels.js_after) if labels else None,
         precision=_known_mean(labels.precision) if labels else None,
+        model_round=kept.round if kept else None,
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from regl_app.config import RunConfig
 from regl_app.core.formats import format_seconds
 from regl_app.runs.folder import RunFolder
+from regl_app.runs.kept import ended_early, kept_record, kept_words
 from regl_app.runs.lock import is_running
-from regl_app.runs.round_line import round_line
+from regl_app.runs.records import RoundRecord, RunResult
+from regl_app.runs.round_line import round_line, scores
 
 _QUIET_ROUNDS = 5.0
 _QUIET_SECONDS = 300.0
@@ -50,8 +53,7 @@ def watch(
                 yield from (f"  {failure}" for failure in record.failures)
         seen = len(history)
         if result is not None:
-            why = f": {result.error}" if result.error else ""
-            yield f"{result.status} after {format_seconds(result.seconds)}{why}"
+            yield _end(config, history, result)
             return
         if alive is False:
             rounds = f"after round {history[-1].round}" if history else "before the first round"
@@ -62,3 +64,16 @@ def watch(
             remarked = True
             yield f"nothing new for {format_seconds(silence)}: is it still running? (flwr list)"
         sleep(interval)
+
+
+def _end(config: RunConfig, history: Sequence[RoundRecord], result: RunResult) -> str:
+    """Return how a run ended, and where it chose among its rounds, what it keeps."""
+    text = f"{result.status} after {format_seconds(result.seconds)}"
+    if result.error:
+        text += f": {result.error}"
+    if ended_early(config, history, result):
+        text += f", at round {history[-1].round} of {config.rounds} as it got no better"
+    kept, words = kept_record(history, result), kept_words(result)
+    return (
+        f"{text}; the model is that of {words}: {scores(kept, config)}" if kept and words else text
+    )

@@ -12,11 +12,11 @@ from server_app.trackers.mlflow import MLflow
 from server_app.trackers.tensorboard import TensorBoard
 from server_app.trackers.tracker import Tracker
 from server_app.trackers.trackers import Trackers
-from server_app.trackers.wandb import WeightsAndBiases
+from server_app.trackers.wandb import make_wandb
 
 MAKERS: Mapping[str, Callable[[], Tracker]] = {
     "tensorboard": TensorBoard,
-    "wandb": WeightsAndBiases,
+    "wandb": make_wandb,
     "mlflow": MLflow,
 }
 
@@ -25,7 +25,8 @@ def make_trackers(config: RunConfig) -> Trackers:
     """Return the trackers that ``config`` names, none of them begun.
 
     Raises:
-        ConfigError: the package of one is not installed; names the extra that brings it.
+        ConfigError: the package of one is not installed, with the extra that brings it; or nobody
+            is logged in where one needs it.
     """
     for name in config.tracker_names:
         if not _is_installed(TRACKERS[name].package):

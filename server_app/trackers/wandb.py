@@ -9,12 +9,52 @@ from pathlib import Path
 from typing import Any
 
 from regl_app.core.array_files import Array
+from regl_app.core.errors import ConfigError
 from regl_app.core.log import logger
 from server_app.trackers.identity import remember, remembered
 from server_app.trackers.tracker import Status, TrackedRun
 
 NAME = "wandb"
 _PROJECT = "regl"
+
+
+# What WANDB_MODE says where nobody needs to be known.
+_WITHOUT_LOGIN = ("offline", "dryrun", "disabled")
+
+
+def make_wandb() -> WeightsAndBiases:
+    """Return the tracker, if it may send what it is told.
+
+    Asked of before the run begins: later wandb would ask at the terminal, amid the rounds, and
+    without one the run would go untracked.
+
+    Raises:
+        ConfigError: nobody is logged in, or what the environment says is not valid.
+    """
+    import wandb
+
+    remedy = "wandb login, WANDB_API_KEY, or WANDB_MODE=offline for a folder"
+    try:
+        settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
+        known = settings.mode in _WITHOUT_LOGIN or _logged_in(wandb)
+    except Exception as error:  # its own kinds, which differ from version to version
+        raise ConfigError(
+            f"trackers: 'wandb' cannot be used as it is set up where the server runs: {error} "
+            f"({remedy})"
+        ) from error
+    if not known:
+        raise ConfigError(
+            f"trackers: 'wandb' has no login for {settings.base_url} where the server runs "
+            f"({remedy})"
+        )
+    return WeightsAndBiases()
+
+
+def _logged_in(wandb: Any) -> bool:
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except TypeError:  # an earlier version, which would ask
+        return wandb.api.api_key is not None
 
 
 class WeightsAndBiases:

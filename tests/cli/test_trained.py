@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts
 from regl_app.runs.trained.deployable import Deployable
 from regl_app.runs.trained.model import TrainedModel
+from regl_app.runs.trained.pictures import named_pictures
 
 CLASSES = {"b": "red", "grün, rund": "green", "c-d": "blue"}
 
@@ -350,3 +352,118 @@ def test_the_loader_of_three_lines(run: RunFolder) -> None:
     logits = trained.model(to_float(images))
     found = trained.log_probs(ImageSet(images, torch.zeros(3, dtype=torch.int64)))
     assert torch.allclose(found, logits.log_softmax(dim=1), atol=1e-6)
+
+
+def scan(path: Path, most: float, place: int) -> None:
+    """Draw a 16-bit picture of a bright half, up to ``most``: where it is, is its class."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.linspace(0, most / 8, 24 * 24).reshape(24, 24)
+    half = slice(0, 12) if path.parent.name == "high" else slice(12, 24)
+    values[half] += most * (0.6 + 0.01 * place)
+    Image.fromarray(np.minimum(values, most).round().astype(np.uint16)).save(path)
+
+
+@pytest.fixture(scope="module")
+def scans(settings: dict[str, Scalar], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Return a run on 12-bit scans, with ``data.depth=auto``."""
+    root = tmp_path_factory.mktemp("scans")
+    for name in ("high", "low"):
+        for place in range(10):
+            scan(root / name / f"{place}.png", 4000 if place % 2 else 900, place)
+    own: dict[str, Scalar] = {
+        "method": "fedavg",
+        "data.source": "folder",
+        "data.path": str(root),
+        "train.steps": 20,
+        "report": True,
+        "partition.beta": 100.0,
+        "name": "scans",
+    }
+    return RunFolder.open(run_in_process(RunConfig.from_flat(settings | own), clients=2, workers=1))
+
+
+def test_the_rule_of_deep_greyscale_is_kept_with_the_run(scans: RunFolder, tmp_path: Path) -> None:
+    facts = scans.read_facts()
+    assert facts is not None and facts.depth is not None
+    assert (facts.depth.whole, facts.depth.real) == ((0, 4095), None)
+    words = "whole numbers as 12-bit, 0 to 4095"
+    assert words in " ".join(scans.report.read_text().split())
+    done = invoke("export", scans.path, "--to", "torchscript", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert f"(in training: {words})" in (tmp_path / "README.md").read_text()
+
+
+def test_pictures_are_read_by_the_runs_rule(scans: RunFolder, tmp_path: Path) -> None:
+    """Dark ones alone would be taken for 8 bits: 16 times as bright as in training."""
+    for name in ("high", "low"):
+        scan(tmp_path / "dark" / name / "0.png", 200, 0)
+        scan(tmp_path / "dark" / name / "1.png", 250, 1)
+    found = {}
+    for depth in (None, "12-bit", "8-bit"):
+        more = ("--depth", depth) if depth else ()
+        out = tmp_path / f"{depth}.csv"
+        done = invoke("predict", scans.path, tmp_path / "dark", "--out", out, *more)
+        assert done.exit_code == 0, done.output
+        found[depth] = out.read_text()
+    assert found[None] == found["12-bit"] != found["8-bit"]
+    data = f"data.path={tmp_path / 'dark'}"
+    measured = {}
+    for depth in (None, "12-bit", "8-bit"):
+        more = (f"data.depth={depth}",) if depth else ()
+        done = invoke("evaluate", scans.path, data, *more, "--out", tmp_path / "found.json")
+        assert done.exit_code == 0, done.output
+        measured[depth] = json.loads((tmp_path / "found.json").read_text())["loss"]
+    assert measured[None] == measured["12-bit"] != measured["8-bit"]
+    own = invoke("evaluate", scans.path)
+    accuracy = scans.read_history()[-1].metrics.accuracy
+    assert f"accuracy {100 * accuracy:.1f} %" in own.output, own.output
+
+
+def test_a_run_of_an_earlier_version_reads_by_the_pictures(
+    scans: RunFolder, tmp_path: Path
+) -> None:
+    shutil.copytree(scans.path, tmp_path / "old")
+    path = tmp_path / "old" / "federation.json"
+    facts = json.loads(path.read_text())
+    del facts["depth"]
+    path.write_text(json.dumps(facts))
+    scan(tmp_path / "dark.png", 200, 0)
+    found = {}
+    for depth in ((), ("--depth", "8-bit")):
+        out = tmp_path / f"{len(depth)}.csv"
+        done = invoke("predict", tmp_path / "old", tmp_path / "dark.png", "--out", out, *depth)
+        assert done.exit_code == 0, done.output
+        found[len(depth)] = out.read_text()
+    assert found[0] == found[2]
+
+
+def test_sites_that_read_by_different_rules_are_named(
+    scans: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(scans.path, tmp_path / "sites")
+    path = tmp_path / "sites" / "federation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"depth": None}))
+    history = tmp_path / "sites" / "history.jsonl"
+    records = [json.loads(line) for line in history.read_text().splitlines()]
+    told = {"0": "[[0.0, 4095.0], null]", "1": "[[0.0, 65535.0], null]"}
+    for record in records:
+        for client, facts in record["clients"].items():
+            facts["depth"] = told[client]
+    history.write_text("".join(json.dumps(record) + "\n" for record in records))
+    scan(tmp_path / "dark.png", 200, 0)
+    trained = TrainedModel.of(RunFolder.open(tmp_path / "sites"))
+    assert trained.depth is None and len(trained.depths) == 2
+    with caplog.at_level("WARNING", "regl"):
+        named_pictures((tmp_path / "dark.png",), trained)
+    assert "client 0: whole numbers as 12-bit, 0 to 4095, client 1: " in caplog.text
+    assert "name a rule by --depth" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING", "regl"):
+        named_pictures((tmp_path / "dark.png",), trained, depth="12-bit")
+    assert "by different rules" not in caplog.text
+    picture(tmp_path / "photo.png", "red", 0)
+    with caplog.at_level("WARNING", "regl"):
+        named_pictures((tmp_path / "photo.png",), trained)
+    assert "by different rules" not in caplog.text
+    one = TrainedModel.of(RunFolder.open(tmp_path / "sites"), client=0)
+    assert one.depth is not None and one.depth.text == told["0"]

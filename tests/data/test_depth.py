@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from PIL import Image
 
 from regl_app.config.sections import DataConfig, DepthRule
 from regl_app.data.decode import Decoded, decode_images
-from regl_app.data.depth import Extent, depth_of
+from regl_app.data.depth import Extent, Scale, UsedDepth, agreed, depth_of
 from regl_app.data.originals import PictureFiles
 from regl_app.data.picture_store import PictureStore
+from regl_app.data.read_alike import read_alike, used_depth
 from regl_app.data.read_pictures import read_pictures
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
@@ -239,3 +241,87 @@ def test_larger_copies_obey_the_sets_rule(tmp_path: Path) -> None:
     assert other.originals is not None and other.originals.digest != alone.originals.digest
     again = PictureStore(tmp_path / "store").pictures(other.originals, 16)[:]
     assert torch.equal(again, torch.full_like(again, 19))
+
+
+TWELVE, UNIT = Scale(0.0, 4095.0), Scale(0.0, 1.0)
+
+
+def test_what_a_set_was_read_by_is_known_of_the_kinds_that_it_has() -> None:
+    ordinary = encoded(Image.fromarray(RAMP_8), "PNG")
+    for files, used in (
+        ([deep(RAMP * 4000)], UsedDepth(TWELVE, None)),
+        ([floats(RAMP), ordinary], UsedDepth(None, UNIT)),
+        ([floats(RAMP), deep(RAMP * 4000)], UsedDepth(TWELVE, UNIT)),
+        ([ordinary], None),
+    ):
+        assert decoded(*files).used_depth == used
+    assert decoded(deep(RAMP * 255), depth="12-bit").used_depth == UsedDepth(TWELVE, None)
+
+
+def test_a_later_set_is_read_alike_whatever_its_pictures_lead_to() -> None:
+    """A dark picture alone is taken for one of 8 bits, and not where the rule is known."""
+    dark, used = deep(RAMP * 200), UsedDepth(TWELVE, None)
+    alone = decoded(dark).images
+    alike = decode_images([("dark", dark)], 8, used=used).images
+    beside = decoded(dark, deep(RAMP * 4000)).images[:1]
+    assert alike.equal(beside) and not alike.equal(alone)
+    # Of floats the first set had none: nothing is known of them.
+    again = decode_images([("floats", floats(RAMP))], 8, used=used).images
+    assert again.equal(decoded(floats(RAMP)).images)
+    both = decode_images([("dark", dark)], 8, used=UsedDepth(TWELVE, UNIT)).images
+    assert both.equal(beside)
+    negative = decode_images(
+        [("low", floats(RAMP - 0.5))], 8, used=UsedDepth(None, Scale(-1.0, 1.0))
+    )
+    assert negative.images.float().mean() == pytest.approx(127.5, abs=1)
+
+
+def test_scales_travel_as_text_and_back() -> None:
+    for used in (UsedDepth(TWELVE), UsedDepth(None, Scale(-0.1, 1e9)), UsedDepth(TWELVE, UNIT)):
+        assert UsedDepth.of_text(used.text) == used
+        assert len(used.text) < 100
+    assert UsedDepth(TWELVE, UNIT).words == (
+        "whole numbers as 12-bit, 0 to 4095; floats as unit, 0 to 1"
+    )
+    for wrong in ("[]", "12-bit", "[[1], null]", '[["a", 1], null]', "7"):
+        with pytest.raises((ValueError, TypeError)):
+            UsedDepth.of_text(wrong)
+
+
+def test_sets_agree_where_no_kind_has_two_scales() -> None:
+    whole, real = UsedDepth(TWELVE), UsedDepth(None, UNIT)
+    assert agreed([whole, whole]) == whole
+    assert agreed([whole, real]) == UsedDepth(TWELVE, UNIT)
+    assert agreed([whole, UsedDepth(Scale(0.0, 65535.0))]) is None
+    assert agreed([]) is None
+
+
+def test_what_is_stored_of_a_set_is_stored_by_its_rule(tmp_path: Path) -> None:
+    (tmp_path / "dark.png").write_bytes(deep(RAMP * 200))
+    files, labels = PictureFiles.of_paths((tmp_path / "dark.png",)), np.zeros(1, np.int64)
+    plain = DataConfig(image_size=8)
+    alike = read_alike(plain, UsedDepth(TWELVE))
+    assert used_depth(alike) == UsedDepth(TWELVE) and used_depth(plain) is None
+    assert read_alike(plain, None) is plain
+    store = PictureStore(tmp_path / "store")
+    first, second, third, fourth = (
+        read_pictures(files, labels, config, store=store) for config in (plain, alike, plain, alike)
+    )
+    assert first.images.images.equal(third.images.images)
+    assert second.images.images.equal(fourth.images.images)
+    assert not first.images.images.equal(second.images.images)
+    assert (first.depth, fourth.depth) == (UsedDepth(Scale(0.0, 255.0)), UsedDepth(TWELVE))
+
+
+def test_a_set_that_an_earlier_version_stored_is_decoded_anew_if_it_is_deep(tmp_path: Path) -> None:
+    (tmp_path / "dark.png").write_bytes(floats(RAMP))
+    files, labels = PictureFiles.of_paths((tmp_path / "dark.png",)), np.zeros(1, np.int64)
+    store = PictureStore(tmp_path / "store")
+    read_pictures(files, labels, DataConfig(image_size=8), store=store)
+    (stored,) = (tmp_path / "store").glob("*.set")
+    (facts,) = stored.glob("*.json")
+    known = json.loads(facts.read_text())
+    del known["floats"]
+    facts.write_text(json.dumps(known))
+    again = read_pictures(files, labels, DataConfig(image_size=8), store=store)
+    assert again.depth == UsedDepth(None, UNIT)

@@ -39,6 +39,16 @@ def test_a_resumed_run_counts_its_rounds_once(tmp_path: Path) -> None:
     assert (found.best.round, found.last.round) == (2, 3)
 
 
+def test_the_round_that_was_chosen_stays_however_accurate_another_is(tmp_path: Path) -> None:
+    rounds = ((0, 9, None), (1, 5, True), (2, 2, True), (3, 8, False), (4, 1, False))
+    for number, right, better in rounds:
+        keep_confusion(tmp_path, number, _counts(right), better)
+    found = confusions_of([], tmp_path, 2)
+    assert found is not None
+    assert (found.best.round, found.last.round) == (2, 4)
+    assert (found.kept(2).round, found.kept(4).round, found.kept(None).round) == (2, 4, 4)
+
+
 def test_few_classes_stand_in_the_history_alone(tmp_path: Path) -> None:
     keep_confusion(tmp_path, 0, np.eye(MOST_CLASSES, dtype=np.int64))
     assert not list(tmp_path.iterdir())
@@ -54,6 +64,11 @@ def test_few_classes_stand_in_the_history_alone(tmp_path: Path) -> None:
     found = confusions_of(history, tmp_path)
     assert found is not None
     assert (found.best.round, found.last.round) == (1, 2)
+    chosen = confusions_of(history, tmp_path, 2)
+    assert chosen is not None and chosen.best.round == 2
+    # The chosen round may not have told.
+    untold = confusions_of(history, tmp_path, 3)
+    assert untold is not None and untold.best.round == 1
 
 
 def test_a_damaged_file_is_named_and_does_not_stop_a_run(

@@ -36,6 +36,42 @@ def test_own_models_count_where_there_is_a_test() -> None:
     assert summarize([_record(1, 0.9)]).own_models is None
 
 
+def test_the_numbers_are_those_of_the_model_that_is_kept() -> None:
+    tail = GlobalMetrics(accuracy=0.4, macro_f1=0.4)
+    history = [
+        _record(1, 0.6, clients={0: {"local_accuracy": 0.2}}),
+        _record(
+            2,
+            0.9,
+            tail=tail,
+            personalized=Personalized(mean=0.7, per_client={0: 0.7}),
+            clients={0: {"local_accuracy": 0.5}},
+        ),
+        _record(
+            3,
+            0.8,
+            tail=tail.model_copy(update={"accuracy": 0.1}),
+            personalized=Personalized(mean=0.1, per_client={0: 0.1}),
+            clients={0: {"local_accuracy": 1.0}},
+        ),
+    ]
+    best = RunResult(status="finished", seconds=1.0, best_round=2, model_round=2)
+    kept = summarize(history, best)
+    assert (kept.rounds, kept.model_round) == (3, 2)
+    assert (kept.accuracy, kept.macro_f1, kept.tail_accuracy) == (0.9, 0.45, 0.4)
+    assert (kept.personalized, kept.personalized_worst, kept.own_models) == (0.7, 0.7, 0.5)
+    last = summarize(history, best.model_copy(update={"model_round": 3}))
+    assert (last.accuracy, last.tail_accuracy, last.own_models) == (0.8, 0.1, 1.0)
+    # One that goes on, failed or was stopped keeps nothing; earlier versions chose nothing.
+    for result in (None, RunResult(status="stopped", seconds=1.0)):
+        assert summarize(history, result).model_round == 3
+        assert summarize(history, result).accuracy == 0.8
+    # Who was measured at the clients only before, was so by an earlier model: it is the nearest.
+    assert summarize([*history[:2], _record(3, 0.8)]).personalized == 0.7
+    first = best.model_copy(update={"model_round": 1})
+    assert summarize(history, first).personalized is None
+
+
 def test_summary_of_nothing() -> None:
     summary = summarize([])
     assert (summary.rounds, summary.accuracy, summary.rounds_to_target) == (0, None, None)

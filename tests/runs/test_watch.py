@@ -47,6 +47,25 @@ def test_every_round_is_told_once_and_then_the_end(folder: RunFolder) -> None:
     ]
 
 
+def test_a_run_that_chose_says_which_rounds_model_it_keeps(tmp_path: Path) -> None:
+    keys = {"rounds": 9, "validation.fraction": 0.2, "validation.patience": 1}
+    config = RunConfig.from_flat({"method": "fedavg", "validation.keep": "best"} | keys)
+    folder = RunFolder.create(config, tmp_path)
+    folder.append_round(
+        record(1).model_copy(update={"metrics": GlobalMetrics(accuracy=0.7, macro_f1=0.7)})
+    )
+    folder.append_round(record(2))
+    folder.write_result(RunResult(status="finished", seconds=5.0, best_round=1, model_round=1))
+    *_, end = watch(folder)
+    assert end == (
+        "finished after 5 s, at round 2 of 9 as it got no better; the model is that of round 1, "
+        "the best by validation images: global accuracy 70.0%"
+    )
+    folder.write_result(RunResult(status="finished", seconds=5.0, best_round=1, model_round=2))
+    *_, end = watch(folder)
+    assert end.endswith("of round 2, the last (best by validation: round 1): global accuracy 50.0%")
+
+
 def test_a_failed_run_says_why(folder: RunFolder) -> None:
     folder.write_result(RunResult(status="failed", seconds=3.0, error="too few replies"))
     assert list(watch(folder)) == ["failed after 3 s: too few replies"]

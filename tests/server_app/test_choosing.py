@@ -9,11 +9,17 @@ import pytest
 import torch
 
 from regl_app import federate
+from regl_app.cli.summary import print_summary
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.comparison.outcome import read_outcome
 from regl_app.runs.folder import RunFolder
+from regl_app.runs.trained.labelled import labelled_images
+from regl_app.runs.trained.model import TrainedModel
+from regl_app.runs.trained.scores import scores_of
+from regl_app.runs.watch import watch
 from server_app.round_loop import RoundLoop
 
 KEYS: dict[str, Scalar] = {
@@ -78,6 +84,30 @@ def test_the_best_rounds_model_is_kept(run: RunFolder) -> None:
     assert all(torch.equal(value, kept[name]) for name, value in run.load_best(best).items())
     assert last is not None
     assert not torch.equal(last.weights["head.weight"], kept["head.weight"])
+
+
+def test_what_is_told_of_a_run_is_of_the_model_that_it_keeps(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Comparison, table, watching and what its model does when it is tried agree."""
+    result, history = run.read_result(), run.read_history()
+    assert result is not None and result.model_round is not None
+    kept, last = history[result.model_round], history[-1]
+    assert kept.metrics.macro_f1 != last.metrics.macro_f1, "the settings must tell them apart"
+    outcome = read_outcome(run.path)
+    assert outcome.keeps == "best"
+    assert outcome.summary.macro_f1 == kept.metrics.macro_f1
+    trained = TrainedModel.of(run)
+    images, names = labelled_images(trained, {})
+    found = scores_of(trained, images, names).metrics
+    assert found.macro_f1 == pytest.approx(kept.metrics.macro_f1)
+    print_summary(run.path)
+    shown = capsys.readouterr().out
+    assert f"global accuracy, round {kept.round} (best)" in shown
+    assert f"{kept.metrics.macro_f1:.3f}" in shown
+    *_, end = watch(run)
+    assert f"round {kept.round}, the best by validation images" in end
+    assert f"{kept.metrics.accuracy:.1%}" in end
 
 
 def test_the_history_has_each_rounds_rate(run: RunFolder) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from regl_app.config import RunConfig
 from regl_app.core.allowed_folders import AllowedFolders
@@ -19,6 +20,7 @@ from regl_app.data.sources.site import SiteFolder, load_site
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.learning.evaluation.metrics import evaluate
 from regl_app.learning.models.build import build_model
+from regl_app.runs.depths import depths_of
 from regl_app.runs.folder import RunFolder
 
 
@@ -130,3 +132,36 @@ def test_counts_are_those_of_the_folders(
         for client, path in enumerate(folders)
     ]
     assert np.array_equal(np.array(facts.train_counts), np.stack(held))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_sites_of_deep_greyscale_tell_their_rules_and_the_log_if_they_differ(
+    small_settings: dict[str, Scalar],
+    tmp_path: Path,
+    shared: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rng = np.random.default_rng(0)
+    for site, most in enumerate((4000, 60000)):
+        for label in "01":
+            folder = tmp_path / "sites" / str(site) / label
+            folder.mkdir(parents=True)
+            for place in range(6):
+                values = rng.integers(most // 2, most, (16, 16)).astype(np.uint16)
+                Image.fromarray(values).save(folder / f"{place}.png")
+    keys: dict[str, Scalar] = {"data.classes": "0,1", "share-diagnostics": shared, "rounds": 1}
+    config = settings(small_settings, tmp_path, method="fedavg", **keys)
+    with caplog.at_level("WARNING", "regl"):
+        found = run_in_process(config, sites=sorted((tmp_path / "sites").iterdir()))
+    run = RunFolder.open(found)
+    depths = depths_of(run.read_facts(), run.read_history())
+    if not shared:
+        assert not depths and "by different rules" not in caplog.text
+        return
+    assert {who: used.words for who, used in depths.items()} == {
+        "client 0": "whole numbers as 12-bit, 0 to 4095",
+        "client 1": "whole numbers as 16-bit, 0 to 65535",
+    }
+    assert caplog.text.count("sites read deep greyscale by different rules") == 1
+    words = " ".join(run.report.read_text().split())
+    assert "client 1: whole numbers as 16-bit, 0 to 65535" in words

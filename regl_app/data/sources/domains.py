@@ -69,7 +69,7 @@ def load_domains(
     told = found.left_out.words if found.left_out.matters else ""
     name = config.source if config.source in FAMILY else found.root.name
     concepts = concepts_of(found.names)
-    return Source(name, train, test, found.names, concepts, read.unreadable, told)
+    return Source(name, train, test, found.names, concepts, read.unreadable, read.depth, told)
 
 
 def domain_files(config: DataConfig, roots: AllowedFolders | None = None) -> tuple[Path, ...]:

@@ -60,7 +60,9 @@ def load_folder(
         test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
     left_out = found.left_out + tested.left_out if tested else found.left_out
     told = left_out.words if left_out.matters else ""
-    return Source(root.name, train, test, names, concepts_of(names), read.unreadable, told)
+    return Source(
+        root.name, train, test, names, concepts_of(names), read.unreadable, read.depth, told
+    )
 
 
 def folder_files(config: DataConfig, roots: AllowedFolders | None = None) -> tuple[Path, ...]:

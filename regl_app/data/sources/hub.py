@@ -62,7 +62,7 @@ def load_hub(config: DataConfig, store: PictureStore | None = None) -> Source:
         read = reader.read([rows, reader.rows(splits[test_split], test_split, "test")])
         images, test = read.split(reader.facts(splits[train], rows))
     name = Path(config.path).name.partition(":")[0].partition("@")[0]
-    return Source(name, images, test, names, concepts_of(names), read.unreadable)
+    return Source(name, images, test, names, concepts_of(names), read.unreadable, read.depth)
 
 
 def _labelled(reader: _Reader, splits: Mapping[str, Any], names: Sequence[str]) -> str | None:

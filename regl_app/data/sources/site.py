@@ -49,14 +49,15 @@ def load_server_part(config: DataConfig, store: PictureStore | None = None) -> S
     """
     names = config.class_names
     shape = (config.channels, config.image_size, config.image_size)
-    test, unreadable = ImageSet.empty(shape), 0
+    test, unreadable, depth = ImageSet.empty(shape), 0, None
     if config.path:
         found = _server_found(config)
         found.left_out.tell(config.path)
         read = _read(found.files, config, store)
         kept = kept_indices(read.images.labels.numpy(), config, "test")
-        test, unreadable = read.images.subset(kept), read.unreadable
-    return Source("site", ImageSet.empty(shape), test, names, concepts_of(names), unreadable)
+        test, unreadable, depth = read.images.subset(kept), read.unreadable, read.depth
+    train = ImageSet.empty(shape)
+    return Source("site", train, test, names, concepts_of(names), unreadable, depth)
 
 
 def server_files(config: DataConfig) -> tuple[Path, ...]:
@@ -137,7 +138,7 @@ def _load(
         places = validation_places(labels, validation_fraction, config.seed, partition_id)
         held_out, kept = images.subset(kept[places]), np.delete(kept, places)
     train = images.subset(kept).alone()
-    return ClientData(partition_id, train, test, read.unreadable, left_out, held_out)
+    return ClientData(partition_id, train, test, read.unreadable, left_out, held_out, read.depth)
 
 
 def _read(

@@ -56,7 +56,7 @@ def load_tiny_imagenet(
     test = test.subset(kept_indices(test.labels.numpy(), config, "test"))
     names = _names(root / _WORDS, ids, allowed)
     concepts = concepts_of(names, article=True)
-    return Source("tiny-imagenet", train, test, names, concepts, read.unreadable)
+    return Source("tiny-imagenet", train, test, names, concepts, read.unreadable, read.depth)
 
 
 def tiny_imagenet_files(

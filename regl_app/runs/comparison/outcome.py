@@ -20,9 +20,10 @@ class Outcome:
     """One finished run: which it was and, in ``summary``, what it showed.
 
     ``method`` is the comparison's name for it, ``digest`` what identifies its result but for code
-    and data. A finished run's summary holds at least accuracies, macro-F1 and seconds. ``name`` is
-    the run's own, ``settings`` what the digest is of, ``data`` the state of the files that it saw,
-    None if its folder does not say.
+    and data. A finished run's summary holds at least accuracies, macro-F1 and seconds. ``keeps`` is
+    which round's model the run keeps, 'best' by validation images or 'last'; '' if it holds none
+    out. ``name`` is the run's own, ``settings`` what the digest is of, ``data`` the state of the
+    files that it saw, None if its folder does not say.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Outcome:
     digest: str
     folder: str
     summary: Summary
+    keeps: str = ""
     name: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
     data: str | None = None
@@ -69,6 +71,7 @@ def read_outcome(folder: Path) -> Outcome:
         digest=digest(config, clients, generator),
         folder=str(folder),
         summary=summarize(history, result),
+        keeps=config.validation.keep if config.validation.used else "",
         name=config.name,
         settings=decisive(config, clients, generator),
         data=environment.get(DATA),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from regl_app.core.formats import span
 from regl_app.runs.comparison.outcome import Outcome
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
 
@@ -29,9 +30,15 @@ class Comparison:
         """Return whether runs were also judged on the test set of a long tail."""
         return any(run.summary.tail_accuracy is not None for run in self.outcomes)
 
+    @property
+    def chosen(self) -> bool:
+        """Return whether a run chose among its rounds: else it is the last that counts."""
+        return any(run.keeps for run in self.outcomes)
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: one row per method, accuracies in percent."""
         columns: dict[str, Callable[[list[Outcome]], str]] = {
+            "model of round": lambda runs: _kept(runs) if self.chosen else "-",
             "global accuracy %": lambda runs: _percent(runs, "accuracy"),
             "long-tail accuracy %": lambda runs: _percent(runs, "tail_accuracy"),
             "global model at clients %": lambda runs: _percent(runs, "personalized"),
@@ -56,7 +63,10 @@ class Comparison:
         return ["method", *shown], rows
 
     def differences(self, of: str = "accuracy") -> tuple[list[str], list[list[str]]]:
-        """Return header and rows: final accuracy of the row's method minus the column's, points.
+        """Return header and rows: accuracy of the row's method minus the column's, in points.
+
+        It is that of the model that each run keeps: the last round's, or the best one's where it
+        chose by validation images.
 
         ``of`` is the number of the summaries that is compared: 'accuracy' or 'tail_accuracy'.
 
@@ -82,17 +92,23 @@ class Comparison:
         parts = [markdown_table(*self.table())]
         tailed = self.tailed
         judged = "long-tail" if tailed else "global"
+        final = "final " if not self.chosen else ""
+        if self.chosen:
+            parts.append(
+                "Accuracies are those of the model that a run keeps: the best round's by its "
+                "clients' validation images, or the last one's."
+            )
         if len(self.seeds) > 1:
             parts.append(
                 f"Mean ± half width of the 95 % t-interval, {len(self.seeds)} seeds. Differences "
-                f"of final {judged} accuracy, row minus column, are paired by seed:"
+                f"of {final}{judged} accuracy, row minus column, are paired by seed:"
             )
         if len(self.methods) > 1:
             parts.append(
                 markdown_table(*self.differences("tail_accuracy" if tailed else "accuracy"))
             )
             if tailed:
-                parts.append("Likewise of final global accuracy, on the balanced test set:")
+                parts.append(f"Likewise of {final}global accuracy, on the balanced test set:")
                 parts.append(markdown_table(*self.differences()))
         parts += [f"Failed: {failure}" for failure in self.failures]
         return "\n\n".join(parts) + "\n"
@@ -111,6 +127,13 @@ def _known(runs: Sequence[Outcome], name: str) -> list[float]:
 def _percent(runs: Sequence[Outcome], name: str) -> str:
     known = _known(runs, name)
     return mean_interval(known).text(100) if known else "-"
+
+
+def _kept(runs: Sequence[Outcome]) -> str:
+    """Return whose round's model the runs keep, and which rounds these are."""
+    rounds = [int(number) for number in _known(runs, "model_round")]
+    how = " or ".join(sorted({run.keeps or "last" for run in runs}))
+    return f"{how}: {span(rounds)}" if rounds else how
 
 
 def _rounds(runs: Sequence[Outcome]) -> str:

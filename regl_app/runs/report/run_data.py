@@ -17,6 +17,7 @@ from regl_app.core.types import Scalar
 from regl_app.runs.confusions import Confusions, confusions_of
 from regl_app.runs.features import FeaturesFile, load_features
 from regl_app.runs.folder import RunFolder
+from regl_app.runs.kept import ended_early, up_to_kept
 from regl_app.runs.records import FederationFacts, RoundRecord, RunResult
 from regl_app.runs.samples import ClientSamples, load_all_samples
 from regl_app.runs.statistics import Summary, largest_rows, latest_rows, summarize
@@ -65,9 +66,9 @@ class RunData:
         except RunError as error:
             logger.warning("the report goes without t-SNE: %s", error)
             features = None
-        history = tuple(folder.read_history())
+        history, result = tuple(folder.read_history()), folder.read_result()
         try:
-            confusions = confusions_of(history, path)
+            confusions = confusions_of(history, path, result.best_round if result else None)
         except RunError as error:
             logger.warning("the report goes without what was taken for what: %s", error)
             confusions = None
@@ -77,7 +78,7 @@ class RunData:
             folder.read_environment(),
             folder.read_facts(),
             history,
-            folder.read_result(),
+            result,
             samples,
             features,
             confusions,
@@ -87,6 +88,31 @@ class RunData:
     def summary(self) -> Summary:
         """Return the run's result in numbers."""
         return summarize(self.history, self.result)
+
+    @cached_property
+    def until_kept(self) -> Sequence[RoundRecord]:
+        """Return the rounds up to the one whose model the run keeps."""
+        return up_to_kept(self.history, self.result)
+
+    @property
+    def kept(self) -> RoundRecord | None:
+        """Return the round whose model the run keeps, None before the first round."""
+        return self.until_kept[-1] if self.until_kept else None
+
+    @property
+    def best_round(self) -> int | None:
+        """Return the best round by validation images, None where none was chosen."""
+        return self.result.best_round if self.result else None
+
+    @property
+    def model_round(self) -> int | None:
+        """Return the round whose model is kept, None where none was chosen and it is the last."""
+        return self.result.model_round if self.result else None
+
+    @property
+    def ended_early(self) -> bool:
+        """Return whether the run ended before its last round, as it got no better."""
+        return ended_early(self.config, self.history, self.result)
 
     @cached_property
     def class_names(self) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from regl_app.core.formats import percent
+from regl_app.runs.report.choice import after
 from regl_app.runs.report.figures import (
     classes,
     curves,
@@ -22,8 +23,8 @@ from regl_app.runs.report.figures import (
 from regl_app.runs.report.figures.base import Absent, Figure
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.run_words import (
-    COLUMNS,
     Tile,
+    columns,
     headline,
     key_settings,
     keys,
@@ -32,7 +33,8 @@ from regl_app.runs.report.run_words import (
     tiles,
 )
 
-Maker = Callable[[RunData, str], Figure | Absent]
+Maker = Callable[[RunData, str], Figure | Absent | None]
+"""None: it is about what only some runs have, and the others need not hear of."""
 
 _SECTIONS: Sequence[tuple[str, str, str, Sequence[Maker]]] = (
     (
@@ -43,6 +45,7 @@ _SECTIONS: Sequence[tuple[str, str, str, Sequence[Maker]]] = (
             curves.accuracy,
             curves.personalized,
             curves.loss,
+            curves.rate,
             curves.recall,
             classes.confusion,
             classes.scores,
@@ -123,6 +126,7 @@ class RunPage:
     sections: list[Section]
     left_out: list[Absent]
     class_columns: list[str]
+    classes_after: str
     class_rows: list[list[str]]
     columns: list[str]
     rows: list[list[str]]
@@ -131,7 +135,7 @@ class RunPage:
 
 
 def make_section(
-    section_id: str, title: str, lead: str, items: Sequence[Figure | Absent]
+    section_id: str, title: str, lead: str, items: Sequence[Figure | Absent | None]
 ) -> Section:
     """Sort ``items`` into figures and absent ones."""
     return Section(
@@ -167,8 +171,9 @@ def run_page(run: RunData, prefix: str = "") -> RunPage:
         sections=[section for section in sections if section.figures],
         left_out=[item for section in sections if not section.figures for item in section.absent],
         class_columns=list(classes.COLUMNS),
+        classes_after=after(run) if run.history else "",
         class_rows=classes.class_rows(run),
-        columns=list(COLUMNS),
+        columns=columns(run),
         rows=rows(run),
         keys=keys(run.config),
         environment=run.environment,

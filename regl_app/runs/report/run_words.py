@@ -12,6 +12,10 @@ from regl_app.config.external import method_choice
 from regl_app.core.formats import NONE, duration, percent, size
 from regl_app.core.types import Scalar
 from regl_app.data.concepts import prompts_line
+from regl_app.runs.depths import depth_words, depths_of
+from regl_app.runs.kept import kept_words
+from regl_app.runs.records import RoundRecord
+from regl_app.runs.report.choice import early_words, kept_note, warm_up
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.statistics import TARGET_ACCURACY, latest_rows
 from regl_app.supplement.privacy import epsilon, histogram_epsilon
@@ -51,7 +55,7 @@ def _data(config: RunConfig) -> str:
 
 
 def lede(run: RunData) -> Markup:
-    """Return the finding in three sentences at most."""
+    """Return the finding in a few sentences."""
     text = [
         Markup("{} clients, {}, {} of {} rounds.").format(
             run.num_clients or "No", _scheme(run.config), run.summary.rounds, run.config.rounds
@@ -74,8 +78,12 @@ def lede(run: RunData) -> Markup:
                 held, len(row), more if made and sum(made) else ""
             )
         )
-    last = run.history[-1].metrics.per_class if run.history and _whole(run.config) else []
-    known = [(value, c) for c, value in enumerate(last) if value is not None]
+    if run.model_round is not None:
+        text.append(Markup("Its model is that of {}.").format(kept_words(run.result)))
+    if early := early_words(run):
+        text.append(Markup("{}").format(early.strip()))
+    kept = run.kept.metrics.per_class if run.kept and _whole(run.config) else []
+    known = [(value, c) for c, value in enumerate(kept) if value is not None]
     if known:
         worst, label = min(known)
         text.append(
@@ -84,6 +92,12 @@ def lede(run: RunData) -> Markup:
             )
         )
     return Markup(" ").join(text)
+
+
+def _schedule(run: RunData) -> str:
+    schedule = run.config.train.schedule
+    said = ("" if schedule == "constant" else schedule, warm_up(run))
+    return "".join(f", {each}" for each in said if each)
 
 
 def _supplement(config: RunConfig) -> str:
@@ -110,11 +124,15 @@ def tiles(run: RunData) -> list[Tile]:
     traffic = result.bytes_down + result.bytes_up
     return [
         Tile(
-            "Final global accuracy",
+            "Final global accuracy"
+            if run.model_round is None
+            else f"Global accuracy, round {run.model_round}, kept",
             *_split(percent(result.accuracy)),
             note=(
                 f"{percent(result.tail_accuracy)} on the long tail"
                 if result.tail_accuracy is not None
+                else note
+                if (note := kept_note(run))
                 else f"best {percent(best)}"
                 if best is not None
                 else ""
@@ -165,10 +183,12 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         ("Partition", _scheme(config)),
         ("Model", config.model.name),
         ("Local training", f"{amount} of {train.batch_size}"),
-        ("Optimizer", f"{train.optimizer}, lr {train.lr:g}"),
+        ("Optimizer", f"{train.optimizer}, lr {train.lr:g}{_schedule(run)}"),
         ("Server", f"{config.server.strategy}, {config.rounds} rounds"),
         ("Seed", f"{config.seed} (data {config.data.seed})"),
     ]
+    if deep := depth_words(depths_of(run.facts, run.history)):
+        settings.append(("Deep greyscale", deep))
     if config.long_tail.factor > 1:
         settings.append(("Global long tail", f"factor {config.long_tail.factor:g}"))
     if config.privacy.noise > 0:
@@ -207,7 +227,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
     return settings
 
 
-COLUMNS = (
+_COLUMNS = (
     "round",
     "accuracy",
     "macro-F1",
@@ -221,14 +241,38 @@ COLUMNS = (
 )
 
 
+def _has_rates(run: RunData) -> bool:
+    return any(record.lr is not None for record in run.history)
+
+
+def _has_validation(run: RunData) -> bool:
+    return any(record.validation is not None for record in run.history)
+
+
+def columns(run: RunData) -> list[str]:
+    """Return what stands in the cells of `rows`: what only some runs have comes last."""
+    more = ["validation"] * _has_validation(run) + ["rate"] * _has_rates(run)
+    return [*_COLUMNS, *more]
+
+
+def _number(run: RunData, number: int) -> str:
+    said = [
+        word
+        for word, which in (("best", run.best_round), ("kept", run.model_round))
+        if which == number
+    ]
+    return f"{number} ({', '.join(said)})" if said else str(number)
+
+
 def rows(run: RunData) -> list[list[str]]:
-    """Return a row of text per round, for `COLUMNS`."""
+    """Return a row of text per round, for `columns`."""
+    rates, validated = _has_rates(run), _has_validation(run)
     table = []
     for index, record in enumerate(run.history):
         made = latest_rows(run.history[: index + 1], "synthetic_counts")
         table.append(
             [
-                str(record.round),
+                _number(run, record.round),
                 percent(record.metrics.accuracy, 2),
                 percent(record.metrics.macro_f1, 2),
                 NONE if record.metrics.loss is None else f"{record.metrics.loss:.4f}",
@@ -238,9 +282,15 @@ def rows(run: RunData) -> list[list[str]]:
                 size(record.bytes.down),
                 size(record.bytes.up),
                 str(len(record.failures)),
+                *([_validation(record)] if validated else []),
+                *([NONE if record.lr is None else f"{record.lr:.3g}"] if rates else []),
             ]
         )
     return table
+
+
+def _validation(record: RoundRecord) -> str:
+    return percent(record.validation.accuracy, 2) if record.validation else NONE
 
 
 def keys(config: RunConfig) -> list[tuple[str, str, bool]]:

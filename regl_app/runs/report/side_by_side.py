@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from regl_app.core.formats import NONE, duration, percent
+from regl_app.core.formats import NONE, duration, percent, span
 from regl_app.runs.report.figures.base import run_colour
 from regl_app.runs.report.figures.curves import overlay
 from regl_app.runs.report.run_data import Condition, RunData, conditions
@@ -16,9 +16,10 @@ from regl_app.runs.statistics import Summary, mean_interval
 
 MAX_DETAILED = 8
 
+_FINAL = "final accuracy"
 _HEADS = (
     "run",
-    "final accuracy",
+    _FINAL,
     "macro-F1",
     "personalized",
     "rounds to 90 %",
@@ -84,7 +85,7 @@ def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]
             if len(detailed) == len(runs)
             else f"{len(detailed)} of {len(runs)} runs in detail, the first seed of each."
         ),
-        columns=_HEADS,
+        columns=_heads(groups),
         rows=[_row(index, group, group.label == best) for index, group in enumerate(groups)],
         section=_curves(groups),
     )
@@ -149,7 +150,7 @@ def _row(index: int, group: Condition, best: bool) -> Row:
     seconds = _values(group, lambda s: s.seconds)
     return Row(
         label=group.label,
-        repeats=f"{count} seeds" if count > 1 else "",
+        repeats=", ".join(filter(None, (f"{count} seeds" * (count > 1), _kept(group)))),
         colour=run_colour(index),
         accuracy=_share(accuracy),
         share=round(100 * mean_interval(accuracy).mean, 1) if accuracy else 0.0,
@@ -162,6 +163,22 @@ def _row(index: int, group: Condition, best: bool) -> Row:
         ],
         best=best,
     )
+
+
+def _heads(groups: Sequence[Condition]) -> tuple[str, ...]:
+    """Return the table's head: 'final' is what the model of a round that was chosen is not."""
+    if not any(_kept(group) for group in groups):
+        return _HEADS
+    return tuple("accuracy of what is kept" if head == _FINAL else head for head in _HEADS)
+
+
+def _kept(group: Condition) -> str:
+    """Return which rounds' models the runs keep, '' where none of them chose."""
+    numbers = [number for run in group.runs if (number := run.model_round) is not None]
+    if not numbers:
+        return ""
+    which = "best" if group.runs[0].config.validation.keep == "best" else "last"
+    return f"{which} round kept, {span(numbers)}"
 
 
 def _share(values: Sequence[float]) -> str:

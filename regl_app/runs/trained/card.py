@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 from regl_app.config.sections import FitRule
 from regl_app.core.version import __version__
+from regl_app.runs.depths import depth_words
 from regl_app.runs.folder import RunFolder
+from regl_app.runs.kept import kept_record
 from regl_app.runs.trained.deployable import INPUT, OUTPUT
 from regl_app.runs.trained.model import TrainedModel
 
@@ -54,9 +56,7 @@ def model_card(
     """
     config, facts, history = trained.config, run.read_facts(), run.read_history()
     environment, result = run.read_environment(), run.read_result()
-    chosen = result.model_round if result else None  # by validation images, else the last
-    of_model = [record for record in history if chosen is None or record.round == chosen]
-    last = of_model[-1] if of_model else None
+    last = kept_record(history, result)
     mode = "L" if trained.channels == 1 else "RGB"
     how = _HOW[kind].format(
         file=file,
@@ -83,7 +83,8 @@ def model_card(
         f"* Input `{INPUT}`: float32 `(N, {trained.channels}, {trained.size}, {trained.size})`, "
         f"{'grey values' if trained.channels == 1 else 'RGB'} from 0 (black) to 1; what is no "
         f"square was made one by `data.fit={config.data.fit}`, what is transparent is on white, "
-        "deep greyscale (12 or 16 bits) is not read by the lines below",
+        "deep greyscale (12 or 16 bits) is not read by the lines below"
+        + (f" (in training: {deep})" if (deep := depth_words(trained.depths)) else ""),
         f"* Output `{OUTPUT}`: float32 `(N, {len(trained.class_names)})`, adding up to 1; classes "
         "in this order:",
         "",

@@ -14,6 +14,7 @@ from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.run_files import RunFiles
 from regl_app.data.sources.registry import load_source
+from regl_app.runs.trained.deep_pictures import as_in_run, warn_of_differing
 from regl_app.runs.trained.model import TrainedModel
 
 # What keeps a part of a data set away from training has no meaning for another one.
@@ -35,7 +36,8 @@ def labelled_images(
     A warning says where the run's own is no longer what the run saw.
 
     It is another where ``data.source`` or ``data.path`` is given; then it is taken whole, whatever
-    the run kept of its own. The second value are the names of its labels.
+    the run kept of its own. Deep greyscale is read as the run read it, unless ``changes`` name
+    ``data.depth``. The second value are the names of its labels.
 
     Args:
         trained: the run's model, whose data keys count where no other is given.
@@ -57,9 +59,14 @@ def labelled_images(
         )
     if not other:
         _tell_changed(trained, RunFiles.of(config.data, config.partition).words)
+    named = "data.depth" in changes
+    if not named:  # a part of the pictures, or others, may lead to another rule
+        config = config.model_copy(update={"data": as_in_run(trained, config.data)})
     # The run's own are as its clients have them: in their looks, with its long tail.
     own = None if other else Federation.load(config, trained.num_clients)
     source = load_source(config.data) if own is None else own.source
+    if not named:
+        warn_of_differing(trained, source.depth, "name a rule by data.depth")
     sets = {"test": [source.test], "train": [source.train], "all": [source.train, source.test]}
     return ImageSet.concat(sets[part or ("all" if other else "test")]), source.class_names
 

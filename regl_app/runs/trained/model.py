@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
+from regl_app.data.depth import UsedDepth, agreed
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import fit
 from regl_app.learning.evaluation.predict import predict_log_probs
@@ -16,6 +17,7 @@ from regl_app.learning.methods.method import personal
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
+from regl_app.runs.depths import client_name, depths_of
 from regl_app.runs.folder import DATA, RunFolder
 
 _CHANNELS = (1, 3)
@@ -23,7 +25,10 @@ _CHANNELS = (1, 3)
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """The final model of a run, for images ``(N, channels, size, size)`` of ``class_names``."""
+    """The final model of a run, for images ``(N, channels, size, size)`` of ``class_names``.
+
+    ``depths`` are the scales by which the run read deep greyscale, by whose pictures they were.
+    """
 
     model: Classifier
     class_names: tuple[str, ...]
@@ -31,12 +36,25 @@ class TrainedModel:
     size: int
     config: RunConfig
     num_clients: int
+    depths: Mapping[str, UsedDepth] = field(default_factory=dict)
     files: str | None = None
     """The state of the files that the run saw (``RunFiles.words``), if its folder says so."""
 
+    @property
+    def depth(self) -> UsedDepth | None:
+        """Return the scales to read deep greyscale by, None if there are none, or several."""
+        return agreed(self.depths.values())
+
     @classmethod
-    def of(cls, run: RunFolder, own: Mapping[str, torch.Tensor] | None = None) -> TrainedModel:
+    def of(
+        cls,
+        run: RunFolder,
+        own: Mapping[str, torch.Tensor] | None = None,
+        client: int | None = None,
+    ) -> TrainedModel:
         """Return the global model of ``run``, or a client's with ``own``, the part that it keeps.
+
+        With ``client`` deep greyscale is read as that one read it.
 
         Raises:
             RunError: the run left no model, or its model is not that of its configuration; clients
@@ -53,6 +71,9 @@ class TrainedModel:
                 f"model ({', '.join(sorted(names))}), so the run has no model for all: name a "
                 "client (--client)"
             )
+        depths = depths_of(facts, run.read_history())
+        if client is not None and client_name(client) in depths:
+            depths = {client_name(client): depths[client_name(client)]}
         # Classifiers of others take gray and colour by the same weights.
         for channels in (facts.channels,) if facts.channels else _CHANNELS:
             model = build_model(
@@ -63,8 +84,8 @@ class TrainedModel:
                 model.load_state_dict(weights)
                 size = config.data.image_size
                 names_of = tuple(facts.class_names)
-                files = run.read_environment().get(DATA)
-                return cls(model.eval(), names_of, channels, size, config, facts.num_clients, files)
+                total, files = facts.num_clients, run.read_environment().get(DATA)
+                return cls(model.eval(), names_of, channels, size, config, total, depths, files)
         raise RunError(
             f"{run.path / 'model.safetensors'}: is no model.name={config.model.name!r} for "
             f"{len(facts.class_names)} classes as config.json has it (restore both from one backup)"

@@ -16,6 +16,7 @@ from regl_app.data.images import ImageSet
 from regl_app.data.originals import PictureFiles
 from regl_app.data.picture_formats import endings
 from regl_app.data.read_pictures import read_pictures
+from regl_app.runs.trained.deep_pictures import as_in_run, warn_of_differing
 from regl_app.runs.trained.model import TrainedModel
 
 
@@ -66,8 +67,9 @@ def named_pictures(
 
     Args:
         files: pictures of any size and format.
-        trained: whose ``data.fit``, ``data.depth`` and ``data.unreadable`` count.
-        depth: another rule for deep greyscale.
+        trained: whose ``data.fit`` and ``data.unreadable`` count, and the scales by which its run
+            read deep greyscale.
+        depth: a rule for deep greyscale in their place.
         unreadable: whether a file that cannot be read is refused or left out.
 
     Raises:
@@ -83,5 +85,9 @@ def named_pictures(
     )
     pictures = PictureFiles.of_paths(tuple(files))
     labels = np.zeros(len(files), dtype=np.int64)
-    read = read_pictures(pictures, labels, data, trained.channels)
+    read = read_pictures(
+        pictures, labels, data if depth else as_in_run(trained, data), trained.channels
+    )
+    if not depth:
+        warn_of_differing(trained, read.depth, "name a rule by --depth")
     return NamedPictures(tuple(files[place] for place in read.kept.tolist()), read.images)

@@ -79,6 +79,60 @@ def run(tmp_path: Path, engine: FakeEngine, seeds: list[int], **base: float) -> 
     )
 
 
+def test_what_is_compared_is_the_model_that_a_run_keeps(tmp_path: Path) -> None:
+    """Of two methods, one is ahead in the kept rounds and behind in the last ones."""
+    curves = {"fedavg": [0.5, 0.7, 0.9], "regl": [0.5, 0.8, 0.2]}
+
+    def engine(config: RunConfig, clients: int) -> Path:
+        path = write_run(config, clients, curves[config.method])
+        best = 2 if config.seed else 1
+        keeps = best if config.validation.keep == "best" else 3
+        result = RunResult(status="finished", seconds=1.0, best_round=best, model_round=keeps)
+        RunFolder.open(path).write_result(result)
+        return path
+
+    def compared(folder: str, *seeds: int, keep: str) -> Comparison:
+        return compare(
+            {"rounds": 3, "validation.fraction": 0.2, "validation.keep": keep},
+            {"fedavg": {"method": "fedavg"}, "regl": {"method": "regl"}},
+            seeds,
+            clients=4,
+            out_dir=tmp_path / folder,
+            engine=engine,
+        )
+
+    best = compared("best", 1, keep="best")
+    header, rows = best.table()
+    assert [row[header.index("model of round")] for row in rows] == ["best: 2", "best: 2"]
+    assert [row[header.index("global accuracy %")] for row in rows] == ["70.0", "80.0"]
+    assert best.differences()[1] == [["regl", "10.0"]]
+    assert "the model that a run keeps" in best.to_markdown()
+    content = json.loads((tmp_path / "best" / "comparison.json").read_text())
+    assert [each["model_round"] for each in content["outcomes"]] == [2, 2]
+
+    several = compared("best", 0, 1, keep="best")
+    assert several.table()[1][0][1] == "best: 1 to 2"
+    assert "of final" not in several.to_markdown()
+
+    last = compared("last", 1, keep="last")
+    header, rows = last.table()
+    assert [row[header.index("model of round")] for row in rows] == ["last: 3", "last: 3"]
+    assert last.differences()[1] == [["regl", "-70.0"]]
+
+
+def test_a_comparison_without_validation_says_nothing_of_rounds(tmp_path: Path) -> None:
+    comparison = run(tmp_path, FakeEngine(), [0, 1])
+    assert "model of round" not in comparison.table()[0]
+    assert "Differences of final global accuracy" in comparison.to_markdown()
+
+
+def test_runs_with_and_without_validation_stand_in_one_table(tmp_path: Path) -> None:
+    chosen = replace(made("a", 0, model_round=4), keeps="best")
+    comparison = Comparison(("a", "b", "c"), (0,), 4, (chosen, made("b", 0)), ())
+    header, rows = comparison.table()
+    assert [row[header.index("model of round")] for row in rows] == ["best: 4", "last: 10", "-"]
+
+
 def test_every_method_runs_with_every_seed_and_seeds_come_first(tmp_path: Path) -> None:
     engine = FakeEngine()
     run(tmp_path, engine, [0, 1])

@@ -14,10 +14,11 @@ from regl_app.config.choices import TRACKERS
 from regl_app.core.array_files import Array
 from regl_app.core.errors import ConfigError
 from regl_app.flower.engines.in_process import run_in_process
+from regl_app.runs.records import GlobalMetrics, RunResult
+from regl_app.runs.round_numbers import class_tag
 from server_app.trackers import registry
 from server_app.trackers.confusion_picture import confusion_picture
 from server_app.trackers.registry import MAKERS, make_trackers
-from server_app.trackers.scalars import class_tag
 from server_app.trackers.tracker import Status, TrackedRun
 from server_app.trackers.trackers import Trackers
 
@@ -103,6 +104,73 @@ def test_how_the_run_ended_is_told(
         tell(tracked(), Trackers({"fake": fake}), error)
     assert fake.told[-1] == ("end", status)
     assert ("files" in dict(fake.told)) is left
+
+
+def test_the_kept_models_numbers_are_told_last(tracked: RunMaker) -> None:
+    """Trackers take a name's last value for the run's: after a chosen round there are others."""
+    told: dict[str, object] = {}
+
+    class Last(Fake):
+        def scalars(self, values: Mapping[str, float], number: int) -> None:
+            told.update(values)
+            super().scalars(values, number)
+
+    fake, run = Last(), tracked()
+    worse = LAST.model_copy(update={"metrics": GlobalMetrics(accuracy=0.3, macro_f1=0.1)})
+    with Trackers({"fake": fake}) as trackers:
+        trackers.begin(run)
+        for record in (TRAINED, worse):
+            run.folder.append_round(record)
+            trackers.add(record)
+        run.folder.write_result(
+            RunResult(status="finished", seconds=1.0, best_round=1, model_round=1)
+        )
+    assert (told["kept/round"], told["kept/accuracy"], told["kept/loss"]) == (1, 0.5, 1.5)
+    assert told["global/accuracy"] == 0.3
+    assert ("picture", ("confusion/global", 1)) in fake.told
+    assert [what for call, what in fake.told if call == "scalars"] == [1, 2, 1]
+
+
+class Interrupted(Fake):
+    """A tracker amid whose call for round 1 the run is stopped."""
+
+    def scalars(self, values: Mapping[str, float], number: int) -> None:
+        if number == 1 and ("scalars", "cut") not in self.told:
+            self.told.append(("scalars", "cut"))
+            raise KeyboardInterrupt
+        super().scalars(values, number)
+
+
+@pytest.mark.parametrize("kind", [Interrupted, Fake])
+def test_a_run_that_is_stopped_amid_telling_tells_the_round_in_the_end(
+    kind: type[Fake], tracked: RunMaker
+) -> None:
+    """In the call, or after the round was written down and before the trackers' turn."""
+    cut, other, run = kind(), Fake(), tracked()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Trackers({"cut": cut, "other": other}) as trackers,
+    ):
+        trackers.begin(run)
+        run.folder.append_round(UNTRAINED)
+        trackers.add(UNTRAINED)
+        run.folder.append_round(TRAINED)
+        if kind is Fake:
+            raise KeyboardInterrupt
+        trackers.add(TRAINED)
+    for fake in (cut, other):
+        rounds = [what for call, what in fake.told if call == "scalars" and what != "cut"]
+        assert rounds == [0, 1]
+        assert fake.told[-1] == ("end", "stopped")
+
+
+def test_a_resumed_run_tells_no_earlier_round_again(tracked: RunMaker) -> None:
+    tell(tracked(), Trackers({"fake": Fake()}))
+    again, run = Fake(), tracked(first_round=2)
+    with Trackers({"fake": again}) as trackers:
+        trackers.begin(run)
+        trackers.add(LAST)
+    assert [what for call, what in again.told if call == "scalars"] == [2]
 
 
 def test_damaged_samples_are_a_warning(tracked: RunMaker, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from regl_app.core.errors import ConfigError
+from regl_app.runs.records import RunResult
 from server_app.trackers.trackers import Trackers
-from server_app.trackers.wandb import WeightsAndBiases
+from server_app.trackers.wandb import WeightsAndBiases, make_wandb
 
 from .conftest import LAST, TRAINED, UNTRAINED, RunMaker
 
@@ -92,3 +94,48 @@ def test_a_run_and_its_resumption_have_one_id(
     assert any(record.artifact.type == "regl-run" for record in artifacts)
     kept = {entry.path for r in artifacts for entry in r.artifact.manifest.contents}
     assert {"config.json", "federation.json", "history.jsonl"} <= kept
+
+
+def test_who_is_not_logged_in_is_refused_and_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()
+    with pytest.raises(ConfigError, match="'wandb' has no login for https://"):
+        make_wandb()
+    for variable, value in (("WANDB_MODE", "offline"), ("WANDB_API_KEY", "0123456789" * 4)):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            wandb.teardown()
+            assert isinstance(make_wandb(), WeightsAndBiases)
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    with pytest.raises(ConfigError, match="WANDB_API_KEY"):
+        make_wandb()
+    wandb.teardown()
+
+
+def test_the_kept_rounds_numbers_are_the_summary_of_the_run(
+    tracked: RunMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = tracked()
+    with Trackers({"wandb": WeightsAndBiases()}) as trackers:
+        trackers.begin(run)
+        for record in (UNTRAINED, TRAINED, LAST):
+            run.folder.append_round(record)
+            trackers.add(record)
+        result = RunResult(status="finished", seconds=1.0, best_round=1, model_round=1)
+        run.folder.write_result(result)
+    (path,) = run.folder.path.glob("wandb/offline-run-*/*.wandb")
+    rows = [
+        {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in each}
+        for record in whole(path)
+        if record.HasField("history")
+        for each in [record.history.item]
+    ]
+    (kept,) = [row for row in rows if "kept/accuracy" in row]
+    assert (kept["round"], kept["kept/round"], kept["kept/accuracy"]) == (1, 1, 0.5)

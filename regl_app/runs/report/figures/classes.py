@@ -10,6 +10,7 @@ from markupsafe import Markup
 from regl_app.core.formats import NONE, percent, short
 from regl_app.core.types import Counts
 from regl_app.runs.confusions import Confusion
+from regl_app.runs.report.choice import after
 from regl_app.runs.report.figures.base import Absent, Figure, caption, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.numbers import Numbers, matrix_numbers
@@ -26,10 +27,12 @@ def confusion(run: RunData, prefix: str) -> Figure | Absent:
     found = run.confusions
     if found is None or not found.last.counts.any():
         return Absent(title, _reason(run))
-    shown = _most_confused(found.last.counts)
+    shown = _most_confused(found.kept(run.model_round).counts)
+    kept = found.kept(run.model_round)
+    best = "most accurate" if run.best_round is None else "best by validation images"
     panels = [(found.last, "last")]
     if found.best.round != found.last.round:
-        panels.insert(0, (found.best, "most accurate"))
+        panels.insert(0, (found.best, best + (", kept" if kept is found.best else "")))
     names = [_name(run, label) for label in range(len(found.last.counts))]
     pictures = [_panel(run, one, what, shown, names) for one, what in panels]
     body = Markup('<div class="{}">{}</div>').format(
@@ -39,7 +42,7 @@ def confusion(run: RunData, prefix: str) -> Figure | Absent:
         "A row per true class, a column per answer of the global model on {tests}, numbers of "
         "images. What lies beside the diagonal is wrong.{worst}{few}",
         tests=run.tested_on,
-        worst=_worst(found.last.counts, names),
+        worst=_worst(kept, names),
         few=(
             f" Shown are the {len(shown)} of {len(names)} classes that most errors are about."
             if len(shown) < len(names)
@@ -56,7 +59,7 @@ def confusion(run: RunData, prefix: str) -> Figure | Absent:
 
 
 def scores(run: RunData, prefix: str) -> Figure | Absent:
-    """Return precision, recall and F1 of each class after the last round."""
+    """Return precision, recall and F1 of each class, of the model that the run keeps."""
     title = "Precision, recall and F1 per class"
     table = _scores(run)
     if not table:
@@ -80,8 +83,9 @@ def scores(run: RunData, prefix: str) -> Figure | Absent:
     )
     text = caption(
         "Of the images taken for a class, the share that is of it (precision); of the images of "
-        "it, the share that is found (recall); and their harmonic mean (F1), after the last round. "
+        "it, the share that is found (recall); and their harmonic mean (F1), after {after}. "
         "Lowest F1: <b>{worst}</b> ({f1}).{hatched}{few}",
+        after=after(run),
         worst=names[weakest[0]],
         f1=percent(table[weakest[0]][2]),
         hatched=(
@@ -100,7 +104,7 @@ def scores(run: RunData, prefix: str) -> Figure | Absent:
 
 def class_rows(run: RunData) -> list[list[str]]:
     """Return a row of text per class, for `COLUMNS`; none where nothing is known of the classes."""
-    counts = None if run.confusions is None else run.confusions.last.counts
+    counts = None if run.confusions is None else run.confusions.kept(run.model_round).counts
     found = []
     for label, (precision, recall, f1) in enumerate(_scores(run)):
         images = NONE if counts is None else str(int(counts[label].sum()))
@@ -130,8 +134,8 @@ def _name(run: RunData, label: int) -> str:
 
 
 def _scores(run: RunData) -> list[tuple[float | None, float | None, float | None]]:
-    """Return precision, recall and F1 of each class after the last round that tells them."""
-    for record in reversed(run.history):
+    """Return precision, recall and F1 of each class: of the kept round, or one before it."""
+    for record in reversed(run.until_kept):
         metrics = record.metrics
         if metrics.f1:
             return list(zip(metrics.precision, metrics.per_class, metrics.f1, strict=True))
@@ -178,14 +182,16 @@ def _panel(
     return Markup("<div>{}{}</div>").format(heading, scroll(picture))
 
 
-def _worst(counts: Counts, names: Sequence[str]) -> str:
-    wrong = counts.copy()
+def _worst(one: Confusion, names: Sequence[str]) -> str:
+    wrong = one.counts.copy()
     np.fill_diagonal(wrong, 0)
     true, taken = divmod(int(wrong.argmax()), len(wrong))
     most = int(wrong[true, taken])
     if most == 0:
         return " Nothing is."
-    return f" Most often: {names[true]} taken for {names[taken]}, {most} times in the last round."
+    return (
+        f" Most often: {names[true]} taken for {names[taken]}, {most} times in round {one.round}."
+    )
 
 
 def _taken_for(run: RunData, row: Counts, label: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from regl_app.core.formats import NONE, percent
 from regl_app.runs.records import RoundRecord
+from regl_app.runs.report.choice import in_the_end, mark, marked_words, warm_up
 from regl_app.runs.report.figures.base import (
     Absent,
     Figure,
@@ -47,6 +48,7 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
             "var(--real)",
             dashed=True,
         ),
+        *_validation(run, "accuracy"),
     ]
     values = [y for one in series for _, y in one.points]
     first, last = run.history[0], run.history[-1]
@@ -56,12 +58,14 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
         y_text=_percent,
         y_range=_share_range(values),
         reference=(TARGET_ACCURACY, percent(TARGET_ACCURACY, 0)),
+        mark=mark(run),
     )
     chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
     text = caption(
         "Global model on {tests}: from {first} in round {a} to <b>{last}</b> in "
         "round {b}. A smooth climb means clients pull in one direction; jumps mean they undo "
-        "each other's work.",
+        "each other's work.{marked}",
+        marked=marked_words(run),
         tests=run.tested_on,
         first=percent(first.metrics.accuracy),
         last=percent(last.metrics.accuracy),
@@ -96,12 +100,16 @@ def personalized(run: RunData, prefix: str) -> Figure | Absent:
         label=f"Accuracy on the clients' own test sets of {run.name}",
         y_text=_percent,
         y_range=_share_range([low]),
+        mark=mark(run),
     )
-    last = given[-1][1]
+    until = [one for number, one in given if number <= run.until_kept[-1].round]
+    last = until[-1] if until else given[-1][1]
     worst = min(last.per_client, key=lambda k: last.per_client[k], default=None)
     text = caption(
         "On test images drawn like each client's own, every client the same weight: <b>{mean}</b> "
-        "in the end{worst}. {own}",
+        "{end}{worst}. {own}{marked}",
+        end=in_the_end(run),
+        marked=marked_words(run),
         mean=percent(last.mean),
         worst=(
             f", client {worst} lowest with {percent(last.per_client[worst])}"
@@ -127,7 +135,7 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
     title = "Loss per round"
     if not points:
         return Absent(title, _NOTHING if not run.history else "no finite loss was recorded")
-    series = [Series("test loss", points, "var(--lack)")]
+    series = [Series("test loss", points, "var(--lack)"), *_validation(run, "loss")]
     trained = _client_facts(run, "loss")
     if trained:
         series.append(
@@ -143,9 +151,11 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
         label=f"Loss per round of {run.name}",
         y_text=lambda value: f"{value:.3g}",
         y_range=(0.0, max(y for one in series for _, y in one.points)),
+        mark=mark(run),
     )
     text = caption(
-        "Cross-entropy of the global model on {tests}{also}.",
+        "Cross-entropy of the global model on {tests}{also}.{marked}",
+        marked=marked_words(run),
         tests=run.tested_on,
         also=(
             "; in grey what clients reach on their own training images. Local loss far below "
@@ -154,8 +164,42 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
             else ""
         ),
     )
-    chips = [(one.label, one.colour, "line") for one in series]
+    chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
     return Figure(f"{prefix}loss", title, text, legend(chips) + picture, line_numbers(series))
+
+
+def _validation(run: RunData, name: str) -> list[Series]:
+    """Return the line of what was measured on the clients' validation images, if anything was."""
+    found = [(r.round, getattr(r.validation, name)) for r in run.history if r.validation]
+    points = [(number, value) for number, value in found if value is not None]
+    return [Series(f"validation {name}", points, "var(--c6)", dashed=True)] if points else []
+
+
+def rate(run: RunData, prefix: str) -> Figure | None:
+    """Return the clients' learning rate over the rounds; None where it is the same in all."""
+    points = [(r.round, r.lr) for r in run.history if r.lr is not None]
+    if not points:
+        return None
+    keys = run.config.train
+    series = [Series("learning rate", points, "var(--c4)")]
+    picture = line_chart(
+        series,
+        label=f"Learning rate per round of {run.name}",
+        y_text=lambda value: f"{value:.3g}",
+        y_range=(0.0, max(y for _, y in points)),
+        mark=mark(run),
+    )
+    text = caption(
+        "What every client trains with in a round: {how} from {most}{warm}, <b>{last}</b> in round "
+        "{b}.{marked}",
+        how=f"train.schedule={keys.schedule}",
+        most=f"train.lr={keys.lr:g}",
+        warm=f", after {words}" if (words := warm_up(run)) else "",
+        last=f"{points[-1][1]:.3g}",
+        b=points[-1][0],
+        marked=marked_words(run),
+    )
+    return Figure(f"{prefix}rate", "Learning rate per round", text, picture, line_numbers(series))
 
 
 def _client_facts(
@@ -186,7 +230,9 @@ def recall(run: RunData, prefix: str) -> Figure | Absent:
         [r.metrics.per_class[label] if label < len(r.metrics.per_class) else None for r in rounds]
         for label in range(len(names))
     ]
-    last = [(row[-1], name) for row, name in zip(rows, names, strict=True) if row[-1] is not None]
+    place = sum(r.round <= run.until_kept[-1].round for r in rounds) - 1
+    ends = [(row[place], name) for row, name in zip(rows, names, strict=True)]
+    last = [(value, name) for value, name in ends if value is not None]
     worst, weakest = min(last) if last else (None, NONE)
     many = len(rounds) > 14 or len(names) > 24
     picture = heat_map(
@@ -205,7 +251,8 @@ def recall(run: RunData, prefix: str) -> Figure | Absent:
     )
     text = caption(
         "Share of each class's test images that the global model recognizes, in percent. Faint "
-        "rows are classes it has not learned; weakest in the end: <b>{weakest}</b> ({worst}).",
+        "rows are classes it has not learned; weakest {end}: <b>{weakest}</b> ({worst}).",
+        end=in_the_end(run),
         weakest=weakest,
         worst=percent(worst),
     )
@@ -243,7 +290,9 @@ def overlay(
         points = [(n, mean_interval(values).mean) for n, values in sorted(by_round.items())]
         band = [(n, min(values), max(values)) for n, values in sorted(by_round.items())]
         several = len(group.runs) > 1
-        series.append(Series(group.label, points, run_colour(index), band if several else ()))
+        ringed = None if several else group.runs[0].model_round
+        colour = run_colour(index)
+        series.append(Series(group.label, points, colour, band if several else (), ringed=ringed))
     if not series:
         return Absent(title, "no run recorded it")
     values = [y for one in series for _, y in one.points]
@@ -257,6 +306,8 @@ def overlay(
     )
     seeds = any(len(group.runs) > 1 for group in groups)
     says += " Lines are means over seeds, bands reach from the worst to the best seed." * seeds
+    if any(one.ringed is not None for one in series):
+        says += " Ringed: the round whose model a run keeps, chosen by validation images."
     chips = legend([(one.label, one.colour, "line") for one in series])
     return Figure(
         figure_id, title, caption("{says}", says=says), chips + picture, line_numbers(series)

@@ -40,7 +40,13 @@ def embedding(run: RunData, prefix: str) -> Figure | Absent:
     text = caption(
         "t-SNE of the penultimate layer for {n} test images{seen}. Separate islands mean that the "
         "model tells the classes apart; crosses are errors. Distances between islands mean "
-        "nothing.",
+        "nothing.{rounds}",
+        rounds=(
+            f" The global model is that of round {run.model_round}, which is kept; the client's "
+            "is of the last round."
+            if len(views) > 1 and run.model_round not in (None, run.history[-1].round)
+            else ""
+        ),
         n=len(stored.labels),
         seen=(
             f": blue classes client {client} owns, orange ones it has never seen" if knows else ""

@@ -17,13 +17,17 @@ _MOST_ROUNDS_NAMED = 11
 
 @dataclass(frozen=True)
 class Series:
-    """A line: ``points`` are (x, y), ``band`` is (x, low, high), ``colour`` is CSS."""
+    """A line: ``points`` are (x, y), ``band`` is (x, low, high), ``colour`` is CSS.
+
+    The points at ``ringed`` are drawn larger.
+    """
 
     label: str
     points: Sequence[tuple[float, float]]
     colour: str
     band: Sequence[tuple[float, float, float]] = ()
     dashed: bool = False
+    ringed: float | None = None
 
 
 def line_chart(
@@ -33,9 +37,10 @@ def line_chart(
     y_text: Callable[[float], str],
     y_range: tuple[float, float] | None = None,
     reference: tuple[float, str] | None = None,
+    mark: tuple[float, str] | None = None,
     height: float = 270.0,
 ) -> Markup:
-    """Return lines over rounds with optional bands and one dotted reference line."""
+    """Return lines over rounds with optional bands, a dotted level and a dotted, named round."""
     values = [y for one in series for _, y in one.points]
     values += [y for one in series for _, low, high in one.band for y in (low, high)]
     svg = Svg(WIDTH, height)
@@ -47,6 +52,9 @@ def line_chart(
     if reference is not None and axes.marks[0] <= reference[0] <= axes.marks[-1]:
         axes.level(reference[0], "reference")
         svg.text(axes.left + 4, axes.y(reference[0]) - 4, reference[1], "tick")
+    if mark is not None:
+        there = [axes.share(y) for one in series for x, y in one.points if x == mark[0]]
+        _mark(axes, x_of(mark[0]), mark[1], above=sum(there) < len(there) / 2)
     for one in series:
         if one.band:
             edge = [(x_of(x), axes.y(up)) for x, _, up in one.band]
@@ -59,6 +67,9 @@ def line_chart(
         for (x, y), (cx, cy) in zip(one.points, points, strict=True):
             tip = f"{one.label}\nround {x:g}: {y_text(y)}"
             dot = f"fill:{one.colour}"
+            if x == one.ringed:
+                ring = f"stroke:{one.colour};stroke-width:1.6;fill:none"
+                svg.add("circle", cx=cx, cy=cy, r=6.5, style=ring)
             svg.add("circle", cx=cx, cy=cy, r=3.2, style=dot, class_="dot", tip=tip)
     return svg.render(label)
 
@@ -83,3 +94,12 @@ def _rounds(axes: Axes, rounds: Sequence[float]) -> Callable[[float], float]:
     for x in rounds[::every]:
         axes.svg.text(x_of(x), axes.bottom + 17, f"{x:g}", "tick mid")
     return x_of
+
+
+def _mark(axes: Axes, x: float, text: str, above: bool) -> None:
+    """Draw an upright line, its name beside it in that end of the plot where no line passes."""
+    svg = axes.svg
+    svg.add("line", x1=x, x2=x, y1=axes.top, y2=axes.bottom, class_="mark")
+    left = x > (axes.left + axes.right) / 2
+    y = axes.top + 13 if above else axes.bottom - 6
+    svg.text(x + (-5 if left else 5), y, text, "tick end" if left else "tick")

@@ -134,6 +134,7 @@ svg .end{text-anchor:end}
 svg .grid{stroke:var(--line);stroke-width:1}
 svg .base{stroke:var(--ink-3);stroke-width:1}
 svg .reference{stroke:var(--ink-3);stroke-width:1;stroke-dasharray:2 4}
+svg .mark{stroke:var(--ink-2);stroke-width:1.3;stroke-dasharray:6 3}
 svg .line{fill:none;stroke-width:2.4;stroke-linejoin:round;stroke-linecap:round}
 svg .dashed{stroke-dasharray:1 5.5;stroke-width:2.4}
 svg .band{fill-opacity:.15;stroke:none}

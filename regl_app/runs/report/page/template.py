@@ -59,7 +59,8 @@ TEMPLATE = """
   <p class="absent"><b>{{ item.title }}</b> is not shown: {{ item.reason }}.</p>
   {%- endfor %}
   {%- if run.class_rows %}
-  <details><summary>Every class <span>{{ run.class_rows|length }} rows, last round</span></summary>
+  <details><summary>Every class <span>{{ run.class_rows|length }} rows, after
+    {{ run.classes_after }}</span></summary>
   <div class="inside scroll" tabindex="0"><table>
     <thead><tr>{% for name in run.class_columns %}<th>{{ name }}</th>{% endfor %}</tr></thead>
     <tbody>{% for row in run.class_rows %}<tr>
