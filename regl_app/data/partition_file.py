@@ -19,8 +19,9 @@ from typing import Any
 
 from regl_app.core.errors import DataError
 from regl_app.core.files import write_bytes
+from regl_app.core.near_names import close_to
 from regl_app.core.types import Indices
-from regl_app.data.row_facts import DataSetRows, close_to, in_order, is_number
+from regl_app.data.row_facts import DataSetRows, in_order, is_number
 
 _TOLD = 5
 _REMEDY = "docs/data.md shows the format; regl partition --write makes such a file"

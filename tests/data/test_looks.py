@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from regl_app.config import RunConfig
+from regl_app.config.looks import look_names
 from regl_app.core.errors import ConfigError
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
-from regl_app.data.looks import NAMES, Look, look_names, parse_looks
+from regl_app.data.looks import STEPS, Look, parse_looks
 from regl_app.data.picture_store import PictureStore, UnstoredPictures
 
 LOOKS = "plain,rotated:90,inverted"
@@ -25,7 +26,7 @@ def pictures(channels: int = 3, side: int = 16) -> torch.Tensor:
     return torch.randint(0, 256, (4, channels, side, side), generator=generator, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "plain"])
+@pytest.mark.parametrize("name", STEPS)
 def test_a_look_is_the_same_each_time_and_of_each_image_alone(name: str) -> None:
     images, look = pictures(), Look.parse(name)
     found = look.of(images)

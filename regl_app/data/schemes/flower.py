@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from regl_app.config.partitioners import FILLED_IN, partitioner_problem, partitioners
 from regl_app.config.sections import PartitionConfig
 from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
-from regl_app.data.row_facts import close_to
 from regl_app.data.schemes.rows import Rows
 
-# Of columns, not of rows; of a function, which no key can hold; the base of all.
-_UNFIT = {"VerticalEvenPartitioner", "VerticalSizePartitioner", "IdToSizeFncPartitioner"}
 _ARRAYS = ("distribution_array",)
 
 
@@ -33,7 +31,9 @@ def flower(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list
     """
     import datasets
 
-    kind = _kind(config.partitioner)
+    if problem := partitioner_problem(config.partitioner, config.argument_values):
+        raise DataError(problem)
+    kind = partitioners()[config.partitioner]
     arguments = _arguments(kind, config.argument_values, clients, seed)
     what = f"partition.partitioner={config.partitioner!r} with {arguments}"
     table: dict[str, Any] = {"index": rows.indices, "label": rows.labels}
@@ -59,30 +59,9 @@ def flower(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list
     return parts
 
 
-def _kind(name: str) -> Any:
-    from flwr_datasets import partitioner
-
-    known = sorted(
-        each
-        for each in partitioner.__all__
-        if each not in _UNFIT and not inspect.isabstract(getattr(partitioner, each))
-    )
-    if name not in known:
-        raise DataError(
-            f"partition.partitioner must be one of {', '.join(known)}, got {name!r}"
-            f"{close_to(name, known)}"
-        )
-    return getattr(partitioner, name)
-
-
 def _arguments(kind: Any, given: Mapping[str, Any], clients: int, seed: int) -> dict[str, Any]:
-    taken = list(inspect.signature(kind).parameters)
-    if unknown := [name for name in given if name not in taken]:
-        raise DataError(
-            f"partition.arguments has {unknown[0]!r}, and {kind.__name__} takes "
-            f"{', '.join(taken)}{close_to(unknown[0], taken)}"
-        )
-    usual = {"num_partitions": clients, "seed": seed % 2**32, "partition_by": "label"}
+    taken = inspect.signature(kind).parameters
+    usual = dict(zip(FILLED_IN, (clients, seed % 2**32, "label"), strict=True))
     return {**{name: value for name, value in usual.items() if name in taken}, **given}
 
 
