@@ -21,6 +21,7 @@ from regl_app.core.formats import format_seconds
 from regl_app.core.log import RUN_FOLDER_LINE, SERVER, logger, setup_logging
 from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
+from regl_app.data.partition import check_images
 from regl_app.data.prompt_table import run_source, with_prompts_inside
 from regl_app.data.source import Source
 from regl_app.data.sources.registry import source_state
@@ -101,6 +102,7 @@ def federate(
     whole = run_source(local)
     files = source_state(local.data)  # now: what was absent has been fetched
     note_files(folder, files, config)
+    check_images(config.partition, whole.train)
     if config.needs_generator:
         check_source(config, whole)
         _check_public_part(local)

@@ -22,7 +22,7 @@ from regl_app.data.client import ClientData
 from regl_app.data.feature_shift import with_looks
 from regl_app.data.images import ImageSet
 from regl_app.data.long_tail import long_tail_indices
-from regl_app.data.partition import partition_indices
+from regl_app.data.partition import check_partition, partition_indices
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import prompted
 from regl_app.data.source import Source
@@ -164,6 +164,8 @@ class Federation:
         store: PictureStore,
         state: str,
     ) -> Self:
+        if not data.local:
+            check_partition(partition, num_partitions)
         whole = load_source(data, roots, store, state)
         source, of_tail = _with_long_tail(whole, long_tail, data.seed)
         if data.local:  # what each client has is at its node

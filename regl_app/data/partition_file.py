@@ -66,6 +66,15 @@ def read_partition(path: Path, rows: DataSetRows, clients: int) -> dict[int, int
     return owner
 
 
+def check_clients(path: Path, clients: int) -> None:
+    """Raise where ``path`` is no partition of ``clients`` clients, whatever the data set.
+
+    Raises:
+        DataError: it cannot be read, or names others than ``clients`` clients.
+    """
+    _clients(path, [entry.client for entry in _entries(path)], clients)
+
+
 def clients_named(path: Path) -> int:
     """Return how many clients ``path`` is for.
 

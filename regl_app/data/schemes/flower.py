@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,25 +32,16 @@ def flower(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list
     """
     import datasets
 
-    if problem := partitioner_problem(config.partitioner, config.argument_values):
-        raise DataError(problem)
-    kind = partitioners()[config.partitioner]
-    arguments = _arguments(kind, config.argument_values, clients, seed)
-    what = f"partition.partitioner={config.partitioner!r} with {arguments}"
+    partitioner, arguments, what = _made(config, clients, seed)
     table: dict[str, Any] = {"index": rows.indices, "label": rows.labels}
     by = arguments.get("partition_by")
     if isinstance(by, str) and by not in table:
         table[by] = _column(rows, by)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            partitioner = kind(**{k: _value(k, v) for k, v in arguments.items()})
-            partitioner.dataset = datasets.Dataset.from_dict(table)
-            made = int(partitioner.num_partitions)
-            if made == clients:
-                held = [partitioner.load_partition(client)["index"] for client in range(clients)]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{what}: {error or type(error).__name__}") from error
+    with _told_of(what):
+        partitioner.dataset = datasets.Dataset.from_dict(table)
+        made = int(partitioner.num_partitions)
+        if made == clients:
+            held = [partitioner.load_partition(client)["index"] for client in range(clients)]
     if made != clients:
         raise DataError(f"{what} makes {made} parts for {clients} clients (take {made} clients)")
     parts = [np.asarray(part, dtype=np.int64) for part in held]
@@ -57,6 +49,36 @@ def flower(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list
     if len(np.unique(everything)) < len(everything):
         raise DataError(f"{what} gives images to several clients (choose another)")
     return parts
+
+
+def check(config: PartitionConfig, clients: int) -> None:
+    """Make the partitioner for so many clients, without images.
+
+    Raises:
+        DataError: there is no such partitioner, or it refuses its arguments.
+    """
+    _made(config, clients, 0)
+
+
+def _made(config: PartitionConfig, clients: int, seed: int) -> tuple[Any, dict[str, Any], str]:
+    """Return the partitioner, its arguments, and what an error calls it with them."""
+    if problem := partitioner_problem(config.partitioner, config.argument_values):
+        raise DataError(problem)
+    kind = partitioners()[config.partitioner]
+    arguments = _arguments(kind, config.argument_values, clients, seed)
+    what = f"partition.partitioner={config.partitioner!r} with {arguments}"
+    with _told_of(what):
+        return kind(**{k: _value(k, v) for k, v in arguments.items()}), arguments, what
+
+
+@contextmanager
+def _told_of(what: str) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise DataError(f"{what}: {error or type(error).__name__}") from error
 
 
 def _arguments(kind: Any, given: Mapping[str, Any], clients: int, seed: int) -> dict[str, Any]:

@@ -66,11 +66,13 @@ def run_flower(
 
     Raises:
         ConfigError: this machine cannot hold one client with these reservations.
+        DataError: a partition as the run asks for cannot be for so many clients.
         StorageError: no run folder, cache or temporary file can be written where it is to be.
         RunError: the run was refused, failed, or was stopped.
     """
     check_resources(client_cpus, client_gpus)
     refuse_unwritable(config)
+    _check_partition(config, clients)
     client_gpus = reserved_gpus(config, client_cpus, client_gpus)
     tell_small_shared_memory()
     # The run folder is named by the server; only its parent is fixed here.
@@ -92,6 +94,13 @@ def run_flower(
         )
         with SuperLink(home) as superlink:
             return _run(superlink, config, on_line, "--federation-config", options)
+
+
+def _check_partition(config: RunConfig, clients: int) -> None:
+    from regl_app.data.partition import check_partition
+
+    if not config.data.local:
+        check_partition(with_absolute_paths(config).partition, clients)
 
 
 def run_deployed(
