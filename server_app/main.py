@@ -11,7 +11,6 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from regl_app.config import RunConfig
-from regl_app.config.choices import MODELS
 from regl_app.config.external import method_choice
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import activity, phase
@@ -35,6 +34,7 @@ from regl_app.generator.prompts import class_phrasings
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.models.pretrained import check_weights
 from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.sites.registry import make_site
 from regl_app.runs.folder import RunFolder
@@ -66,6 +66,8 @@ def main(grid: Grid, context: Context) -> None:
     torch.set_num_threads(config.threads)
     trackers = make_trackers(config)
     local = with_absolute_paths(config)
+    if not config.resume:  # a run that goes on may not need its weights again
+        check_weights(local.model)
     folder = open_run(config, Path(local.out_dir), Path(local.resume) if local.resume else None)
     context.state[RUN_FOLDER_STATE] = ConfigRecord({"path": str(folder.path)})
     with activity(SERVER, "start"):
@@ -106,8 +108,10 @@ def federate(
     if config.needs_generator:
         check_source(config, whole)
         _check_public_part(local)
-    if config.model.name not in MODELS:
-        model_of(local, whole)  # what does not fit the data fails now, not after data
+    # What does not fit the data fails before anybody is asked. A run that goes on after a round has
+    # its weights already.
+    begun = model_of if config.resume and folder.has_checkpoint else start_model
+    model = begun(local, whole)
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions, state=files)
@@ -122,9 +126,7 @@ def federate(
     if prompts:
         logger.info("prompts: %s", prompts_line(prompts, config.generator.negative_prompt))
 
-    # A run that goes on has its weights already.
-    begun = model_of if start else start_model
-    model = begun(local, federation.source).to(device)
+    model.to(device)
     strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)
     first = start.round + 1 if start else 0
     trackers.begin(TrackedRun(folder, config, facts, first))
