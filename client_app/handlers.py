@@ -45,7 +45,7 @@ def hello(content: RecordDict, context: Context) -> RecordDict:
         check_public_part(resolve_generator(node.config.generator.path), node.config.data)
     shared = shared_counts(node.config, node.client.real_counts)
     return ClientInfo(
-        node.partition_id, node.num_partitions, shared, own_pool(node.client)
+        node.partition_id, node.num_partitions, shared, own_pool(node.client), node.alike
     ).to_content()
 
 

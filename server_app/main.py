@@ -22,6 +22,7 @@ from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
 from regl_app.data.partition import check_images
 from regl_app.data.prompt_table import run_source, with_prompts_inside
+from regl_app.data.run_files import read_by_all, run_state
 from regl_app.data.source import Source
 from regl_app.data.sources.registry import source_state
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
@@ -43,7 +44,7 @@ from regl_app.runs.round_line import scores
 from regl_app.supplement.privacy import epsilon, histogram_epsilon
 from server_app.artifacts import make_report, write_features
 from server_app.flower_strategies import make_strategy
-from server_app.handshake import Clients, discover_clients
+from server_app.handshake import Clients, discover_clients, without_odd_ones
 from server_app.prometheus import RunMetrics
 from server_app.resume import last_complete_round, note_files, open_run
 from server_app.round_loop import RoundLoop
@@ -98,12 +99,12 @@ def federate(
     Raises:
         ReglError: too few clients can be used, or a round brought nothing.
     """
-    handshake = Handshake(run_code_hash(config), config_digest(config))
     local = with_absolute_paths(config)
+    handshake = Handshake(run_code_hash(config), config_digest(config), files=read_by_all(local))
     device = resolve_device(config.device)
     whole = run_source(local)
     files = source_state(local.data)  # now: what was absent has been fetched
-    note_files(folder, files, config)
+    note_files(folder, run_state(local, files), config)
     check_images(config.partition, whole.train)
     if config.needs_generator:
         check_source(config, whole)
@@ -115,6 +116,7 @@ def federate(
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions, state=files)
+    clients = without_odd_ones(clients, local, federation)
     prompts = _prompts(config, federation)
     facts = _facts(federation, clients, prompts)
     start = last_complete_round(folder, clients.num_partitions) if config.resume else None
@@ -190,7 +192,9 @@ def _strategy(
         config,
         template=shared_weights(method, model),
         num_classes=source.num_classes,
-        handshake=replace(handshake, num_partitions=clients.num_partitions),
+        handshake=replace(
+            handshake, num_partitions=clients.num_partitions, alike=lambda: clients.alike
+        ),
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
         run_dir=str(folder.path.resolve()),

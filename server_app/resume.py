@@ -41,15 +41,21 @@ def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder
 def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
     """Keep with a run in which state the files are that its server reads; compare one that goes on.
 
+    Args:
+        folder: the run's.
+        state: what ``run_state`` returns now.
+        config: the run's.
+
     Raises:
         RunError: the run began with other files than there are now.
     """
     was = folder.read_environment().get(DATA)
     if config.resume and was is not None and was != state:
+        file = f" or partition.file={config.partition.file!r}" * bool(config.partition.file)
         raise RunError(
             f"resume={config.resume!r}: the files of data.source={config.data.source!r}, "
-            f"data.path={config.data.path!r} have changed since the run began (it had {was}; now "
-            f"{state}): its clients would get other images (put them back with their times, or "
+            f"data.path={config.data.path!r}{file} have changed since the run began (it had {was}; "
+            f"now {state}): its clients would get other images (put them back with their times, or "
             "start a new run)"
         )
     if config.resume and was is None and state:

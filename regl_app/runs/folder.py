@@ -42,7 +42,7 @@ from regl_app.runs.records import FederationFacts, Record, RoundRecord, RunResul
 __all__ = ["DATA", "Checkpoint", "RunFolder"]
 
 DATA = "data"
-"""In a run's environment: the state of the files that its server read (``source_state``)."""
+"""In a run's environment: the state of the files that its server read (``run_state``)."""
 
 _RecordT = TypeVar("_RecordT", bound=Record)
 

@@ -89,4 +89,4 @@ def compare(
 
 def _wanted(config: RunConfig, clients: int, states: States) -> Wanted:
     which = (config, clients, generator_identity(config.generator.path))
-    return Wanted(config.name, digest(*which), decisive(*which), states.of(config.data))
+    return Wanted(config.name, digest(*which), decisive(*which), states.of(config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from regl_app.config import RunConfig
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.core.log import logger
@@ -18,7 +19,8 @@ class Wanted:
     """A run that a comparison needs.
 
     ``settings`` are what its result depends on beside code and data, ``data`` the state of the
-    source's files (``source_state``): '' if it has none, None if it cannot be told.
+    files that decide who has which image (``run_state``): '' if there are none, None if it cannot
+    be told.
     """
 
     name: str
@@ -33,17 +35,25 @@ class States:
 
     known: dict[DataConfig, str | None] = field(default_factory=dict)
 
-    def of(self, data: DataConfig) -> str | None:
-        """Return the state of a source's files; None, with a line in the log, if nobody can say."""
+    def of(self, config: RunConfig) -> str | None:
+        """Return the state of a run's files; None, with a line in the log, if nobody can say.
+
+        Args:
+            config: the run's, its paths absolute.
+        """
+        from regl_app.data.run_files import run_state
         from regl_app.data.sources.registry import source_state
 
-        if data not in self.known:
-            try:
-                self.known[data] = source_state(data)
-            except DataError as error:
-                logger.warning("whether pictures have changed cannot be told: %s", error)
+        data = config.data
+        try:
+            if data not in self.known:
                 self.known[data] = None
-        return self.known[data]
+                self.known[data] = source_state(data)
+            found = self.known[data]
+            return None if found is None else run_state(config, found)
+        except DataError as error:
+            logger.warning("whether pictures have changed cannot be told: %s", error)
+            return None
 
 
 def reusable(wanted: Wanted, finished: Sequence[Outcome]) -> Outcome | None:
