@@ -18,7 +18,7 @@ from table import SOURCES, machine_facts, machine_line
 
 from regl_app import ImageSet, RunConfig
 from regl_app.core.files import write_json, write_text
-from regl_app.data.disguise import DISGUISES, apply_disguise
+from regl_app.data.looks import Look
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.pretraining.corpus import public_corpus
 from regl_app.generator.pretraining.model_card import QUALITY
@@ -30,6 +30,7 @@ from regl_app.runs.comparison.tables import markdown_table
 RESULTS = Path(__file__).resolve().parent / "results"
 FORMER = "inverted+blurred"
 """The default before purity was measured, and the look of older tables."""
+DISGUISES = ("inverted", "blurred", "rotated", "sheared", "shrunk", "mirrored", "outlined")
 
 
 def main() -> None:
@@ -103,7 +104,7 @@ def _disguises(source: str, data: str, looks: set[str]) -> dict[str, float]:
         return evaluate(judge, found, classes, torch.device("cpu")).accuracy
 
     images = plain.held_out.images
-    return {"": read(images)} | {look: read(apply_disguise(images, look)) for look in looks}
+    return {"": read(images)} | {look: read(Look.parse(look).of(images)) for look in looks}
 
 
 def _row(figures: dict[str, Any] | None) -> list[str]:

@@ -28,12 +28,15 @@ from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_supplement import own_pool
 from regl_app.rounds.disclosure import shared_counts
 from regl_app.rounds.shared_adapter import tune_part
+from regl_app.supplement.distance_features import check_distance
 
 
 def hello(content: RecordDict, context: Context) -> RecordDict:
     """Introduce this client; refuse to take part in another code's or configuration's run."""
     node = Node.of(context)
     read_request(content, node.handshake)
+    if node.config.uses_generator:
+        check_distance(node.config.supplement.distance)
     if node.config.data.local:
         _announce_own(node)
     if node.config.generates_at_client:
@@ -42,7 +45,7 @@ def hello(content: RecordDict, context: Context) -> RecordDict:
         check_public_part(resolve_generator(node.config.generator.path), node.config.data)
     shared = shared_counts(node.config, node.client.real_counts)
     return ClientInfo(
-        node.partition_id, node.num_partitions, shared, own_pool(node.client)
+        node.partition_id, node.num_partitions, shared, own_pool(node.client), node.alike
     ).to_content()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -26,11 +26,12 @@ from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import with_prompts_inside
-from regl_app.data.run_files import RunFiles
+from regl_app.data.run_files import RunFiles, read_by_all
 from regl_app.data.source import Source
 from regl_app.data.sources.site import SiteFolder, load_site
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
+from regl_app.flower.shared_files import alike_here
 from regl_app.generator.adaptation.shared import up_template
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import resolve_generator
@@ -59,7 +60,8 @@ class Node:
 
         Raises:
             ConfigError: run or node configuration is invalid, or not for a deployment.
-            DataError: a path of the run leads out of what the operator allows.
+            DataError: a path of the run leads out of what the operator allows, or a file cannot be
+                read.
             GeneratorError: a file of prompts cannot be read.
         """
         config = RunConfig.from_flat(context.run_config)
@@ -70,8 +72,14 @@ class Node:
         confined = with_prompts_inside(_confined(with_absolute_paths(config), settings))
         if prompts_are_inside(confined.generator.prompts):  # files are compared by content
             config = config.updated({"generator.prompts": confined.generator.prompts})
-        handshake = Handshake(run_code_hash(config), config_digest(config), settings.num_partitions)
-        return cls(confined, handshake, settings, context.run_id)
+        handshake = Handshake(
+            run_code_hash(config),
+            config_digest(config),
+            settings.num_partitions,
+            read_by_all(confined),
+        )
+        node = cls(confined, handshake, settings, context.run_id)
+        return replace(node, handshake=replace(handshake, alike=lambda: node.alike))
 
     @property
     def partition_id(self) -> int:
@@ -88,6 +96,11 @@ class Node:
         config, roots = self.config, self.settings.roots
         files = _files_of_run(self.run, config.data, config.partition, roots)
         return Federation.load(config, self.num_partitions, roots, self._store, files)
+
+    @property
+    def alike(self) -> dict[str, str]:
+        """Return digests of what this client must have as the others have it."""
+        return alike_here(self.config, self._federation)
 
     @property
     def _state_dir(self) -> Path:

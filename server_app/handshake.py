@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from regl_app.config import RunConfig
 from regl_app.config.sections import ServerConfig
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.core.types import Counts
+from regl_app.data.federation import Federation
+from regl_app.flower.messages.alike import agreed, difference
 from regl_app.flower.messages.content import OURS, most_bytes, request_record
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.hello import ClientInfo
+from regl_app.flower.shared_files import alike_here
 from server_app.exchange import exchange
 from server_app.nodes import wait_for_nodes
 from server_app.replies import check_replies
@@ -24,11 +28,15 @@ from server_app.replies import check_replies
 
 @dataclass(frozen=True)
 class Clients:
-    """The clients that can take part: by partition, and which node holds which."""
+    """The clients that can take part: by partition, and which node holds which.
+
+    ``alike`` are the digests of what all of them have alike, once that is known.
+    """
 
     clients: Mapping[int, ClientInfo]
     partitions: Mapping[int, int]
     num_partitions: int
+    alike: Mapping[str, str] = field(default_factory=dict)
 
     def counts(self) -> list[list[int] | None] | None:
         """Return the clients' label histograms, K x C; None if none are shared."""
@@ -79,14 +87,48 @@ def discover_clients(
             )
             logger.warning("%s", failure)
             failures.append(failure)
+    _check_enough(usable, len(nodes), config, failures)
+    return Clients(usable, _of(partitions, usable), total)
+
+
+def without_odd_ones(clients: Clients, config: RunConfig, federation: Federation) -> Clients:
+    """Refuse clients that have other rows, generators or files than the server or most of them.
+
+    Args:
+        clients: those that answered.
+        config: the run's, its paths absolute.
+        federation: as the server deals the images.
+
+    Raises:
+        RunError: too few are left.
+    """
+    own = alike_here(config, federation)
+    told = {client: info.alike for client, info in clients.clients.items()}
+    wanted = agreed(told, own)
+    usable, failures = dict(clients.clients), list[str]()
+    for client, digests in told.items():
+        if why := difference(digests, wanted, "at the server or most clients"):
+            failures.append(f"hello: client {client}: refused: {why}")
+            logger.warning("%s", failures[-1])
+            del usable[client]
+    _check_enough(usable, len(told), config.server, failures)
+    known = _of(clients.partitions, usable)
+    return Clients(usable, known, clients.num_partitions, wanted)
+
+
+def _check_enough(
+    usable: Mapping[int, ClientInfo], nodes: int, config: ServerConfig, failures: Sequence[str]
+) -> None:
     if len(usable) < config.min_nodes or not usable:
         raise RunError(
-            f"{len(usable)} of {len(nodes)} nodes can take part, the run needs "
+            f"{len(usable)} of {nodes} nodes can take part, the run needs "
             f"server.min-nodes={config.min_nodes}"
             + "".join(f"\n  {failure}" for failure in failures[:20])
         )
-    known = {node: partition for node, partition in partitions.items() if partition in usable}
-    return Clients(usable, known, total)
+
+
+def _of(partitions: Mapping[int, int], usable: Mapping[int, ClientInfo]) -> dict[int, int]:
+    return {node: partition for node, partition in partitions.items() if partition in usable}
 
 
 def _most_say(replies: Mapping[int, ClientInfo]) -> int:

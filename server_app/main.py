@@ -11,7 +11,6 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from regl_app.config import RunConfig
-from regl_app.config.choices import MODELS
 from regl_app.config.external import method_choice
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import activity, phase
@@ -21,8 +20,9 @@ from regl_app.core.formats import format_seconds
 from regl_app.core.log import RUN_FOLDER_LINE, SERVER, logger, setup_logging
 from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
+from regl_app.data.partition import check_images
 from regl_app.data.prompt_table import run_source, with_prompts_inside
-from regl_app.data.run_files import RunFiles
+from regl_app.data.run_files import RunFiles, read_by_all
 from regl_app.data.source import Source
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
@@ -34,6 +34,7 @@ from regl_app.generator.prompts import class_phrasings
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.models.pretrained import check_weights
 from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.sites.registry import make_site
 from regl_app.runs.depths import depth_record
@@ -43,7 +44,7 @@ from regl_app.runs.round_line import scores
 from regl_app.supplement.privacy import epsilon, histogram_epsilon
 from server_app.artifacts import make_report, write_features
 from server_app.flower_strategies import make_strategy
-from server_app.handshake import Clients, discover_clients
+from server_app.handshake import Clients, discover_clients, without_odd_ones
 from server_app.prometheus import RunMetrics
 from server_app.resume import last_complete_round, note_files, open_run, record_of
 from server_app.round_loop import RoundLoop
@@ -66,6 +67,8 @@ def main(grid: Grid, context: Context) -> None:
     torch.set_num_threads(config.threads)
     trackers = make_trackers(config)
     local = with_absolute_paths(config)
+    if not config.resume:  # a run that goes on may not need its weights again
+        check_weights(local.model)
     folder = open_run(config, Path(local.out_dir), Path(local.resume) if local.resume else None)
     context.state[RUN_FOLDER_STATE] = ConfigRecord({"path": str(folder.path)})
     with activity(SERVER, "start"):
@@ -97,20 +100,24 @@ def federate(
     Raises:
         ReglError: too few clients can be used, or a round brought nothing.
     """
-    handshake = Handshake(run_code_hash(config), config_digest(config))
     local = with_absolute_paths(config)
+    handshake = Handshake(run_code_hash(config), config_digest(config), files=read_by_all(local))
     device = resolve_device(config.device)
     whole = run_source(local)
     files = RunFiles.of(local.data, local.partition)  # now: what was absent has been fetched
     note_files(folder, files.words, config)
+    check_images(config.partition, whole.train)
     if config.needs_generator:
         check_source(config, whole)
         _check_public_part(local)
-    if config.model.name not in MODELS:
-        model_of(local, whole)  # what does not fit the data fails now, not after data
+    # What does not fit the data fails before anybody is asked. A run that goes on after a round has
+    # its weights already.
+    begun = model_of if config.resume and folder.has_checkpoint else start_model
+    model = begun(local, whole)
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions, files=files)
+    clients = without_odd_ones(clients, local, federation)
     prompts = _prompts(config, federation)
     facts = _facts(federation, clients, prompts)
     start = last_complete_round(folder, clients.num_partitions) if config.resume else None
@@ -122,9 +129,7 @@ def federate(
     if prompts:
         logger.info("prompts: %s", prompts_line(prompts, config.generator.negative_prompt))
 
-    # A run that goes on has its weights already.
-    begun = model_of if start else start_model
-    model = begun(local, federation.source).to(device)
+    model.to(device)
     strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)
     first = start.round + 1 if start else 0
     trackers.begin(TrackedRun(folder, config, facts, first))
@@ -190,7 +195,9 @@ def _strategy(
         config,
         template=shared_weights(method, model),
         num_classes=source.num_classes,
-        handshake=replace(handshake, num_partitions=clients.num_partitions),
+        handshake=replace(
+            handshake, num_partitions=clients.num_partitions, alike=lambda: clients.alike
+        ),
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
         run_dir=str(folder.path.resolve()),

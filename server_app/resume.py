@@ -41,6 +41,11 @@ def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder
 def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
     """Keep with a run in which state the files are that its server reads; compare one that goes on.
 
+    Args:
+        folder: the run's.
+        state: what ``RunFiles.words`` says now.
+        config: the run's.
+
     Raises:
         RunError: the run began with other files than there are now.
     """

@@ -33,7 +33,7 @@ MAY_NAME_FLOWER = {
     "regl_app/data/schemes/dirichlet.py": "flwr_datasets' partitioner",
     "regl_app/data/schemes/pathological.py": "flwr_datasets' partitioner",
     "regl_app/data/schemes/shard.py": "flwr_datasets' partitioner",
-    "regl_app/data/schemes/flower.py": "flwr_datasets' partitioners",
+    "regl_app/config/partitioners.py": "flwr_datasets' partitioners, by name",
 }
 MOST_LINES = 500
 

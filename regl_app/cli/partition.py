@@ -50,8 +50,8 @@ def partition(
     resolved = resolve(settings, config)
     setup_logging()
     from regl_app.cli.pictures import save_heatmap
+    from regl_app.config.looks import look_names
     from regl_app.data.federation import Federation
-    from regl_app.data.looks import look_names
 
     federation = Federation.load(resolved, clients)
     counts = federation.counts()

@@ -30,7 +30,7 @@ def pretrain(
         str,
         typer.Option(
             help="How a data set is disguised: outlined, shrunk, rotated, sheared, mirrored, "
-            "blurred, inverted, or several as a+b."
+            "blurred, inverted, noisy, dimmed, tinted, or several as a+b; 'rotated:45' by so much."
         ),
     ] = _LOOK,
     images: Annotated[int, typer.Option(min=1, help="Glyphs to render.")] = 30_000,

@@ -14,13 +14,13 @@ from regl_app.config.choices import (
     LABELS,
     POLICIES,
     SAYS,
-    SCHEMES,
     SITES,
     SOURCES,
     STRATEGIES,
     STRATEGY_KEYS,
     TRACKERS,
 )
+from regl_app.config.data_checks import DATA_RULES
 from regl_app.config.external import is_external, method_choice
 from regl_app.config.name_list import parse_names
 from regl_app.config.or_auto import AUTO
@@ -307,32 +307,6 @@ def hidden_labels_are_not_sent_openly(config: RunKeys) -> str | None:
     )
 
 
-def partition_keys_are_of_the_scheme(config: RunKeys) -> str | None:
-    keys, chosen = config.partition, SCHEMES[config.partition.scheme]
-    for field in dict.fromkeys(name for each in SCHEMES.values() for name in each.fields):
-        key, value = f"partition.{field.replace('_', '-')}", getattr(keys, field)
-        if value and field not in chosen.fields:
-            takers = " or ".join(repr(name) for name, of in SCHEMES.items() if field in of.fields)
-            return (
-                f"{key}={value!r} means nothing to partition.scheme={keys.scheme!r} (set "
-                f"partition.scheme to {takers}, or leave {key} at its default)"
-            )
-        if not value and field in chosen.needs:
-            return f"partition.scheme={keys.scheme!r} needs {key} (docs/data.md has examples)"
-    return None
-
-
-def partition_arguments_are_an_object(config: RunKeys) -> str | None:
-    try:
-        config.partition.argument_values  # noqa: B018
-    except ValueError as error:
-        return (
-            "partition.arguments must be a JSON object, got "
-            f"{config.partition.arguments!r}: {error} (try '{{\"group_size\": 5}}')"
-        )
-    return None
-
-
 def source_has_its_path(config: RunKeys) -> str | None:
     needed = SOURCES[config.data.source].path
     if not needed or config.data.path:
@@ -451,8 +425,7 @@ RULES: tuple[Rule, ...] = (
     strategy_reads_its_keys,
     noise_needs_a_sent_vector,
     hidden_labels_are_not_sent_openly,
-    partition_keys_are_of_the_scheme,
-    partition_arguments_are_an_object,
+    *DATA_RULES,
     source_has_its_path,
     sites_agree_on_classes,
     classes_are_subfolders,

@@ -63,6 +63,8 @@ class SchemeChoice:
     """Fields of the ``partition`` section that must be set for it, and for no other scheme."""
     takes: tuple[str, ...] = ()
     """Fields that may be set for it, and for no other scheme that does not take them."""
+    check: str = ""
+    """A function of keys and clients that refuses what no images could make right."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -333,12 +335,18 @@ SCHEMES: Mapping[str, SchemeChoice] = MappingProxyType(
             f"{_SCHEMES}.shard:shard", "{shards_per_client} label shards per client"
         ),
         "column": SchemeChoice(f"{_SCHEMES}.column:column", "by {column}", needs=("column",)),
-        "file": SchemeChoice(f"{_SCHEMES}.file:file", "from {file}", needs=("file",)),
+        "file": SchemeChoice(
+            f"{_SCHEMES}.file:file",
+            "from {file}",
+            needs=("file",),
+            check=f"{_SCHEMES}.file:check",
+        ),
         "flwr": SchemeChoice(
             f"{_SCHEMES}.flower:flower",
             "{partitioner} of flwr-datasets {arguments}",
             needs=("partitioner",),
             takes=("arguments",),
+            check=f"{_SCHEMES}.flower:check",
         ),
     }
 )

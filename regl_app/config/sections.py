@@ -139,6 +139,16 @@ class DataConfig(Section):
         return parse_names(self.classes)
 
     @property
+    def split_names(self) -> tuple[str, ...]:
+        """Return ``splits`` one by one."""
+        return _names(self.splits)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return ``columns`` one by one."""
+        return _names(self.columns)
+
+    @property
     def local(self) -> bool:
         """Whether each node has images of its own, and nobody has all."""
         return SOURCES[self.source].local
@@ -494,3 +504,7 @@ class ServerConfig(Section):
         description="rounds between personalized evaluations; 0 = last round only",
         json_schema_extra=RESULT,
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part for each in text.split(",") if (part := each.strip()))

@@ -65,12 +65,22 @@ def load_weights(path: Path) -> dict[str, torch.Tensor] | None:
     content = path.read_bytes()
     try:
         tensors = load(content)
-        # Eight bytes of length, then the header.
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        checksum = header["__metadata__"][_CHECKSUM]
-    except (SafetensorError, ValueError, KeyError):
+    except SafetensorError:
         return None
-    return tensors if checksum == _checksum(tensors).hex() else None
+    return tensors if is_intact(content, tensors) else None
+
+
+def is_intact(content: bytes, tensors: Tensors) -> bool | None:
+    """Return whether ``tensors`` are what ``save_weights`` wrote; None: other software did.
+
+    Args:
+        content: the file, which safetensors can read.
+        tensors: what is in it.
+    """
+    # Eight bytes of length, then the header.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    told = header.get("__metadata__", {}).get(_CHECKSUM)
+    return None if told is None else told == _checksum(tensors).hex()
 
 
 def _plain(tensors: Tensors) -> dict[str, torch.Tensor]:

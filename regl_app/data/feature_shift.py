@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from regl_app.config.sections import PartitionConfig
 from regl_app.core.seeding import numpy_generator
 from regl_app.core.types import Indices
 from regl_app.data.images import ImageSet
+from regl_app.data.looked import Looked, LookedPictures
 from regl_app.data.looks import Look, parse_looks
-from regl_app.data.originals import Looked
 from regl_app.data.source import Source
 
 
@@ -37,6 +38,8 @@ def with_looks(
     looks = parse_looks(config.looks)
     if not looks:
         return source
+    for look in looks:
+        look.check_channels(source.train.shape[0])
     of_train = np.full(len(source.train), -1, dtype=np.int64)
     sizes = np.zeros(len(looks))
     for client, part in enumerate(parts):
@@ -49,15 +52,19 @@ def with_looks(
     return dataclasses.replace(source, train=train, test=_seen(source.test, looks, of_test))
 
 
-def _seen(images: ImageSet, looks: Sequence[Look], chosen: Indices) -> ImageSet:
-    pixels = images.images.clone()
-    for place, look in enumerate(looks):
-        mine = np.flatnonzero(chosen == place)
-        pixels[mine] = look.of(pixels[mine])
+def _seen(images: ImageSet, looks: tuple[Look, ...], chosen: Indices) -> ImageSet:
+    looked = Looked(looks, chosen, images.shape[-1])
+    # What lies in a file stays there, plain: a tensor of it all would be every process's own.
+    pixels = (
+        looked.of(images.pixels)
+        if isinstance(images.pixels, torch.Tensor)
+        else LookedPictures(images.pixels, looked)
+    )
     originals = images.originals
     if originals is not None:
         of_file = np.full(len(originals.files), -1, dtype=np.int64)
         of_file[originals.places] = chosen
-        looked = Looked(tuple(looks), of_file, images.shape[-1])
-        originals = dataclasses.replace(originals, looked=looked)
+        originals = dataclasses.replace(
+            originals, looked=dataclasses.replace(looked, of_file=of_file)
+        )
     return dataclasses.replace(images, pixels=pixels, originals=originals)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,9 +22,10 @@ from regl_app.data.client import ClientData
 from regl_app.data.feature_shift import with_looks
 from regl_app.data.images import ImageSet
 from regl_app.data.long_tail import long_tail_indices
-from regl_app.data.partition import partition_indices
+from regl_app.data.partition import check_partition, partition_indices
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import prompted
+from regl_app.data.row_facts import DataSetRows
 from regl_app.data.run_files import RunFiles
 from regl_app.data.source import Source
 from regl_app.data.sources.registry import load_source
@@ -41,6 +44,9 @@ class Federation:
     central: bool = False
     validation_indices: Sequence[Indices] = ()
     """What is held out of each client's training images; empty where a run holds none out."""
+    digest: str = ""
+    """SHA-256 of who holds which row of the data set, and of its labels: where it is the same the
+    same images are dealt to the same clients, as far as names and labels of rows tell."""
 
     @classmethod
     def load(
@@ -161,6 +167,8 @@ class Federation:
         store: PictureStore,
         files: RunFiles,
     ) -> Self:
+        if not data.local:
+            check_partition(partition, num_partitions)
         # Known by its own files alone: what was asked for by itself is loaded once.
         whole = load_source(data, roots, store, files.source)
         source, of_tail = _with_long_tail(whole, long_tail, data.seed)
@@ -183,7 +191,8 @@ class Federation:
             held_out.append(left[places])
             train.append(np.delete(left, places))
         chosen_by = tuple(held_out) if validation > 0 else ()
-        return cls(source, tail_test, tuple(train), tuple(test), central, chosen_by)
+        digest = _digest(source, (train, test, chosen_by))
+        return cls(source, tail_test, tuple(train), tuple(test), central, chosen_by, digest)
 
 
 @lru_cache(maxsize=4)
@@ -201,6 +210,19 @@ def _load(
     return Federation._build(
         data, partition, long_tail, num_partitions, central, validation, roots, store, files
     )
+
+
+def _digest(source: Source, kinds: Sequence[Sequence[Indices]]) -> str:
+    train = source.train
+    facts = train.facts or DataSetRows(len(train)).all()
+    files = "\n".join(facts.whole.files)
+    told = hashlib.sha256(json.dumps([source.class_names, facts.whole.total]).encode())
+    told.update(files.encode("utf-8", "surrogateescape"))
+    arrays = [facts.places, train.labels.numpy(), *(part for parts in kinds for part in parts)]
+    for array in arrays:
+        told.update(f"\n{len(array)} ".encode())
+        told.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return told.hexdigest()
 
 
 def _with_long_tail(

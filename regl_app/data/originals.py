@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 
 from regl_app.config.sections import FitRule
 from regl_app.core.errors import DataError
@@ -18,7 +17,7 @@ from regl_app.core.file_states import file_state
 from regl_app.core.types import Indices
 from regl_app.data.decode import Encoded
 from regl_app.data.depth import Depth
-from regl_app.data.looks import Look
+from regl_app.data.looked import Looked
 
 
 @dataclass(frozen=True)
@@ -85,36 +84,6 @@ def _check_unchanged(path: Path, state: str) -> None:
         raise DataError(
             f"{path}: has changed or gone since its folder was read (start the run again)"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Looked:
-    """Which of ``looks`` each picture of a set is seen in, ``of_file`` ``(N,)``; -1: as it is.
-
-    ``side`` is that of the images which classifiers see, in pixels: blur is meant at that size.
-    """
-
-    looks: tuple[Look, ...]
-    of_file: Indices
-    side: int
-
-    def subset(self, chosen: Indices) -> Self:
-        """Return the looks of the pictures at ``chosen`` ``(M,)``."""
-        return replace(self, of_file=self.of_file[chosen])
-
-    def of(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the decoded pictures ``(N, C, H, W)`` in their looks."""
-        seen = images.clone()
-        for place, look in enumerate(self.looks):
-            mine = np.flatnonzero(self.of_file == place)
-            seen[mine] = look.of(images[mine], images.shape[-1] / self.side)
-        return seen
-
-    @property
-    def words(self) -> str:
-        """Return what changes when a picture's look does."""
-        told = [str(self.looks[look].steps) if look >= 0 else "" for look in self.of_file]
-        return f"{self.side}\n" + "\n".join(told)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,8 @@ from regl_app.core.dotted import resolve
 from regl_app.core.errors import DataError
 from regl_app.core.seeding import derive_seed, numpy_generator
 from regl_app.core.types import Indices
+from regl_app.data.images import ImageSet
+from regl_app.data.looks import parse_looks
 from regl_app.data.row_facts import RowFacts
 from regl_app.data.schemes.rows import Rows, Scheme
 
@@ -40,3 +42,28 @@ def partition_indices(
     rows = Rows(order, values[order], facts)
     parts = scheme(rows, config, num_partitions, derive_seed(seed, "partition"))
     return [np.sort(part).astype(np.int64) for part in parts]
+
+
+def check_partition(config: PartitionConfig, num_partitions: int) -> None:
+    """Refuse before any image is read what would be refused whatever the images are.
+
+    Raises:
+        DataError: a file cannot be read or is for other clients, or a partitioner by name refuses
+            its arguments.
+    """
+    choice = SCHEMES[config.scheme]
+    if choice.check:
+        resolve(choice.check)(config, num_partitions)
+
+
+def check_images(config: PartitionConfig, images: ImageSet) -> None:
+    """Refuse what is not for these training images, before anybody knows the number of clients.
+
+    Raises:
+        ConfigError: a look is for colour pictures, and these are gray.
+        DataError: there is no such column.
+    """
+    for look in parse_looks(config.looks):
+        look.check_channels(images.shape[0])
+    if config.column and images.facts is not None:
+        images.facts.whole.values(config.column)

@@ -19,8 +19,9 @@ from typing import Any
 
 from regl_app.core.errors import DataError
 from regl_app.core.files import write_bytes
+from regl_app.core.near_names import close_to
 from regl_app.core.types import Indices
-from regl_app.data.row_facts import DataSetRows, close_to, in_order, is_number
+from regl_app.data.row_facts import DataSetRows, in_order, is_number
 
 _TOLD = 5
 _REMEDY = "docs/data.md shows the format; regl partition --write makes such a file"
@@ -63,6 +64,15 @@ def read_partition(path: Path, rows: DataSetRows, clients: int) -> dict[int, int
         more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
         raise DataError(f"partition.file={path}: {'; '.join(problems[:_TOLD])}{more} ({_REMEDY})")
     return owner
+
+
+def check_clients(path: Path, clients: int) -> None:
+    """Raise where ``path`` is no partition of ``clients`` clients, whatever the data set.
+
+    Raises:
+        DataError: it cannot be read, or names others than ``clients`` clients.
+    """
+    _clients(path, [entry.client for entry in _entries(path)], clients)
 
 
 def clients_named(path: Path) -> int:

@@ -24,6 +24,7 @@ from regl_app.core.files import atomic_path, exclusive
 from regl_app.core.log import logger
 from regl_app.core.types import Indices
 from regl_app.data.decode import DECODING, can_any_be_read, decode, decode_images
+from regl_app.data.looked import LookedPictures
 from regl_app.data.originals import Originals, PictureFiles
 from regl_app.data.pictures import Chosen, Pictures, StoredPictures
 from regl_app.data.read_alike import used_depth
@@ -50,7 +51,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class UnstoredPictures:
-    """Pictures that are decoded whenever a slice asks for them, as there is no room for them."""
+    """Plain pictures that are decoded whenever a slice asks for them: there is no room for them."""
 
     originals: Originals
     size: int
@@ -177,15 +178,14 @@ class PictureStore:
     def pictures(self, originals: Originals, size: int) -> Pictures:
         """Return the pictures as squares of ``size``, decoded now if no process has done it.
 
+        They are stored plain, once for all partitions; a client's look is given as they are read.
         Where they would take more than ``max_bytes`` or cannot be written, they are not stored,
         with a warning: they are decoded as needed.
 
         Raises:
             DataError: an original cannot be read, or is no longer what it was.
         """
-        looked = [] if originals.looked is None else [originals.looked.words]
-        told = [*originals.files.states, *looked]
-        path = self.root / f"{_name(f'{size}/{originals.how}', told)}.npy"
+        path = self.root / f"{_name(f'{size}/{originals.how}', originals.files.states)}.npy"
         shape = (len(originals.files), originals.channels, size, size)
 
         def write() -> None:
@@ -197,9 +197,13 @@ class PictureStore:
         except (StorageError, OSError) as error:
             logger.warning("pictures are decoded each time: %s", error)
             pixels = None
-        if pixels is None:
-            return UnstoredPictures(originals, size)
-        return StoredPictures(pixels, originals.places)
+        plain: Pictures = (
+            UnstoredPictures(originals, size)
+            if pixels is None
+            else StoredPictures(pixels, originals.places)
+        )
+        looked = originals.looked
+        return plain if looked is None else LookedPictures(plain, looked.subset(originals.places))
 
     def _kept(
         self, path: Path, load: Callable[[], _Found | None], write: Callable[[], None]
@@ -278,5 +282,4 @@ def _decoded(originals: Originals, places: Indices, size: int) -> torch.Tensor:
     files = originals.files.subset(places)
     how = (originals.channels, originals.rule)
     depth = () if originals.depth is None else (originals.depth,)
-    images = decode_images(files, size, *how, *depth).images
-    return images if originals.looked is None else originals.looked.subset(places).of(images)
+    return decode_images(files, size, *how, *depth).images

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,14 @@ class Pictures(Protocol):
 
     def __getitem__(self, chosen: Chosen, /) -> torch.Tensor:
         """Return the chosen pictures, ``(M, C, H, W)``."""
+
+
+@runtime_checkable
+class Divisible(Pictures, Protocol):
+    """Pictures of which some can be had without being read."""
+
+    def part(self, chosen: Chosen) -> Pictures:
+        """Return the chosen pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +94,7 @@ class JoinedPictures:
 
 def part(pictures: Pictures, chosen: Chosen) -> Pictures:
     """Return the chosen pictures; those of a file stay there."""
-    return pictures.part(chosen) if isinstance(pictures, StoredPictures) else pictures[chosen]
+    return pictures.part(chosen) if isinstance(pictures, Divisible) else pictures[chosen]
 
 
 def join(parts: Sequence[Pictures]) -> Pictures:

@@ -74,10 +74,13 @@ def inlined(flat: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return a run's keys with a file of prompts replaced by its content.
 
     Raises:
-        GeneratorError: the file cannot be read.
+        GeneratorError: the file cannot be read, or what is given in its place is no table.
     """
     text = flat.get(_KEY)
-    if not isinstance(text, str) or text in ("", AS_NAMED) or prompts_are_inside(text):
+    if not isinstance(text, str) or text in ("", AS_NAMED):
+        return dict(flat)
+    if prompts_are_inside(text):
+        read_prompts(text)
         return dict(flat)
     table = {
         name: texts[0] if len(texts) == 1 else texts for name, texts in read_prompts(text).items()

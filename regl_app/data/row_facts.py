@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from regl_app.core.errors import DataError
+from regl_app.core.near_names import close_to
 from regl_app.core.types import Indices
 
 _TOLD = 10
@@ -129,9 +129,3 @@ def in_order(names: set[str]) -> list[str]:
 def is_number(name: str) -> bool:
     """Whether ``name`` is a whole number of at most 18 digits."""
     return re.fullmatch(r"-?[0-9]{1,18}", name) is not None
-
-
-def close_to(name: str, known: Sequence[str]) -> str:
-    """Return the words that suggest one of ``known``, or ''."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -30,6 +30,7 @@ from regl_app.learning.methods.method import Method, detached
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import make_model
 from regl_app.learning.models.classifier import Classifier
+from regl_app.learning.models.pretrained import check_weights
 from regl_app.rounds.averaging import fedavg
 from regl_app.rounds.choosing import Choice, pooled_validation
 from regl_app.rounds.client import Client, client_name
@@ -48,6 +49,7 @@ from regl_app.rounds.server_round import evaluate_global, personalized_due, samp
 from regl_app.rounds.shared_adapter import AdapterTask, SharedTuning, odd_part, tune_part
 from regl_app.rounds.sites.registry import make_site
 from regl_app.rounds.sites.site import Site
+from regl_app.supplement.distance_features import check_distance
 
 OwnImages = Callable[[Client, int], ImageSet]
 """(client, round number) -> the synthetic images that it trains on in that round."""
@@ -108,6 +110,9 @@ def federate(
     """
     _check(config, clients)
     local = with_absolute_paths(config)
+    check_weights(local.model)
+    if config.uses_generator:
+        check_distance(local.supplement.distance)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:

@@ -65,6 +65,11 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether there is any checkpoint in ``folder``, whole or not."""
+    return bool(_found(folder))
+
+
 def _found(folder: Path) -> list[tuple[int, Path]]:
     """Return (round, path) of the checkpoints, oldest first."""
     return sorted(

@@ -27,6 +27,7 @@ from regl_app.generator.checkpoint import generator_identity
 from regl_app.generator.fitting import fit_words
 from regl_app.runs.checkpoints import (
     Checkpoint,
+    has_checkpoint,
     leave_best,
     read_best,
     read_checkpoint,
@@ -203,6 +204,11 @@ class RunFolder:
     def checkpoint(self, checkpoint: Checkpoint) -> Path:
         """Write ``checkpoint`` as one file with a checksum; only the last two are kept."""
         return write_checkpoint(self.checkpoints, checkpoint)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a round of the run is complete."""
+        return has_checkpoint(self.checkpoints)
 
     def read_checkpoint(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole; None if the run has left none.

@@ -8,11 +8,12 @@ beside no published one. Nor do those of a classifier.
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
@@ -26,6 +27,10 @@ from regl_app.learning.models.classifier import Classifier
 
 Embed = Callable[[torch.Tensor], torch.Tensor]
 """uint8 images ``(N, C, H, W)`` -> features ``(N, D)`` float32 on the processor."""
+_NO_PACKAGE = (
+    f"supplement.distance={TORCH_FIDELITY!r} needs the package torch-fidelity, which this machine "
+    "lacks (pip install 'regl-app[fid]', or take 'classifier')"
+)
 _SIDE = 299
 _AT_ONCE = 32
 
@@ -47,6 +52,18 @@ def distance_features(distance: str, classifier: Classifier, device: torch.devic
     if distance == TORCH_FIDELITY:
         return functools.partial(_embedded, _published(), str(device))
     return functools.partial(_embedded, _torchvision(Path(distance).expanduser()), str(device))
+
+
+def check_distance(distance: str) -> None:
+    """Refuse before a round what ``distance_features`` would refuse amid one, as far as is known.
+
+    Raises:
+        ConfigError: the file or the package is not there, or the file holds something else.
+    """
+    if distance == TORCH_FIDELITY and importlib.util.find_spec("torch_fidelity") is None:
+        raise ConfigError(_NO_PACKAGE)
+    if distance not in ("none", CLASSIFIER, TORCH_FIDELITY):
+        _check_file(Path(distance).expanduser())
 
 
 @torch.no_grad()
@@ -79,33 +96,41 @@ class _Inception(nn.Module):
 
 @functools.lru_cache(maxsize=1)
 def _torchvision(file: Path) -> nn.Module:
-    from torchvision.models import Inception3
+    _check_file(file)
+    model = _unfilled()
+    weights = load_file(file)
+    model.fc = nn.Identity()
+    model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
+    return _Inception(model.float()).eval().requires_grad_(False)
 
+
+def _check_file(file: Path) -> None:
     what = f"supplement.distance={str(file)!r}"
     remedy = (
         "save the weights of torchvision.models.inception_v3 by "
         "safetensors.torch.save_file(model.state_dict(), file), or take 'classifier'"
     )
     try:
-        weights = load_file(file)
+        with safe_open(file, "pt") as content:
+            names = content.keys()
+            shapes = {name: tuple(content.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{what} cannot be read on this machine: {error} ({remedy})") from error
-    with MAKING_MODULES, torch.device("meta"):
-        model = Inception3(aux_logits=False, init_weights=False)
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
-    lacking = [name for name, shape in wanted.items() if _shape(weights, name) != shape]
+    wanted = {name: tuple(value.shape) for name, value in _unfilled().state_dict().items()}
+    lacking = [name for name, shape in wanted.items() if shapes.get(name) != shape]
     if lacking and any(not name.startswith("fc.") for name in lacking):
         raise ConfigError(
             f"{what} holds no Inception v3 of torchvision: {lacking[0]} and {len(lacking) - 1} "
             f"more are absent or of another shape ({remedy})"
         )
-    model.fc = nn.Identity()
-    model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
-    return _Inception(model.float()).eval().requires_grad_(False)
 
 
-def _shape(weights: dict[str, torch.Tensor], name: str) -> torch.Size | None:
-    return weights[name].shape if name in weights else None
+def _unfilled() -> nn.Module:
+    from torchvision.models import Inception3
+
+    with MAKING_MODULES, torch.device("meta"):
+        model: nn.Module = Inception3(aux_logits=False, init_weights=False)
+    return model
 
 
 @functools.lru_cache(maxsize=1)
@@ -117,10 +142,7 @@ def _published() -> nn.Module:
         with MAKING_MODULES:
             model: nn.Module = FrechetInceptionDistance(feature=2048).inception
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"supplement.distance={TORCH_FIDELITY!r} needs the package torch-fidelity, which this "
-            "machine lacks (pip install 'regl-app[fid]', or take 'classifier')"
-        ) from error
+        raise ConfigError(_NO_PACKAGE) from error
     except OSError as error:
         raise ConfigError(
             f"supplement.distance={TORCH_FIDELITY!r}: Inception's weights could not be fetched: "

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from regl_app.cli import app
 from regl_app.config import RunConfig
+from regl_app.config.looks import LOOK_STEPS
 from regl_app.core.errors import RunError
 from regl_app.core.version import __version__
-from regl_app.data.disguise import DISGUISES
 from regl_app.generator.pretraining.options import PretrainOptions
 from regl_app.runs.comparison.compare import Engine
 from regl_app.runs.folder import RunFolder
@@ -237,7 +237,11 @@ def test_pretrain_learns_from_the_public_part_of_a_data_set(
         (["--source", "digits"], "data.public-fraction must be > 0"),
         (["--source", "birds"], "data.source must be one of"),
         (["data.public-fraction=0.2"], "--source glyphs takes none"),
-        (["--source", "digits", "data.public-fraction=0.2", "--look", "odd"], "look must be of"),
+        (["--source", "digits", "data.public-fraction=0.2", "--look", "odd"], "--look must be of"),
+        (
+            ["--source", "digits", "data.public-fraction=0.2", "--look", "plain"],
+            "would have learnt",
+        ),
     ):
         result = regl("pretrain", "--out", "other", *arguments)
         assert result.exit_code == 2, arguments
@@ -248,7 +252,8 @@ def test_pretrain_tells_every_look() -> None:
     (option,) = (
         each for each in get_command(app).commands["pretrain"].params if each.name == "look"
     )
-    assert set(re.findall(r"[a-z]+ed\b|shrunk", option.help)) - {"disguised"} == set(DISGUISES)
+    told = set(re.findall(r"[a-z]+ed\b|shrunk|noisy", option.help)) - {"disguised"}
+    assert told == set(LOOK_STEPS) - {"plain"}
 
 
 def test_pretrain_overwrites_nothing(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from regl_app.config import RunConfig, checks, training_checks
+from regl_app.config import RunConfig, checks, data_checks, training_checks
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 
 SITE: dict[str, Scalar] = {"data.source": "site", "data.classes": "cat,dog"}
 HIDDEN: dict[str, Scalar] = {"method": "feddpd", "share-diagnostics": False}
+FLWR: dict[str, Scalar] = {
+    "partition.scheme": "flwr",
+    "partition.partitioner": "IidPartitioner",
+}
 
 CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     (
@@ -105,23 +109,23 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["pool.per-class=39", "supplement.cap=40"],
     ),
     (
-        checks.partition_keys_are_of_the_scheme,
+        data_checks.partition_keys_are_of_the_scheme,
         {"partition.min-size": 10, "partition.scheme": "iid"},
         ["partition.min-size=10", "scheme='iid'", "'dirichlet' or 'quantity'"],
     ),
     (
-        checks.partition_keys_are_of_the_scheme,
+        data_checks.partition_keys_are_of_the_scheme,
         {"partition.column": "writer"},
         ["partition.column='writer'", "scheme='dirichlet'", "to 'column'"],
     ),
     (
-        checks.partition_keys_are_of_the_scheme,
+        data_checks.partition_keys_are_of_the_scheme,
         {"partition.scheme": "file"},
         ["partition.scheme='file' needs partition.file"],
     ),
     *(
         (
-            checks.partition_arguments_are_an_object,
+            data_checks.partition_arguments_are_an_object,
             {
                 "partition.scheme": "flwr",
                 "partition.partitioner": "IidPartitioner",
@@ -312,6 +316,43 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         {"supplement.distance": "classifier", "supplement.measure": False},
         ["supplement.distance='classifier'", "supplement.measure=false"],
     ),
+    (
+        data_checks.splits_are_of_training_and_test,
+        {"data.splits": "train,train"},
+        ["data.splits must name", "'train,train'", "'train,validation'"],
+    ),
+    (data_checks.splits_are_of_training_and_test, {"data.splits": "a,b,c"}, ["'a,b,c'"]),
+    (
+        data_checks.columns_are_of_images_and_labels,
+        {"data.columns": "image"},
+        ["data.columns must name", "got 'image'", "'image,label'"],
+    ),
+    (data_checks.columns_are_of_images_and_labels, {"data.columns": "x,x"}, ["'x,x'"]),
+    (
+        data_checks.looks_are_known,
+        {"partition.looks": "plain,sepia"},
+        ["partition.looks must be of plain, rotated", "got 'sepia'"],
+    ),
+    (
+        data_checks.looks_are_known,
+        {"partition.looks": "dimmed:2"},
+        ["'dimmed' must be a number from 0 to 1", "'dimmed:2'", "'dimmed:0.5'"],
+    ),
+    (
+        data_checks.partitioner_takes_its_arguments,
+        {**FLWR, "partition.partitioner": "IdPartitioner"},
+        ["partition.partitioner must be one of", "got 'IdPartitioner'", "did you mean"],
+    ),
+    (
+        data_checks.partitioner_takes_its_arguments,
+        {**FLWR, "partition.arguments": '{"beta": 1}'},
+        ["partition.arguments has 'beta'", "IidPartitioner takes num_partitions"],
+    ),
+    (
+        data_checks.partitioner_takes_its_arguments,
+        {**FLWR, "partition.partitioner": "InnerDirichletPartitioner"},
+        ["needs 'partition_sizes', 'alpha'", 'partition.arguments=\'{"partition_sizes": ...,'],
+    ),
 ]
 
 
@@ -346,6 +387,15 @@ def test_every_rule_has_its_case() -> None:
         {"supplement.cap": 0, "supplement.site": "server", "supplement.adapter": "lora"},
         {"privacy.vector": "client", "share-diagnostics": False},
         {**SITE, "data.path": "tests"},
+        {"partition.looks": " "},
+        {"partition.looks": "plain, inverted+rotated:-90,noisy"},
+        {**FLWR, "partition.arguments": '{"num_partitions": 3}'},
+        {
+            **FLWR,
+            "partition.partitioner": "SizePartitioner",
+            "partition.arguments": '{"partition_sizes": [1, 2]}',
+        },
+        {"data.splits": "train", "data.columns": "x, y"},
     ],
 )
 def test_what_fits_together_is_taken(flat: dict[str, Scalar]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from regl_app.config import RunConfig
 from regl_app.core.allowed_folders import AllowedFolders
@@ -150,3 +151,40 @@ def test_the_upper_bound_holds_everybodys_out() -> None:
         0,
         0,
     ]
+
+
+def _pictures(root: Path, names: Sequence[str], wards: Sequence[str]) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), len(name), dtype=np.uint8)).save(root / name)
+    lines = [f"{name},{ward}" for name, ward in zip(names, wards, strict=True)]
+    (root / "metadata.csv").write_text("\n".join(["file_name,ward", *lines]))
+    return root
+
+
+def test_the_digest_tells_whether_two_machines_deal_the_same_rows(tmp_path: Path) -> None:
+    names = [f"{kind}/{number}.png" for kind in "ab" for number in range(8)]
+    wards = ["north", "south"] * 8
+
+    def digest(folder: Path, **changes: Scalar) -> str:
+        keys: dict[str, Scalar] = {
+            "data.source": "folder",
+            "data.path": str(folder),
+            "data.image-size": 8,
+            "partition.scheme": "column",
+            "partition.column": "ward",
+        }
+        return Federation.load(RunConfig.from_flat({**keys, **changes}), 2).digest
+
+    here = digest(_pictures(tmp_path / "here", names, wards))
+    assert digest(_pictures(tmp_path / "there", names, wards)) == here
+    swapped = ["south", "north", *wards[2:]]
+    assert digest(_pictures(tmp_path / "swapped", names, swapped)) != here
+    fewer = _pictures(tmp_path / "fewer", names[:-1], wards[:-1])
+    assert digest(fewer) != here
+    renamed = _pictures(tmp_path / "renamed", [*names[:-1], "b/9.png"], wards)
+    assert digest(renamed) != here
+    assert digest(tmp_path / "here", **{"data.seed": 1}) != here  # another test set
+    labels = Federation.load(_config(), 3)
+    assert labels.digest == Federation.load(_config(seed=1), 3).digest
+    assert len({labels.digest, Federation.load(_config(), 4).digest}) == 2

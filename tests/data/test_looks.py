@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from regl_app.config import RunConfig
+from regl_app.config.looks import look_names
 from regl_app.core.errors import ConfigError
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
-from regl_app.data.looks import NAMES, Look, look_names, parse_looks
+from regl_app.data.looked import Looked, LookedPictures
+from regl_app.data.looks import STEPS, Look, parse_looks
 from regl_app.data.picture_store import PictureStore, UnstoredPictures
 
 LOOKS = "plain,rotated:90,inverted"
@@ -25,7 +27,7 @@ def pictures(channels: int = 3, side: int = 16) -> torch.Tensor:
     return torch.randint(0, 256, (4, channels, side, side), generator=generator, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "plain"])
+@pytest.mark.parametrize("name", STEPS)
 def test_a_look_is_the_same_each_time_and_of_each_image_alone(name: str) -> None:
     images, look = pictures(), Look.parse(name)
     found = look.of(images)
@@ -137,15 +139,63 @@ def test_what_a_generator_is_tuned_on_is_in_the_clients_look(tmp_path: Path) -> 
     }
     plain = Federation.load(RunConfig.from_flat(keys), 3)
     seen = Federation.load(RunConfig.from_flat({**keys, "partition.looks": LOOKS}), 3)
-    store = PictureStore(tmp_path / "store")
+    store, full = PictureStore(tmp_path / "store"), PictureStore(tmp_path / "full", max_bytes=1)
     for client, look in enumerate(parse_looks(LOOKS)):
         one, other = plain.client(client).train.originals, seen.client(client).train.originals
         assert one is not None and other is not None
         expected = look.of(store.pictures(one, 32)[0:50])
         assert len(expected) and torch.equal(store.pictures(other, 32)[0:50], expected)
-        assert torch.equal(UnstoredPictures(other, 32)[0:50], expected)
+        assert torch.equal(full.pictures(other, 32)[0:50], expected)
+        assert isinstance(full.pictures(one, 32), UnstoredPictures)
         assert one.digest != other.digest
         assert torch.equal(store.pictures(other.alone(), 32)[0:50], expected)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_pictures_are_stored_once_and_plain_whatever_the_partition(tmp_path: Path) -> None:
+    for number in range(30):
+        path = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    keys = {
+        "data.source": "folder",
+        "data.path": str(tmp_path / "set"),
+        "data.image-size": 16,
+        "partition.scheme": "iid",
+        "cache-dir": str(tmp_path / "cache"),
+    }
+    plain = RunConfig.from_flat(keys)
+    store = PictureStore.of(plain)
+    before = Federation.load(plain, 2).source
+    assert before.train.originals is not None
+    wanted = store.pictures(before.train.originals, 24)[:]
+    taken = _bytes(tmp_path / "cache")
+    for clients in (2, 3, 8):
+        seen = Federation.load(plain.updated({"partition.looks": LOOKS}), clients)
+        parts = seen.parts()
+        for client, part in enumerate(parts):
+            look, held = parse_looks(LOOKS)[client % 3], seen.source.train.subset(part)
+            assert isinstance(held.pixels, LookedPictures) and held.originals is not None
+            assert torch.equal(held.images, look.of(before.train.images[part]))
+            some = held.subset([1, 0]).pixels  # read one by one as all at once
+            assert torch.equal(some[:1], held.images[1:2])
+            assert torch.equal(some[torch.tensor([1])], held.images[:1])
+            large = store.pictures(held.originals, 24)
+            assert torch.equal(large[:], look.of(wanted[part], 1.5))
+    assert _bytes(tmp_path / "cache") == taken
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_look_does_not_depend_on_how_many_are_seen_at_once(name: str) -> None:
+    images = torch.cat([pictures(side=48).roll(shift, -1) for shift in range(40)])
+    looked = Looked((Look.parse(name),), np.zeros(len(images), dtype=np.int64), 32)
+    whole = Look.parse(name).of(images, 1.5)
+    assert torch.equal(looked.of(images), whole)
+    assert torch.equal(looked.subset(slice(7, 8)).of(images[7:8]), whole[7:8])
 
 
 def test_looks_are_named_as_they_are_written() -> None:

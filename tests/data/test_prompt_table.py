@@ -103,6 +103,12 @@ def test_what_is_no_table_for_these_classes_is_refused(
     assert "generator.prompts" in str(caught.value) and name in str(caught.value)
 
 
+@pytest.mark.parametrize("given", ["{", '{"a": []}', '{"a": "b", "a": "c"}'])
+def test_a_table_that_is_given_itself_is_read_when_the_run_is_told_to(given: str) -> None:
+    with pytest.raises(GeneratorError, match=r"generator\.prompts \(as given\)"):
+        inlined({"generator.prompts": given})
+
+
 def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "prompts.json"
     path.write_bytes(b" " * (2**20 + 1))

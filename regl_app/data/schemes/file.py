@@ -9,7 +9,7 @@ import numpy as np
 from regl_app.config.sections import PartitionConfig
 from regl_app.core.log import logger
 from regl_app.core.types import Indices
-from regl_app.data.partition_file import read_partition
+from regl_app.data.partition_file import check_clients, read_partition
 from regl_app.data.schemes.rows import Rows
 
 
@@ -41,3 +41,12 @@ def file(rows: Rows, config: PartitionConfig, clients: int, _: int) -> list[Indi
             config.file,
         )
     return parts
+
+
+def check(config: PartitionConfig, clients: int) -> None:
+    """Read ``partition.file`` and compare the number of its clients.
+
+    Raises:
+        DataError: it cannot be read, or is for others than ``clients`` clients.
+    """
+    check_clients(Path(config.file).expanduser(), clients)

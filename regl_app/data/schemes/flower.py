@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from regl_app.config.partitioners import FILLED_IN, partitioner_problem, partitioners
 from regl_app.config.sections import PartitionConfig
 from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
-from regl_app.data.row_facts import close_to
 from regl_app.data.schemes.rows import Rows
 
-# Of columns, not of rows; of a function, which no key can hold; the base of all.
-_UNFIT = {"VerticalEvenPartitioner", "VerticalSizePartitioner", "IdToSizeFncPartitioner"}
 _ARRAYS = ("distribution_array",)
 
 
@@ -33,23 +32,16 @@ def flower(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list
     """
     import datasets
 
-    kind = _kind(config.partitioner)
-    arguments = _arguments(kind, config.argument_values, clients, seed)
-    what = f"partition.partitioner={config.partitioner!r} with {arguments}"
+    partitioner, arguments, what = _made(config, clients, seed)
     table: dict[str, Any] = {"index": rows.indices, "label": rows.labels}
     by = arguments.get("partition_by")
     if isinstance(by, str) and by not in table:
         table[by] = _column(rows, by)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            partitioner = kind(**{k: _value(k, v) for k, v in arguments.items()})
-            partitioner.dataset = datasets.Dataset.from_dict(table)
-            made = int(partitioner.num_partitions)
-            if made == clients:
-                held = [partitioner.load_partition(client)["index"] for client in range(clients)]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise DataError(f"{what}: {error or type(error).__name__}") from error
+    with _told_of(what):
+        partitioner.dataset = datasets.Dataset.from_dict(table)
+        made = int(partitioner.num_partitions)
+        if made == clients:
+            held = [partitioner.load_partition(client)["index"] for client in range(clients)]
     if made != clients:
         raise DataError(f"{what} makes {made} parts for {clients} clients (take {made} clients)")
     parts = [np.asarray(part, dtype=np.int64) for part in held]
@@ -59,30 +51,39 @@ def flower(rows: Rows, config: PartitionConfig, clients: int, seed: int) -> list
     return parts
 
 
-def _kind(name: str) -> Any:
-    from flwr_datasets import partitioner
+def check(config: PartitionConfig, clients: int) -> None:
+    """Make the partitioner for so many clients, without images.
 
-    known = sorted(
-        each
-        for each in partitioner.__all__
-        if each not in _UNFIT and not inspect.isabstract(getattr(partitioner, each))
-    )
-    if name not in known:
-        raise DataError(
-            f"partition.partitioner must be one of {', '.join(known)}, got {name!r}"
-            f"{close_to(name, known)}"
-        )
-    return getattr(partitioner, name)
+    Raises:
+        DataError: there is no such partitioner, or it refuses its arguments.
+    """
+    _made(config, clients, 0)
+
+
+def _made(config: PartitionConfig, clients: int, seed: int) -> tuple[Any, dict[str, Any], str]:
+    """Return the partitioner, its arguments, and what an error calls it with them."""
+    if problem := partitioner_problem(config.partitioner, config.argument_values):
+        raise DataError(problem)
+    kind = partitioners()[config.partitioner]
+    arguments = _arguments(kind, config.argument_values, clients, seed)
+    what = f"partition.partitioner={config.partitioner!r} with {arguments}"
+    with _told_of(what):
+        return kind(**{k: _value(k, v) for k, v in arguments.items()}), arguments, what
+
+
+@contextmanager
+def _told_of(what: str) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise DataError(f"{what}: {error or type(error).__name__}") from error
 
 
 def _arguments(kind: Any, given: Mapping[str, Any], clients: int, seed: int) -> dict[str, Any]:
-    taken = list(inspect.signature(kind).parameters)
-    if unknown := [name for name in given if name not in taken]:
-        raise DataError(
-            f"partition.arguments has {unknown[0]!r}, and {kind.__name__} takes "
-            f"{', '.join(taken)}{close_to(unknown[0], taken)}"
-        )
-    usual = {"num_partitions": clients, "seed": seed % 2**32, "partition_by": "label"}
+    taken = inspect.signature(kind).parameters
+    usual = dict(zip(FILLED_IN, (clients, seed % 2**32, "label"), strict=True))
     return {**{name: value for name, value in usual.items() if name in taken}, **given}
 
 

@@ -83,7 +83,7 @@ def _as_splits(loaded: Any) -> Mapping[str, Any]:
 
 def _parquet_files(folder: Path, config: DataConfig) -> dict[str, list[str]]:
     """Return a folder's parquet files by split: by the word that their names begin with."""
-    asked = _named(config.splits)
+    asked = config.split_names
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.parquet")):
         split = _split_of(path, asked or (*TRAIN, *TEST))
@@ -113,17 +113,13 @@ def _split_of(path: Path, names: Sequence[str]) -> str | None:
     return max(found, key=len, default=None)
 
 
-def _named(text: str) -> tuple[str, ...]:
-    return tuple(part for each in text.split(",") if (part := each.strip()))
-
-
 def train_split(splits: Mapping[str, Any], config: DataConfig) -> str:
     """Return the name of the split to train on.
 
     Raises:
         DataError: it is not there.
     """
-    asked = _named(config.splits)
+    asked = config.split_names
     for name in asked[:1] or TRAIN:
         if name in splits:
             return name
@@ -140,12 +136,7 @@ def test_splits(splits: Mapping[str, Any], config: DataConfig, train: str) -> tu
     Raises:
         DataError: the one that ``data.splits`` names is not there.
     """
-    asked = _named(config.splits)
-    if len(asked) > 2 or len(set(asked)) != len(asked):
-        raise DataError(
-            f"data.splits must name the split to train on and another to test on, got "
-            f"{config.splits!r} (such as 'train,validation')"
-        )
+    asked = config.split_names
     if asked[1:] and asked[1] not in splits:
         raise DataError(
             f"data.path={config.path!r} has splits {sorted(splits)}, data.splits asks for "
@@ -164,12 +155,7 @@ def columns(split: Any, config: DataConfig) -> tuple[str, str]:
     import datasets
 
     features = split.features
-    asked = _named(config.columns)
-    if len(asked) not in (0, 2):
-        raise DataError(
-            f"data.columns must name the column of images and that of labels, got "
-            f"{config.columns!r} (such as 'image,label')"
-        )
+    asked = config.column_names
     image, label = asked or (_image_column(features), _label_column(features))
     if image not in features or label not in features:
         raise DataError(

@@ -65,12 +65,15 @@ def run_flower(
         on_line: gets each line of the run's log; default: print it.
 
     Raises:
-        ConfigError: this machine cannot hold one client with these reservations.
+        ConfigError: this machine cannot hold one client with these reservations, or
+            ``model.weights`` are not there.
+        DataError: a partition as the run asks for cannot be for so many clients.
         StorageError: no run folder, cache or temporary file can be written where it is to be.
         RunError: the run was refused, failed, or was stopped.
     """
     check_resources(client_cpus, client_gpus)
     refuse_unwritable(config)
+    _check_files(config, clients)
     client_gpus = reserved_gpus(config, client_cpus, client_gpus)
     tell_small_shared_memory()
     # The run folder is named by the server; only its parent is fixed here.
@@ -92,6 +95,18 @@ def run_flower(
         )
         with SuperLink(home) as superlink:
             return _run(superlink, config, on_line, "--federation-config", options)
+
+
+def _check_files(config: RunConfig, clients: int) -> None:
+    """Refuse here what the run's own processes would refuse, once Flower has started them."""
+    from regl_app.data.partition import check_partition
+    from regl_app.learning.models.pretrained import check_weights
+
+    local = with_absolute_paths(config)
+    if not config.data.local:
+        check_partition(local.partition, clients)
+    if not config.resume:
+        check_weights(local.model)
 
 
 def run_deployed(

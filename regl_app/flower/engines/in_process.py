@@ -41,6 +41,7 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.log import logger
 from regl_app.core.types import Scalar
+from regl_app.data.partition import check_partition
 from regl_app.flower.engines.resources import cards_of, places_in_process
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 
@@ -232,6 +233,8 @@ def run_in_process(
     flat, clients = config.to_flat(), len(sites) or clients
     if clients < 1:
         raise ConfigError(f"clients must be >= 1, got {clients} (or give sites)")
+    if not config.data.local:
+        check_partition(with_absolute_paths(config).partition, clients)
     workers = min(workers, clients)
     prepare, cards = _preparation(config), cards_of(config.device)
     grid = InProcessGrid(client, clients, flat, workers, prepare, sites, cards)

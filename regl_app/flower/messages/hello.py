@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, RecordDict
 
 from regl_app.core.errors import ProtocolError
 from regl_app.core.types import Counts
+from regl_app.flower.messages.alike import get_alike, put_alike
 from regl_app.flower.messages.content import OURS, our_record
 from regl_app.flower.messages.fields import (
     MOST_ID,
@@ -25,12 +27,14 @@ class ClientInfo:
     """A client introduces itself: which partition it holds; its labels only if they are shared.
 
     ``pool`` is the digest of the shared pool that it could make, '' if it has no generator.
+    ``alike`` are digests of what all clients must have alike (``alike_here``).
     """
 
     partition_id: int
     num_partitions: int
     real_counts: Counts | None = None
     pool: str = ""
+    alike: Mapping[str, str] = field(default_factory=dict)
 
     def to_content(self) -> RecordDict:
         """Return the reply's content."""
@@ -42,6 +46,7 @@ class ClientInfo:
         )
         if self.pool:  # not an empty text, see TrainReply
             record["pool"] = self.pool
+        put_alike(record, self.alike)
         put_counts(record, "real-counts", self.real_counts)
         return RecordDict({OURS: record})
 
@@ -65,4 +70,5 @@ class ClientInfo:
             total,
             real_counts,
             get(record, "pool", str, most=MOST_ID) if "pool" in record else "",
+            get_alike(record),
         )

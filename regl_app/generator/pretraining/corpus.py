@@ -12,8 +12,8 @@ from regl_app.config.sections import DataConfig, PublicDataConfig
 from regl_app.core.errors import ConfigError
 from regl_app.core.seeding import numpy_generator, torch_generator
 from regl_app.data.concepts import phrasings
-from regl_app.data.disguise import apply_disguise
 from regl_app.data.images import ImageSet
+from regl_app.data.looks import Look
 from regl_app.data.resize import fit
 from regl_app.data.sources.registry import load_source
 from regl_app.data.stratified import stratified_sample
@@ -22,6 +22,7 @@ from regl_app.generator.pretraining.fonts import TYPEFACES, find_fonts
 from regl_app.generator.pretraining.glyphs import CONCEPTS, GlyphBank
 
 _SIZE = 32
+_LOOK = "--look"
 _EXAMPLES, _HELD_OUT = 12_000, 2_000
 
 
@@ -106,9 +107,15 @@ def public_corpus(config: DataConfig, look: str) -> Corpus:
             "data.public-fraction must be > 0: the share of the images that is public, and that no "
             "client of a run with the same key gets (try data.public-fraction=0.2)"
         )
+    disguise = Look.parse(look, _LOOK)
+    if not disguise.changes:
+        raise ConfigError(
+            f"{_LOOK}={look!r} is how the clients' images look: a generator of it would have "
+            "learnt them (try 'outlined')"
+        )
     source = load_source(PublicDataConfig(**dict(config)))
     plain = ImageSet(fit(source.train.images, (3, _SIZE, _SIZE)), source.train.labels)
-    images = ImageSet(apply_disguise(plain.images, look), plain.labels)
+    images = ImageSet(disguise.of(plain.images), plain.labels)
     rng = numpy_generator(0, "public", "held-out")
     held = stratified_sample(images.labels.numpy(), len(images) // 10, rng)
     kept = np.delete(np.arange(len(images)), held)

@@ -6,18 +6,40 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 
 from regl_app.config.sections import ModelConfig
 from regl_app.core.errors import ConfigError
+from regl_app.core.finite import not_finite
+from regl_app.core.tensor_files import is_intact
 from regl_app.core.types import Tensors
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.foreign import ForeignClassifier
 from regl_app.learning.models.hub_weights import fetch_weights
 
 _BODY = "body."
+_CHECKSUM = "sha256"
+_CHECKPOINT = ("model.", "state.", _CHECKSUM)
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Refuse weights that no model could start from, before anything else is done.
+
+    A file of the hub is fetched here if it is not in its cache.
+
+    Raises:
+        ConfigError: they are not there, or no safetensors file.
+    """
+    if not config.weights:
+        return
+    path = _file(config)
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise _unread(config, error) from error
 
 
 def load_pretrained(model: Classifier, config: ModelConfig) -> str:
@@ -28,8 +50,18 @@ def load_pretrained(model: Classifier, config: ModelConfig) -> str:
     others.
 
     Raises:
-        ConfigError: it is not there, is no safetensors file, or is not of this model.
+        ConfigError: it is not there, is no safetensors file, is damaged, or is not of this model.
     """
+    done = _fill(model, config)
+    if odd := not_finite(dict(model.named_parameters())):
+        raise ConfigError(
+            f"{_what(config)} holds NaN or infinity in {odd!r}: whoever trained it has diverged "
+            "(take an earlier or another one)"
+        )
+    return done
+
+
+def _fill(model: Classifier, config: ModelConfig) -> str:
     path = _file(config)
     tensors = _read(path, config)
     own = model.state_dict()
@@ -69,6 +101,8 @@ def _file(config: ModelConfig) -> Path:
     weights, path = config.weights, Path(config.weights).expanduser()
     if path.is_file():
         return path
+    if (path if path.is_dir() else path.parent).joinpath("history.jsonl").is_file():
+        raise ConfigError(f"{_what(config)} {_of_run(path)}")
     if path.suffix == ".safetensors" or path.is_absolute() or path.exists():
         raise ConfigError(
             f"{_what(config)} is no file (a .safetensors file, 'owner/name' of the hub, or of "
@@ -77,14 +111,45 @@ def _file(config: ModelConfig) -> Path:
     return fetch_weights(weights, config.name)
 
 
+def _of_run(path: Path) -> str:
+    """Return what is wrong with a path into a run's folder that is no file."""
+    folder = path if path.is_dir() else path.parent
+    model = folder / "model.safetensors"
+    if model.is_file():
+        return f"is no file of that run: its model is {model}"
+    best = sorted(folder.glob("checkpoints/best-*.safetensors"))
+    instead = f", or take its best round so far, {best[-1]}" * bool(best)
+    return (
+        "is of a run that has not ended, and has no model.safetensors yet (let it end, regl run "
+        f"--resume {folder}{instead})"
+    )
+
+
 def _read(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
     try:
-        return load(path.read_bytes())
-    except SafetensorError as error:
+        content = path.read_bytes()
+        tensors = load(content)
+    except (OSError, SafetensorError) as error:
+        raise _unread(config, error) from error
+    if is_intact(content, tensors) is False:
         raise ConfigError(
-            f"{_what(config)} is no safetensors file: {error}. Pickled weights (.pth, .pt, .bin) "
-            "can run code and are not read: convert them where you trust them (docs/models.md)"
-        ) from error
+            f"{_what(config)} is damaged: its checksum is wrong (copy it again, or restore it)"
+        )
+    if _CHECKSUM in tensors and all(name.startswith(_CHECKPOINT) for name in tensors):
+        raise ConfigError(
+            f"{_what(config)} is all that a run needs to go on from a round, no model (take its "
+            "model.safetensors, or go on with it: regl run --resume)"
+        )
+    return tensors
+
+
+def _unread(config: ModelConfig, error: OSError | SafetensorError) -> ConfigError:
+    if isinstance(error, OSError):
+        return ConfigError(f"{_what(config)} cannot be read: {error}")
+    return ConfigError(
+        f"{_what(config)} is no safetensors file: {error}. Pickled weights (.pth, .pt, .bin) "
+        "can run code and are not read: convert them where you trust them (docs/models.md)"
+    )
 
 
 def _what(config: ModelConfig) -> str:

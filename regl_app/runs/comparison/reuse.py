@@ -18,8 +18,9 @@ _TOLD = 5
 class Wanted:
     """A run that a comparison needs.
 
-    ``settings`` are what its result depends on beside code and data, ``data`` the state of its
-    files (``RunFiles.words``): '' if it has none, None if it cannot be told.
+    ``settings`` are what its result depends on beside code and data, ``data`` the state of the
+    files that decide who has which image (``RunFiles.words``): '' if there are none, None if it
+    cannot be told.
     """
 
     name: str
@@ -35,7 +36,11 @@ class States:
     known: dict[tuple[DataConfig, PartitionConfig], str | None] = field(default_factory=dict)
 
     def of(self, config: RunConfig) -> str | None:
-        """Return the state of a run's files; None, with a line in the log, if nobody can say."""
+        """Return the state of a run's files; None, with a line in the log, if nobody can say.
+
+        Args:
+            config: the run's, its paths absolute.
+        """
         from regl_app.data.run_files import RunFiles
 
         which = config.data, config.partition

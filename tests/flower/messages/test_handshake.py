@@ -29,6 +29,31 @@ def test_what_is_not_ones_own_is_refused(sender: Handshake, message: str) -> Non
         read_request(RecordDict({OURS: request_record(0, sender)}), MINE)
 
 
+@pytest.mark.parametrize(
+    ("servers", "own"),
+    [
+        ({"partition.file": "a" * 64}, {"partition.file": "b" * 64}),
+        ({"partition.file": "a" * 64}, {}),
+        ({}, {"partition.file": "b" * 64}),
+    ],
+)
+def test_files_are_compared_by_content(servers: dict[str, str], own: dict[str, str]) -> None:
+    record = request_record(0, Handshake("code", "config", 4, servers))
+    mine = Handshake("code", "config", 4, own)
+    with pytest.raises(
+        ProtocolError, match=r"^partition\.file names a file .* \(copy the server's"
+    ):
+        read_request(RecordDict({OURS: record}), mine)
+    same = request_record(0, Handshake("code", "config", 4, own))
+    assert read_request(RecordDict({OURS: same}), mine) == 0
+
+
+def test_a_digest_that_is_none_is_refused() -> None:
+    record = request_record(0, Handshake("code", "config", 4, {"partition.file": "x"}))
+    with pytest.raises(ProtocolError, match=r"file\.partition\.file must be 64 hexadecimal digits"):
+        read_request(RecordDict({OURS: record}), MINE)
+
+
 def test_before_the_server_knows_their_number_any_client_may_introduce_itself() -> None:
     first = Handshake("code", "config")
     assert read_request(RecordDict({OURS: request_record(0, first)}), MINE) == 0

@@ -237,12 +237,15 @@ def test_an_order_without_quotas_leaves_the_plan_to_the_client() -> None:
 
 
 def test_hello_comes_back_and_its_range_is_checked() -> None:
-    hello = ClientInfo(1, 4, np.array([1, 2, 3]))
+    alike = {"rows": "a" * 64, "generator.path": "b" * 64}
+    hello = ClientInfo(1, 4, np.array([1, 2, 3]), alike=alike)
     got = ClientInfo.read(hello.to_content(), CLASSES)
-    assert (got.partition_id, got.num_partitions) == (1, 4)
+    assert (got.partition_id, got.num_partitions, got.alike) == (1, 4, alike)
     np.testing.assert_array_equal(got.real_counts, [1, 2, 3])
     with pytest.raises(ProtocolError, match="partition-id must be < num-partitions=4, got 4"):
         ClientInfo.read(ClientInfo(4, 4).to_content(), CLASSES)
+    with pytest.raises(ProtocolError, match=r"alike\.rows must be 64 hexadecimal digits"):
+        ClientInfo.read(ClientInfo(0, 4, alike={"rows": "A" * 64}).to_content(), CLASSES)
 
 
 def test_evaluate_reply_comes_back_and_is_checked() -> None:

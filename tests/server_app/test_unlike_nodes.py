@@ -1,0 +1,140 @@
+"""Nodes whose files are not those of the others are refused by name, with what to bring where."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from client_app.main import app as honest_app
+from regl_app.config import RunConfig
+from regl_app.core.errors import DataError, RunError
+from regl_app.data.federation import Federation
+from regl_app.flower.messages.alike import DISTANCE, GENERATOR, ROWS, agreed, difference
+from regl_app.flower.shared_files import alike_here
+from regl_app.runs.folder import RunFolder
+
+Federate = Callable[..., RunFolder]
+
+
+def trained(folder: RunFolder) -> set[int]:
+    """Return who trained in the last round."""
+    return {key for key, facts in folder.read_history()[-1].clients.items() if "loss" in facts}
+
+
+def dealt(path: Path, *parts: range) -> None:
+    path.write_text(json.dumps([list(part) for part in parts]))
+
+
+def with_its_own_file(path: Path, client: int, later: bool = False) -> ClientApp:
+    """Return an app whose ``client`` has another ``partition.file`` at the same path."""
+    app = ClientApp()
+
+    def serve(message: Message, context: Context) -> Message:
+        if context.node_config["partition-id"] != client:
+            return honest_app(message, context)
+        before = path.read_bytes()
+        dealt(path, range(40), range(60, 110), range(120, 180))
+        try:
+            return honest_app(message, context)
+        finally:
+            path.write_bytes(before)
+
+    app.query()(honest_app if later else serve)
+    app.train()(serve)
+    app.evaluate()(serve)
+    return app
+
+
+def test_a_node_with_another_partition_file_is_refused(
+    federate: Federate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "who.json"
+    dealt(path, range(60), range(60, 120), range(120, 180))
+    keys = {"partition__scheme": "file", "partition__file": str(path), "data__max_train": 0}
+    app = with_its_own_file(path, 1)
+    folder = federate(app, 3, **keys)
+    told = r"client 1: partition\.file names a file that must be alike .* \(copy the server's to"
+    assert re.search(rf"hello: node \S+: failed: {told}", caplog.text)
+    assert trained(folder) == {0, 2}
+    with pytest.raises(RunError, match=told):
+        federate(app, 3, **keys, server__min_nodes=3)
+    caplog.clear()
+    folder = federate(with_its_own_file(path, 1, later=True), 3, **keys)
+    assert re.search(rf"train: client 1: failed: {told[10:]}", caplog.text)
+    assert trained(folder) == {0, 2}
+
+
+def test_a_run_does_not_go_on_with_another_partition_file(
+    federate: Federate, tmp_path: Path
+) -> None:
+    path = tmp_path / "who.json"
+    dealt(path, range(60), range(60, 120))
+    keys = {"partition__scheme": "file", "partition__file": str(path), "data__max_train": 0}
+    run = federate(None, 2, **keys)
+    (run.path / "result.json").unlink()
+    dealt(path, range(60), range(60, 110))
+    with pytest.raises(RunError, match=r"or partition\.file='.*who\.json' have changed since"):
+        federate(None, 2, **keys, resume=str(run.path))
+    path.unlink()
+    with pytest.raises(DataError, match=r"partition\.file=.* cannot be read: No such file"):
+        federate(None, 2, **keys)
+
+
+def test_a_node_that_deals_otherwise_is_refused_whenever_it_is_asked(
+    federate: Federate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving = [0]
+
+    def alike(config: RunConfig, federation: Federation) -> dict[str, str]:
+        return alike_here(config, federation) | ({ROWS: "0" * 64} if serving == [1] else {})
+
+    app = ClientApp()
+
+    def serve(message: Message, context: Context) -> Message:
+        serving[0] = int(context.node_config["partition-id"])
+        return honest_app(message, context)
+
+    app.query()(serve)
+    app.train()(serve)
+    app.evaluate()(serve)
+    monkeypatch.setattr("client_app.node.alike_here", alike)
+    folder = federate(app, 3)
+    told = "client 1: refused: this node deals the images to the clients otherwise than the server"
+    assert f"hello: {told}" in caplog.text and "regl partition --write" in caplog.text
+    last = folder.read_history()[-1]
+    assert trained(folder) == {0, 2}
+    assert any("train: " in why and told.replace("refused: ", "") in why for why in last.failures)
+    with pytest.raises(
+        RunError, match=rf"2 of 3 nodes can take part, .*min-nodes=3\n  hello: {told}"
+    ):
+        federate(app, 3, server__min_nodes=3)
+
+
+def test_what_the_server_has_holds_else_what_most_have() -> None:
+    told = {
+        0: {GENERATOR: "a", ROWS: "r"},
+        1: {GENERATOR: "b", ROWS: "r"},
+        2: {GENERATOR: "b", ROWS: "r", DISTANCE: "d"},
+        3: {},
+    }
+    assert agreed(told, {ROWS: "r"}) == {ROWS: "r", GENERATOR: "b", DISTANCE: "d"}
+    own = {ROWS: "s", GENERATOR: "a", DISTANCE: "e"}
+    assert agreed(told, own) == own
+    assert agreed({0: {ROWS: "r"}, 1: {ROWS: "s"}}, {}) == {ROWS: "r"}
+    assert agreed({}, {}) == {}
+
+
+def test_what_a_node_lacks_is_no_difference() -> None:
+    assert difference({}, {ROWS: "r"}, "others") is None
+    assert difference({ROWS: "r"}, {}, "others") is None
+    assert difference({ROWS: "r", GENERATOR: "a"}, {ROWS: "r", GENERATOR: "a"}, "others") is None
+    why = difference({ROWS: "r", GENERATOR: "a"}, {ROWS: "r", GENERATOR: "b"}, "at most clients")
+    assert why is not None and "another checkpoint here than at most clients (bring" in why
+    why = difference({DISTANCE: "a"}, {DISTANCE: "b"}, "at most clients")
+    assert why is not None and "supplement.distance leads to other weights here" in why
