@@ -139,7 +139,7 @@ def test_another_partition_under_the_same_path_is_another_run(
     with caplog.at_level(logging.INFO):
         assert compared(photos, **keys)[1] == ["fedavg-s0"]
     (why,) = [line for line in caplog.messages if "runs again" in line]
-    assert why.count("partition.file: 1 files") == 2
+    assert why.count("partition.file ") == 2
 
 
 def test_notes_beside_the_pictures_change_nothing(photos: Path) -> None:
