@@ -8,18 +8,18 @@ names are then exchanged. Reading it all would take as long as what the caches s
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 
 def file_state(path: Path) -> str:
-    """Return what changes when the file at ``path`` does.
+    """Return what changes when the file at ``path`` does, the same from wherever it is named.
 
     Raises:
         OSError: it is gone.
     """
-    found = path.stat()
-    return f"{path}/{found.st_size}/{found.st_mtime_ns}"
+    return _told(path, path.stat())
 
 
 def files_state(paths: Iterable[Path]) -> str:
@@ -36,6 +36,9 @@ def files_state(paths: Iterable[Path]) -> str:
             continue
         count += 1
         total += found.st_size
-        told = f"{path}/{found.st_size}/{found.st_mtime_ns}\n"
-        digest.update(told.encode("utf-8", "surrogateescape"))
+        digest.update(f"{_told(path, found)}\n".encode("utf-8", "surrogateescape"))
     return f"{count} files, {total} bytes, {digest.hexdigest()[:16]}"
+
+
+def _told(path: Path, found: os.stat_result) -> str:
+    return f"{path.absolute()}/{found.st_size}/{found.st_mtime_ns}"

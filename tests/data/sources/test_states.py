@@ -13,6 +13,7 @@ from PIL import Image
 from regl_app.config.choices import SOURCES
 from regl_app.config.sections import DataConfig
 from regl_app.core.file_states import files_state
+from regl_app.data.picture_store import PictureStore
 from regl_app.data.sources.cinic import CLASSES
 from regl_app.data.sources.registry import load_source, source_state
 
@@ -208,3 +209,24 @@ def test_what_programs_make_of_a_hub_set_is_no_part_of_it(
     unfinished.parent.mkdir()
     unfinished.write_bytes(b"half")
     assert source_state(config).startswith("1 files, 4 bytes")
+
+
+def test_a_relative_path_is_the_folder_that_it_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, shade in (("one", 3), ("other", 4)):
+        for name in ("cat", "dog"):
+            for number in range(4):
+                path = tmp_path / place / "photos" / name / f"{number}.bmp"
+                _picture(path, shade)
+                os.utime(path, ns=(0, 0))  # as an archive may set them all
+    config = DataConfig(source="folder", path="photos", image_size=8)
+    store = PictureStore(tmp_path / "store")
+    for place, shade in (("one", 3), ("other", 4)):
+        monkeypatch.chdir(tmp_path / place)
+        assert load_source(config, store=store).train.images.unique().tolist() == [shade]
+    absolute = config.model_copy(update={"path": str(tmp_path / "one" / "photos")})
+    monkeypatch.chdir(tmp_path / "one")
+    assert source_state(config) == source_state(absolute)
+    load_source(absolute, store=store)
+    assert len(list(store.root.glob("*.set"))) == 2  # decoded once, however it is named
