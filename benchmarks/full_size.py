@@ -14,7 +14,7 @@ import gc
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -47,8 +47,8 @@ class Part:
     """One part of the check.
 
     ``computed`` are the seconds of its threads together: on a machine that others use too, they and
-    not ``seconds`` say how much work it is. ``peak`` is the most memory that was resident during it, in GB, weights and Python included;
-    None where the system does not say.
+    not ``seconds`` say how much work it is. ``peak`` is the most memory that was resident during
+    it, in GB, weights and Python included; None where the system does not say.
     """
 
     name: str
@@ -171,7 +171,7 @@ def _peak() -> float | None:
     return int(kilobytes) * 1024 / _GIGABYTE
 
 
-def _text(found: Sequence[Part], options: argparse.Namespace, machine: Mapping[str, str]) -> str:
+def _text(found: Sequence[Part], options: argparse.Namespace, machine: dict[str, str]) -> str:
     rows = [
         [
             part.name,
