@@ -215,6 +215,17 @@ def test_a_checkpoint_of_full_size_is_checked_by_code_that_also_runs_on_a_tiny_o
     assert "more than the 0.1 GB of --limit" in capsys.readouterr().out
 
 
+def test_the_page_shows_what_the_check_of_full_size_measured() -> None:
+    found = json.loads((BENCHMARKS / "results" / "full_size.json").read_text(encoding="utf-8"))
+    assert found["shape"] == "sd15"
+    assert all(part["peak"] < 20 for part in found["parts"])
+    text = (BENCHMARKS / "results" / "full_size.md").read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    page = (BENCHMARKS.parent / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    assert len(table) == 2 + len(found["parts"]) and "\n".join(table) in page
+    assert found["machine"]["revision"] in page
+
+
 def test_the_memory_of_a_process_is_read_and_pictures_are_as_many_as_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

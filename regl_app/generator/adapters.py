@@ -156,13 +156,16 @@ class AdapterSlot:
     Args:
         denoiser: frozen; nobody else may replace its weights while an adapter is merged.
         part: its name in the pipeline and in an adapter's file.
+        device: where it works.
     """
 
-    def __init__(self, denoiser: Any, part: str) -> None:
+    def __init__(self, denoiser: Any, part: str, device: torch.device) -> None:
         self._denoiser = denoiser
         self._part = part
+        self._device = device
         self._frozen: dict[str, torch.Tensor] = {}
         self._merged: dict[str, torch.Tensor] = {}
+        self._used = self._frozen
         self.image_tokens: ImageTokens | None = None
         """Those of the adapter in effect, if it has any."""
 
@@ -241,14 +244,23 @@ class AdapterSlot:
         """Have ``image_tokens`` in effect for a while."""
         before = self.image_tokens
         if image_tokens is not None:
-            image_tokens = image_tokens.to(next(self._denoiser.parameters()).device)
+            image_tokens = image_tokens.to(self._device)
         self.image_tokens = image_tokens
         try:
             yield
         finally:
             self.image_tokens = before
 
-    def _use(self, weights: Tensors) -> None:
+    def follow(self) -> None:
+        """Have what is kept where the denoiser was brought to, without a second copy of it."""
+        for name in self._merged:
+            used = self._denoiser.get_submodule(name).weight.detach()
+            for weights in (self._frozen, self._merged):
+                here = weights is self._used
+                weights[name] = used if here else weights[name].to(used.device)
+
+    def _use(self, weights: dict[str, torch.Tensor]) -> None:
+        self._used = weights
         for name, weight in weights.items():
             self._denoiser.get_submodule(name).weight.data = weight
 

@@ -31,12 +31,13 @@ from regl_app.generator.compatibility import check_concepts
 from regl_app.generator.families.family import Family, Told
 from regl_app.generator.families.registry import FAMILIES, family_of
 from regl_app.generator.flow_process import FlowProcess, is_flow
-from regl_app.generator.held_weights import held_precision, move, text_precision, types_to_load
+from regl_app.generator.held_weights import held_precision, text_precision, types_to_load
 from regl_app.generator.image_encoder import ImageEncoder
 from regl_app.generator.image_tokens import beside_text
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.pipeline_config import own_image_size
 from regl_app.generator.pipeline_loading import load_pipeline
+from regl_app.generator.placement import Placement
 from regl_app.generator.prompts import (
     PromptRows,
     TextConditioning,
@@ -68,6 +69,7 @@ class Foundation:
     image_size: int
     factor: int
     adapters: AdapterSlot
+    placement: Placement
     held: Precision = "fp32"
     image_encoder: ImageEncoder | None = None
 
@@ -107,6 +109,7 @@ class Foundation:
         encoded_on = "cpu" if held == "fp32" else str(place)
         told = Told(image_size, config.guidance, config.negative_prompt, encoded_on)
         text = encode_prompts(pipeline, family, phrasings, told, place, text_precision(held))
+        adapters, digest = AdapterSlot(denoiser, family.part, place), generator_digest(folder)
         foundation = cls(
             denoiser=denoiser,
             family=family,
@@ -115,17 +118,17 @@ class Foundation:
             text=text,
             prompts=class_prompts(config, concepts),
             prompt_rows=PromptRows.of(phrasings),
-            digest=generator_digest(folder),
+            digest=digest,
             device=place,
             precision=precision,
             image_size=image_size,
             factor=factor,
-            adapters=AdapterSlot(denoiser, family.part),
+            adapters=adapters,
+            placement=Placement(denoiser, pipeline.vae, adapters, place, digest, held),
             held=held,
             image_encoder=_image_encoder(pipeline),
         )
-        move(denoiser, place, held)
-        move(pipeline.vae, place, foundation.vae_held)
+        foundation.placement.begin(foundation.vae_held)
         return foundation
 
     @property
@@ -202,6 +205,7 @@ class Foundation:
             image_tokens: ``(N, K, D)`` that the denoiser is told after the text; None: those of the
                 adapter in effect that tell no look, where it has any.
         """
+        self.placement.use("denoiser")
         if image_tokens is None and self.adapters.image_tokens is not None:
             image_tokens = self.adapters.image_tokens.untold(len(rows))
         told = self.text.of(rows)
@@ -216,6 +220,7 @@ class Foundation:
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return images, float32 ``(N, 3, H, W)`` about [-1, 1], of scaled latents."""
+        self.placement.use("vae")
         scaled = latents / self.vae.config.scaling_factor
         if shift := self._shift:
             scaled = scaled + shift
@@ -227,6 +232,7 @@ class Foundation:
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Return scaled latents, float32 ``(N, c, h, w)``, of ``(N, 3, H, W)`` in [-1, 1]."""
+        self.placement.use("vae")
         with self._vae_autocast():
             images = images.to(DTYPES[self.vae_held])
             images = images.contiguous(memory_format=torch.channels_last)

@@ -21,6 +21,10 @@ SMALL = 2**28
 _GIGABYTE = 2**30
 
 
+class WeightsTooLargeError(GeneratorError):
+    """A part's weights do not fit into the device's memory."""
+
+
 def held_precision(checkpoint: Path, precision: Precision) -> Precision:
     """Return what the weights of denoiser and VAE are held in.
 
@@ -60,7 +64,7 @@ def move(module: Any, device: torch.device, held: Precision) -> None:
     """Bring a frozen part of a pipeline to ``device``, its weights in ``held``.
 
     Raises:
-        GeneratorError: the device's memory does not hold them.
+        WeightsTooLargeError: the device's memory does not hold them; some of them are there.
     """
     module.requires_grad_(False)
     module.eval()
@@ -69,7 +73,7 @@ def move(module: Any, device: torch.device, held: Precision) -> None:
     except torch.OutOfMemoryError as error:
         size = sum(weight.numel() for weight in module.parameters()) * DTYPES[held].itemsize
         lower = ", set generator.precision=bf16 or fp16" if held == "fp32" else ""
-        raise GeneratorError(
+        raise WeightsTooLargeError(
             f"the {size / 1e9:.1f} GB of weights of the generator's {type(module).__name__} do not "
             f"fit into {device} with {memory_of(device)} (let fewer clients run on it at once"
             f"{lower}, take a smaller checkpoint, a device with more memory, or device=cpu)"

@@ -34,6 +34,7 @@ def image_features(
         return F.adaptive_avg_pool2d(latents.float(), side).flatten(1)
 
     def encode(part: slice) -> torch.Tensor:
+        foundation.placement.use(None)
         return encoder.features(pictures[part], foundation.device)
 
     return torch.cat(in_portions(foundation, "encoding", len(pictures), at_once, encode))

@@ -1,7 +1,8 @@
 """Portions: how many images go through the denoiser or the VAE at once.
 
 As many as ``generator.batch-size`` says, fewer for the VAE where images are large, and half as many
-each time that the device's memory does not hold them. What was learnt so holds for the process.
+each time that the device's memory does not hold them; where it does not hold a single one, what is
+idle leaves it (``placement.py``). What was learnt so holds for the process.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def in_portions(
             tiles.
     """
     key = (work, foundation.digest, foundation.image_size, foundation.precision, foundation.device)
-    size = min(at_once, _fits.get(key, at_once), _most(work, foundation.image_size))
+    most = min(at_once, _most(work, foundation.image_size))
+    size = min(most, _fits.get(key, most))
     made: list[torch.Tensor] = []
     begin, halved = 0, False
     while begin < count:
@@ -60,6 +62,10 @@ def in_portions(
             begin = part.stop
             continue
         tried = part.stop - part.start
+        if tried == 1 and _made_room(foundation, work):
+            size, halved = most, False  # several may fit now
+            _fits.pop(key, None)
+            continue
         if tried == 1 and work != "denoising" and smaller_tiles(foundation):
             continue
         if tried == 1:
@@ -82,6 +88,12 @@ def in_portions(
 
 def _most(work: Work, side: int) -> int:
     return sys.maxsize if work == "denoising" else max(VAE_PIXELS // side**2, 1)
+
+
+def _made_room(foundation: Foundation, work: Work) -> bool:
+    """Take off the device what can wait elsewhere; return whether there was anything."""
+    placement = foundation.placement
+    return placement.take_turns() or (work == "denoising" and placement.stream_layers())
 
 
 def _tried(

@@ -32,9 +32,13 @@ def lora_layers(
         seed: of the initial weights; the update itself starts at zero.
         up: B to go on from, as :func:`lora_state` names it, all layers' or none's. A then stays as
             the seed makes it, and only B is trained. None: both are.
+
+    Raises:
+        GeneratorError: the denoiser's weights do not fit into the device's memory.
     """
     from peft import LoraConfig as PeftConfig
 
+    foundation.placement.ready_to_tune()
     denoiser = foundation.denoiser
     peft_config = PeftConfig(
         r=config.rank,

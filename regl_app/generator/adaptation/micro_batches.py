@@ -1,10 +1,10 @@
 """A step's batch in parts where memory is short: the gradients of the parts add up to the batch's.
 
 Half as many images at once each time that the device's memory does not hold them; where it does not
-hold a single one, the denoiser's activations are computed twice instead of kept (gradient
-checkpointing). What was learnt so holds for the process, as for drawing (``portions.py``). Where a
-processor's memory ends there is no error, something is killed: large images go one by one there
-from the start, which takes no longer.
+hold a single one, the VAE leaves it, then the denoiser's activations are computed twice instead of
+kept (gradient checkpointing). What was learnt so holds for the process, as for drawing
+(``portions.py``). Where a processor's memory ends there is no error, something is killed: large
+images go one by one there from the start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from regl_app.generator.portions import too_large
 
 ON_PROCESSORS = 512 * 512
 """Pixels at once on a processor: one image of 512 x 512 takes 4 GB beside the weights of a Stable
-Diffusion 1.5, a pair 7 (``benchmarks/full_size.py``)."""
+Diffusion 1.5, a pair 8 (``benchmarks/full_size.py``)."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ class MicroBatches:
     def _smaller(self, learnt: _Learnt, tried: int, count: int) -> _Learnt:
         if tried > 1:
             return _Learnt(tried // 2, learnt.checkpointing)
+        if self._foundation.placement.take_turns():
+            return _Learnt(count, learnt.checkpointing)  # several may fit now
         denoiser = self._foundation.denoiser
         if learnt.checkpointing or not denoiser._supports_gradient_checkpointing:
             what = f"{self._what} on a single {self._of}"

@@ -13,6 +13,7 @@ import torch.utils.checkpoint
 from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
 from regl_app.data.images import ImageSet
 from regl_app.generator import foundation as module
+from regl_app.generator import placement
 from regl_app.generator.adaptation import micro_batches
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import tune_lora
@@ -55,6 +56,42 @@ def test_it_draws_and_tunes_with_weights_in_bf16(
     tuned = tune_dpo(foundation, latents, torch.tensor(LABELS), pairs, dpo, lora, seed=0)
     assert tuned.margins[0] == 0.0
     assert all(value.dtype == torch.float32 for value in tuned.state.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layer_by_layer_it_draws_the_same(
+    name: str, pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GeneratorConfig(
+        path=str(pipelines(name)),
+        steps=1 if name == "lcm" else 2,
+        guidance=1.5,
+        image_size=32,
+        precision="fp32",
+    )
+    foundation = Foundation.load(config, CLASSES)
+    images = torch.randint(0, 256, (4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    real = ImageSet(images.byte(), torch.tensor([0, 0, 1, 1]))
+    lora = LoraConfig(layers="all", rank=2, steps=1, batch_size=2, lr=1e-2)
+    state = tune_lora(foundation, real, lora, seed=0).state
+
+    def both() -> list[torch.Tensor]:
+        frozen = sample(foundation, LABELS, INDICES, config, stream=7)
+        with foundation.adapters.using(state, "a test"):
+            return [frozen, sample(foundation, LABELS, INDICES, config, stream=7)]
+
+    before = {name: value.clone() for name, value in foundation.denoiser.state_dict().items()}
+    expected = both()
+    monkeypatch.setattr(placement, "can_wait", lambda _: True)
+    try:
+        assert foundation.placement.take_turns() and foundation.placement.stream_layers()
+        found = both()
+    finally:
+        placement._learnt.clear()
+    assert not torch.equal(*expected)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    after = foundation.denoiser.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
