@@ -169,7 +169,7 @@ def _heads(groups: Sequence[Condition]) -> tuple[str, ...]:
     """Return the table's head: 'final' is what the model of a round that was chosen is not."""
     if not any(_kept(group) for group in groups):
         return _HEADS
-    return tuple("accuracy of what is kept" if head == _FINAL else head for head in _HEADS)
+    return tuple("accuracy, kept" if head == _FINAL else head for head in _HEADS)
 
 
 def _kept(group: Condition) -> str:

@@ -28,13 +28,15 @@ VALIDATION: dict[str, Scalar] = {"validation.fraction": 0.2, "validation.patienc
 SCHEDULE: dict[str, Scalar] = {"train.schedule": "cosine", "train.warmup-rounds": 1}
 
 
-def folder_of(out: Path, name: str, *, best: int | None, kept: int | None, **keys: Scalar) -> Path:
-    """Write a run of four rounds, of nine that were planned where it ended early."""
+def folder_of(
+    out: Path, name: str, *, best: int | None, kept: int | None, rounds_run: int = 4, **keys: Scalar
+) -> Path:
+    """Write a run of four rounds, or of some of them."""
     flat: dict[str, Scalar] = {"method": "fedavg", "rounds": 4, "name": name, **keys}
     config = RunConfig.from_flat(flat)
     folder = RunFolder.create(config, out)
     folder.write_facts(FederationFacts(class_names=["cat", "dog"], num_clients=2, test_images=20))
-    for number, share in enumerate(ACCURACIES):
+    for number, share in enumerate(ACCURACIES[: rounds_run + 1]):
         scores = ValidationScores(images=8, accuracy=share, loss=1 - share)
         rate = learning_rate(config.train, number, config.rounds) if number else None
         wrong = round(10 * (1 - share))
@@ -169,9 +171,14 @@ def test_runs_side_by_side_are_compared_by_what_they_keep(tmp_path: Path) -> Non
     ]
     html = build_report(paths, tmp_path / "report.html").read_text()
     assert "leads with <em>85.0 %</em>" in html
-    assert "<th>accuracy of what is kept</th>" in html
+    assert "<th>accuracy, kept</th>" in html
     assert "best round kept, 2" in html
     assert "Ringed: the round whose model a run keeps" in caption(html, "compare-accuracy")
+    assert "mean of the others" not in html
+    more: dict[str, Scalar] = {"seed": 1, "train.lr": 0.05}
+    short = folder_of(tmp_path, "short", best=None, kept=None, rounds_run=2, **more)
+    both = build_report([paths[1], short], tmp_path / "both.html").read_text()
+    assert "later rounds are the mean of the others" in caption(both, "compare-loss")
     plain = build_report(paths[1:] * 2, tmp_path / "two.html").read_text()
     assert "<th>final accuracy</th>" in plain
     assert "Ringed" not in plain

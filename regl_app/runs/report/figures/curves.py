@@ -306,6 +306,9 @@ def overlay(
     )
     seeds = any(len(group.runs) > 1 for group in groups)
     says += " Lines are means over seeds, bands reach from the worst to the best seed." * seeds
+    lengths = [{len(run.history) for run in group.runs} for group in groups]
+    if any(len(each) > 1 for each in lengths):
+        says += " Where a seed ended before, later rounds are the mean of the others."
     if any(one.ringed is not None for one in series):
         says += " Ringed: the round whose model a run keeps, chosen by validation images."
     chips = legend([(one.label, one.colour, "line") for one in series])
