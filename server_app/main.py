@@ -12,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from regl_app.config import RunConfig
 from regl_app.config.external import method_choice
+from regl_app.config.learning_rates import faint_from
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import activity, phase
 from regl_app.core.devices import resolve_device
@@ -251,6 +252,14 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
             "that",
             histogram_epsilon(config),
             config.privacy.delta,
+        )
+    if (first := faint_from(config.train, config.rounds)) is not None:
+        logger.warning(
+            "from round %d of %d on the learning rate is 1e-8 of train.lr or less (train.schedule="
+            "%r): next to nothing is trained (raise train.decay or train.decay-every)",
+            first,
+            config.rounds,
+            config.train.schedule,
         )
     known = [sum(row) for row in facts.train_counts or [] if row is not None]
     images = f"{sum(known)} training images, " if known else ""

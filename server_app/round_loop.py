@@ -10,6 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
 from regl_app.config import RunConfig
+from regl_app.config.learning_rates import learning_rate
 from regl_app.core.activity import phase, timed
 from regl_app.core.log import logger
 from regl_app.core.types import Weights
@@ -19,7 +20,6 @@ from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
-from regl_app.learning.training.schedule import learning_rate
 from regl_app.rounds.choosing import Choice, pooled_validation
 from regl_app.rounds.exchange import Validation
 from regl_app.rounds.server_round import evaluate_global, personalized_due

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from regl_app.config.choices import MODELS
 from regl_app.config.external import is_external, method_choice
+from regl_app.config.learning_rates import LEAST, faint_from, learning_rate
 from regl_app.config.model_name import library_of
 from regl_app.config.run_keys import RunKeys
 
@@ -17,6 +18,31 @@ def warming_up_ends(config: RunKeys) -> str | None:
     return (
         f"train.warmup-rounds={warm} leaves none of rounds={config.rounds} at train.lr (use "
         f"{config.rounds - 1} at most)"
+    )
+
+
+def rates_train_something(config: RunKeys) -> str | None:
+    rates: dict[str, float | str] = {
+        "train.lr": config.train.lr,
+        "server.eta": config.server.eta,
+        "server.tune-lr": config.server.tune_lr,
+        "lora.lr": config.lora.lr,
+        "dpo.lr": config.dpo.lr,
+        "teaching.lr": config.teaching.lr,
+    }
+    for key, rate in rates.items():
+        if isinstance(rate, float) and rate < LEAST:
+            return f"{key}={rate:g} changes no weight in float32 (take {LEAST:.2g} or more)"
+    train = config.train
+    if learning_rate(train, config.rounds, config.rounds) >= LEAST:
+        return None
+    faint = faint_from(train, config.rounds)
+    since = f", and to 1e-8 of train.lr in round {faint}" if faint else ""
+    return (
+        f"train.schedule={train.schedule!r} with train.decay={train.decay:g} each "
+        f"train.decay-every={train.decay_every} rounds comes to a learning rate of 0 within rounds="
+        f"{config.rounds}{since}: nothing would be trained any more (raise train.decay or "
+        "train.decay-every, or take train.schedule='cosine', which spreads over all rounds)"
     )
 
 
@@ -94,6 +120,7 @@ def weights_of_the_hub_are_timms(config: RunKeys) -> str | None:
 
 TRAINING_RULES: tuple[Callable[[RunKeys], str | None], ...] = (
     warming_up_ends,
+    rates_train_something,
     label_counts_are_corrected_once,
     choosing_has_its_images,
     best_model_is_whole,

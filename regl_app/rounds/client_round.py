@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from regl_app.config.choices import LABELS
+from regl_app.config.learning_rates import at_round
 from regl_app.core.activity import Span, note, phase
 from regl_app.core.finite import not_finite
 from regl_app.core.types import Fact, Floats, Tensors, Weights
@@ -14,7 +15,6 @@ from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, sc
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
-from regl_app.learning.training.schedule import at_round
 from regl_app.learning.training.soft_labels import opinion_share, soft_labels
 from regl_app.rounds.client import Client
 from regl_app.rounds.client_memory import own_part, recall, remember

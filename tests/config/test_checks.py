@@ -317,6 +317,27 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["supplement.distance='classifier'", "supplement.measure=false"],
     ),
     (
+        training_checks.rates_train_something,
+        {"train.schedule": "step", "train.decay": 0.1, "train.decay-every": 1, "rounds": 400},
+        ["train.schedule='step'", "train.decay=0.1", "rounds=400", "in round 9:", "'cosine'"],
+    ),
+    (
+        training_checks.rates_train_something,
+        {"train.schedule": "exponential", "train.decay-every": 1, "rounds": 1200},
+        ["train.schedule='exponential'", "a learning rate of 0 within rounds=1200", "round 28"],
+    ),
+    (
+        training_checks.rates_train_something,
+        {"train.lr": 1e-40},
+        ["train.lr=1e-40 changes no"],
+    ),
+    (
+        training_checks.rates_train_something,
+        {"train.lr": 1e-37, "train.schedule": "step", "train.decay-every": 1, "rounds": 9},
+        ["within rounds=9: nothing"],
+    ),
+    (training_checks.rates_train_something, {"teaching.lr": 1e-40}, ["teaching.lr=1e-40"]),
+    (
         data_checks.splits_are_of_training_and_test,
         {"data.splits": "train,train"},
         ["data.splits must name", "'train,train'", "'train,validation'"],
@@ -388,6 +409,10 @@ def test_every_rule_has_its_case() -> None:
         {"privacy.vector": "client", "share-diagnostics": False},
         {**SITE, "data.path": "tests"},
         {"partition.looks": " "},
+        {"train.schedule": "cosine", "rounds": 10**9},
+        {"train.schedule": "step", "train.decay": 0.5, "train.decay-every": 1, "rounds": 100},
+        {"train.schedule": "step", "train.decay": 1.0, "train.decay-every": 1, "rounds": 10**6},
+        {"train.lr": 1e-30},
         {"partition.looks": "plain, inverted+rotated:-90,noisy"},
         {**FLWR, "partition.arguments": '{"num_partitions": 3}'},
         {
