@@ -223,11 +223,12 @@ def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:
         "partition.file": config.partition.file,
         "generator.path": config.generator.path,
         "generator.prompts": config.generator.prompts,
+        "generator.image-encoder": config.generator.image_encoder,
         "supplement.distance": config.supplement.distance_file,
     }
     if settings.state_dir is None:
         paths["cache-dir"] = config.cache_dir
     for key, path in paths.items():
-        if Path(path).is_absolute():  # else empty, 'bundled' or a hub id
+        if Path(path).is_absolute():  # else empty, a word or a hub id
             settings.roots.inside(Path(path), key)
     return config

@@ -46,6 +46,9 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         changes["data.path"] = str(_absolute(base, config.data.path))
     if config.generator.path != BUNDLED and _exists(base, config.generator.path):
         changes["generator.path"] = str(_absolute(base, config.generator.path))
+    encoder = config.generator.named_image_encoder
+    if encoder and _exists(base, encoder):
+        changes["generator.image-encoder"] = str(_absolute(base, encoder))
     if config.supplement.distance_file:
         changes["supplement.distance"] = str(_absolute(base, config.supplement.distance_file))
     prompts = config.generator.prompts

@@ -232,6 +232,12 @@ class RunKeys(Section):
         return start.needs_client_images
 
     @property
+    def image_encoder(self) -> str:
+        """What reads clients' pictures for image tokens, '' where that is not named or needed."""
+        tells = self.uses_generator and self.adapts_to_client_images and self.lora.image_tokens > 0
+        return self.generator.named_image_encoder if tells else ""
+
+    @property
     def shares_adapter(self) -> bool:
         """Whether all clients tune one adapter together, which leaves them for that."""
         return self.uses_generator and ADAPTERS[self.supplement.adapter].for_all

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from regl_app.config.choices import ADAPTERS, POLICIES, REWARDS, SCHEDULES, SITES
 from regl_app.config.one_of import OneOf
-from regl_app.config.or_auto import OrAuto
+from regl_app.config.or_auto import AUTO, OrAuto
 from regl_app.config.section import RESULT, VIEW, Section
 
 NONE = "none"
@@ -226,6 +226,18 @@ class GeneratorConfig(Section):
         description="share of a minority class sampled from real latents",
         json_schema_extra=RESULT,
     )
+    image_encoder: str = Field(
+        "auto",
+        description="what reads pictures for lora.image-tokens: a transformers image encoder "
+        "(CLIP, SigLIP, DINOv2) with safetensors, as a folder or hub id; 'auto' = the checkpoint's "
+        "own, where its pipeline has one, else its VAE",
+        json_schema_extra=RESULT,
+    )
+
+    @property
+    def named_image_encoder(self) -> str:
+        """Return the folder or hub id that ``image_encoder`` is, '' if it is none."""
+        return "" if self.image_encoder == AUTO else self.image_encoder
 
 
 class LoraConfig(Section):

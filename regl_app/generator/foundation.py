@@ -32,7 +32,7 @@ from regl_app.generator.families.family import Family, Told
 from regl_app.generator.families.registry import FAMILIES, family_of
 from regl_app.generator.flow_process import FlowProcess, is_flow
 from regl_app.generator.held_weights import held_precision, text_precision, types_to_load
-from regl_app.generator.image_encoder import ImageEncoder
+from regl_app.generator.image_encoder import ImageEncoder, OwnEncoder
 from regl_app.generator.image_tokens import beside_text
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.pipeline_config import own_image_size
@@ -45,6 +45,7 @@ from regl_app.generator.prompts import (
     class_prompts,
     encode_prompts,
 )
+from regl_app.generator.quiet import quiet
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -267,7 +268,7 @@ class Foundation:
 def _image_encoder(pipeline: Any) -> ImageEncoder | None:
     model = getattr(pipeline, "image_encoder", None)
     processor = getattr(pipeline, "feature_extractor", None)
-    return None if model is None or processor is None else ImageEncoder(model, processor)
+    return None if model is None or processor is None else OwnEncoder(model, processor)
 
 
 _local = threading.local()
@@ -326,33 +327,13 @@ def _in_type(tensors: Tensors, held: Precision) -> dict[str, torch.Tensor]:
 
 def _load_pipeline(folder: Path, held: Precision) -> Any:
     try:
-        with MAKING_MODULES, _quiet():
+        with MAKING_MODULES, quiet():
             return load_pipeline(folder, types_to_load(held))
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
         raise GeneratorError(
             f"the generator in {str(folder)!r} cannot be loaded: {error} (it must be a "
             "text-to-image pipeline with safetensors weights)"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' bars and warnings about optional parts out of the run's progress."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    before = [(each.get_verbosity(), each.is_progress_bar_enabled()) for each in libraries]
-    for each in libraries:
-        each.set_verbosity_error()
-        each.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for each, (verbosity, had_bars) in zip(libraries, before, strict=True):
-            each.set_verbosity(verbosity)
-            if had_bars:
-                each.enable_progress_bar()
 
 
 def _check(pipeline: Any, folder: Path) -> Family:

@@ -50,6 +50,16 @@ class HubId:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What of a repository is wanted: for which key, and the file without which it is not there."""
+
+    key: str
+    index: str
+
+
+PIPELINE = Wanted("generator.path", INDEX)
+
 Answer = TypeVar("Answer")
 Fetch = Callable[[HubId], Path]
 Check = Callable[[Path], None]
@@ -68,7 +78,7 @@ def fetch_pipeline(hub_id: HubId, *, fetch: bool = True) -> Path:
         GeneratorError: it is not in the cache, and may not or cannot be fetched; says why and what
             to do.
     """
-    return _cached_or_fetched(hub_id, _download_pipeline, _check_whole, fetch)
+    return cached_or_fetched(hub_id, PIPELINE, _download_pipeline, _check_whole, fetch=fetch)
 
 
 def fetch_configs(hub_id: HubId, *, fetch: bool = True) -> Path:
@@ -77,10 +87,10 @@ def fetch_configs(hub_id: HubId, *, fetch: bool = True) -> Path:
     Raises:
         GeneratorError: as for ``fetch_pipeline``.
     """
-    return _cached_or_fetched(hub_id, _download_configs, _check_parts, fetch)
+    return cached_or_fetched(hub_id, PIPELINE, _download_configs, _check_parts, fetch=fetch)
 
 
-def commit_of(hub_id: HubId) -> str:
+def commit_of(hub_id: HubId, wanted: Wanted = PIPELINE) -> str:
     """Return the commit of a checkpoint: of what the cache holds of it, else as the hub says.
 
     Nothing is fetched: a few kilobytes are asked for, where it is not in the cache.
@@ -88,16 +98,30 @@ def commit_of(hub_id: HubId) -> str:
     Raises:
         GeneratorError: as for ``fetch_pipeline``.
     """
-    folder = _cached(hub_id)
-    return folder.name if folder is not None else _fetched(hub_id, _ask_commit, "")
+    folder = _cached(hub_id, wanted.index)
+    return folder.name if folder is not None else _fetched(hub_id, _ask_commit, "", wanted.key)
 
 
 def _ask_commit(hub_id: HubId) -> str:
     return str(_ask(hub_id).sha)
 
 
-def _cached_or_fetched(hub_id: HubId, download: Fetch, check: Check, fetch: bool) -> Path:
-    folder, lacking = _cached(hub_id), ""
+def cached_or_fetched(
+    hub_id: HubId, wanted: Wanted, download: Fetch, check: Check, *, fetch: bool
+) -> Path:
+    """Return the folder of what is ``wanted`` in the hub's cache, by ``download`` if need be.
+
+    Args:
+        hub_id: the repository.
+        wanted: what of it, for which key.
+        download: brings it into the cache.
+        check: raises a GeneratorError where a folder does not hold it whole.
+        fetch: whether the network may be used.
+
+    Raises:
+        GeneratorError: as for ``fetch_pipeline``.
+    """
+    folder, lacking = _cached(hub_id, wanted.index), ""
     if folder is not None:
         try:
             check(folder)
@@ -107,31 +131,32 @@ def _cached_or_fetched(hub_id: HubId, download: Fetch, check: Check, fetch: bool
             return folder
     if not fetch:
         raise NotCachedError(
-            f"generator.path {str(hub_id)!r} is not in this machine's hub cache{lacking}"
+            f"{wanted.key} {str(hub_id)!r} is not in this machine's hub cache{lacking}"
         )
-    return _fetched(hub_id, download, lacking)
+    return _fetched(hub_id, download, lacking, wanted.key)
 
 
 _failed: dict[tuple[HubId, str], tuple[float, str]] = {}
 
 
-def _fetched(hub_id: HubId, download: Callable[[HubId], Answer], lacking: str) -> Answer:
-    key = (hub_id, download.__name__)
+def _fetched(hub_id: HubId, download: Callable[[HubId], Answer], lacking: str, what: str) -> Answer:
+    key = (hub_id, f"{what}: {download.__name__}")
     moment, before = _failed.get(key, (0.0, ""))
     if before and time.monotonic() - moment < _SECONDS_UNTIL_ASKED_AGAIN:
         raise GeneratorError(before)
     try:
-        return _explained(hub_id, download, lacking)
+        return _explained(hub_id, download, lacking, f"{what} {str(hub_id)!r}")
     except GeneratorError as error:
         _failed[key] = (time.monotonic(), str(error))
         raise
 
 
-def _explained(hub_id: HubId, download: Callable[[HubId], Answer], lacking: str) -> Answer:
+def _explained(
+    hub_id: HubId, download: Callable[[HubId], Answer], lacking: str, what: str
+) -> Answer:
     import httpx
     from huggingface_hub import errors
 
-    what = f"generator.path {str(hub_id)!r}"
     try:
         return download(hub_id)
     except errors.GatedRepoError as error:
@@ -154,7 +179,7 @@ def _explained(hub_id: HubId, download: Callable[[HubId], Answer], lacking: str)
     except _failures(errors, httpx) as error:
         raise GeneratorError(
             f"{what} is no local folder, is not in this machine's hub cache{lacking} and could not "
-            f"be fetched from the hub ({type(error).__name__}: {_first_line(error)}); download it "
+            f"be fetched from the hub ({type(error).__name__}: {first_line(error)}); download it "
             f"elsewhere (hf download {hub_id.repository} --local-dir FOLDER) and give its folder, "
             "or bring the hub's cache; where there is no network HF_HUB_OFFLINE=1 spares the wait"
         ) from error
@@ -170,17 +195,18 @@ def _failures(errors: object, httpx: object) -> tuple[type[Exception], ...]:
     return (OSError, ValueError, RuntimeError, *found)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, for another's message."""
     return (str(error).strip().splitlines() or ["no more is known"])[0][:300]
 
 
-def _cached(hub_id: HubId) -> Path | None:
+def _cached(hub_id: HubId, index: str) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 
     try:
         path = hf_hub_download(
-            hub_id.repository, INDEX, revision=hub_id.revision, local_files_only=True
+            hub_id.repository, index, revision=hub_id.revision, local_files_only=True
         )
     except (OSError, HFValidationError):  # not there
         return None
@@ -193,18 +219,23 @@ def _ask(hub_id: HubId) -> ModelInfo:
     return HfApi().model_info(hub_id.repository, revision=hub_id.revision, timeout=_SECONDS_TO_WAIT)
 
 
+def names_at_hub(hub_id: HubId) -> list[str]:
+    """Return the names of all files of a repository; raises what the hub's client does."""
+    return [sibling.rfilename for sibling in _ask(hub_id).siblings or []]
+
+
 def _download_pipeline(hub_id: HubId) -> Path:
-    names = [sibling.rfilename for sibling in _ask(hub_id).siblings or []]
+    names = names_at_hub(hub_id)
     index = _download_index(hub_id, names)
     parts = parts_of(read_index(index))
     wanted = files_read(names, parts, variant_of(names, parts))
-    folder = _snapshot(hub_id, map(glob.escape, wanted))
+    folder = snapshot(hub_id, map(glob.escape, wanted))
     _check_whole(folder)
     return folder
 
 
 def _download_configs(hub_id: HubId) -> Path:
-    folder = _snapshot(hub_id, [INDEX, *(f"*/*{end}" for end in (".json", ".txt", ".model"))])
+    folder = snapshot(hub_id, [INDEX, *(f"*/*{end}" for end in (".json", ".txt", ".model"))])
     _check_parts(folder)
     return folder
 
@@ -220,7 +251,8 @@ def _download_index(hub_id: HubId, names: Iterable[str]) -> Path:
     return Path(hf_hub_download(hub_id.repository, INDEX, revision=hub_id.revision)).parent
 
 
-def _snapshot(hub_id: HubId, patterns: Iterable[str]) -> Path:
+def snapshot(hub_id: HubId, patterns: Iterable[str]) -> Path:
+    """Return the cache's folder of a repository with all files of ``patterns``, fetched if new."""
     from huggingface_hub import snapshot_download
 
     return Path(

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import torch
 
-from regl_app.data.pictures import Pictures
 from regl_app.data.resize import fit
 
+Features = Callable[[torch.Tensor], torch.Tensor]
+"""Makes vectors, float32 ``(N, F)``, of uint8 pictures ``(N, C, H, W)``, grey or in colours."""
 
-class ImageEncoder:
-    """Turns pictures into feature vectors.
+
+class ImageEncoder(Protocol):
+    """Turns pictures into feature vectors."""
+
+    def on(self, device: torch.device) -> AbstractContextManager[Features]:
+        """Return a context in which the model is on ``device``: a client needs it once."""
+
+
+class OwnEncoder:
+    """The image encoder of a pipeline.
 
     Args:
         model: of transformers' kind, with projected embeddings (CLIP) or a pooled output (SigLIP).
@@ -23,19 +34,25 @@ class ImageEncoder:
         self._mean = torch.tensor(processor.image_mean).view(3, 1, 1)
         self._std = torch.tensor(processor.image_std).view(3, 1, 1)
 
-    @torch.no_grad()
-    def features(self, pictures: Pictures, device: torch.device) -> torch.Tensor:
-        """Return vectors, float32 ``(N, F)``, of uint8 pictures ``(N, C, H, W)``.
-
-        The model is on ``device`` for this time alone: a client needs it once.
-        """
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[Features]:
+        """Have the model on ``device`` for a while."""
         side = int(self._model.config.image_size)
-        shown = fit(pictures[:], (3, side, side)).float() / 255
+
+        @torch.no_grad()
+        def features(pictures: torch.Tensor) -> torch.Tensor:
+            shown = fit(pictures, (3, side, side)).float() / 255
+            return vectors_of(self._model(((shown - self._mean) / self._std).to(device)))
+
         self._model.to(device)
         try:
-            output = self._model(((shown - self._mean) / self._std).to(device))
+            yield features
         finally:
             self._model.to("cpu")
-        projected = getattr(output, "image_embeds", None)
-        vectors: torch.Tensor = output.pooler_output if projected is None else projected
-        return vectors.float()
+
+
+def vectors_of(output: Any) -> torch.Tensor:
+    """Return the vectors ``(N, F)`` of a model's output: projected ones where it has them."""
+    projected = getattr(output, "image_embeds", None)
+    vectors: torch.Tensor = output.pooler_output if projected is None else projected
+    return vectors.float()

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
 from regl_app.data.pictures import Pictures
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.image_encoder import ImageEncoder
 from regl_app.generator.portions import in_portions
 
 _SIDE = 8
@@ -15,26 +16,37 @@ _SIDE = 8
 
 @torch.no_grad()
 def image_features(
-    foundation: Foundation, pictures: Pictures, latents: torch.Tensor, at_once: int
+    foundation: Foundation,
+    pictures: Pictures,
+    latents: torch.Tensor,
+    at_once: int,
+    encoder: ImageEncoder | None = None,
 ) -> torch.Tensor:
     """Return a vector for each picture, float32 ``(N, F)``.
 
-    By the checkpoint's image encoder where its pipeline has one; else a thumbnail of the picture's
-    latents: the VAE is every checkpoint's own image encoder.
+    By ``encoder``, or the checkpoint's own where its pipeline has one; else a thumbnail of the
+    picture's latents: the VAE is every checkpoint's own image encoder.
 
     Args:
         foundation: the generator.
         pictures: uint8 ``(N, C, H, W)`` of any side.
         latents: what the VAE makes of them, scaled, ``(N, c, h, w)``.
         at_once: pictures at once, at most.
+        encoder: that the run names; None: none.
+
+    Raises:
+        GeneratorError: the encoder cannot be used, or memory does not hold it or a single picture.
     """
-    encoder = foundation.image_encoder
+    encoder = encoder or foundation.image_encoder
     if encoder is None:
         side = min(_SIDE, latents.shape[-1])
         return F.adaptive_avg_pool2d(latents.float(), side).flatten(1)
 
-    def encode(part: slice) -> torch.Tensor:
-        foundation.placement.use(None)
-        return encoder.features(pictures[part], foundation.device)
+    with encoder.on(foundation.device) as features:
 
-    return torch.cat(in_portions(foundation, "encoding", len(pictures), at_once, encode))
+        def encode(part: slice) -> torch.Tensor:
+            foundation.placement.use(None)
+            return features(pictures[part])
+
+        parts = in_portions(foundation, "encoding", len(pictures), at_once, encode)
+    return torch.cat(parts)

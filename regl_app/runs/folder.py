@@ -23,8 +23,8 @@ from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import write_json
 from regl_app.core.tensor_files import save_weights
 from regl_app.core.types import Tensors
-from regl_app.generator.checkpoint import generator_identity
 from regl_app.generator.fitting import fit_words
+from regl_app.generator.identity import identity_of
 from regl_app.runs.checkpoints import (
     Checkpoint,
     has_checkpoint,
@@ -82,7 +82,7 @@ class RunFolder:
         environment = describe_environment(config.device)
         if config.needs_generator:
             local = with_absolute_paths(config)
-            environment["generator"] = generator_identity(local.generator.path)
+            environment["generator"] = identity_of(local)
             if words := fit_words(local):
                 environment["generator-settings"] = words
         content = {"config": config.to_flat(), "environment": environment}

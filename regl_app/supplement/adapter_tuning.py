@@ -201,6 +201,7 @@ class AdapterTuning:
             prior=self._prior(real),
             start=start,
             encoded_at_once=config.generator.batch_size,
+            image_encoder=self._generator.image_encoder,
             progress=self._generator.reporter("adapter steps"),
         )
         known = Known.real(foundation, real, config.generator.batch_size, pictures)

@@ -15,6 +15,7 @@ from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 from regl_app.data.pictures import portions
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
+from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.prompts import class_phrasings
 
@@ -53,6 +54,12 @@ class CacheKeys:
         return generator_digest(resolve_generator(self._config.generator.path))
 
     @cached_property
+    def image_encoder(self) -> str:
+        """Return the digest of the files of the image encoder that the run names, '' if none."""
+        path = self._config.image_encoder
+        return image_encoder_digest(resolve_image_encoder(path)) if path else ""
+
+    @cached_property
     def _precision(self) -> Precision:
         return resolve_precision(self._config.generator.precision, self._device)
 
@@ -79,6 +86,8 @@ class CacheKeys:
         }
         if real.originals is not None:
             key["originals"] = real.originals.digest
+        if self.image_encoder:
+            key["image_encoder"] = self.image_encoder
         return key
 
     def part(self, real: ImageSet, seed: int, start: str) -> CacheKey:

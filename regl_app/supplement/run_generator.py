@@ -13,6 +13,7 @@ from regl_app.core.types import Progress
 from regl_app.data.concepts import Concept
 from regl_app.generator.fitting import fitted_if_here
 from regl_app.generator.foundation import Foundation, shared_foundation
+from regl_app.generator.named_encoder import NamedEncoder
 from regl_app.supplement.cache_keys import CacheKeys
 
 
@@ -53,6 +54,12 @@ class RunGenerator:
         """
         generator = self.config.generator
         return shared_foundation(generator, self.concepts, self.device, self.keys.generator)
+
+    @property
+    def image_encoder(self) -> NamedEncoder | None:
+        """Return the image encoder that the run names, if anything of it is read by one."""
+        path = self.config.image_encoder
+        return NamedEncoder(path, self.keys.image_encoder) if path else None
 
     @cached_property
     def keys(self) -> CacheKeys:

@@ -13,7 +13,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client_app.main import app
 from client_app.node import Node
 from regl_app.config import RunConfig
-from regl_app.core.errors import ConfigError, DataError, ProtocolError
+from regl_app.core.errors import ConfigError, DataError, GeneratorError, ProtocolError
 from regl_app.core.types import Scalar
 from regl_app.flower.code_hash import own_code_hash
 from regl_app.flower.messages.content import ARRAYS, OURS, request_record
@@ -76,6 +76,18 @@ def test_hello_tells_the_partition_and_the_labels_if_shared() -> None:
         hello = ClientInfo.read(_send(context, MessageType.QUERY, ours, weights=False), 10)
         assert (hello.partition_id, hello.num_partitions) == (2, 3)
         assert (hello.real_counts is not None) == shared
+
+
+def test_an_image_encoder_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    context = _context(
+        method="regl", **{"generator.image-encoder": str(tmp_path), "lora.image-tokens": 2}
+    )
+    ours = request_record(0, _handshake(context))
+    with pytest.raises(GeneratorError, match=r"generator.image-encoder .* holds no config.json"):
+        _send(context, MessageType.QUERY, ours, weights=False)
+    context.run_config["lora.image-tokens"] = 0
+    ours = request_record(0, _handshake(context))
+    assert _send(context, MessageType.QUERY, ours, weights=False)
 
 
 def test_training_changes_the_model_and_reports_what_it_did() -> None:

@@ -19,6 +19,7 @@ from regl_app.core.errors import DataError
         "partition.file",
         "generator.path",
         "generator.prompts",
+        "generator.image-encoder",
         "supplement.distance",
         "cache-dir",
     ],

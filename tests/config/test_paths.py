@@ -66,6 +66,13 @@ def test_local_paths_become_absolute_and_hub_ids_stay(tmp_path: Path) -> None:
     assert with_absolute_paths(folder).generator.path == "bundled"
 
 
+def test_an_image_encoder_is_a_folder_or_a_hub_id_or_a_word(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    for given, expected in (("clip", str(tmp_path / "clip")), ("a/b", "a/b"), ("auto", "auto")):
+        config = with_absolute_paths(RunConfig.from_flat({"generator.image-encoder": given}))
+        assert config.generator.image_encoder == expected
+
+
 def test_the_cache_is_the_configured_one_or_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,11 @@ from huggingface_hub import errors
 from regl_app.core.errors import GeneratorError
 from regl_app.generator import hub_checkpoint
 from regl_app.generator.checkpoint import generator_digest, generator_identity, resolve_generator
+from regl_app.generator.encoder_files import (
+    image_encoder_digest,
+    image_encoder_identity,
+    resolve_image_encoder,
+)
 from regl_app.generator.hub_checkpoint import HubId
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -215,3 +220,32 @@ def test_a_repository_without_a_pipeline_is_refused(hub: Hub) -> None:
     (hub.content / "model_index.json").unlink()
     with pytest.raises(GeneratorError, match=r"'owner/name' holds no model_index\.json"):
         resolve_generator("owner/name")
+
+
+def test_an_image_encoder_is_fetched_without_what_is_not_read_and_found_again(hub: Hub) -> None:
+    shutil.rmtree(hub.content)
+    hub.content.mkdir()
+    read = {"config.json", "preprocessor_config.json", "model.safetensors"}
+    for name in (*read, "open_clip_model.safetensors", "vocab.json", "pytorch_model.bin"):
+        (hub.content / name).write_text("{}")
+    with pytest.raises(GeneratorError, match=r"^generator.image-encoder 'owner/name' is not in"):
+        resolve_image_encoder("owner/name", fetch=False)
+    assert image_encoder_identity("owner/name") == f"owner/name@{COMMIT}" and hub.fetched == set()
+    folder = resolve_image_encoder("owner/name")
+    assert hub.fetched == read and folder == hub.snapshot
+    hub.failure = httpx.ConnectTimeout("x")
+    assert resolve_image_encoder("owner/name") == folder
+    assert image_encoder_digest(folder) == image_encoder_digest(hub.content)
+    (folder / "model.safetensors").unlink()
+    lacking = r"image-encoder 'owner/name' .*no safetensors weights .*could not be fetched"
+    with pytest.raises(GeneratorError, match=lacking):
+        resolve_image_encoder("owner/name")
+
+
+def test_an_encoder_in_a_folder_of_a_repository_is_found_by_what_the_error_says(hub: Hub) -> None:
+    (hub.content / "models" / "image_encoder").mkdir(parents=True)
+    (hub.content / "models" / "image_encoder" / "config.json").write_text("{}")
+    for part in ("unet", "vae", "text_encoder"):
+        shutil.rmtree(hub.content / part)
+    with pytest.raises(GeneratorError, match=r"hf download owner/name .*'models/image_encoder/\*'"):
+        resolve_image_encoder("owner/name")

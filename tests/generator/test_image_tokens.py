@@ -17,7 +17,7 @@ from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
 from regl_app.generator.adapters import WEIGHTS, adapter_digest, load_adapter, save_adapter
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
-from regl_app.generator.image_encoder import ImageEncoder
+from regl_app.generator.image_encoder import OwnEncoder
 from regl_app.generator.image_features import image_features
 from regl_app.generator.image_tokens import FILE, ImageTokens, beside_text
 from regl_app.generator.sampling import sample
@@ -227,7 +227,7 @@ def test_features_are_the_checkpoints_own_image_encoders_where_it_has_one(
         0, 256, (5, 3, 48, 48), dtype=torch.uint8, generator=torch_generator(0, "pictures")
     )
     latents = encode_latents(foundation, pictures)
-    own = replace(foundation, image_encoder=ImageEncoder(model, processor))
+    own = replace(foundation, image_encoder=OwnEncoder(model, processor))
     features = image_features(own, pictures, latents, at_once=2)
     pixels = processor(list(pictures), return_tensors="pt").pixel_values
     with torch.no_grad():

@@ -49,6 +49,27 @@ def test_too_few_images_or_a_frozen_run_stay_frozen(
     assert make(frozen).adapt("a", real) == ClientGenerator.frozen("a")
 
 
+def test_image_tokens_are_made_by_the_encoder_that_the_run_names(
+    config: RunConfig, real: ImageSet, make: Make, tmp_path: Path
+) -> None:
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    shape = {"hidden_size": 8, "intermediate_size": 8, "image_size": 16, "patch_size": 8}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 5}
+    with torch.random.fork_rng(devices=[]):
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape, **layers))
+    model.save_pretrained(tmp_path / "clip")
+    named = config.updated(
+        {"lora.image-tokens": 2, "generator.image-encoder": str(tmp_path / "clip")}
+    )
+    widths = {}
+    for name, told in (("clip", named), ("auto", config.updated({"lora.image-tokens": 2}))):
+        path = make(told).adapt("a", real).path
+        assert path is not None
+        widths[name] = load_adapter(path)["image_tokens.looks"].shape[1]
+    assert widths == {"clip": 5, "auto": 4 * 8 * 8}
+
+
 def test_a_damaged_adapter_is_tuned_again(config: RunConfig, real: ImageSet, make: Make) -> None:
     first = make(config).adapt("a", real)
     assert first.path is not None

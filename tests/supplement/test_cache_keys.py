@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -41,3 +42,20 @@ def test_the_negative_prompt_counts_where_images_are_drawn(
     plain = keys(config, ("a cat", "a dog"), real)
     away = keys(config.updated({"generator.negative-prompt": "ugly"}), ("a cat", "a dog"), real)
     assert [one != other for one, other in zip(plain, away, strict=True)][::2] == [True, True]
+
+
+def test_the_image_encoder_counts_where_it_reads_pictures(
+    config: RunConfig, real: ImageSet, tmp_path: Path
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    encoder = config.updated({"generator.image-encoder": str(tmp_path)})
+    told = config.updated({"lora.image-tokens": 2})
+    both = encoder.updated({"lora.image-tokens": 2})
+    concepts = ("a cat", "a dog")
+    assert keys(encoder, concepts, real) == keys(config, concepts, real)
+    assert keys(both, concepts, real)[::2] == keys(told, concepts, real)[::2]
+    first = keys(both, concepts, real)[1]
+    assert {**first, "image_encoder": ""} == {**keys(told, concepts, real)[1], "image_encoder": ""}
+    (tmp_path / "model.safetensors").write_text("another")
+    assert keys(both, concepts, real)[1]["image_encoder"] != first["image_encoder"] != ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding, unread
+from regl_app.cli.doctor.image_encoder import image_encoder
 from regl_app.config import RunConfig
 from regl_app.core.errors import DataError, ReglError
 from regl_app.core.files import folder_bytes
@@ -37,6 +38,7 @@ def examine(config: RunConfig) -> list[Finding]:
         *machine(config),
         *_data(config),
         *_generator(config),
+        *image_encoder(config),
         *_folders(config),
         *_flower(),
     ]

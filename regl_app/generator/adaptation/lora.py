@@ -21,6 +21,7 @@ from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
 from regl_app.generator.adaptation.shared import SharedStart
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
+from regl_app.generator.image_encoder import ImageEncoder
 from regl_app.generator.image_features import image_features
 from regl_app.generator.image_tokens import ImageTokens
 from regl_app.generator.pool import Pool
@@ -51,6 +52,7 @@ def tune_lora(
     prior: Pool | None = None,
     start: SharedStart | None = None,
     encoded_at_once: int = AT_ONCE,
+    image_encoder: ImageEncoder | None = None,
     progress: StepProgress | None = None,
 ) -> TunedAdapter:
     """Fine-tune an adapter on ``real`` and return it; the foundation stays bit for bit the same.
@@ -69,6 +71,7 @@ def tune_lora(
         start: what all clients start from, if one adapter is tuned for all: A stays as it is, and
             only B is tuned (FFA-LoRA); None: an adapter of the client's own.
         encoded_at_once: images of ``real`` that the VAE encodes at once, at most.
+        image_encoder: what reads the pictures for image tokens; None: the checkpoint's own, if any.
         progress: called with (steps done, steps).
 
     Raises:
@@ -85,7 +88,9 @@ def tune_lora(
     tokens, drop = None, torch_generator(seed, "lora", "looks")
     if config.image_tokens:
         shown = real.pixels if pictures is None else pictures
-        features = image_features(foundation, shown, batches.latents, encoded_at_once)
+        features = image_features(
+            foundation, shown, batches.latents, encoded_at_once, image_encoder
+        )
         width = foundation.text.tensors["embeddings"].shape[-1]
         tokens = ImageTokens.new(features, real.labels, config.image_tokens, width)
 

@@ -16,7 +16,7 @@ from regl_app.core.errors import ReglError
 from regl_app.core.files import write_json, write_text
 from regl_app.core.log import logger
 from regl_app.core.types import Scalar
-from regl_app.generator.checkpoint import generator_identity
+from regl_app.generator.identity import identity_of
 from regl_app.runs.comparison.outcome import Outcome, finished_runs, read_outcome
 from regl_app.runs.comparison.plan import Variants, configurations, decisive, digest
 from regl_app.runs.comparison.reuse import States, Wanted, reusable, tell_silent
@@ -88,5 +88,5 @@ def compare(
 
 
 def _wanted(config: RunConfig, clients: int, states: States) -> Wanted:
-    which = (config, clients, generator_identity(config.generator.path))
+    which = (config, clients, identity_of(config))
     return Wanted(config.name, digest(*which), decisive(*which), states.of(config))

@@ -59,7 +59,7 @@ def decisive(config: RunConfig, clients: int, generator: str) -> dict[str, objec
     Args:
         config: the run.
         clients: K.
-        generator: the generator's ``generator_identity``.
+        generator: the ``identity_of`` what it makes images with.
     """
     unused: tuple[str, ...] = () if config.needs_generator else _OF_SUPPLEMENT
     adapter = ADAPTERS[config.supplement.adapter]

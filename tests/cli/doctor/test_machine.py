@@ -87,6 +87,23 @@ def test_a_folder_that_is_no_pipeline_fails(tmp_path: Path) -> None:
     assert "model_index.json" in finding.detail
 
 
+def test_an_image_encoder_is_told_where_it_is_named(tmp_path: Path) -> None:
+    named: dict[str, Scalar] = {"method": "regl", "generator.image-encoder": "nobody/nothing"}
+    unread = found("image encoder", named)
+    assert unread.status == "note" and "lora.image-tokens=0" in unread.detail
+    told = named | {"lora.image-tokens": 4}
+    assert "fetched when first used" in found("image encoder", told).detail
+    (tmp_path / "model.safetensors").touch()
+    told["generator.image-encoder"] = str(tmp_path)
+    finding = found("image encoder", told)
+    assert finding.status == "fail" and "holds no config.json" in finding.detail
+    (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_processor_type": "BitImageProcessor"}'
+    )
+    assert found("image encoder", told).status == "ok"
+
+
 def test_a_hub_id_is_not_fetched() -> None:
     finding = found("generator", {"method": "regl", "generator.path": "nobody/nothing"})
     assert finding.status == "note"

@@ -1,0 +1,43 @@
+"""What this machine has of the image encoder that a run names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from regl_app.cli.doctor.finding import Finding
+from regl_app.config import RunConfig
+from regl_app.core.errors import ReglError
+
+
+def image_encoder(config: RunConfig) -> Iterator[Finding]:
+    """Yield what was found of ``generator.image-encoder``; nothing is fetched or loaded."""
+    from regl_app.generator.encoder_files import encoder_weights
+    from regl_app.generator.hub_checkpoint import NotCachedError
+    from regl_app.generator.named_encoder import check_image_encoder
+
+    topic, named = "image encoder", config.generator.named_image_encoder
+    if not named or not config.needs_generator:
+        return
+    if not config.image_encoder:
+        detail = f"{named} reads no pictures: lora.image-tokens={config.lora.image_tokens}" + (
+            ""
+            if config.adapts_to_client_images
+            else f", and method={config.method!r} tunes on none"
+        )
+        yield Finding(topic, "note", detail, "lora.image-tokens=4, or generator.image-encoder=auto")
+        return
+    try:
+        folder = check_image_encoder(named, fetch=False)
+    except NotCachedError as error:
+        yield Finding(topic, "note", f"{error}; it is fetched when first used")
+        return
+    except ReglError as error:
+        yield Finding(topic, "fail", str(error))  # says the remedy itself
+        return
+    size = sum(file.stat().st_size for file in encoder_weights(folder)) / 1e6
+    yield Finding(
+        topic,
+        "ok",
+        f"{named}, {size:.1f} MB ({folder}), on each worker's device while it reads a client's "
+        "pictures, before tuning",
+    )
