@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from regl_app.config import RunConfig
+from regl_app.config.learning_rates import learning_rate
 from regl_app.core.types import Scalar
-from regl_app.learning.training.schedule import learning_rate
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import (
     FederationFacts,
