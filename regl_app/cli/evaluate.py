@@ -10,7 +10,7 @@ import typer
 from regl_app.cli.console import out as console
 from regl_app.cli.console import print_path, print_table
 from regl_app.cli.options import Settings
-from regl_app.cli.trained import Device, OfClient, RunArgument
+from regl_app.cli.trained import Device, OfClient, RunArgument, Trust
 from regl_app.core.log import setup_logging
 
 Part = Literal["test", "train", "all"]
@@ -32,6 +32,7 @@ def evaluate(
         Path | None, typer.Option(help="JSON file with every figure.", show_default=False)
     ] = None,
     client: OfClient = None,
+    trust: Trust = False,
     device: Device = "auto",
 ) -> None:
     """Measure a finished run's model on labelled images: the run's own, or others by data keys.
@@ -50,7 +51,7 @@ def evaluate(
     from regl_app.runs.trained.scores import scores_of
 
     changes = parse_settings(settings or ())
-    trained = open_model(RunFolder.open(run), client)
+    trained = open_model(RunFolder.open(run), client, trust)
     images, names = labelled_images(trained, changes, part)
     found = scores_of(trained, images, names, resolve_device(device))
     metrics = found.metrics

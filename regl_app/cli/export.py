@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from regl_app.cli.console import print_path
-from regl_app.cli.trained import OfClient, RunArgument
+from regl_app.cli.trained import OfClient, RunArgument, Trust
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
 
@@ -33,6 +33,7 @@ def export(
         typer.Option(help="Folder to write to; default: export in the run's.", show_default=False),
     ] = None,
     client: OfClient = None,
+    trust: Trust = False,
 ) -> None:
     """Write a finished run's model, images or history in forms that other programs read.
 
@@ -59,20 +60,24 @@ def export(
         write_text(target / "history.csv", table)
         print_path("history", target / "history.csv")
     if to:
-        _export_model(folder, to, target, client)
+        _export_model(folder, to, target, client, trust)
     if images:
         _export_images(folder, target / "images")
 
 
 def _export_model(
-    folder: RunFolder, kind: Literal["onnx", "torchscript"], target: Path, client: int | None
+    folder: RunFolder,
+    kind: Literal["onnx", "torchscript"],
+    target: Path,
+    client: int | None,
+    trust: bool,
 ) -> None:
     from regl_app.cli.trained import open_model
     from regl_app.core.files import write_json, write_text
     from regl_app.runs.trained.card import model_card
     from regl_app.runs.trained.deployable import export_model
 
-    trained = open_model(folder, client)
+    trained = open_model(folder, client, trust)
     path, apart = export_model(trained, kind, target)
     write_json(target / "classes.json", list(trained.class_names))
     card = model_card(trained, folder, kind, path.name, client)

@@ -11,7 +11,7 @@ import typer
 
 from regl_app.cli.console import out as console
 from regl_app.cli.console import print_path, print_table
-from regl_app.cli.trained import Device, OfClient, RunArgument
+from regl_app.cli.trained import Device, OfClient, RunArgument, Trust
 from regl_app.config.sections import DepthRule
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import logger, setup_logging
@@ -44,6 +44,7 @@ def predict(
         bool, typer.Option("--skip-unreadable", help="Leave out what cannot be read.")
     ] = False,
     client: OfClient = None,
+    trust: Trust = False,
     device: Device = "auto",
 ) -> None:
     """Say what a finished run's model takes pictures for.
@@ -64,7 +65,7 @@ def predict(
     from regl_app.runs.trained.pictures import find_pictures, named_pictures
     from regl_app.runs.trained.predictions import predictions, shown
 
-    trained = open_model(RunFolder.open(run), client)
+    trained = open_model(RunFolder.open(run), client, trust)
     pictures = named_pictures(
         find_pictures(images), trained, depth=depth, unreadable="skip" if skip_unreadable else None
     )

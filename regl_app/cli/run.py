@@ -13,6 +13,7 @@ from regl_app.cli.console import print_path
 from regl_app.cli.options import ClientCpus, ClientGpus, ConfigFile, Settings, resolve
 from regl_app.cli.summary import print_summary
 from regl_app.config import RunConfig
+from regl_app.config.model_name import is_own_module
 from regl_app.config.parsing import parse_settings
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
@@ -106,10 +107,17 @@ def _resumed(
         )
     folder = RunFolder.open(run)
     changes = {**parse_settings(settings or ()), "resume": str(run.resolve())}
+    before = folder.read_config()
+    if is_own_module(before.model.name) and changes.get("model.name") != before.model.name:
+        raise ConfigError(
+            f"{run}: its config.json says model.name={before.model.name!r}, code that going on "
+            "would import and run; where you know the run, and that module, name it again: "
+            f"regl run --resume {run} model.name={before.model.name}"
+        )
     facts = folder.read_facts()
     total = clients or (facts.num_clients if facts else 10)
     if facts is not None and total != facts.num_clients:
         raise ConfigError(
             f"--clients must be {facts.num_clients}, as in the run to be resumed, got {total}"
         )
-    return folder.read_config().updated(changes), total
+    return before.updated(changes), total

@@ -21,18 +21,27 @@ OfClient = Annotated[
         show_default=False,
     ),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import and run the code that the run's config.json names (model.name="
+        "package.module:Class), where it names any.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 
 
-def open_model(run: RunFolder, client: int | None) -> TrainedModel:
+def open_model(run: RunFolder, client: int | None, trust: bool) -> TrainedModel:
     """Return the model of all clients, or that of one.
 
     Raises:
-        RunError: the run has no such model.
+        ConfigError: it is code that cannot be imported.
+        RunError: the run has no such model, or it is code and ``trust`` is not given.
     """
     from regl_app.flower.own_parts import own_part
     from regl_app.runs.trained.model import TrainedModel
 
     if client is None:
-        return TrainedModel.of(run)
-    return TrainedModel.of(run, own_part(run, client), client)
+        return TrainedModel.of(run, trust=trust)
+    return TrainedModel.of(run, own_part(run, client), client, trust=trust)

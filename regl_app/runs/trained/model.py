@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.model_name import is_own_module
 from regl_app.core.errors import RunError
+from regl_app.core.log import logger
 from regl_app.data.depth import UsedDepth, agreed
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import fit
@@ -51,18 +53,27 @@ class TrainedModel:
         run: RunFolder,
         own: Mapping[str, torch.Tensor] | None = None,
         client: int | None = None,
+        *,
+        trust: bool = False,
     ) -> TrainedModel:
         """Return the global model of ``run``, or a client's with ``own``, the part that it keeps.
 
-        With ``client`` deep greyscale is read as that one read it.
+        Args:
+            run: the finished run.
+            own: the part of a client.
+            client: whose it is: deep greyscale is read as that one read it.
+            trust: whether code that the run's config.json names may be imported and run.
 
         Raises:
-            RunError: the run left no model, or its model is not that of its configuration; clients
-                keep a part of it, and ``own`` is not given.
+            ConfigError: that code cannot be imported.
+            RunError: that code may not be run; the run left no model, or its model is not that of
+                its configuration; clients keep a part of it, and ``own`` is not given.
         """
         config, facts, weights = run.read_config(), run.read_facts(), run.load_model()
         if facts is None:
             raise RunError(f"{run.path}: has no federation.json, which names the classes")
+        if is_own_module(config.model.name):
+            _check_trust(run, config.model.name, trust)
         weights |= dict(own or {})
         names = personal(make_method(config), list(weights))
         if names and not own:
@@ -95,3 +106,15 @@ class TrainedModel:
         """Return log-probabilities ``(N, num_classes)`` of images of any size, gray or colour."""
         fitting = fit(images.images, (self.channels, self.size, self.size))
         return predict_log_probs(self.model, fitting, device)
+
+
+def _check_trust(run: RunFolder, name: str, trust: bool) -> None:
+    """Refuse to run what a folder names, which anybody may have made, unless its user says so."""
+    what = f"{run.path}: its config.json says model.name={name!r}"
+    if not trust:
+        raise RunError(
+            f"{what}, code of this machine that opening the model would import and run. Where you "
+            "know the run, and that module, allow it: --trust (in Python: TrainedModel.of(run, "
+            "trust=True))"
+        )
+    logger.info("%s: that code is imported now, as it was allowed to", what)
