@@ -92,7 +92,7 @@ class Foundation:
         check_concepts(config.path, concepts)
         folder = resolve_generator(config.path)
         precision = resolve_precision(config.precision, place)
-        held = held_precision(folder, precision)
+        held = _held(folder, precision)
         pipeline = _load_pipeline(folder, held)
         family = _check(pipeline, folder)
         denoiser = getattr(pipeline, family.part)
@@ -323,6 +323,13 @@ def _in_type(tensors: Tensors, held: Precision) -> dict[str, torch.Tensor]:
         name: value.to(DTYPES[held]) if value.is_floating_point() else value
         for name, value in tensors.items()
     }
+
+
+def _held(folder: Path, precision: Precision) -> Precision:
+    try:
+        return held_precision(folder, precision)
+    except GeneratorError:
+        return "fp32"  # what is wrong with the files is told by what loads them
 
 
 def _load_pipeline(folder: Path, held: Precision) -> Any:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import ConfigError, GeneratorError
-from regl_app.core.precision import resolve_precision
+from regl_app.core.precision import Precision, resolve_precision
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.compatibility import check_concepts
 from regl_app.generator.foundation import Foundation, shared_foundation
@@ -127,16 +127,20 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
         resolve_generator(str(tmp_path))
 
 
-def test_damaged_or_pickled_weights_are_refused(second_pipeline: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_damaged_or_pickled_weights_are_refused(
+    second_pipeline: Path, tmp_path: Path, precision: Precision
+) -> None:
+    config = GeneratorConfig(path=str(tmp_path / "damaged"), precision=precision)
     folder = tmp_path / "damaged"
     shutil.copytree(second_pipeline, folder)
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(GeneratorError, match="cannot be loaded"):
-        Foundation.load(GeneratorConfig(path=str(folder)), CONCEPTS)
+        Foundation.load(config, CONCEPTS)
     weights.rename(weights.with_suffix(".bin"))  # what is no safetensors file is never read
     with pytest.raises(GeneratorError, match="cannot be loaded"):
-        Foundation.load(GeneratorConfig(path=str(folder)), CONCEPTS)
+        Foundation.load(config, CONCEPTS)
 
 
 def test_digest_follows_content_not_place(second_pipeline: Path, tmp_path: Path) -> None:
