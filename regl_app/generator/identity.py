@@ -5,7 +5,6 @@ from __future__ import annotations
 from regl_app.config import RunConfig
 from regl_app.generator.checkpoint import generator_identity
 from regl_app.generator.encoder_files import image_encoder_identity
-from regl_app.generator.ip_adapter import ip_adapter_identity
 
 
 def identity_of(config: RunConfig) -> str:
@@ -18,5 +17,8 @@ def identity_of(config: RunConfig) -> str:
     if config.image_encoder:
         parts.append(f"image encoder {image_encoder_identity(config.image_encoder)}")
     if config.ip_adapter:
+        # It imports torch, which no door of the library does.
+        from regl_app.generator.ip_adapter import ip_adapter_identity
+
         parts.append(f"IP-Adapter {ip_adapter_identity(config.ip_adapter)}")
     return ", ".join(parts)
