@@ -24,7 +24,7 @@ from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_public_part, check_source
-from regl_app.generator.named_encoder import check_image_encoder
+from regl_app.generator.readers import check_readers
 from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_supplement import own_pool
 from regl_app.rounds.disclosure import shared_counts
@@ -44,8 +44,7 @@ def hello(content: RecordDict, context: Context) -> RecordDict:
         # What is absent or unfit fails now, not after data.
         check_source(node.config, node.source)
         check_public_part(resolve_generator(node.config.generator.path), node.config.data)
-        if encoder := node.config.image_encoder:
-            check_image_encoder(encoder)
+        check_readers(node.config)
     shared = shared_counts(node.config, node.client.real_counts)
     return ClientInfo(
         node.partition_id, node.num_partitions, shared, own_pool(node.client), node.alike

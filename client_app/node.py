@@ -224,6 +224,7 @@ def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:
         "generator.path": config.generator.path,
         "generator.prompts": config.generator.prompts,
         "generator.image-encoder": config.generator.image_encoder,
+        "generator.ip-adapter": config.generator.ip_adapter,
         "supplement.distance": config.supplement.distance_file,
     }
     if settings.state_dir is None:

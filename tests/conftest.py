@@ -167,6 +167,78 @@ def quick_generator(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scala
     return {"generator.path": str(folder), "generator.precision": "fp32"}
 
 
+def _save_ip_adapter(pipeline: Path, folder: Path, features: int = 8) -> Path:
+    """Write a random IP-Adapter for the UNet in a pipeline's folder, and return its file."""
+    from safetensors.torch import save_file
+
+    file = folder / "ip-adapter_tiny.safetensors"
+    save_file(_ip_adapter(pipeline, features), file)
+    return file
+
+
+def _ip_adapter(pipeline: Path, features: int) -> dict[str, torch.Tensor]:
+    """Return the tensors of an IP-Adapter in the official layout, in half precision as those."""
+    from diffusers import UNet2DConditionModel
+
+    config = json.loads((pipeline / "unet" / "config.json").read_text())
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(config)
+    width = unet.config.cross_attention_dim
+    random = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=random)
+
+    made = {
+        "image_proj.proj.weight": drawn(4 * width, features),
+        "image_proj.proj.bias": drawn(4 * width) / 10,
+        "image_proj.norm.weight": torch.ones(width),
+        "image_proj.norm.bias": torch.zeros(width),
+    }
+    listening = [name for name in unet.attn_processors if ".attn2." in name]
+    for place, name in enumerate(listening):
+        own = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape
+        for kind in ("k", "v"):
+            made[f"ip_adapter.{2 * place + 1}.to_{kind}_ip.weight"] = drawn(*own)
+    return {name: tensor.half() for name, tensor in made.items()}
+
+
+def _save_clip(folder: Path, features: int = 8) -> Path:
+    """Write a random CLIP as IP-Adapters come with, without preprocessor; return its folder."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    shape: Mapping[str, int] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+        "projection_dim": features,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape))
+        torch.nn.init.normal_(model.visual_projection.weight)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_ip_adapter() -> Callable[..., Path]:
+    """Return what writes an IP-Adapter for a pipeline's folder into a folder: returns its file.
+
+    It is shown as many ``features`` a picture, 8, as the CLIP of ``save_clip`` makes.
+    """
+    return _save_ip_adapter
+
+
+@pytest.fixture(scope="session")
+def save_clip() -> Callable[..., Path]:
+    """Return what writes a tiny CLIP of ``features``, 8, into a folder, and returns that."""
+    return _save_clip
+
+
 def _photos(folder: Path, counts: Mapping[str, int], *, width: int, height: int) -> Path:
     from PIL import Image
 

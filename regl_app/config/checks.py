@@ -95,6 +95,32 @@ def pictures_of_one_client_tell_its_own_adapter(config: RunKeys) -> str | None:
     )
 
 
+def an_ip_adapter_shows_what_its_encoder_reads(config: RunKeys) -> str | None:
+    keys = config.generator
+    if not keys.ip_adapter or not config.uses_generator or keys.named_image_encoder:
+        return None
+    return (
+        f"generator.ip-adapter={keys.ip_adapter!r} is shown what the encoder that it was trained "
+        f"with reads from pictures, got generator.image-encoder={keys.image_encoder!r} (set it to "
+        "that encoder's folder or hub id)"
+    )
+
+
+def an_ip_adapter_shows_a_clients_own_pictures(config: RunKeys) -> str | None:
+    path, keys = config.generator.ip_adapter, config.supplement
+    if not path or not config.uses_generator:
+        return None
+    what = f"generator.ip-adapter={path!r} shows the generator a client's own pictures, and "
+    if not config.generates_at_client:
+        return f"{what}supplement.site={keys.site!r} has none (set supplement.site='client')"
+    if keys.selects and ADAPTERS[keys.adapter].unchanged:
+        return (
+            f"{what}the pool that supplement.selection={keys.selection!r} picks from is the same "
+            f"for all with supplement.adapter={keys.adapter!r} (set supplement.selection='none')"
+        )
+    return None
+
+
 def pool_makes_pairs(config: RunKeys) -> str | None:
     adapter = config.supplement.adapter
     if not ADAPTERS[adapter].uses_pool or config.pool.per_class >= 2:
@@ -406,6 +432,8 @@ RULES: tuple[Rule, ...] = (
     *TRAINING_RULES,
     nothing_is_adapted_or_selected_without_images,
     pictures_of_one_client_tell_its_own_adapter,
+    an_ip_adapter_shows_what_its_encoder_reads,
+    an_ip_adapter_shows_a_clients_own_pictures,
     pool_makes_pairs,
     pool_leaves_a_choice,
     upper_bound_takes_no_supplement,

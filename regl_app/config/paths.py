@@ -49,6 +49,8 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     encoder = config.generator.named_image_encoder
     if encoder and _exists(base, encoder):
         changes["generator.image-encoder"] = str(_absolute(base, encoder))
+    if config.generator.ip_adapter:
+        changes["generator.ip-adapter"] = str(_absolute(base, config.generator.ip_adapter))
     if config.supplement.distance_file:
         changes["supplement.distance"] = str(_absolute(base, config.supplement.distance_file))
     prompts = config.generator.prompts

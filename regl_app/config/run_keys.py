@@ -233,9 +233,14 @@ class RunKeys(Section):
 
     @property
     def image_encoder(self) -> str:
-        """What reads clients' pictures for image tokens, '' where that is not named or needed."""
+        """What reads clients' pictures, '' where that is not named or needed."""
         tells = self.uses_generator and self.adapts_to_client_images and self.lora.image_tokens > 0
-        return self.generator.named_image_encoder if tells else ""
+        return self.generator.named_image_encoder if tells or self.ip_adapter else ""
+
+    @property
+    def ip_adapter(self) -> str:
+        """The file of the IP-Adapter that clients' pictures are shown by, '' where none is."""
+        return self.generator.ip_adapter if self.generates_at_client else ""
 
     @property
     def shares_adapter(self) -> bool:

@@ -228,9 +228,24 @@ class GeneratorConfig(Section):
     )
     image_encoder: str = Field(
         "auto",
-        description="what reads pictures for lora.image-tokens: a transformers image encoder "
+        description="what reads pictures for image tokens and IP-Adapter: a transformers model "
         "(CLIP, SigLIP, DINOv2) with safetensors, as a folder or hub id; 'auto' = the checkpoint's "
         "own, where its pipeline has one, else its VAE",
+        json_schema_extra=RESULT,
+    )
+
+    ip_adapter: str = Field(
+        "",
+        description="IP-Adapter of Stable Diffusion 1, 2 or XL (.safetensors), which shows the "
+        "generator a picture of the client's beside each prompt, by generator.image-encoder; '' = "
+        "none",
+        json_schema_extra=RESULT,
+    )
+    ip_adapter_scale: float = Field(
+        0.5,
+        ge=0,
+        le=2,
+        description="how much the picture counts beside the prompt",
         json_schema_extra=RESULT,
     )
 

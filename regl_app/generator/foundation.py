@@ -33,6 +33,7 @@ from regl_app.generator.families.registry import FAMILIES, family_of
 from regl_app.generator.flow_process import FlowProcess, is_flow
 from regl_app.generator.held_weights import held_precision, text_precision, types_to_load
 from regl_app.generator.image_encoder import ImageEncoder, OwnEncoder
+from regl_app.generator.image_prompts import ImagePromptSlot
 from regl_app.generator.image_tokens import beside_text
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.pipeline_config import own_image_size
@@ -70,6 +71,7 @@ class Foundation:
     image_size: int
     factor: int
     adapters: AdapterSlot
+    image_prompts: ImagePromptSlot
     placement: Placement
     held: Precision = "fp32"
     image_encoder: ImageEncoder | None = None
@@ -125,6 +127,7 @@ class Foundation:
             image_size=image_size,
             factor=factor,
             adapters=adapters,
+            image_prompts=ImagePromptSlot(denoiser),
             placement=Placement(denoiser, pipeline.vae, adapters, place, digest, held),
             held=held,
             image_encoder=_image_encoder(pipeline),
@@ -196,6 +199,7 @@ class Foundation:
         timesteps: torch.Tensor,
         rows: torch.Tensor,
         image_tokens: torch.Tensor | None = None,
+        image_prompts: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the denoiser's prediction, float32 ``(N, c, h, w)``.
 
@@ -205,6 +209,8 @@ class Foundation:
             rows: of the prompts, ``(N,)``.
             image_tokens: ``(N, K, D)`` that the denoiser is told after the text; None: those of the
                 adapter in effect that tell no look, where it has any.
+            image_prompts: ``(N, F)`` features of the pictures that an IP-Adapter is shown, zeros
+                where none is; None: zeros, where one is in effect.
         """
         self.placement.use("denoiser")
         if image_tokens is None and self.adapters.image_tokens is not None:
@@ -212,6 +218,7 @@ class Foundation:
         told = self.text.of(rows)
         if image_tokens is not None:
             told = beside_text(told, image_tokens)
+        told = self.image_prompts.beside(told, image_prompts)
         with self.autocast():
             latents = latents.contiguous(memory_format=torch.channels_last)
             told = _in_type({"latents": latents, **told}, self.held)

@@ -8,12 +8,17 @@ from regl_app.generator.encoder_files import image_encoder_identity
 
 
 def identity_of(config: RunConfig) -> str:
-    """Return the identity of a run's generator, and of the image encoder that it names, if any.
+    """Return the identity of a run's generator, and of what shows it clients' pictures, if any.
 
     Of files on this machine digests, of hub ids repository and commit, 'unknown' of what is not
     found. No weights are fetched.
     """
-    generator = generator_identity(config.generator.path)
-    if not config.image_encoder:
-        return generator
-    return f"{generator}, image encoder {image_encoder_identity(config.image_encoder)}"
+    parts = [generator_identity(config.generator.path)]
+    if config.image_encoder:
+        parts.append(f"image encoder {image_encoder_identity(config.image_encoder)}")
+    if config.ip_adapter:
+        # It imports torch, which no door of the library does.
+        from regl_app.generator.ip_adapter import ip_adapter_identity
+
+        parts.append(f"IP-Adapter {ip_adapter_identity(config.ip_adapter)}")
+    return ", ".join(parts)

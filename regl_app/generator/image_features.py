@@ -42,6 +42,17 @@ def image_features(
         side = min(_SIDE, latents.shape[-1])
         return F.adaptive_avg_pool2d(latents.float(), side).flatten(1)
 
+    return read_pictures(foundation, pictures, at_once, encoder)
+
+
+def read_pictures(
+    foundation: Foundation, pictures: Pictures, at_once: int, encoder: ImageEncoder
+) -> torch.Tensor:
+    """Return what ``encoder`` makes of ``pictures`` (at least one), float32 ``(N, F)``.
+
+    Raises:
+        GeneratorError: as for ``image_features``.
+    """
     with encoder.on(foundation.device) as features:
 
         def encode(part: slice) -> torch.Tensor:

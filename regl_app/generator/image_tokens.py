@@ -16,12 +16,12 @@ from typing import Self
 import torch
 
 from regl_app.core.types import Tensors
+from regl_app.generator.turns import classes_of, drawn_after, in_turns
 
 PREFIX = "image_tokens."
 """Of the names of these tensors among an adapter's."""
 FILE = "image_tokens.safetensors"
 """In an adapter's folder, beside the LoRA weights, which other programs read without it."""
-_LOOKS_PER_CLASS = 32
 _REACH = 4.0
 """Root mean square of looks: the longer they are, the further a step of tuning moves the tokens. A
 client's few steps at the LoRA's rate must take them from zero to where text is."""
@@ -54,7 +54,7 @@ class ImageTokens:
             width: D.
         """
         looks = features.float().clone()
-        for label in _classes(labels):
+        for label in classes_of(labels):
             looks[labels == label] -= looks[labels == label].mean(0)
         looks *= _REACH / looks.square().mean().sqrt().clamp_min(1e-6)
         weight = torch.zeros(count * width, looks.shape[1], device=looks.device)
@@ -74,10 +74,7 @@ class ImageTokens:
 
         With a few looks of each class, the classes in turn.
         """
-        places = [torch.nonzero(self.labels == label).flatten() for label in _classes(self.labels)]
-        turns = torch.cat([torch.arange(len(each)) for each in places])
-        order = turns.argsort(stable=True)[: int((turns < _LOOKS_PER_CLASS).sum())]
-        kept = torch.cat(places)[order.to(self.labels.device)]
+        kept = in_turns(self.labels)
         tensors = {
             "weight": self.weight,
             "bias": self.bias,
@@ -116,12 +113,7 @@ class ImageTokens:
             labels: classes of the images, ``(N,)``.
             indices: place of each in its class's sequence, ``(N,)``.
         """
-        places = [torch.nonzero(self.labels == label).flatten() for label in labels]
-        everything = torch.arange(len(self.labels))
-        chosen = [
-            int((own if len(own) else everything)[index % (len(own) or len(everything))])
-            for own, index in zip(places, indices, strict=True)
-        ]
+        chosen = drawn_after(self.labels, labels, indices)
         return self.told(self.looks[chosen])
 
 
@@ -133,7 +125,3 @@ def beside_text(told: Tensors, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
         heard = told["mask"].new_ones((len(tokens), tokens.shape[1]))
         joined["mask"] = torch.cat([told["mask"], heard], dim=1)
     return joined
-
-
-def _classes(labels: torch.Tensor) -> list[int]:
-    return sorted(set(labels.tolist()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,8 +85,10 @@ def sample_latents(
         rows = foundation.prompt_rows.of_images(classes[part], indices[part])
         tokens = foundation.adapters.image_tokens
         looks = None if tokens is None else tokens.of_images(classes[part].tolist(), indices[part])
+        shown = foundation.image_prompts.of_images(classes[part].tolist(), indices[part])
+        told = _Told(rows, looks, shown)
         latents = _denoise(
-            foundation, classes[part], rows, looks, noise, config, start, discrepancy_guidance
+            foundation, classes[part], told, noise, config, start, discrepancy_guidance
         )
         check_denoised(foundation, latents, steered=discrepancy_guidance is not None)
         if progress is not None:
@@ -94,6 +97,23 @@ def sample_latents(
 
     batches = in_portions(foundation, "denoising", len(classes), config.batch_size, make)
     return torch.cat(batches) if batches else torch.empty((0, *foundation.latent_shape))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the denoiser is told of N images.
+
+    ``rows`` of the prompts ``(N,)``; image tokens ``looks``, ``(N, K, D)``, and features ``shown``
+    to an IP-Adapter, ``(N, F)``, where there are any.
+    """
+
+    rows: torch.Tensor
+    looks: torch.Tensor | None
+    shown: torch.Tensor | None
+
+    def on(self, device: torch.device) -> _Told:
+        """Return the same with its rows on ``device``, where the others are."""
+        return replace(self, rows=self.rows.to(device))
 
 
 class _Noise:
@@ -114,8 +134,7 @@ class _Noise:
 def _denoise(
     foundation: Foundation,
     labels: torch.Tensor,
-    rows: torch.Tensor,
-    looks: torch.Tensor | None,
+    told: _Told,
     noise: _Noise,
     config: GeneratorConfig,
     start: torch.Tensor | None,
@@ -130,7 +149,7 @@ def _denoise(
         timesteps = _last_timesteps(scheduler, config)
         start = start.to(foundation.device)
         latents = process.start_from(scheduler, start, noise.initial, timesteps[:1])
-    labels, rows = labels.to(foundation.device), rows.to(foundation.device)
+    labels, told = labels.to(foundation.device), told.on(foundation.device)
     extra = _step_arguments(scheduler, noise.generators)
     done = len(scheduler.timesteps) - len(timesteps)
     twice = config.guidance > 1 and not foundation.embeds_guidance
@@ -138,9 +157,9 @@ def _denoise(
     for place, timestep in enumerate(timesteps, start=done):
         scaled = process.scaled(scheduler, latents, timestep)
         if place < guided:
-            prediction = _guided(foundation, scaled, timestep, rows, looks, config)
+            prediction = _guided(foundation, scaled, timestep, told, config)
         else:
-            prediction = foundation.predict(scaled, timestep, rows, looks)
+            prediction = foundation.predict(scaled, timestep, told.rows, told.looks, told.shown)
         if discrepancy_guidance is not None:
             prediction = discrepancy_guidance.adjust(
                 foundation, scaled, prediction, timestep, labels
@@ -164,8 +183,7 @@ def _guided(
     foundation: Foundation,
     latents: torch.Tensor,
     timestep: torch.Tensor,
-    rows: torch.Tensor,
-    looks: torch.Tensor | None,
+    told: _Told,
     config: GeneratorConfig,
 ) -> torch.Tensor:
     """Return the guided prediction ``(N, c, h, w)`` at ``latents``, of the same shape.
@@ -175,17 +193,21 @@ def _guided(
     adapter has seen its client's classes only, and draws the others less and less alike.
     """
     both = torch.cat([latents, latents])
-    told_and_untold = torch.cat([rows, torch.full_like(rows, -1)])
-    tokens = foundation.adapters.image_tokens
-    seen = None if looks is None or tokens is None else torch.cat([looks, tokens.untold(len(rows))])
+    rows = torch.cat([told.rows, torch.full_like(told.rows, -1)])
+    tokens, shown = foundation.adapters.image_tokens, None
+    if told.shown is not None:
+        shown = torch.cat([told.shown, torch.zeros_like(told.shown)])
+    looks = None
+    if told.looks is not None and tokens is not None:
+        looks = torch.cat([told.looks, tokens.untold(len(told.rows))])
     if config.guide == "frozen" and foundation.adapters.filled:
-        own = foundation.predict(latents, timestep, rows, looks)
+        own = foundation.predict(latents, timestep, told.rows, told.looks, told.shown)
         with foundation.adapters.suspended():
-            told, untold = foundation.predict(both, timestep, told_and_untold).chunk(2)
+            named, empty = foundation.predict(both, timestep, rows, None, shown).chunk(2)
     else:
-        told, untold = foundation.predict(both, timestep, told_and_untold, seen).chunk(2)
-        own = told
-    return own + (config.guidance - 1) * (told - untold)
+        named, empty = foundation.predict(both, timestep, rows, looks, shown).chunk(2)
+        own = named
+    return own + (config.guidance - 1) * (named - empty)
 
 
 def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:

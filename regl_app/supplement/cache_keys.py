@@ -86,7 +86,7 @@ class CacheKeys:
         }
         if real.originals is not None:
             key["originals"] = real.originals.digest
-        if self.image_encoder:
+        if self._config.lora.image_tokens and self.image_encoder:
             key["image_encoder"] = self.image_encoder
         return key
 
@@ -138,7 +138,13 @@ class CacheKeys:
         }
 
     def images(
-        self, label: int, adapter: str, pictures: ImageSet, stream: int, models: str | None
+        self,
+        label: int,
+        adapter: str,
+        pictures: ImageSet,
+        stream: int,
+        models: str | None,
+        shown: str = "",
     ) -> CacheKey:
         """Return the key of one class's image sequence.
 
@@ -148,6 +154,7 @@ class CacheKeys:
             pictures: real images that the sequence starts from, may be none.
             stream: seed of the sequence.
             models: digest of the models that steer the sampler, if any do.
+            shown: what :meth:`shown` says of the pictures that an IP-Adapter shows; '': none.
         """
         generator = self._config.generator
         key = {
@@ -167,7 +174,16 @@ class CacheKeys:
         if models is not None:
             steering = self._config.steering
             key["steering"] = f"{models}/{steering.strength}/{steering.limit}"
+        if shown:
+            key["shown"] = shown
         return key
+
+    def shown(self, pictures: ImageSet, ip_adapter: str) -> str:
+        """Return what of an IP-Adapter of digest ``ip_adapter`` that shows ``pictures`` counts."""
+        originals = "" if pictures.originals is None else pictures.originals.digest
+        scale = self._config.generator.ip_adapter_scale
+        seen = f"{_digest_of(pictures)}/{originals}/{self.image_encoder}"
+        return f"{seen}/{ip_adapter}/{scale}"
 
     def _common(self) -> dict[str, object]:
         # Arithmetic depends on threads and device, so results under one name never mix.

@@ -6,6 +6,7 @@ Of a sequence only the beginning exists; it is stored, and extended when more is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from regl_app.supplement.generated import GeneratedImages
 from regl_app.supplement.image_store import SupplementStore
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.own_pictures import OwnPictures
+from regl_app.supplement.own_prompts import OwnPrompts
 from regl_app.supplement.run_generator import RunGenerator
 from regl_app.supplement.sequence_part import SequencePart, portions
 
@@ -51,7 +53,8 @@ class ImageSequences:
         """Return the first ``quotas[c]`` images of every class c of the client's sequence.
 
         Only what the store lacks is sampled. With an adapter, minority classes (those of which
-        the client has some real images) are also image-conditioned, as configured.
+        the client has some real images) are also image-conditioned, as configured. An IP-Adapter
+        shows the generator the client's own pictures, with an adapter or without.
 
         Args:
             quotas: images per class, ``(C,)``.
@@ -67,8 +70,10 @@ class ImageSequences:
             for label in range(len(generator.concepts))
         }
         stream = derive_seed(generator.seed, "client", client_generator.client)
-        result = self._beginnings(quotas, client_generator, pictures, stream)
-        own = client_generator.models is not None or any(map(len, pictures.values()))
+        shown = OwnPrompts.of(generator, self._own, real)
+        result = self._beginnings(quotas, client_generator, pictures, stream, shown)
+        steered = client_generator.models is not None or shown is not None
+        own = steered or any(map(len, pictures.values()))
         return result if own else replace(result, sequence=quotas)
 
     def probe(self) -> ImageSet:
@@ -87,6 +92,7 @@ class ImageSequences:
         client_generator: ClientGenerator,
         pictures: Mapping[int, ImageSet],
         stream: int,
+        shown: OwnPrompts | None = None,
     ) -> GeneratedImages:
         """Return the first ``quotas[c]`` images of class c, from the store or sampled now.
 
@@ -95,13 +101,16 @@ class ImageSequences:
             client_generator: what samples them.
             pictures: real images per class that sequences start from, may be none.
             stream: seed of the sequences.
+            shown: real pictures that images are drawn after; None: none are.
         """
         began = Span()
         generator = self._generator
         models = client_generator.models.digest if client_generator.models else None
         digest = client_generator.digest
         keys = {
-            label: generator.keys.images(label, digest, pictures[label], stream, models)
+            label: generator.keys.images(
+                label, digest, pictures[label], stream, models, shown.key if shown else ""
+            )
             for label, quota in enumerate(quotas)
             if quota > 0
         }
@@ -120,7 +129,8 @@ class ImageSequences:
         done, total = 0, sum(map(len, missing))
         size = _STORED_BATCHES * generator.config.generator.batch_size
         for portion in portions(missing, size):
-            sampled = self._sample(portion, client_generator, pictures, stream, (done, total))
+            with shown.in_effect() if shown else nullcontext():
+                sampled = self._sample(portion, client_generator, pictures, stream, (done, total))
             for label, more in sampled.items():
                 images[label] = torch.cat([images[label], more])
                 self._store.put(keys[label], images[label])

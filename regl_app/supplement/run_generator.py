@@ -11,8 +11,11 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.types import Progress
 from regl_app.data.concepts import Concept
+from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.encoder_files import resolve_image_encoder
 from regl_app.generator.fitting import fitted_if_here
 from regl_app.generator.foundation import Foundation, shared_foundation
+from regl_app.generator.ip_adapter import IpAdapter, check_ip_adapter
 from regl_app.generator.named_encoder import NamedEncoder
 from regl_app.supplement.cache_keys import CacheKeys
 
@@ -60,6 +63,20 @@ class RunGenerator:
         """Return the image encoder that the run names, if anything of it is read by one."""
         path = self.config.image_encoder
         return NamedEncoder(path, self.keys.image_encoder) if path else None
+
+    @cached_property
+    def ip_adapter(self) -> IpAdapter | None:
+        """Return the IP-Adapter that the run names, if its clients' pictures are shown by one.
+
+        Raises:
+            GeneratorError: there is none, or it was made for something else.
+        """
+        path = self.config.ip_adapter
+        if not path:
+            return None
+        checkpoint = resolve_generator(self.config.generator.path)
+        check_ip_adapter(path, checkpoint, resolve_image_encoder(self.config.image_encoder))
+        return IpAdapter.of(path)
 
     @cached_property
     def keys(self) -> CacheKeys:

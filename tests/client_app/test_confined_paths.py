@@ -20,6 +20,7 @@ from regl_app.core.errors import DataError
         "generator.path",
         "generator.prompts",
         "generator.image-encoder",
+        "generator.ip-adapter",
         "supplement.distance",
         "cache-dir",
     ],
@@ -31,6 +32,7 @@ def test_a_path_out_of_data_root_is_refused(key: str, tmp_path: Path) -> None:
     needed = {
         "partition.file": {"partition.scheme": "file"},
         "data.path": {"data.source": "folder"},
+        "generator.ip-adapter": {"generator.image-encoder": "a/b"},
     }
     inside = needed.get(key, {}) | {
         "cache-dir": str(tmp_path / "allowed" / "cache"),

@@ -99,6 +99,31 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["lora.image-tokens=4", "supplement.adapter='shared'", "supplement.adapter='lora'"],
     ),
     (
+        checks.an_ip_adapter_shows_what_its_encoder_reads,
+        {"method": "regl", "generator.ip-adapter": "x.safetensors"},
+        ["generator.ip-adapter='x.safetensors'", "generator.image-encoder='auto'", "set it to"],
+    ),
+    (
+        checks.an_ip_adapter_shows_a_clients_own_pictures,
+        {
+            "supplement.site": "download",
+            "supplement.adapter": "frozen",
+            "generator.ip-adapter": "x.safetensors",
+            "generator.image-encoder": "clip",
+        },
+        ["generator.ip-adapter='x.safetensors'", "supplement.site='download'", "site='client'"],
+    ),
+    (
+        checks.an_ip_adapter_shows_a_clients_own_pictures,
+        {
+            "supplement.adapter": "frozen",
+            "supplement.selection": "discrepancy",
+            "generator.ip-adapter": "x.safetensors",
+            "generator.image-encoder": "clip",
+        },
+        ["supplement.selection='discrepancy'", "is the same for all", "selection='none'"],
+    ),
+    (
         checks.pool_makes_pairs,
         {"supplement.adapter": "dpo", "pool.per-class": 1},
         ["pool.per-class=1", "makes no pair"],

@@ -71,6 +71,10 @@ def test_an_image_encoder_is_a_folder_or_a_hub_id_or_a_word(tmp_path: Path) -> N
     for given, expected in (("clip", str(tmp_path / "clip")), ("a/b", "a/b"), ("auto", "auto")):
         config = with_absolute_paths(RunConfig.from_flat({"generator.image-encoder": given}))
         assert config.generator.image_encoder == expected
+    shown = {"generator.ip-adapter": "ip.safetensors", "generator.image-encoder": "a/b"}
+    config = with_absolute_paths(RunConfig.from_flat(shown))
+    assert config.generator.ip_adapter == str(tmp_path / "ip.safetensors")
+    assert with_absolute_paths(RunConfig.from_flat({})).generator.ip_adapter == ""
 
 
 def test_the_cache_is_the_configured_one_or_the_users(

@@ -376,6 +376,9 @@ def test_a_run_is_told_by_its_encoder_where_that_reads_pictures_and_there_alone(
     assert identity_of(used) == f"{plain}, image encoder {image_encoder_digest(folder)}"
     absent = used.updated({"generator.image-encoder": "/absent"})
     assert identity_of(absent) == f"{plain}, image encoder unknown"
+    shown = used.updated({"generator.ip-adapter": "/absent", "lora.image-tokens": 0})
+    encoder = image_encoder_digest(folder)
+    assert identity_of(shown) == f"{plain}, image encoder {encoder}, IP-Adapter unknown"
     for unread in ({"method": "fedavg"}, {"supplement.adapter": "frozen"}):
         config = RunConfig.from_flat({**keys, "lora.image-tokens": 2, **unread})
         assert config.image_encoder == ""

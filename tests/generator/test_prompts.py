@@ -112,9 +112,10 @@ def test_tuning_tells_each_image_its_phrasing(
         timesteps: torch.Tensor,
         rows: torch.Tensor,
         image_tokens: torch.Tensor | None = None,
+        image_prompts: torch.Tensor | None = None,
     ) -> torch.Tensor:
         seen.update(rows.tolist())
-        return predict(self, latents, timesteps, rows, image_tokens)
+        return predict(self, latents, timesteps, rows, image_tokens, image_prompts)
 
     monkeypatch.setattr(Foundation, "predict", spy)
     images = torch.randint(0, 256, (5, 3, 48, 48), dtype=torch.uint8)

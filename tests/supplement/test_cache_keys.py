@@ -55,6 +55,8 @@ def test_the_image_encoder_counts_where_it_reads_pictures(
     concepts = ("a cat", "a dog")
     assert keys(encoder, concepts, real) == keys(config, concepts, real)
     assert keys(both, concepts, real)[::2] == keys(told, concepts, real)[::2]
+    shown = encoder.updated({"generator.ip-adapter": "x.safetensors"})
+    assert keys(shown, concepts, real) == keys(config, concepts, real)  # it is not tuned with
     first = keys(both, concepts, real)[1]
     assert {**first, "image_encoder": ""} == {**keys(told, concepts, real)[1], "image_encoder": ""}
     (tmp_path / "model.safetensors").write_text("another")

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from regl_app.config import RunConfig
+from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
 from regl_app.data.picture_store import PictureStore
 from regl_app.generator.sampling import sample
-from regl_app.supplement import image_sequences
+from regl_app.supplement import image_sequences, own_prompts
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.image_sequences import ImageSequences
 from regl_app.supplement.image_store import SupplementStore
@@ -185,3 +187,89 @@ def test_a_model_pair_steers_the_sampler_as_far_as_configured(
     assert not torch.equal(steered, plain)
     assert torch.equal(images(50.0, model_pair()), steered)
     assert not torch.equal(images(50.0, model_pair((1, 0))), steered)
+
+
+@pytest.fixture
+def shown_by(
+    config: RunConfig,
+    second_pipeline: Path,
+    save_ip_adapter: Callable[..., Path],
+    save_clip: Callable[..., Path],
+    tmp_path: Path,
+) -> RunConfig:
+    """Return a run whose clients' pictures are shown to its generator by an IP-Adapter."""
+    keys = {
+        "generator.image-encoder": str(save_clip(tmp_path / "clip")),
+        "generator.ip-adapter": str(save_ip_adapter(second_pipeline, tmp_path)),
+        "generator.image-conditioning": False,
+    }
+    return config.updated(keys)
+
+
+def test_an_ip_adapter_shows_a_clients_pictures_with_an_adapter_and_without(
+    config: RunConfig, shown_by: RunConfig, real: ImageSet, make: Make, tmp_path: Path
+) -> None:
+    plain = make(config, tmp_path / "plain").generate(quotas(1, 1, 2), FROZEN, real)
+    sequences = make(shown_by, tmp_path / "shown")
+    after = sequences.generate(quotas(1, 1, 2), FROZEN, real)
+    assert plain.sequence is not None and after.sequence is None  # nobody else has the pictures
+    assert not any(map(same_picture, plain.images.images, after.images.images))
+    again = sequences.generate(quotas(1, 2, 3), FROZEN, real)
+    assert (again.generated, again.reused) == (2, 4)
+    assert torch.equal(again.images.images[[0, 1, 3, 4]], after.images.images)
+    whole = make(shown_by, tmp_path / "whole").generate(quotas(1, 2, 3), FROZEN, real)
+    assert all(map(same_picture, whole.images.images, again.images.images))
+    # Other pictures are another sequence; none leave the plain one, and so does the probe.
+    others = ImageSet(255 - real.pixels[:], real.labels)
+    assert sequences.generate(quotas(0, 0, 1), FROZEN, others).reused == 0
+    nothing = sequences.generate(quotas(1, 1, 2), FROZEN, real.subset([]))
+    assert torch.equal(nothing.images.images, plain.images.images)
+    assert torch.equal(sequences.probe().images, make(config, tmp_path / "p").probe().images)
+
+
+def test_what_shows_pictures_and_how_much_is_part_of_the_name_of_what_is_drawn(
+    shown_by: RunConfig,
+    real: ImageSet,
+    make: Make,
+    save_clip: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    def made(config: RunConfig) -> tuple[int, torch.Tensor]:
+        result = make(config, tmp_path / "one").generate(quotas(0, 0, 1), FROZEN, real)
+        return result.generated, result.images.images
+
+    assert made(shown_by)[0] == 1
+    assert made(shown_by)[0] == 0
+    louder = shown_by.updated({"generator.ip-adapter-scale": 1.5})
+    assert made(louder)[0] == 1 and not torch.equal(made(louder)[1], made(shown_by)[1])
+    file = Path(shown_by.generator.ip_adapter)
+    weights = load_file(file)
+    save_file({name: value * 2 for name, value in weights.items()}, file)
+    assert made(shown_by)[0] == 1
+    unfit = shown_by.updated({"generator.image-encoder": str(tmp_path / "other")})
+    save_clip(tmp_path / "other", features=9)
+    with pytest.raises(GeneratorError, match="is shown 8 numbers a picture"):
+        made(unfit)
+
+
+def test_pictures_are_read_once_for_all_that_a_client_draws_at_a_time(
+    shown_by: RunConfig,
+    real: ImageSet,
+    make: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = []
+    original = own_prompts.read_pictures
+
+    def counted(foundation: Any, pictures: Any, *arguments: Any) -> torch.Tensor:
+        read.append(len(pictures))
+        return original(foundation, pictures, *arguments)
+
+    monkeypatch.setattr(own_prompts, "read_pictures", counted)
+    many = ImageSet(real.pixels[:].repeat(5, 1, 1, 1), real.labels.repeat(5))
+    portioned = shown_by.updated({"generator.batch-size": 1})
+    make(portioned, tmp_path / "many").generate(quotas(2, 2, 1), FROZEN, many)
+    assert read == [32 + 10]  # of a class of forty, and of one of ten
+    make(portioned, tmp_path / "many").generate(quotas(2, 2, 1), FROZEN, many)
+    assert len(read) == 1  # all is in the store

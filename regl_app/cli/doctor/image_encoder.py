@@ -1,4 +1,4 @@
-"""What this machine has of the image encoder that a run names."""
+"""What this machine has of what reads and shows clients' pictures in a run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from regl_app.core.errors import ReglError
 
 
 def image_encoder(config: RunConfig) -> Iterator[Finding]:
-    """Yield what was found of ``generator.image-encoder``; nothing is fetched or loaded."""
+    """Yield what was found of ``generator.image-encoder`` and ``generator.ip-adapter``.
+
+    Nothing is fetched or loaded.
+    """
     from regl_app.generator.encoder_files import encoder_weights
     from regl_app.generator.hub_checkpoint import NotCachedError
     from regl_app.generator.named_encoder import check_image_encoder
+    from regl_app.generator.readers import check_readers
 
     topic, named = "image encoder", config.generator.named_image_encoder
     if not named or not config.needs_generator:
@@ -27,7 +31,7 @@ def image_encoder(config: RunConfig) -> Iterator[Finding]:
         yield Finding(topic, "note", detail, "lora.image-tokens=4, or generator.image-encoder=auto")
         return
     try:
-        folder = check_image_encoder(named, fetch=False)
+        folder = check_image_encoder(config.image_encoder, fetch=False)
     except NotCachedError as error:
         yield Finding(topic, "note", f"{error}; it is fetched when first used")
         return
@@ -39,5 +43,15 @@ def image_encoder(config: RunConfig) -> Iterator[Finding]:
         topic,
         "ok",
         f"{named}, {size:.1f} MB ({folder}), on each worker's device while it reads a client's "
-        "pictures, before tuning",
+        "pictures",
     )
+    if not config.ip_adapter:
+        return
+    try:
+        check_readers(config, fetch=False)
+    except NotCachedError:
+        return  # told under the generator's own topic
+    except ReglError as error:
+        yield Finding("IP-Adapter", "fail", str(error))
+        return
+    yield Finding("IP-Adapter", "ok", f"{config.ip_adapter}, made for this generator and encoder")

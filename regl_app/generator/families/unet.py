@@ -53,11 +53,13 @@ def _predict(
     unet: Any, latents: torch.Tensor, timesteps: torch.Tensor, told: Tensors
 ) -> torch.Tensor:
     arguments: dict[str, Any] = {"encoder_hidden_states": told["embeddings"]}
+    added: dict[str, Any] = {}
     if "pooled" in told:
-        arguments["added_cond_kwargs"] = {
-            "text_embeds": told["pooled"],
-            "time_ids": told["time_ids"],
-        }
+        added |= {"text_embeds": told["pooled"], "time_ids": told["time_ids"]}
+    if "image_prompts" in told:  # of one IP-Adapter, one picture each
+        added["image_embeds"] = [told["image_prompts"][:, None]]
+    if added:
+        arguments["added_cond_kwargs"] = added
     if "guidance" in told:
         arguments["timestep_cond"] = told["guidance"]
     prediction: torch.Tensor = unet(latents, timesteps, **arguments, return_dict=False)[0]

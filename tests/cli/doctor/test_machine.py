@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,24 @@ def test_an_image_encoder_is_told_where_it_is_named(tmp_path: Path) -> None:
         '{"image_processor_type": "BitImageProcessor"}'
     )
     assert found("image encoder", told).status == "ok"
+
+
+def test_an_ip_adapter_is_told_where_it_is_named(
+    second_pipeline: Path,
+    save_ip_adapter: Callable[..., Path],
+    save_clip: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    shown: dict[str, Scalar] = {
+        "method": "regl",
+        "generator.path": str(second_pipeline),
+        "generator.image-encoder": str(save_clip(tmp_path / "clip")),
+        "generator.ip-adapter": str(save_ip_adapter(second_pipeline, tmp_path)),
+    }
+    assert found("image encoder", shown).status == "ok"
+    assert found("IP-Adapter", shown).status == "ok"
+    unfit = found("IP-Adapter", shown | {"generator.path": "bundled"})
+    assert unfit.status == "fail" and "does not fit generator.path" in unfit.detail
 
 
 def test_a_hub_id_is_not_fetched() -> None:
