@@ -10,7 +10,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from regl_app.config.sections import ServerConfig
+from regl_app.config.server_section import ServerConfig
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import logger
 from server_app.nodes import wait_for_these

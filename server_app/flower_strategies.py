@@ -7,7 +7,7 @@ from typing import Any
 from flwr.serverapp.strategy import Strategy
 
 from regl_app.config.choices import STRATEGIES
-from regl_app.config.sections import ServerConfig
+from regl_app.config.server_section import ServerConfig
 from regl_app.core.dotted import resolve
 
 

@@ -11,7 +11,7 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import ServerConfig
+from regl_app.config.server_section import ServerConfig
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.core.types import Counts

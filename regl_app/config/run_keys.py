@@ -17,9 +17,9 @@ from regl_app.config.sections import (
     LongTailConfig,
     ModelConfig,
     PartitionConfig,
-    ServerConfig,
     TrainConfig,
 )
+from regl_app.config.server_section import ServerConfig
 from regl_app.config.supplement_sections import (
     DpoConfig,
     GeneratorConfig,

@@ -10,7 +10,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
-from regl_app.config.sections import ServerConfig
+from regl_app.config.server_section import ServerConfig
 from server_app import exchange as module
 from server_app import nodes
 from server_app.exchange import exchange
