@@ -427,3 +427,7 @@ class TrainConfig(Section):
     def scheduled(self) -> bool:
         """Whether the learning rate changes from round to round."""
         return self.schedule != "constant" or self.warmup_rounds > 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part for each in text.split(",") if (part := each.strip()))

@@ -86,7 +86,3 @@ class ServerConfig(Section):
         description="rounds between personalized evaluations; 0 = last round only",
         json_schema_extra=RESULT,
     )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part for each in text.split(",") if (part := each.strip()))
