@@ -14,7 +14,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = (
-    *("*.md", "LICENSE", "docs/*.md", "docs/*.svg", "docs/notebooks/*.ipynb"),
+    *("*.md", "LICENSE", "docs/*.md", "docs/*.svg", "docs/*.png", "docs/notebooks/*.ipynb"),
     *("benchmarks/results/*.md", "benchmarks/results/*.svg"),
 )
 # In the order in which they import one another; the commands are told by `regl --help`.

@@ -155,7 +155,7 @@ class Watch:
     def run(self) -> RunFolder:
         return RunFolder.open(next(self.out.glob("*/config.json")).parent)
 
-    def until(self, what: str, seen: Callable[[], object], seconds: float = 300) -> None:
+    def until(self, what: str, seen: Callable[[], object], seconds: float = 600) -> None:
         """Wait until something is seen, while the run goes on."""
         deadline = time.monotonic() + seconds
         while not seen():

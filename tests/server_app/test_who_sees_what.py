@@ -25,6 +25,8 @@ QUALITY = {
     "quality-near-copies",
 }
 DIAGNOSTICS = {"real-counts", "synthetic-counts"}
+# Digests of what all machines of a run have: they tell nothing of a client.
+ALIKE = {"alike.rows", "alike.generator.path"}
 PRIVATE = {"share_diagnostics": False}
 FACTS = {"facts.loss", "facts.local_accuracy"}
 
@@ -164,7 +166,7 @@ def test_by_default_the_server_learns_histogram_discrepancy_and_plan(
     run: Federate, wire: Wire
 ) -> None:
     folder = run()
-    assert wire.fields("query") == {"partition-id", "num-partitions", "real-counts"}
+    assert wire.fields("query") == ALIKE | {"partition-id", "num-partitions", "real-counts"}
     train = wire.fields("train")
     assert {key for key in train if not key.startswith("facts.")} == (
         ALWAYS | DIAGNOSTICS | QUALITY | {"discrepancy", "held"}
@@ -189,7 +191,7 @@ def test_without_diagnostics_no_histogram_but_what_it_can_be_guessed_from(
     run: Federate, wire: Wire
 ) -> None:
     folder = run(**PRIVATE)
-    assert wire.fields("query") == {"partition-id", "num-partitions"}
+    assert wire.fields("query") == ALIKE | {"partition-id", "num-partitions"}
     assert {key for key in wire.fields("train") if not key.startswith("facts.")} == (
         ALWAYS | {"discrepancy", "held"}
     )
@@ -279,7 +281,7 @@ def test_experts_can_be_known_without_a_label_count(
     caplog.set_level("INFO")
     folder = run(**PRIVATE, method="regl", teaching__head="experts", report=False)
     assert {key for key in wire.fields("train") if not key.startswith("facts.")} == ALWAYS
-    assert wire.fields("query") == {"partition-id", "num-partitions"}
+    assert wire.fields("query") == ALIKE | {"partition-id", "num-partitions"}
     assert "(no label count leaves the clients: guessed from their last layers)" in caplog.text
     assert _left(folder) == set()
     _assert_nothing_else(wire)
@@ -359,7 +361,7 @@ def test_an_adapter_leaves_a_client_where_one_is_for_all_and_nothing_else(
         *("partition-id", "adapter-round", "images"),
         *("facts.adapter_steps", "facts.adapter_loss"),
     }
-    assert wire.fields("train.adapter", of_reply=False) == {
+    assert wire.fields("train.adapter", of_reply=False) == ALIKE | {
         *("version", "code-hash", "config-digest", "num-partitions", "round", "adapter-round"),
     }
     for kind, _, _, _, reply in wire.seen:
@@ -387,7 +389,7 @@ def test_a_hidden_vector_takes_how_tuning_went_with_it(run: Federate, wire: Wire
 def test_a_client_gets_nothing_about_another(run: Federate, wire: Wire) -> None:
     run()
     requests = wire.fields("train", of_reply=False) | wire.fields("evaluate", of_reply=False)
-    assert requests == {
+    assert requests == ALIKE | {
         "version", "code-hash", "config-digest", "num-partitions",
         "round", "run", "run-dir", "quotas",
     }  # fmt: skip
