@@ -1,10 +1,11 @@
-"""What images that are what they are labelled as are worth: `python benchmarks/purity.py`.
+"""What images that are what they are labelled as are worth: `python benchmarks/purity.py [SOURCE]`.
 
-Digits, ten clients, Dirichlet 0.01, ReGL's quotas; each seed has its own split. All images are the
-frozen generator's. A judge, trained on all real images, reads 400 of every class; a share of those
-that each client gets is drawn from what it reads as meant, the rest from what it does not, so that
-look and number stay and only the purity differs. ``hard``: labels as the papers have them;
-``taught``: soft labels and an expert head (docs/teaching.md), as the methods come.
+Digits or another source of table.py, ten clients, Dirichlet 0.01, ReGL's quotas; each seed has its
+own split. All images are the frozen generator's. A judge, trained on all real images, reads 400 of
+every class; a share of those that each client gets is drawn from what it reads as meant, the rest
+from what it does not, so that look and number stay and only the purity differs. ``hard``: labels as
+the papers have them; ``taught``: soft labels and an expert head (docs/teaching.md), as the methods
+come.
 
 A run takes a minute of one core; figures that are there are not measured again.
 """
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from demo_picture import COLOURS, STYLE
 from limits import JUDGE_STEPS, read_as_meant, trained
-from table import machine_facts, machine_line
+from table import SOURCES, machine_facts, machine_line
 
 from regl_app import Federation, ImageSet, RunConfig, client_quotas, federate, make_synthesizer
 from regl_app.core.files import write_json, write_text
@@ -33,7 +34,7 @@ from regl_app.runs.report.svg import Svg
 from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import ClientGenerator
 
-RESULT = Path(__file__).resolve().parent / "results" / "purity.md"
+RESULTS = Path(__file__).resolve().parent / "results"
 PURITIES = (0.25, 0.5, 0.75, 1.0)
 LABELS: dict[str, dict[str, Scalar]] = {"hard": {"labels.by": "hard"}, "taught": {}}
 _CLIENTS, _LAST, _CANDIDATES = 10, 3, 400
@@ -44,14 +45,22 @@ Found = dict[str, dict[str, dict[str, float]]]
 def main() -> None:
     """Measure every purity with every seed, write table and picture."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", nargs="?", choices=sorted(SOURCES), default="digits")
+    parser.add_argument("--data", help="root of the torchvision data sets")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--cache-dir", default="", help="as the key cache-dir")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    facts, (found, measured_on) = machine_facts(), _measured_before()
+    source: str = options.source
+    result = RESULTS / ("purity.md" if source == "digits" else f"purity-{source}.md")
+    facts, (found, measured_on) = machine_facts(), _measured_before(result)
+    where: dict[str, Scalar] = {"data.path": options.data} if options.data else {}
     for seed in range(options.seeds):
         base: dict[str, Scalar] = {
+            **SOURCES[source],
+            **where,
+            "data.source": source,
             "method": "regl-free",
             "partition.beta": 0.01,
             "seed": seed,
@@ -74,15 +83,15 @@ def main() -> None:
             accuracy, measured_on = _accuracy(config, images, right, purity), facts
             found[name].setdefault(f"{purity:g}", {})[str(seed)] = accuracy
             print(f"seed {seed}, {name}, {purity:.0%}: {accuracy:.3f}", flush=True)
-            write_json(RESULT.with_suffix(".json"), {"by_seed": found, "machine": measured_on})
-    text = f"{_table(found, options.seeds)}\n\n{machine_line(measured_on)}\n"
-    write_text(RESULT, text)
-    write_text(RESULT.with_suffix(".svg"), picture(found))
+            write_json(result.with_suffix(".json"), {"by_seed": found, "machine": measured_on})
+    text = f"{_table(found, source, options.seeds)}\n\n{machine_line(measured_on)}\n"
+    write_text(result, text)
+    write_text(result.with_suffix(".svg"), picture(found))
     print(text)
 
 
-def _measured_before() -> tuple[Found, dict[str, str]]:
-    path = RESULT.with_suffix(".json")
+def _measured_before(result: Path) -> tuple[Found, dict[str, str]]:
+    path = result.with_suffix(".json")
     before: dict[str, Any] = {"by_seed": {}, "machine": {}}
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -138,9 +147,13 @@ def _values(found: Found, name: str, purity: float) -> Sequence[float]:
     return list(found[name][f"{purity:g}"].values())
 
 
-def _table(found: Found, seeds: int) -> str:
+def _table(found: Found, source: str, seeds: int) -> str:
     rows = [
-        [name, *(mean_interval(_values(found, name, p)).text(100) for p in PURITIES)]
+        [
+            name,
+            *(mean_interval(_values(found, name, p)).text(100) for p in PURITIES),
+            mean_interval(_paid(found, name)).text(100),
+        ]
         for name in LABELS
     ]
     gained = [
@@ -152,15 +165,24 @@ def _table(found: Found, seeds: int) -> str:
         ).text(100)
         for p in PURITIES
     ]
-    rows.append(["taught, less hard", *gained])
-    table = markdown_table(["labels", *(f"{p:.0%} read as meant" for p in PURITIES)], rows)
-    return f"""digits, {_CLIENTS} clients, Dirichlet 0.01, ReGL's quotas, {seeds} seeds, each with \
-its own split; `python benchmarks/purity.py`
+    rows.append(["taught, less hard", *gained, ""])
+    least, most = PURITIES[0], PURITIES[-1]
+    heads = [*(f"{p:.0%} read as meant" for p in PURITIES), f"{most:.0%} less {least:.0%}"]
+    table = markdown_table(["labels", *heads], rows)
+    command = "python benchmarks/purity.py" + (f" {source} --data <root>" * (source != "digits"))
+    return f"""{source}, {_CLIENTS} clients, Dirichlet 0.01, ReGL's quotas, {seeds} seeds, each \
+with its own split; `{command}`
 
 {table}
 
-Global accuracy over the last three rounds, %, mean and 95 % interval; below it the difference,
-paired by seed."""
+Global accuracy over the last three rounds, %, mean and 95 % interval; below it and at
+its end differences, paired by seed."""
+
+
+def _paid(found: Found, name: str) -> list[float]:
+    """Return what the most purity brings over the least, by seed."""
+    least, most = (found[name][f"{p:g}"] for p in (PURITIES[0], PURITIES[-1]))
+    return [most[seed] - accuracy for seed, accuracy in least.items()]
 
 
 def picture(found: Found) -> str:
