@@ -110,11 +110,13 @@ def mixed(right: np.ndarray, purity: float, count: int, draw: np.random.Generato
     """Return ``count`` places of one class's candidates, ``purity`` of every prefix right.
 
     Args:
-        right: which candidates are read as meant, ``(N,)``, some of either kind.
-        purity: in [0, 1].
+        right: which candidates are read as meant, ``(N,)``.
+        purity: in [0, 1]; of a class without candidates of a kind all are of the other.
         count: places wanted; those of a kind are used again where they do not suffice.
         draw: what orders them.
     """
+    if right.all() or not right.any():
+        purity = float(right.all())
     steps = np.floor(np.arange(count + 1) * purity + 1e-9)
     is_right = np.diff(steps) > 0
     places = np.empty(count, dtype=np.int64)
