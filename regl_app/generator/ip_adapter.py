@@ -26,8 +26,6 @@ from regl_app.generator.weight_files import PICKLES
 KEY = "generator.ip-adapter"
 
 _PROJECTION, _KEYS = "image_proj.", "ip_adapter."
-_TOKENS = 4
-"""That the plain adapters make of a picture."""
 _OTHERS: Mapping[str, str] = {
     "latents": "a 'plus' one, which is shown every patch of a picture",
     "perceiver_resampler.proj_in.weight": "a 'FaceID plus' one, which is shown faces",
