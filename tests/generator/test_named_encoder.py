@@ -359,7 +359,7 @@ def test_a_device_that_does_not_hold_it_is_named_with_what_to_do(
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
     with (
-        pytest.raises(GeneratorError, match="GB of weights do not fit into cpu beside the gener"),
+        pytest.raises(GeneratorError, match="GB of weights do not fit into cpu with its mem"),
         named(encoders("clip")[0]).on(CPU),
     ):
         pass
