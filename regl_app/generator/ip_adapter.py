@@ -166,7 +166,7 @@ def _check_kind(shapes: Shapes, path: str) -> None:
         raise GeneratorError(
             f"{KEY} {path!r} is no IP-Adapter: it has no {_PROJECTION}* and {_KEYS}* ({_FIT})"
         )
-    if "proj.weight" in projection:
+    if len(shapes.get(f"{_PROJECTION}proj.weight", ())) == 2:
         return
     kind = next(
         (words for name, words in _OTHERS.items() if name in projection), "of no kind known"

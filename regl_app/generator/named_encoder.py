@@ -83,7 +83,7 @@ def check_image_encoder(path: str, *, fetch: bool = True) -> Path:
         GeneratorError: it cannot: says why, and what to do.
     """
     folder = resolve_image_encoder(path, fetch=fetch)
-    with quiet():
+    with MAKING_MODULES, quiet():
         config = _config(folder, path)
         _kind(config, folder, path)
         _processor(config, folder, path)

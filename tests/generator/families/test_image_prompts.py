@@ -280,6 +280,9 @@ def test_the_official_files_that_are_of_another_kind_are_refused_by_name(
         save_file({**keys, **{f"image_proj.{name}": some.clone() for name in names}}, file)
         with pytest.raises(GeneratorError, match=rf"generator.ip-adapter '.*{said}"):
             IpAdapter.of(str(file))
+    save_file({**keys, "image_proj.proj.weight": torch.zeros(2)}, file)  # of no length
+    with pytest.raises(GeneratorError, match=r"generator.ip-adapter '.*of no kind known"):
+        IpAdapter.of(str(file))
 
 
 @pytest.mark.parametrize(
