@@ -9,14 +9,17 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.data.federation import Federation
 from regl_app.data.run_files import file_digest
-from regl_app.flower.messages.alike import DISTANCE, GENERATOR, ROWS
+from regl_app.flower.messages.alike import DISTANCE, GENERATOR, IMAGE_ENCODER, IP_ADAPTER, ROWS
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
+from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
+from regl_app.generator.ip_adapter import IpAdapter
 
 
 def alike_here(config: RunConfig, federation: Federation) -> dict[str, str]:
-    """Return digests of who holds which row, of the generator, and of the features of distances.
+    """Return digests of who holds which row, and of the files that images are made and judged by.
 
-    What the run does not need, or is not here, has none.
+    Of the generator, of what shows it clients' pictures, and of the features of distances. What the
+    run does not need, or is not here, has none.
 
     Args:
         config: the run's, its paths absolute.
@@ -27,6 +30,13 @@ def alike_here(config: RunConfig, federation: Federation) -> dict[str, str]:
         with suppress(GeneratorError):  # a server need not have it
             folder = resolve_generator(config.generator.path, fetch=False)
             found[GENERATOR] = generator_digest(folder)
+    if config.image_encoder:
+        with suppress(GeneratorError):
+            encoder = resolve_image_encoder(config.image_encoder, fetch=False)
+            found[IMAGE_ENCODER] = image_encoder_digest(encoder)
+    if config.ip_adapter:
+        with suppress(GeneratorError):
+            found[IP_ADAPTER] = IpAdapter.of(config.ip_adapter).digest
     file = config.supplement.distance_file
     if file and config.uses_generator:
         with suppress(OSError):

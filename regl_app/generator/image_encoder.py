@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from regl_app.data.resize import fit
+from regl_app.generator.held_weights import WeightsTooLargeError, memory_of
 
 Features = Callable[[torch.Tensor], torch.Tensor]
 """Makes vectors, float32 ``(N, F)``, of uint8 pictures ``(N, C, H, W)``, grey or in colours."""
@@ -18,7 +19,11 @@ class ImageEncoder(Protocol):
     """Turns pictures into feature vectors."""
 
     def on(self, device: torch.device) -> AbstractContextManager[Features]:
-        """Return a context in which the model is on ``device``: a client needs it once."""
+        """Return a context in which the model is on ``device``: a client needs it once.
+
+        Raises:
+            WeightsTooLargeError: it does not fit into the device's memory.
+        """
 
 
 class OwnEncoder:
@@ -36,7 +41,11 @@ class OwnEncoder:
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[Features]:
-        """Have the model on ``device`` for a while."""
+        """Have the model on ``device`` for a while.
+
+        Raises:
+            WeightsTooLargeError: it does not fit into the device's memory.
+        """
         side = int(self._model.config.image_size)
 
         @torch.no_grad()
@@ -44,11 +53,27 @@ class OwnEncoder:
             shown = fit(pictures, (3, side, side)).float() / 255
             return vectors_of(self._model(((shown - self._mean) / self._std).to(device)))
 
-        self._model.to(device)
         try:
+            bring(self._model, device, "the generator's image encoder", "set lora.image-tokens=0")
             yield features
         finally:
             self._model.to("cpu")
+
+
+def bring(model: Any, device: torch.device, name: str, remedy: str) -> None:
+    """Have the float32 ``model``, called ``name``, on ``device``.
+
+    Raises:
+        WeightsTooLargeError: it does not fit there, with ``remedy`` beside those that always help.
+    """
+    try:
+        model.to(device)
+    except torch.OutOfMemoryError as error:
+        size = sum(weight.numel() for weight in model.parameters()) * 4
+        raise WeightsTooLargeError(
+            f"{name}: its {size / 1e9:.1f} GB of weights do not fit into {device} with "
+            f"{memory_of(device)} (let fewer clients run on it at once, or {remedy})"
+        ) from error
 
 
 def vectors_of(output: Any) -> torch.Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
 from regl_app.data.pictures import Pictures
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.held_weights import WeightsTooLargeError
 from regl_app.generator.image_encoder import ImageEncoder
 from regl_app.generator.portions import in_portions
 
@@ -50,14 +51,30 @@ def read_pictures(
 ) -> torch.Tensor:
     """Return what ``encoder`` makes of ``pictures`` (at least one), float32 ``(N, F)``.
 
+    The generator waits elsewhere meanwhile, where the device's memory does not hold both.
+
     Raises:
         GeneratorError: as for ``image_features``.
     """
+    placement = foundation.placement
+    placement.use(None)
+    try:
+        return _read(foundation, pictures, at_once, encoder)
+    except WeightsTooLargeError:
+        if not placement.take_turns("the image encoder"):
+            raise
+    placement.use(None)
+    return _read(foundation, pictures, at_once, encoder)
+
+
+def _read(
+    foundation: Foundation, pictures: Pictures, at_once: int, encoder: ImageEncoder
+) -> torch.Tensor:
     with encoder.on(foundation.device) as features:
 
-        def encode(part: slice) -> torch.Tensor:
-            foundation.placement.use(None)
+        def read(part: slice) -> torch.Tensor:
+            foundation.placement.use(None)  # they may have come to take turns
             return features(pictures[part])
 
-        parts = in_portions(foundation, "encoding", len(pictures), at_once, encode)
+        parts = in_portions(foundation, "reading", len(pictures), at_once, read)
     return torch.cat(parts)

@@ -17,6 +17,7 @@ import torch
 from regl_app.core.errors import GeneratorError
 from regl_app.core.making_modules import MAKING_MODULES
 from regl_app.core.types import Tensors
+from regl_app.generator.held_weights import memory_of
 from regl_app.generator.ip_adapter import KEY, IpAdapter
 from regl_app.generator.quiet import quiet
 from regl_app.generator.turns import drawn_after
@@ -47,6 +48,11 @@ class _Installed:
     processors: Mapping[str, Any]
     projection: Any
 
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        every = (*self.processors.values(), self.projection)
+        return [each for each in every if isinstance(each, torch.nn.Module)]
+
     def scaled(self, scale: float) -> None:
         for processor in self.processors.values():
             if hasattr(processor, "to_k_ip"):
@@ -70,8 +76,8 @@ class ImagePromptSlot:
         """Have ``prompts`` shown by ``adapter`` for a while; its layers are kept for the next time.
 
         Raises:
-            GeneratorError: the adapter cannot be loaded, does not fit this denoiser, or is one for
-                features of another length.
+            GeneratorError: the adapter cannot be loaded, does not fit this denoiser or into the
+                device's memory, or is one for features of another length.
         """
         if prompts.features.shape[1] != adapter.features:
             raise GeneratorError(
@@ -79,7 +85,7 @@ class ImagePromptSlot:
                 f"encoder makes {prompts.features.shape[1]} (set generator.image-encoder to the "
                 "one that it was trained with)"
             )
-        installed = self._load(adapter)
+        installed = self._brought(adapter)
         installed.scaled(prompts.scale)
         plain = dict(self._denoiser.attn_processors)
         self._switch(installed.processors, installed.projection, _KIND)
@@ -116,6 +122,25 @@ class ImagePromptSlot:
             features = self._prompts.features.new_zeros(count, self._prompts.features.shape[1])
         return {**told, "image_prompts": features}
 
+    def _brought(self, adapter: IpAdapter) -> _Installed:
+        """Return the adapter's layers where the denoiser works, in the type of its weights.
+
+        They were away while the denoiser went elsewhere; and where that comes layer by layer
+        nothing else brings them, before they are in it or after.
+        """
+        device = self._denoiser.device
+        try:
+            installed = self._load(adapter)
+            for module in installed.modules:
+                torch.nn.Module.to(module, device, self._denoiser.dtype)
+        except torch.OutOfMemoryError as error:
+            raise GeneratorError(
+                f"{KEY} {str(adapter.file)!r}: its layers do not fit into {device} beside the "
+                f"generator, with {memory_of(device)} (let fewer clients run on it at once, or set "
+                "generator.ip-adapter='')"
+            ) from error
+        return installed
+
     def _load(self, adapter: IpAdapter) -> _Installed:
         if self._last is not None and self._last.digest == adapter.digest:
             return self._last
@@ -137,17 +162,19 @@ class ImagePromptSlot:
                 Host().load_ip_adapter(state, subfolder="", weight_name="")
             processors = dict(self._denoiser.attn_processors)
             projection = self._denoiser.encoder_hid_proj
+        except torch.OutOfMemoryError:
+            raise  # which is a RuntimeError too
         except (KeyError, ValueError, RuntimeError) as error:
             raise GeneratorError(
                 f"{KEY} {str(adapter.file)!r} does not fit this generator: {error}"
             ) from error
         finally:
             self._switch(plain, None, None)
-        for module in (*processors.values(), projection):
-            if isinstance(module, torch.nn.Module):
-                module.eval().requires_grad_(False)
-        self._last = _Installed(adapter.digest, processors, projection)
-        return self._last
+        installed = _Installed(adapter.digest, processors, projection)
+        for module in installed.modules:
+            module.eval().requires_grad_(False)
+        self._last = installed
+        return installed
 
     def _switch(self, processors: Mapping[str, Any], projection: Any, kind: str | None) -> None:
         self._denoiser.set_attn_processor(dict(processors))

@@ -26,8 +26,6 @@ from regl_app.generator.weight_files import PICKLES
 KEY = "generator.ip-adapter"
 
 _PROJECTION, _KEYS = "image_proj.", "ip_adapter."
-_TOKENS = 4
-"""That the plain adapters make of a picture."""
 _OTHERS: Mapping[str, str] = {
     "latents": "a 'plus' one, which is shown every patch of a picture",
     "perceiver_resampler.proj_in.weight": "a 'FaceID plus' one, which is shown faces",
@@ -168,7 +166,7 @@ def _check_kind(shapes: Shapes, path: str) -> None:
         raise GeneratorError(
             f"{KEY} {path!r} is no IP-Adapter: it has no {_PROJECTION}* and {_KEYS}* ({_FIT})"
         )
-    if "proj.weight" in projection:
+    if len(shapes.get(f"{_PROJECTION}proj.weight", ())) == 2:
         return
     kind = next(
         (words for name, words in _OTHERS.items() if name in projection), "of no kind known"

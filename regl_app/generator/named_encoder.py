@@ -24,9 +24,8 @@ from regl_app.generator.encoder_files import (
     image_encoder_digest,
     resolve_image_encoder,
 )
-from regl_app.generator.held_weights import memory_of
 from regl_app.generator.hub_checkpoint import first_line
-from regl_app.generator.image_encoder import Features, vectors_of
+from regl_app.generator.image_encoder import Features, bring, vectors_of
 from regl_app.generator.quiet import quiet
 
 _PROJECTION = "visual_projection.weight"
@@ -50,8 +49,9 @@ class NamedEncoder:
         """Have it loaded, on ``device``, for a while.
 
         Raises:
-            GeneratorError: it cannot be loaded, does not fit into the device's memory, is no longer
-                the one of the digest, or makes something else than one vector a picture.
+            GeneratorError: it cannot be loaded, is no longer the one of the digest, or makes
+                something else than one vector a picture.
+            WeightsTooLargeError: it does not fit into the device's memory.
         """
         folder = resolve_image_encoder(self.path)
         if image_encoder_digest(folder) != self.digest:
@@ -60,15 +60,7 @@ class NamedEncoder:
                 "run again, or put the former ones back)"
             )
         model, processor = load_encoder(folder, self.path)
-        try:
-            model.to(device)
-        except torch.OutOfMemoryError as error:
-            size = sum(weight.numel() for weight in model.parameters()) * 4
-            raise GeneratorError(
-                f"{KEY}={self.path!r}: its {size / 1e9:.1f} GB of weights do not fit into {device} "
-                f"beside the generator, with {memory_of(device)} (take a smaller one, let fewer "
-                "clients run on it at once, or set generator.image-encoder=auto)"
-            ) from error
+        bring(model, device, f"{KEY}={self.path!r}", f"take a smaller one for {KEY}")
         logger.info("image encoder %s (%s) on %s", self.path, type(model).__name__, device)
 
         @torch.no_grad()
@@ -91,7 +83,7 @@ def check_image_encoder(path: str, *, fetch: bool = True) -> Path:
         GeneratorError: it cannot: says why, and what to do.
     """
     folder = resolve_image_encoder(path, fetch=fetch)
-    with quiet():
+    with MAKING_MODULES, quiet():
         config = _config(folder, path)
         _kind(config, folder, path)
         _processor(config, folder, path)

@@ -9,6 +9,7 @@ import torch
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.activity import Span
+from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.foundation import Foundation
@@ -25,12 +26,13 @@ class Pace:
     """Seconds that a machine takes.
 
     ``image``: of one image with its decoding, ``at_once`` being made together. ``step``: of an
-    optimizer's step of LoRA; None where measuring it would have taken too long.
+    optimizer's step of LoRA; None where that is not known: ``untold`` says why.
     """
 
     image: float
     at_once: int
     step: float | None
+    untold: str = ""
 
 
 def measure_pace(foundation: Foundation, config: GeneratorConfig, lora: LoraConfig) -> Pace:
@@ -42,6 +44,9 @@ def measure_pace(foundation: Foundation, config: GeneratorConfig, lora: LoraConf
         foundation: the generator.
         config: steps, guidance, and images at once, fewer of which are made on a slow machine.
         lora: rank, layers and batch size.
+
+    Raises:
+        GeneratorError: nothing can be drawn. What cannot be tuned on this machine is no error.
     """
 
     def images(count: int, steps: int) -> float:
@@ -60,7 +65,12 @@ def measure_pace(foundation: Foundation, config: GeneratorConfig, lora: LoraConf
     beside = max(one - step, 0.0)
     image = (beside + step * _full_steps(foundation, config)) / count
     one_pass = step / count / (2 if _guided(foundation, config) else 1)
-    return Pace(image, count, _tuning_step(foundation, lora, one_pass))
+    try:
+        tuning = _tuning_step(foundation, lora, one_pass)
+    except GeneratorError as error:
+        return Pace(image, count, None, str(error))
+    slow = "an adapter's steps were not measured: they take too long here"
+    return Pace(image, count, tuning, slow if tuning is None else "")
 
 
 def _guided(foundation: Foundation, config: GeneratorConfig) -> bool:
@@ -76,6 +86,7 @@ def _full_steps(foundation: Foundation, config: GeneratorConfig) -> float:
 
 
 def _tuning_step(foundation: Foundation, lora: LoraConfig, one_pass: float) -> float | None:
+    """Return the seconds of a tuning step; None where measuring it would take too long."""
     if 4 * lora.batch_size * _PASSES_OF_A_STEP * one_pass > _PATIENCE:
         return None
     side, count = foundation.image_size, lora.batch_size

@@ -81,15 +81,19 @@ class Placement:
             self._to(part, self._device)
         self._here = part
 
-    def take_turns(self) -> bool:
-        """Let denoiser and VAE take turns from now on; return whether that frees memory."""
+    def take_turns(self, beside: str = "one image") -> bool:
+        """Let denoiser and VAE take turns from now on; return whether that frees memory.
+
+        ``beside`` is what the device's memory does not hold with both.
+        """
         if self.mode != "together" or not can_wait(self._device):
             return False
         logger.warning(
-            "the memory of %s (%s) does not hold denoiser and VAE of the generator with one image: "
-            "from now on the one waits in the processor's memory while the other works",
+            "the memory of %s (%s) does not hold denoiser and VAE of the generator with %s: from "
+            "now on the one waits in the processor's memory while the other works",
             self._device,
             memory_of(self._device),
+            beside,
         )
         self._settle("in turns")
         return True

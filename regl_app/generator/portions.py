@@ -1,8 +1,8 @@
-"""Portions: how many images go through the denoiser or the VAE at once.
+"""Portions: how many images go through the denoiser, the VAE or an image encoder at once.
 
-As many as ``generator.batch-size`` says, fewer for the VAE where images are large, and half as many
-each time that the device's memory does not hold them; where it does not hold a single one, what is
-idle leaves it (``placement.py``). What was learnt so holds for the process.
+As many as ``generator.batch-size`` says, fewer for the last two where images are large, and half as
+many each time that the device's memory does not hold them; where it does not hold a single one,
+what is idle leaves it (``placement.py``). What was learnt so holds for the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from regl_app.generator.foundation import Foundation
 from regl_app.generator.held_weights import memory_of
 from regl_app.generator.vae_tiles import smaller_tiles
 
-Work = Literal["denoising", "decoding", "encoding"]
+Work = Literal["denoising", "decoding", "encoding", "reading"]
+"""By denoiser, VAE (two) and image encoder."""
 AT_ONCE = 250
 """Images at once where nobody says: what ``generator.batch-size`` is for the bundled generator."""
 VAE_PIXELS = 8 * 512 * 512
@@ -39,7 +40,7 @@ def in_portions(
 
     Args:
         foundation: whose part works.
-        work: which part; the VAE's portions also have at most ``VAE_PIXELS``.
+        work: which part's; all but the denoiser's portions also have at most ``VAE_PIXELS``.
         count: images, >= 0.
         at_once: images in a portion, at most, >= 1.
         make: is called with the places of a portion's images; again, with fewer of them, where
@@ -66,7 +67,7 @@ def in_portions(
             size, halved = most, False  # several may fit now
             _fits.pop(key, None)
             continue
-        if tried == 1 and work != "denoising" and smaller_tiles(foundation):
+        if tried == 1 and work in ("decoding", "encoding") and smaller_tiles(foundation):
             continue
         if tried == 1:
             raise GeneratorError(too_large(foundation, f"{work} of a single image"))

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' bars and warnings about optional parts out of the run's progress."""
+    """Keep the libraries' bars and warnings about optional parts out of the run's progress.
+
+    By one thread at a time, as all of the process: enter it holding ``MAKING_MODULES``.
+    """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import weakref
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +251,34 @@ def test_image_tokens_are_tuned_on_its_features_and_the_model_is_gone_afterwards
     assert [each() for each in seen] == [None, None]
 
 
+def test_looking_at_it_leaves_the_libraries_as_they_were_whoever_else_is_looking(
+    encoders: Callable[[str], tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients of one process look at the same moment, and what is changed is the process's."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    look, first, seen = named_encoder._config, threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        if first.is_set():  # the second to come goes on when the first has gone, or after a while
+            seen.wait(0.5)
+        else:
+            first.set()
+            seen.wait(0.2)
+        return look(*arguments)
+
+    monkeypatch.setattr(named_encoder, "_config", slowly)
+    folder = str(encoders("clip")[0])
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(check_image_encoder, folder)
+        first.wait()
+        other = threads.submit(check_image_encoder, folder)
+        one.result()
+        other.result()
+    assert logging.get_verbosity() == before
+
+
 def test_files_that_were_replaced_in_the_midst_of_a_run_are_not_taken_for_the_former(
     copied: Callable[[str], Path],
 ) -> None:
@@ -359,7 +389,7 @@ def test_a_device_that_does_not_hold_it_is_named_with_what_to_do(
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
     with (
-        pytest.raises(GeneratorError, match="GB of weights do not fit into cpu beside the gener"),
+        pytest.raises(GeneratorError, match="GB of weights do not fit into cpu with its mem"),
         named(encoders("clip")[0]).on(CPU),
     ):
         pass

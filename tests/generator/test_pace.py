@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
-from regl_app.generator import pace
+from regl_app.generator import pace, placement
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pace import measure_pace
 
@@ -74,6 +74,20 @@ def test_a_slow_machine_is_not_kept_waiting(
     monkeypatch.setattr(pace, "_PATIENCE", 0.1)
     found = measure_pace(slow, config, LORA)
     assert found.at_once == 1 and found.step is None
+    assert found.untold == "an adapter's steps were not measured: they take too long here"
+
+
+def test_where_the_denoiser_comes_layer_by_layer_drawing_is_timed_and_tuning_is_said_to_be_none(
+    slow: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_PATIENCE", 3.0)
+    monkeypatch.setattr(placement, "can_wait", lambda _: True)
+    monkeypatch.setattr(placement, "_learnt", {})
+    assert slow.placement.take_turns() and slow.placement.stream_layers()
+    found = measure_pace(slow, config, LORA)
+    assert found.image == pytest.approx(15 * PASS + DECODE)
+    assert found.step is None
+    assert "so that no adapter can be tuned on it (supplement.adapter=frozen" in found.untold
 
 
 def test_the_generator_is_as_it_was(config: GeneratorConfig) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,13 +19,15 @@ from diffusers.hooks.group_offloading import ModuleGroup
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
-from regl_app.generator import held_weights, placement, portions
+from regl_app.generator import held_weights, placement, portions, vae_tiles
 from regl_app.generator.adaptation import micro_batches
 from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
+from regl_app.generator.image_encoder import Features, OwnEncoder
+from regl_app.generator.image_features import read_pictures
 from regl_app.generator.sampling import sample
 
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")
@@ -178,6 +182,59 @@ def test_pictures_are_encoded_while_the_denoiser_waits(
     assert not foundation.vae.use_tiling  # tiles would be seen
 
 
+class Reader:
+    """An image encoder that fits where neither denoiser nor VAE is; counts how often it came."""
+
+    def __init__(self, foundation: Foundation, card: Card) -> None:
+        self._parts, self._card, self.came = {foundation.denoiser, foundation.vae}, card, 0
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[Features]:
+        self.came += 1
+        if self._card.away != self._parts:
+            raise held_weights.WeightsTooLargeError("the reader does not fit")
+        yield lambda shown: shown.float().mean((2, 3))
+
+
+def test_denoiser_and_vae_wait_while_an_image_encoder_reads(
+    foundation: Foundation,
+    config: GeneratorConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pictures = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8)
+    expected = draw(foundation, config)
+    caplog.set_level(logging.WARNING, logger="regl")
+    card = Card(foundation, monkeypatch)
+    reader = Reader(foundation, card)
+    features = read_pictures(foundation, pictures, 2, reader)
+    assert torch.equal(features, pictures.float().mean((2, 3)))
+    assert (foundation.placement.mode, reader.came) == ("in turns", 2)
+    (message,) = caplog.messages
+    assert "denoiser and VAE of the generator with the image encoder" in message
+    assert torch.equal(draw(foundation, config), expected)
+    assert torch.equal(read_pictures(foundation, pictures, 2, reader), features)
+    assert (reader.came, len(caplog.messages)) == (3, 1)  # what was at work has left before
+
+
+def test_what_an_image_encoder_cannot_hold_leaves_the_vae_as_it_is(
+    foundation: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(Reader):
+        @contextmanager
+        def on(self, device: torch.device) -> Iterator[Features]:
+            def features(shown: torch.Tensor) -> torch.Tensor:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+            yield features
+
+    monkeypatch.setattr(vae_tiles, "LEAST_TILE", 8)
+    reader = Full(foundation, Card(foundation, monkeypatch))
+    with pytest.raises(GeneratorError, match="reading of a single image of 48 x 48 pixels in fp32"):
+        read_pictures(foundation, torch.zeros(2, 3, 48, 48, dtype=torch.uint8), 2, reader)
+    assert not foundation.vae.use_tiling
+
+
 def test_a_tuning_step_has_the_vae_leave_before_activations_are_computed_twice(
     foundation: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +340,27 @@ def test_weights_that_do_not_fit_wait_in_the_processor_s_memory(
     assert again.placement.mode == mode
     assert torch.equal(draw(again, config), expected)
     assert len(caplog.messages) == 1
+
+
+def test_an_encoder_of_the_checkpoints_own_that_does_not_fit_is_our_error() -> None:
+    class Model(torch.nn.Linear):
+        def to(self, *place: Any, **more: Any) -> Any:
+            if place[0] == META:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            came_back.append(place[0])
+            return super().to(*place, **more)
+
+    came_back: list[object] = []
+    encoder = OwnEncoder(Model(2, 2), SimpleNamespace(image_mean=[0.5] * 3, image_std=[0.5] * 3))
+    encoder._model.config = SimpleNamespace(image_size=8)
+    with (
+        pytest.raises(
+            held_weights.WeightsTooLargeError, match=r"generator's image encoder: its .* GB of"
+        ),
+        encoder.on(META),
+    ):
+        pass
+    assert came_back == ["cpu"]
 
 
 def test_adapted_weights_are_moved_and_not_copied() -> None:

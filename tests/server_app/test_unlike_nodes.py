@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flwr.app import Context, Message
@@ -14,9 +16,19 @@ from flwr.clientapp import ClientApp
 from client_app.main import app as honest_app
 from regl_app.config import RunConfig
 from regl_app.core.errors import DataError, RunError
+from regl_app.core.files import sha256_file
 from regl_app.data.federation import Federation
-from regl_app.flower.messages.alike import DISTANCE, GENERATOR, ROWS, agreed, difference
+from regl_app.flower.messages.alike import (
+    DISTANCE,
+    GENERATOR,
+    IMAGE_ENCODER,
+    IP_ADAPTER,
+    ROWS,
+    agreed,
+    difference,
+)
 from regl_app.flower.shared_files import alike_here
+from regl_app.generator.encoder_files import image_encoder_digest
 from regl_app.runs.folder import RunFolder
 
 Federate = Callable[..., RunFolder]
@@ -138,3 +150,32 @@ def test_what_a_node_lacks_is_no_difference() -> None:
     assert why is not None and "another checkpoint here than at most clients (bring" in why
     why = difference({DISTANCE: "a"}, {DISTANCE: "b"}, "at most clients")
     assert why is not None and "supplement.distance leads to other weights here" in why
+
+
+def test_what_shows_the_generator_pictures_must_be_alike(
+    second_pipeline: Path,
+    save_ip_adapter: Callable[..., Path],
+    save_clip: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    file, encoder = save_ip_adapter(second_pipeline, tmp_path), save_clip(tmp_path / "clip")
+    keys = {
+        "method": "regl",
+        "generator.path": str(second_pipeline),
+        "generator.ip-adapter": str(file),
+        "generator.image-encoder": str(encoder),
+    }
+    no_rows: Any = SimpleNamespace(digest="")
+    told = alike_here(RunConfig.from_flat(keys), no_rows)
+    assert told[IP_ADAPTER] == sha256_file(file)
+    assert told[IMAGE_ENCODER] == image_encoder_digest(encoder)
+    for key, words in (
+        (IP_ADAPTER, "generator.ip-adapter leads to another file here than at most clients"),
+        (IMAGE_ENCODER, "generator.image-encoder leads to another encoder here"),
+    ):
+        why = difference({**told, key: "0" * 64}, agreed({0: told}, {}), "at most clients")
+        assert why is not None and words in why
+    unread = RunConfig.from_flat({**keys, "generator.ip-adapter": ""})
+    assert alike_here(unread, no_rows).keys() == {GENERATOR}
+    absent = {"generator.ip-adapter": "/absent.safetensors", "generator.image-encoder": "/absent"}
+    assert alike_here(RunConfig.from_flat({**keys, **absent}), no_rows).keys() == {GENERATOR}

@@ -48,7 +48,7 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
         return
     steps = here.lora.steps
     words = (
-        "an adapter's steps were not measured: they take too long here"
+        pace.untold
         if pace.step is None
         else f"{duration(pace.step)} a tuning step of {here.lora.batch_size}: "
         f"{duration(pace.step * steps)} for an adapter of {steps} (lora.steps), once a client"

@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord
 from regl_app.flower.messages.fields import get_digest, table
 
 ROWS, GENERATOR, DISTANCE = "rows", "generator.path", "supplement.distance"
+IMAGE_ENCODER, IP_ADAPTER = "generator.image-encoder", "generator.ip-adapter"
 _PREFIX = "alike."
 _WORDS = {
     ROWS: "this node deals the images to the clients otherwise than the server, so that rows would "
@@ -16,6 +17,10 @@ _WORDS = {
     "of numpy or flwr-datasets are others here (regl partition --write on both machines shows "
     "which rows)",
     GENERATOR: "generator.path leads to another checkpoint here than {whose} (bring the same one "
+    "to all nodes)",
+    IMAGE_ENCODER: "generator.image-encoder leads to another encoder here than {whose} (bring the "
+    "same one to all nodes)",
+    IP_ADAPTER: "generator.ip-adapter leads to another file here than {whose} (bring the same one "
     "to all nodes)",
     DISTANCE: "supplement.distance leads to other weights here than {whose}: distances could not "
     "be compared (bring the same file to all nodes)",

@@ -50,15 +50,26 @@ def load_pretrained(model: Classifier, config: ModelConfig) -> str:
     others.
 
     Raises:
-        ConfigError: it is not there, is no safetensors file, is damaged, or is not of this model.
+        ConfigError: it is not there, is no safetensors file, is damaged or not finite, or is not of
+            this model.
     """
     done = _fill(model, config)
-    if odd := not_finite(dict(model.named_parameters())):
+    if odd := not_finite(_learnt(model)):
         raise ConfigError(
             f"{_what(config)} holds NaN or infinity in {odd!r}: whoever trained it has diverged "
             "(take an earlier or another one)"
         )
     return done
+
+
+def _learnt(model: Classifier) -> dict[str, torch.Tensor]:
+    """Return weights, and statistics of batches; other buffers may be masks with infinities."""
+    statistics = {
+        name: value
+        for name, value in model.named_buffers()
+        if name.rpartition(".")[2] in _STATISTICS
+    }
+    return {**dict(model.named_parameters()), **statistics}
 
 
 def _fill(model: Classifier, config: ModelConfig) -> str:

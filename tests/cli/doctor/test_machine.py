@@ -15,6 +15,7 @@ from regl_app.cli.doctor.pace import expected_time
 from regl_app.config import RunConfig
 from regl_app.core.types import Scalar
 from regl_app.data.sources import registry
+from regl_app.generator import pace
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +207,17 @@ def test_expected_time_is_told_on_request(quick_generator: dict[str, Scalar]) ->
     assert images.status == adapter.status == "ok"
     assert "of 16 px in 3 steps, 2 at once, on cpu" in images.detail
     assert "a tuning step of 1" in adapter.detail and "(lora.steps)" in adapter.detail
+
+
+def test_what_cannot_be_tuned_here_is_said_beside_how_long_drawing_takes(
+    quick_generator: dict[str, Scalar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "cuda:0 does not hold the weights: no adapter can be tuned on it"
+    timed = pace.Pace(image=0.5, at_once=2, step=None, untold=told)
+    monkeypatch.setattr(pace, "measure_pace", lambda *_: timed)
+    images, adapter = expected_time(RunConfig.from_flat({"method": "regl"} | quick_generator))
+    assert images.status == "ok" and "2 images a second" in images.detail
+    assert (adapter.status, adapter.detail) == ("note", told)
 
 
 def test_what_is_not_here_is_not_fetched_to_be_timed() -> None:

@@ -15,6 +15,7 @@ from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
+from regl_app.generator import placement
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adapters import save_adapter
 from regl_app.generator.encoder_files import image_encoder_digest
@@ -203,6 +204,64 @@ def test_at_scale_zero_and_by_another_picture_the_picture_is_what_counts(
     assert changed.tolist() == [place == 2 for place in SHOWN]
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_layers_that_come_one_by_one_are_shown_pictures_as_all_at_once_are(
+    before: bool, folder: Callable[[str], tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter's own layers stay on the device, whether they came there before or after."""
+    pipeline, place = folder("sd")
+    config = settings(pipeline, 2.5)
+    monkeypatch.setattr(placement, "can_wait", lambda _: True)
+    monkeypatch.setattr(placement, "_learnt", {})
+    adapter = IpAdapter.of(str(place / FILE))
+    found = Foundation.load(config, CLASSES)
+    prompts = prompts_of(found, place)
+
+    def drawn() -> torch.Tensor:
+        with found.image_prompts.using(adapter, prompts):
+            return sample(found, LABELS, INDICES, config, stream=7)
+
+    expected = drawn()
+    if not before:
+        found = Foundation.load(config, CLASSES)
+    assert found.placement.take_turns() and found.placement.stream_layers()
+    assert torch.equal(drawn(), expected)
+
+
+@pytest.mark.parametrize("mode", ["in turns", "layer by layer"])
+@pytest.mark.parametrize("before", [False, True])
+def test_its_layers_are_brought_to_where_the_denoiser_works(
+    mode: str,
+    before: bool,
+    folder: Callable[[str], tuple[Path, Path]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipeline, place = folder("sd")
+    monkeypatch.setattr(placement, "can_wait", lambda _: True)
+    monkeypatch.setattr(placement, "_learnt", {})
+    found = Foundation.load(settings(pipeline, 2.5), CLASSES)
+    adapter, prompts = IpAdapter.of(str(place / FILE)), prompts_of(found, place)
+    if before:
+        with found.image_prompts.using(adapter, prompts):
+            pass
+    card = torch.device("meta")
+    monkeypatch.setattr(torch, "meta", torch.cpu, raising=False)  # group offloading asks for it
+    assert found.placement.take_turns()
+    found.placement._device = card
+    if mode == "layer by layer":
+        assert found.placement.stream_layers()
+    else:
+        found.placement.use("denoiser")
+    with found.image_prompts.using(adapter, prompts):
+        shows = [
+            weight
+            for name, weight in found.denoiser.named_parameters()
+            if "_ip." in name or "encoder_hid_proj" in name
+        ]
+        assert len(shows) > 8
+        assert {(each.device, each.dtype) for each in shows} == {(card, torch.float32)}
+
+
 def test_the_official_files_that_are_of_another_kind_are_refused_by_name(
     folder: Callable[[str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
@@ -221,6 +280,9 @@ def test_the_official_files_that_are_of_another_kind_are_refused_by_name(
         save_file({**keys, **{f"image_proj.{name}": some.clone() for name in names}}, file)
         with pytest.raises(GeneratorError, match=rf"generator.ip-adapter '.*{said}"):
             IpAdapter.of(str(file))
+    save_file({**keys, "image_proj.proj.weight": torch.zeros(2)}, file)  # of no length
+    with pytest.raises(GeneratorError, match=r"generator.ip-adapter '.*of no kind known"):
+        IpAdapter.of(str(file))
 
 
 @pytest.mark.parametrize(
@@ -266,8 +328,8 @@ def test_an_adapter_must_be_made_for_the_generator_and_the_encoder(
         pass
 
 
-def test_damaged_or_replaced_weights_leave_the_generator_as_it_was(
-    folder: Callable[[str], tuple[Path, Path]], tmp_path: Path
+def test_weights_of_no_use_leave_the_generator_as_it_was(
+    folder: Callable[[str], tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline, place = folder("sd")
     config = settings(pipeline, 1.0)
@@ -289,6 +351,19 @@ def test_damaged_or_replaced_weights_leave_the_generator_as_it_was(
         ):
             pass
         assert torch.equal(sample(foundation, LABELS, INDICES, config, stream=7), plain)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    whole = IpAdapter.of(str(place / FILE))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(foundation.denoiser), "to", full)  # as load_ip_adapter calls it
+        with (
+            pytest.raises(GeneratorError, match="its layers do not fit into cpu beside the gener"),
+            foundation.image_prompts.using(whole, prompts),
+        ):
+            pass
+    assert torch.equal(sample(foundation, LABELS, INDICES, config, stream=7), plain)
     save_file({**weights, "more": torch.zeros(1)}, file)
     with (
         pytest.raises(GeneratorError, match="was replaced in the midst of a run"),

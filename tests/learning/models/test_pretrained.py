@@ -67,6 +67,16 @@ def test_with_group_norm_the_statistics_are_left(trained: nn.Module, tmp_path: P
     )
 
 
+def test_statistics_that_are_not_finite_are_told_where_they_are_kept(
+    trained: nn.Module, tmp_path: Path
+) -> None:
+    trained.get_buffer("features.0.1.running_var")[1] = torch.nan
+    odd = _saved(trained, tmp_path / "m.safetensors")
+    with pytest.raises(ConfigError, match=r"holds NaN or infinity in 'body.*running_var'"):
+        _start(MOBILE, odd)
+    _start(MOBILE, odd, norm="group")  # has none
+
+
 @pytest.mark.parametrize("name", ["cnn", MOBILE])
 def test_a_run_goes_on_from_an_earlier_ones_model(name: str, tmp_path: Path) -> None:
     keys = {} if name == "cnn" else {"norm": "frozen"}
