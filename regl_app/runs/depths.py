@@ -34,7 +34,7 @@ def depths_of(
             if isinstance(text := told.get("depth"), str):
                 try:
                     found[client_name(client)] = UsedDepth.of_text(text)
-                except (ValueError, TypeError):  # of a client that tells what it likes
+                except ValueError:  # of a client that tells what it likes
                     continue
     return found
 
