@@ -35,11 +35,11 @@ from regl_app.generator.prompts import class_phrasings
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
-from regl_app.learning.models.pretrained import check_weights
+from regl_app.learning.models.pretrained import check_weights, weights_digest
 from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.sites.registry import make_site
 from regl_app.runs.depths import depth_record
-from regl_app.runs.folder import RunFolder
+from regl_app.runs.folder import WEIGHTS, RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
 from regl_app.supplement.privacy import epsilon, histogram_epsilon
@@ -115,6 +115,8 @@ def federate(
     # its weights already.
     begun = model_of if config.resume and folder.has_checkpoint else start_model
     model = begun(local, whole)
+    if local.model.weights and begun is start_model:
+        folder.note(WEIGHTS, weights_digest(local.model))
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions, files=files)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from regl_app.config import RunConfig
 from regl_app.config.identity import result_keys
+from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.log import logger
-from regl_app.runs.folder import DATA, Checkpoint, RunFolder
+from regl_app.generator.hub_checkpoint import UNKNOWN
+from regl_app.generator.identity import identity_of
+from regl_app.runs.folder import DATA, GENERATOR, Checkpoint, RunFolder
 from regl_app.runs.records import RoundRecord
 
 
@@ -17,7 +20,7 @@ def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder
 
     Raises:
         ConfigError: the run at ``resume`` has another configuration; names the keys.
-        RunError: there is no run, or it is finished.
+        RunError: there is no run, it is finished, or it had another generator.
     """
     if resume is None:
         return RunFolder.create(config, out_dir)
@@ -35,7 +38,28 @@ def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder
     result = folder.read_result()
     if result is not None and result.status == "finished":
         raise RunError(f"resume={config.resume!r}: that run is finished, nothing is left to do")
+    check_generator(folder, config)
     return folder
+
+
+def check_generator(folder: RunFolder, config: RunConfig) -> None:
+    """Compare the generator with the one that a run, which is to go on, began with.
+
+    Where the server has it not, nobody knows: each client compares its own with the others'.
+
+    Raises:
+        RunError: it is another one.
+    """
+    was = folder.read_environment().get(GENERATOR, UNKNOWN)
+    if not config.needs_generator or UNKNOWN in was:
+        return
+    now = identity_of(with_absolute_paths(config))
+    if now != was and UNKNOWN not in now:
+        raise RunError(
+            f"resume={config.resume!r}: generator.path={config.generator.path!r}, or what reads "
+            f"pictures for it, has changed since the run began (it had {was}; now {now}): later "
+            "rounds would train on another one's images (put it back, or start a new run)"
+        )
 
 
 def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
@@ -65,7 +89,7 @@ def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
             folder.path,
         )
     if state and was != state:
-        folder.note_data(state)
+        folder.note(DATA, state)
 
 
 def last_complete_round(folder: RunFolder, num_clients: int) -> Checkpoint | None:

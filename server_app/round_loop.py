@@ -24,7 +24,7 @@ from regl_app.rounds.choosing import Choice, pooled_validation
 from regl_app.rounds.exchange import Validation
 from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.runs.confusions import keep_confusion
-from regl_app.runs.depths import depth_words, depths_of
+from regl_app.runs.depths import SERVER, depth_words, depths_of
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.quality_line import quality_line
 from regl_app.runs.records import RoundRecord
@@ -64,13 +64,15 @@ class RoundLoop:
     """Those of the parts of the round at hand."""
     before: list[Replies[AdapterReply]] = field(default_factory=list)
     """What came before the first round, until that is written down."""
-    depths: dict[str, UsedDepth] = field(default_factory=dict)
-    """By which scales sites read deep greyscale, as far as they have told."""
+    depths: dict[str, UsedDepth] = field(init=False)
+    """By which scales the server and its sites read deep greyscale, as far as they have told."""
     choice: Choice = field(init=False)
     """The best round so far, where the run chooses by validation images."""
 
     def __post_init__(self) -> None:
         self.choice = Choice(self.config.validation)
+        own = self.federation.source.depth
+        self.depths = {SERVER: own} if own else {}
 
     def run(self, start: Checkpoint | None) -> RoundRecord:
         """Go through all rounds, or those after ``start``, and return the last one's record.
@@ -229,7 +231,7 @@ class RoundLoop:
         return record
 
     def _tell_depths(self, record: RoundRecord) -> None:
-        """Warn, once, of sites that read deep greyscale by different rules."""
+        """Warn, once, where sites and server read deep greyscale by different rules."""
         known = len(self.depths) > 0 and agreed(self.depths.values()) is None
         self.depths |= depths_of(None, [record])
         if self.depths and not known and agreed(self.depths.values()) is None:

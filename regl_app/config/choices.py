@@ -232,16 +232,20 @@ _MEDMNIST = SourceChoice(
 )
 
 
-def _domains(path: str = "", placed: bool = False) -> SourceChoice:
-    """Return a source of pictures in class folders of several domains."""
+def _folders(load: str, files: str, path: str = "", placed: bool = False) -> SourceChoice:
+    """Return a source of picture files in class folders, which may hold links."""
     return SourceChoice(
-        f"{_SOURCES}.domains:load_domains",
+        f"{_SOURCES}.{load}",
         path=path,
         placed=placed,
         links=True,
-        files=f"{_SOURCES}.domains:domain_files",
+        files=f"{_SOURCES}.{files}",
         stores=True,
     )
+
+
+def _domains(path: str = "", placed: bool = False) -> SourceChoice:
+    return _folders("domains:load_domains", "domains:domain_files", path, placed)
 
 
 SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
@@ -259,17 +263,9 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
         ),
         "cifar10": _CIFAR,
         "cifar100": _CIFAR,
-        "cinic10": SourceChoice(
-            f"{_SOURCES}.cinic:load_cinic",
-            files=f"{_SOURCES}.cinic:cinic_files",
-            stores=True,
-            links=True,
-        ),
-        "tiny-imagenet": SourceChoice(
-            f"{_SOURCES}.tiny_imagenet:load_tiny_imagenet",
-            files=f"{_SOURCES}.tiny_imagenet:tiny_imagenet_files",
-            stores=True,
-            links=True,
+        "cinic10": _folders("cinic:load_cinic", "cinic:cinic_files"),
+        "tiny-imagenet": _folders(
+            "tiny_imagenet:load_tiny_imagenet", "tiny_imagenet:tiny_imagenet_files"
         ),
         "pathmnist": _MEDMNIST,
         "dermamnist": _MEDMNIST,
@@ -293,13 +289,11 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
             placed=True,
             remote=True,
         ),
-        "folder": SourceChoice(
-            f"{_SOURCES}.folder:load_folder",
-            files=f"{_SOURCES}.folder:folder_files",
-            stores=True,
+        "folder": _folders(
+            "folder:load_folder",
+            "folder:folder_files",
             path="the folder of class folders",
             placed=True,
-            links=True,
         ),
         "site": SourceChoice(
             f"{_SOURCES}.site:load_server_part",

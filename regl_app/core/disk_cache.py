@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+
+from regl_app.core.files import delete
 
 GIGABYTE = 10**9
 _DAY = 24 * 3600.0
@@ -85,7 +86,7 @@ def _remove(path: Path) -> bool:
         return True
     except OSError:
         return False
-    _delete(hidden)
+    delete(hidden)
     return True
 
 
@@ -98,12 +99,4 @@ def _sweep(root: Path) -> None:
         marker.touch()
         for path in [*root.glob(".*"), *root.glob("*/.*")]:
             if _LEFTOVER.fullmatch(path.name) and path.stat().st_mtime < oldest:
-                _delete(path)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+                delete(path)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -41,11 +42,7 @@ def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[
             if keep is None or not keep():
                 raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):  # a read-only disk refuses what is not there, too
-                temporary.unlink(missing_ok=True)
+        delete(temporary)
 
 
 _FULL, _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT}), os.strerror(errno.ENOSPC)
@@ -94,21 +91,42 @@ def why_not_written(error: Exception, path: Path | None = None) -> str | None:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[bool]:
     """Let nobody else on this machine make ``path`` meanwhile: look again whether it is there.
 
-    Where the system knows no such locks, or the folder cannot be written, several make it.
+    Yields whether that is so. Where the system knows no such locks, or the folder cannot be
+    written, several make it.
     """
     with ExitStack() as stack:
+        alone = False
         try:
             import fcntl
 
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = stack.enter_context(path.with_name(f".{path.name}.lock").open("w"))
             fcntl.flock(handle, fcntl.LOCK_EX)  # ends with the file, also if this process is killed
+            alone = True
         except (ImportError, OSError):
             pass
-        yield
+        yield alone
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of writing ``path``, who has ``exclusive(path)`` alone."""
+    named = re.escape(path.stem), re.escape(path.suffix)
+    temporary = re.compile(r"\.{}\.\d+-[0-9a-f]{{8}}{}".format(*named))
+    for each in path.parent.iterdir():
+        if temporary.fullmatch(each.name):
+            delete(each)
+
+
+def delete(path: Path) -> None:
+    """Remove a file or folder, as far as this user may."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):  # a read-only disk refuses what is not there, too
+            path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -79,7 +79,7 @@ def is_intact(content: bytes, tensors: Tensors) -> bool | None:
     """
     # Eight bytes of length, then the header.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    told = header.get("__metadata__", {}).get(_CHECKSUM)
+    told = (header.get("__metadata__") or {}).get(_CHECKSUM)  # null where others have none to say
     return None if told is None else told == _checksum(tensors).hex()
 
 

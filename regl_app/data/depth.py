@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +19,7 @@ NAMED: Mapping[str, float] = MappingProxyType(
 )
 """The value that is white, by the name of the rule: black is 0."""
 _LITTLE = 1 / 8
+_MOST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,10 @@ class UsedDepth:
         Raises:
             ValueError: it is of none.
         """
-        found = json.loads(text)
-        if not isinstance(found, list) or len(found) != 2:
-            raise ValueError(f"must be two scales, got {text!r}")
-        return cls(*(None if each is None else Scale(*map(float, each)) for each in found))
+        match json.loads(text):
+            case [whole, real]:
+                return cls(_scale_in(whole), _scale_in(real))
+        raise ValueError(f"must be two scales, got {text!r}")
 
     @property
     def text(self) -> str:
@@ -98,6 +100,16 @@ class UsedDepth:
         """What a reader is told of it."""
         whole = [f"whole numbers as {self.whole.words}"] if self.whole else []
         return "; ".join(whole + ([f"floats as {self.real.words}"] if self.real else []))
+
+
+def _scale_in(found: object) -> Scale | None:
+    """Return the scale that was told as its two values, which may be anybody's word."""
+    match found:
+        case None:
+            return None
+        case [int() | float() as low, int() | float() as high] if -_MOST <= low < high <= _MOST:
+            return Scale(float(low), float(high))
+    raise ValueError(f"must be two finite numbers, the lower one first, got {found!r}")
 
 
 def agreed(depths: Iterable[UsedDepth]) -> UsedDepth | None:

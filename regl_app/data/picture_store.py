@@ -20,7 +20,7 @@ from regl_app.core.activity import Span
 from regl_app.core.digests import tensor_bytes
 from regl_app.core.disk_cache import GIGABYTE, evict, touch
 from regl_app.core.errors import StorageError
-from regl_app.core.files import atomic_path, exclusive
+from regl_app.core.files import atomic_path, exclusive, remove_leftovers
 from regl_app.core.log import logger
 from regl_app.core.types import Indices
 from regl_app.data.decode import DECODING, can_any_be_read, decode, decode_images
@@ -211,9 +211,11 @@ class PictureStore:
         """Return what ``load`` finds at ``path``, once some process has done ``write``."""
         found = load()
         if found is None:
-            with exclusive(path):
+            with exclusive(path) as alone:
                 found = load()  # by now another process may have written it
                 if found is None:
+                    if alone:  # as large as what is to be written now
+                        remove_leftovers(path)
                     write()
                     found = load()
                     evict(self.root, _ENTRIES, self.max_bytes, keep=path, spare=_IN_USE_SECONDS)

@@ -10,7 +10,7 @@ from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.generator.compatibility import ORIGIN
-from regl_app.generator.hub_checkpoint import HubId, commit_of, fetch_pipeline
+from regl_app.generator.hub_checkpoint import UNKNOWN, HubId, commit_of, fetch_pipeline
 from regl_app.generator.pipeline_config import check_channels
 from regl_app.generator.single_file import SUFFIX, config_beside, config_folder
 from regl_app.generator.weight_files import (
@@ -133,7 +133,7 @@ def generator_identity(path: str) -> str:
         hub_id = _hub_id(path)
         return f"{hub_id.repository}@{commit_of(hub_id)}"
     except GeneratorError:
-        return "unknown"
+        return UNKNOWN
 
 
 @functools.lru_cache(maxsize=8)

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.generator.hub_checkpoint import (
+    UNKNOWN,
     HubId,
     Wanted,
     cached_or_fetched,
@@ -126,9 +127,9 @@ def image_encoder_identity(path: str) -> str:
         if Path(path).expanduser().is_dir():
             return image_encoder_digest(resolve_image_encoder(path))
         hub_id = HubId.parse(path)
-        return f"{hub_id.repository}@{commit_of(hub_id, _WANTED)}" if hub_id else "unknown"
+        return f"{hub_id.repository}@{commit_of(hub_id, _WANTED)}" if hub_id else UNKNOWN
     except GeneratorError:
-        return "unknown"
+        return UNKNOWN
 
 
 def _names_in(folder: Path) -> list[str]:

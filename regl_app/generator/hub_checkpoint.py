@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
 
 _ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+UNKNOWN = "unknown"
+"""What stands for the identity of a checkpoint that is not found."""
 _SECONDS_TO_WAIT = 10.0
 _SECONDS_UNTIL_ASKED_AGAIN = 60.0
 

@@ -21,6 +21,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.generator.denoiser_shapes import denoiser_class, denoiser_shapes
 from regl_app.generator.encoder_files import encoder_weights
+from regl_app.generator.hub_checkpoint import UNKNOWN
 from regl_app.generator.weight_files import PICKLES
 
 KEY = "generator.ip-adapter"
@@ -88,7 +89,7 @@ def ip_adapter_identity(path: str) -> str:
     try:
         return IpAdapter.of(path).digest
     except GeneratorError:
-        return "unknown"
+        return UNKNOWN
 
 
 def check_ip_adapter(path: str, checkpoint: Path, encoder: Path) -> None:

@@ -33,13 +33,13 @@ def depths_of(
         for client, told in record.clients.items():
             if isinstance(text := told.get("depth"), str):
                 try:
-                    found[client_name(client)] = UsedDepth.of_text(text)
-                except (ValueError, TypeError):  # of a client that tells what it likes
+                    found[site_name(client)] = UsedDepth.of_text(text)
+                except ValueError:  # of a client that tells what it likes
                     continue
     return found
 
 
-def client_name(client: int) -> str:
+def site_name(client: int) -> str:
     """Return what `depths_of` calls a site."""
     return f"client {client}"
 

@@ -39,10 +39,14 @@ from regl_app.runs.environment import describe_environment
 from regl_app.runs.history import append_round, read_history
 from regl_app.runs.records import FederationFacts, Record, RoundRecord, RunResult
 
-__all__ = ["DATA", "Checkpoint", "RunFolder"]
+__all__ = ["DATA", "GENERATOR", "WEIGHTS", "Checkpoint", "RunFolder"]
 
 DATA = "data"
 """In a run's environment: the state of the files that its server read (``RunFiles.words``)."""
+GENERATOR = "generator"
+"""Likewise: the ``identity_of`` what its images are made with, if any are."""
+WEIGHTS = "weights"
+"""Likewise: the SHA-256 of the file that its model started from, if ``model.weights`` names one."""
 
 _RecordT = TypeVar("_RecordT", bound=Record)
 
@@ -82,7 +86,7 @@ class RunFolder:
         environment = describe_environment(config.device)
         if config.needs_generator:
             local = with_absolute_paths(config)
-            environment["generator"] = identity_of(local)
+            environment[GENERATOR] = identity_of(local)
             if words := fit_words(local):
                 environment["generator-settings"] = words
         content = {"config": config.to_flat(), "environment": environment}
@@ -145,12 +149,12 @@ class RunFolder:
         facts = content.get("environment", {}) if isinstance(content, dict) else {}
         return {str(k): str(v) for k, v in facts.items()} if isinstance(facts, dict) else {}
 
-    def note_data(self, state: str) -> None:
-        """Add to the environment in which state the files are that the run goes on with."""
+    def note(self, name: str, value: str) -> None:
+        """Add to the environment what is known only now: `DATA`, `WEIGHTS`."""
         content = self._read_json("config.json")
         if not isinstance(content, dict):
             raise RunError(f"{self.path / 'config.json'}: must hold a table")
-        environment = {**self.read_environment(), DATA: state}
+        environment = {**self.read_environment(), name: value}
         write_json(self.path / "config.json", {**content, "environment": environment})
 
     def append_round(self, record: RoundRecord) -> None:

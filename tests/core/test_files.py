@@ -17,6 +17,7 @@ from regl_app.core.files import (
     atomic_path,
     exclusive,
     folder_bytes,
+    remove_leftovers,
     sha256_file,
     storing,
     write_json,
@@ -95,6 +96,26 @@ def test_the_second_waits_until_the_first_has_made_it(tmp_path: Path) -> None:
         order.append("second")
     worker.join()
     assert order == ["first", "second"]
+
+
+def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.b.set"
+    stays = {"a.b.set", ".a.b.12-0123abcd.npy", ".a.c.12-0123abcd.set", ".a.b.set.lock"}
+    stays |= {".a.b.x.12-0123abcd.set", ".a.b.12-0123abc.set"}
+    for name in {*stays, ".a.b.7-0123abcd.set"}:
+        (tmp_path / name).touch()
+    (tmp_path / ".a.b.12-0123abcd.set").mkdir()
+    (tmp_path / ".a.b.12-0123abcd.set" / "pixels.npy").touch()
+    with exclusive(path) as alone:
+        assert alone
+        remove_leftovers(path)
+        with atomic_path(path) as temporary:  # so they are called
+            temporary.touch()
+            assert len(list(tmp_path.glob(".a.b.*-*.set"))) == 3
+            remove_leftovers(path)
+            assert not temporary.exists()
+            temporary.touch()
+    assert {each.name for each in tmp_path.iterdir()} == stays
 
 
 def test_a_folder_is_as_large_as_its_files(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
-from regl_app.core.tensor_files import load_tensors, save_tensors
+from regl_app.core.tensor_files import is_intact, load_tensors, load_weights, save_tensors
 
 TENSORS = {
     "weight": torch.arange(12.0).view(1, 3, 2, 2).to(memory_format=torch.channels_last),
@@ -53,3 +55,16 @@ def test_a_tensor_under_another_name_is_seen(tmp_path: Path) -> None:
 def test_an_absent_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_tensors(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("said", [None, {}, {"format": "pt"}])
+def test_files_of_others_say_nothing_of_their_content(
+    tmp_path: Path, said: dict[str, str] | None
+) -> None:
+    plain = save({"one": torch.ones(2)})
+    start = 8 + int.from_bytes(plain[:8], "little")
+    header = json.dumps({"__metadata__": said, **json.loads(plain[8:start])}).encode()
+    content = len(header).to_bytes(8, "little") + header + plain[start:]
+    assert is_intact(content, load(content)) is None
+    (tmp_path / "others.safetensors").write_bytes(content)
+    assert load_weights(tmp_path / "others.safetensors") is None

@@ -280,6 +280,24 @@ def test_of_those_who_need_it_at_once_one_decodes(
         assert_equal(each.train, found[0].train)
 
 
+def test_what_a_killed_writer_left_goes_when_the_set_is_made(
+    folder: Path, store: PictureStore
+) -> None:
+    load_source(config_of(folder), store=store)
+    (entry,) = store.root.glob("*.set")
+    left, other = (store.root / f".{name}.7-0123abcd.set" for name in (entry.stem, "0" * 40))
+    for each in (left, other):
+        each.mkdir()
+        (each / "pixels.npy").write_bytes(bytes(100))
+    forget()
+    load_source(config_of(folder), store=store)
+    assert left.exists()  # found, so nothing is made
+    (entry / "pixels.npy").unlink()
+    forget()
+    load_source(config_of(folder), store=store)
+    assert (entry / "pixels.npy").exists() and not left.exists() and other.exists()
+
+
 def _other_pixels(folder: Path) -> None:
     save(folder / "class0" / "000.png", np.full((30, 30), 7, np.uint8))
 

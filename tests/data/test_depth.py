@@ -283,9 +283,28 @@ def test_scales_travel_as_text_and_back() -> None:
     assert UsedDepth(TWELVE, UNIT).words == (
         "whole numbers as 12-bit, 0 to 4095; floats as unit, 0 to 1"
     )
-    for wrong in ("[]", "12-bit", "[[1], null]", '[["a", 1], null]', "7"):
-        with pytest.raises((ValueError, TypeError)):
-            UsedDepth.of_text(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(
+            "[]",
+            "12-bit",
+            "[[1], null]",
+            '[["a", 1], null]',
+            "7",
+            "[0, 0]",
+            "[{}, []]",
+            '["ab", 1]',
+        ),
+        *("[[1, 1], null]", "[[2, 1], null]", "[null, [0, NaN]]", "[[NaN, 1], null]"),
+        *("[null, [0, Infinity]]", "[[0, 1e999], null]", f"[[0, 1{400 * '0'}], null]"),
+    ],
+)
+def test_what_a_client_tells_is_no_scale_unless_it_reads_pictures(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"must be|Expecting|Extra data"):
+        UsedDepth.of_text(wrong)
 
 
 def test_sets_agree_where_no_kind_has_two_scales() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from regl_app.config import RunConfig
 from regl_app.config.looks import look_names
 from regl_app.core.errors import ConfigError
+from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.looked import Looked, LookedPictures
@@ -125,18 +126,23 @@ def test_the_servers_test_set_is_the_mixture_that_clients_hold() -> None:
     assert np.abs(np.array(shares) / len(test) - held / held.sum()).max() < 0.06
 
 
-def test_what_a_generator_is_tuned_on_is_in_the_clients_look(tmp_path: Path) -> None:
-    for number in range(24):
-        path = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+def larger_originals(folder: Path, count: int, side: int) -> dict[str, Scalar]:
+    """Write colour pictures of two classes; return the keys by which they are seen at 16 pixels."""
+    for number in range(count):
+        path = folder / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
-    keys = {
+    return {
         "data.source": "folder",
-        "data.path": str(tmp_path / "set"),
+        "data.path": str(folder),
         "data.image-size": 16,
         "partition.scheme": "iid",
     }
+
+
+def test_what_a_generator_is_tuned_on_is_in_the_clients_look(tmp_path: Path) -> None:
+    keys = larger_originals(tmp_path / "set", 24, 32)
     plain = Federation.load(RunConfig.from_flat(keys), 3)
     seen = Federation.load(RunConfig.from_flat({**keys, "partition.looks": LOOKS}), 3)
     store, full = PictureStore(tmp_path / "store"), PictureStore(tmp_path / "full", max_bytes=1)
@@ -156,19 +162,8 @@ def _bytes(folder: Path) -> int:
 
 
 def test_pictures_are_stored_once_and_plain_whatever_the_partition(tmp_path: Path) -> None:
-    for number in range(30):
-        path = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
-    keys = {
-        "data.source": "folder",
-        "data.path": str(tmp_path / "set"),
-        "data.image-size": 16,
-        "partition.scheme": "iid",
-        "cache-dir": str(tmp_path / "cache"),
-    }
-    plain = RunConfig.from_flat(keys)
+    keys = larger_originals(tmp_path / "set", 30, 24)
+    plain = RunConfig.from_flat({**keys, "cache-dir": str(tmp_path / "cache")})
     store = PictureStore.of(plain)
     before = Federation.load(plain, 2).source
     assert before.train.originals is not None

@@ -22,10 +22,11 @@ from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.types import Scalar
 from regl_app.data.run_files import RunFiles
 from regl_app.flower.engines.in_process import run_in_process
-from regl_app.runs.folder import RunFolder
+from regl_app.generator.bundled import bundled_path
+from regl_app.runs.folder import GENERATOR, RunFolder
 from regl_app.runs.watch import watch
 from server_app.exchange import exchange
-from server_app.resume import note_files
+from server_app.resume import note_files, open_run
 from server_app.trackers.tensorboard import FOLDER
 
 KEPT = [
@@ -416,3 +417,27 @@ def test_a_run_does_not_go_on_with_another_partition(
     given.write_text("[[0], [1, 2, 3]]")
     with pytest.raises(RunError, match=r"or partition\.file='.*' have changed since the run began"):
         note_files(folder, RunFiles.of(resumed.data, resumed.partition).words, resumed)
+
+
+def test_a_run_does_not_go_on_with_another_generator(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Its path says nothing of what is there by now."""
+    generator = tmp_path / "generator"
+    shutil.copytree(bundled_path(), generator)
+    for method, reads in (("regl", True), ("fedavg", False)):
+        begun = config(method, **{"method": method, "generator.path": str(generator)})
+        folder = RunFolder.create(begun, tmp_path / "runs")
+        resumed = begun.updated({"resume": str(folder.path)})
+        assert open_run(resumed, tmp_path, folder.path) == folder
+        index = generator / "scheduler" / "scheduler_config.json"
+        content = index.read_text()
+        index.write_text(json.dumps(json.loads(content) | {"num_train_timesteps": 999}))
+        if reads:
+            with pytest.raises(
+                RunError, match=r"generator\.path='.*', .* has changed since the run began"
+            ):
+                open_run(resumed, tmp_path, folder.path)
+            folder.note(GENERATOR, "unknown, image encoder 0")  # the server had none
+        assert open_run(resumed, tmp_path, folder.path) == folder
+        index.write_text(content)

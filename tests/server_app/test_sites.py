@@ -134,6 +134,16 @@ def test_counts_are_those_of_the_folders(
     assert np.array_equal(np.array(facts.train_counts), np.stack(held))
 
 
+def deep_pictures(folder: Path, most: int) -> None:
+    """Write 16-bit pictures of two classes, with values up to ``most``."""
+    rng = np.random.default_rng(0)
+    for label in "01":
+        (folder / label).mkdir(parents=True)
+        for place in range(6):
+            values = rng.integers(most // 2, most, (16, 16)).astype(np.uint16)
+            Image.fromarray(values).save(folder / label / f"{place}.png")
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_sites_of_deep_greyscale_tell_their_rules_and_the_log_if_they_differ(
     small_settings: dict[str, Scalar],
@@ -141,14 +151,8 @@ def test_sites_of_deep_greyscale_tell_their_rules_and_the_log_if_they_differ(
     shared: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    rng = np.random.default_rng(0)
     for site, most in enumerate((4000, 60000)):
-        for label in "01":
-            folder = tmp_path / "sites" / str(site) / label
-            folder.mkdir(parents=True)
-            for place in range(6):
-                values = rng.integers(most // 2, most, (16, 16)).astype(np.uint16)
-                Image.fromarray(values).save(folder / f"{place}.png")
+        deep_pictures(tmp_path / "sites" / str(site), most)
     keys: dict[str, Scalar] = {"data.classes": "0,1", "share-diagnostics": shared, "rounds": 1}
     config = settings(small_settings, tmp_path, method="fedavg", **keys)
     with caplog.at_level("WARNING", "regl"):
@@ -165,3 +169,18 @@ def test_sites_of_deep_greyscale_tell_their_rules_and_the_log_if_they_differ(
     assert caplog.text.count("sites read deep greyscale by different rules") == 1
     words = " ".join(run.report.read_text().split())
     assert "client 1: whole numbers as 16-bit, 0 to 65535" in words
+
+
+def test_a_server_that_tests_on_pictures_read_otherwise_is_told(
+    small_settings: dict[str, Scalar], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for site in "01":
+        deep_pictures(tmp_path / "sites" / site, 60000)
+    deep_pictures(tmp_path / "tested", 4000)
+    keys: dict[str, Scalar] = {"data.classes": "0,1", "data.path": str(tmp_path / "tested")}
+    config = settings(small_settings, tmp_path, method="fedavg", rounds=2, report=False, **keys)
+    with caplog.at_level("WARNING", "regl"):
+        run_in_process(config, sites=sorted((tmp_path / "sites").iterdir()))
+    (line,) = [each for each in caplog.messages if "by different rules" in each]
+    assert "the server's test folder: whole numbers as 12-bit" in line
+    assert "client 1: whole numbers as 16-bit" in line

@@ -13,11 +13,12 @@ FILE = "model.safetensors"
 _ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
-def fetch_weights(weights: str, name: str) -> Path:
+def fetch_weights(weights: str, name: str, *, fetch: bool = True) -> Path:
     """Return ``model.safetensors`` of the hub id ``weights``, or of model ``name``'s own for 'hub'.
 
     Raises:
-        ConfigError: it is no id, or the file is neither in this machine's cache nor to be fetched.
+        ConfigError: it is no id, or the file is neither in this machine's cache nor to be fetched;
+            without ``fetch`` nobody tries to.
     """
     hub_id = _own_id(name) if weights == "hub" and library_of(name) == "timm" else weights
     match = _ID.fullmatch(hub_id)
@@ -26,7 +27,7 @@ def fetch_weights(weights: str, name: str) -> Path:
             f"model.weights={weights!r} must be a .safetensors file, or 'owner/name' or "
             "'owner/name@revision' of the hub"
         )
-    return _fetched(weights, match["repository"], match["revision"])
+    return _fetched(weights, match["repository"], match["revision"], fetch)
 
 
 def _own_id(name: str) -> str:
@@ -39,13 +40,17 @@ def _own_id(name: str) -> str:
     return str(expects.hf_hub_id)
 
 
-def _fetched(weights: str, repository: str, revision: str | None) -> Path:
+def _fetched(weights: str, repository: str, revision: str | None, fetch: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(repository, FILE, revision=revision, local_files_only=True))
-    except (OSError, ValueError):  # not in the cache
-        pass
+    except (OSError, ValueError) as error:  # not in the cache
+        if not fetch:
+            raise ConfigError(
+                f"model.weights={weights!r}: {FILE} of {repository!r} is not in this machine's hub "
+                "cache"
+            ) from error
     try:
         return Path(hf_hub_download(repository, FILE, revision=revision))
     except Exception as error:  # the hub's, its transport's and the system's, by version

@@ -14,6 +14,7 @@ from regl_app.core.errors import ConfigError
 from regl_app.core.finite import not_finite
 from regl_app.core.tensor_files import is_intact
 from regl_app.core.types import Tensors
+from regl_app.data.run_files import file_digest
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.foreign import ForeignClassifier
 from regl_app.learning.models.hub_weights import fetch_weights
@@ -40,6 +41,18 @@ def check_weights(config: ModelConfig) -> None:
             pass
     except (OSError, SafetensorError) as error:
         raise _unread(config, error) from error
+
+
+def weights_digest(config: ModelConfig) -> str:
+    """Return the SHA-256 of the file that ``config.weights`` names, '' if it names none.
+
+    Nothing is fetched.
+
+    Raises:
+        ConfigError: it is not there, or of the hub and not in its cache.
+        OSError: it cannot be read.
+    """
+    return file_digest(_file(config, fetch=False)) if config.weights else ""
 
 
 def load_pretrained(model: Classifier, config: ModelConfig) -> str:
@@ -108,7 +121,7 @@ def _fill(model: Classifier, config: ModelConfig) -> str:
     return f"starts from {path}, with a new head for {model.head.out_features} classes"
 
 
-def _file(config: ModelConfig) -> Path:
+def _file(config: ModelConfig, *, fetch: bool = True) -> Path:
     weights, path = config.weights, Path(config.weights).expanduser()
     if path.is_file():
         return path
@@ -119,7 +132,7 @@ def _file(config: ModelConfig) -> Path:
             f"{_what(config)} is no file (a .safetensors file, 'owner/name' of the hub, or of "
             "timm's models 'hub')"
         )
-    return fetch_weights(weights, config.name)
+    return fetch_weights(weights, config.name, fetch=fetch)
 
 
 def _of_run(path: Path) -> str:

@@ -38,10 +38,10 @@ def compare(
 ) -> Comparison:
     """Run what is missing of variants x seeds in ``out_dir`` and return all of it.
 
-    A finished run is reused if its settings and generator are the same, and the files of its data
-    set and ``partition.file`` (names, sizes, times); the log says why one is not. A run that fails
-    is reported and does not stop the others; comparison.json is written after every run, so that
-    an interrupted comparison goes on where it was.
+    A finished run is reused if its settings and generator are the same, the files of its data set
+    (names, sizes, times), ``partition.file`` and ``model.weights``; the log says why one is not. A
+    run that fails is reported and does not stop the others; comparison.json is written after every
+    run, so that an interrupted comparison goes on where it was.
 
     Raises:
         ConfigError: any of the configurations is invalid; nothing has run then.

@@ -16,14 +16,43 @@ _NOT_IN_FILE = {"loss", "personalized_worst", "synthetic_images", "bytes_down", 
 
 
 @dataclass(frozen=True)
+class Files:
+    """The states of the files that a result depends on; '' where there are none, None: unknown.
+
+    ``data`` decide who has which image (``RunFiles.words``), ``weights`` is the SHA-256 of what the
+    model starts from.
+    """
+
+    data: str | None = None
+    weights: str | None = None
+
+    def contradict(self, others: Files) -> bool:
+        """Return whether a state that is known is another one there."""
+        return any(own not in (None, other) for own, other in self._beside(others))
+
+    def say_less(self, others: Files) -> bool:
+        """Return whether a state that there is there is unknown here."""
+        return any(own is None and other for own, other in self._beside(others))
+
+    def _beside(self, others: Files) -> tuple[tuple[str | None, str | None], ...]:
+        return (self.data, others.data), (self.weights, others.weights)
+
+    @property
+    def words(self) -> str:
+        """Return both for people."""
+        weights = f"model.weights {self.weights[:16]}" if self.weights else ""
+        return "; ".join(filter(None, (self.data, weights)))
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One finished run: which it was and, in ``summary``, what it showed.
 
     ``method`` is the comparison's name for it, ``digest`` what identifies its result but for code
     and data. A finished run's summary holds at least accuracies, macro-F1 and seconds. ``keeps`` is
     which round's model the run keeps, 'best' by validation images or 'last'; '' if it holds none
-    out. ``name`` is the run's own, ``settings`` what the digest is of, ``data`` the state of the
-    files that it saw, None if its folder does not say.
+    out. ``name`` is the run's own, ``settings`` what the digest is of, ``files`` those that it
+    saw, as far as its folder says.
     """
 
     method: str
@@ -34,7 +63,7 @@ class Outcome:
     keeps: str = ""
     name: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
-    data: str | None = None
+    files: Files = Files()
 
     def to_json(self) -> dict[str, object]:
         """Return it as comparison.json holds it: one flat table."""
@@ -54,7 +83,7 @@ def read_outcome(folder: Path) -> Outcome:
     Raises:
         RunError: the run is not finished or its files cannot be read.
     """
-    from regl_app.runs.folder import DATA, RunFolder
+    from regl_app.runs.folder import DATA, GENERATOR, WEIGHTS, RunFolder
 
     run = RunFolder.open(folder)
     result, history, facts = run.read_result(), run.read_history(), run.read_facts()
@@ -64,7 +93,7 @@ def read_outcome(folder: Path) -> Outcome:
     config = run.read_config()
     clients = facts.num_clients if facts else 0
     environment = run.read_environment()
-    generator = environment.get("generator", "")
+    generator = environment.get(GENERATOR, "")
     return Outcome(
         method=config.method,
         seed=config.seed,
@@ -74,7 +103,9 @@ def read_outcome(folder: Path) -> Outcome:
         keeps=config.validation.keep if config.validation.used else "",
         name=config.name,
         settings=decisive(config, clients, generator),
-        data=environment.get(DATA),
+        files=Files(
+            environment.get(DATA), environment.get(WEIGHTS) if config.model.weights else ""
+        ),
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from regl_app.config import RunConfig
-from regl_app.config.sections import DataConfig, PartitionConfig
-from regl_app.core.errors import DataError
+from regl_app.config.sections import DataConfig, ModelConfig, PartitionConfig
+from regl_app.core.errors import ConfigError, DataError
 from regl_app.core.log import logger
-from regl_app.runs.comparison.outcome import Outcome
+from regl_app.runs.comparison.outcome import Files, Outcome
 
 _TOLD = 5
 
@@ -18,37 +18,40 @@ _TOLD = 5
 class Wanted:
     """A run that a comparison needs.
 
-    ``settings`` are what its result depends on beside code and data, ``data`` the state of the
-    files that decide who has which image (``RunFiles.words``): '' if there are none, None if it
-    cannot be told.
+    ``settings`` are what its result depends on beside code and files, ``files`` those; None if
+    their state cannot be told.
     """
 
     name: str
     digest: str
     settings: Mapping[str, object]
-    data: str | None
+    files: Files | None
 
 
 @dataclass
 class States:
     """The states of runs' files as they are now, each looked at once."""
 
-    known: dict[tuple[DataConfig, PartitionConfig], str | None] = field(default_factory=dict)
+    known: dict[tuple[DataConfig, PartitionConfig, ModelConfig], Files | None] = field(
+        default_factory=dict
+    )
 
-    def of(self, config: RunConfig) -> str | None:
+    def of(self, config: RunConfig) -> Files | None:
         """Return the state of a run's files; None, with a line in the log, if nobody can say.
 
         Args:
             config: the run's, its paths absolute.
         """
         from regl_app.data.run_files import RunFiles
+        from regl_app.learning.models.pretrained import weights_digest
 
-        which = config.data, config.partition
+        which = config.data, config.partition, config.model
         if which not in self.known:
             try:
-                self.known[which] = RunFiles.of(*which).words
-            except DataError as error:
-                logger.warning("whether pictures have changed cannot be told: %s", error)
+                data = RunFiles.of(config.data, config.partition).words
+                self.known[which] = Files(data, weights_digest(config.model))
+            except (DataError, ConfigError, OSError) as error:
+                logger.warning("whether a run's files have changed cannot be told: %s", error)
                 self.known[which] = None
         return self.known[which]
 
@@ -61,21 +64,22 @@ def reusable(wanted: Wanted, finished: Sequence[Outcome]) -> Outcome | None:
     name cannot be reused is logged.
     """
     same = [each for each in finished if each.digest == wanted.digest]
-    if not wanted.data and same:
+    now = wanted.files
+    if now is None and same:
         return same[-1]
-    exact = [each for each in same if each.data == wanted.data]
-    silent = [each for each in same if each.data is None]
-    others = [each for each in same if each.data not in (None, wanted.data)]
+    others = [each for each in same if now and each.files.contradict(now)]
+    silent = [each for each in same if now and each.files.say_less(now) and each not in others]
+    exact = [each for each in same if each not in (*others, *silent)]
     if exact:
         return exact[-1]
     if others:
         last = others[-1]
         logger.info(
-            "%s runs again: its data's files have changed since %s (%s; now %s)",
+            "%s runs again: its files have changed since %s (%s; now %s)",
             wanted.name,
             last.folder,
-            last.data,
-            wanted.data,
+            last.files.words,
+            now.words if now else "",
         )
         return None
     if silent:
@@ -97,12 +101,12 @@ def tell_silent(wanted: Sequence[Wanted], reused: Sequence[Outcome | None]) -> N
     silent = [
         found.folder
         for each, found in zip(wanted, reused, strict=True)
-        if found is not None and found.data is None and each.data
+        if found is not None and each.files and found.files.say_less(each.files)
     ]
     if silent:
         logger.warning(
             "%d reused runs do not say which files they saw, as an earlier version made them: if "
-            "pictures or labels have changed since, remove their folders (%s)",
+            "pictures, labels or weights have changed since, remove their folders (%s)",
             len(silent),
             ", ".join(silent[:_TOLD]) + (", ..." if silent[_TOLD:] else ""),
         )

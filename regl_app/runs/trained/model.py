@@ -19,7 +19,7 @@ from regl_app.learning.methods.method import personal
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
-from regl_app.runs.depths import client_name, depths_of
+from regl_app.runs.depths import depths_of, site_name
 from regl_app.runs.folder import DATA, RunFolder
 
 _CHANNELS = (1, 3)
@@ -83,8 +83,8 @@ class TrainedModel:
                 "client (--client)"
             )
         depths = depths_of(facts, run.read_history())
-        if client is not None and client_name(client) in depths:
-            depths = {client_name(client): depths[client_name(client)]}
+        if client is not None and site_name(client) in depths:
+            depths = {site_name(client): depths[site_name(client)]}
         # Classifiers of others take gray and colour by the same weights.
         for channels in (facts.channels,) if facts.channels else _CHANNELS:
             model = build_model(

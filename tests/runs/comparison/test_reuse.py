@@ -12,11 +12,14 @@ import pytest
 from PIL import Image
 
 from regl_app.config import RunConfig
+from regl_app.config.sections import ModelConfig
+from regl_app.core.tensor_files import save_weights
 from regl_app.core.types import Scalar
 from regl_app.data.run_files import RunFiles
 from regl_app.flower.engines.in_process import run_in_process
+from regl_app.learning.models.build import build_model
 from regl_app.runs.comparison.compare import compare
-from regl_app.runs.comparison.outcome import finished_runs
+from regl_app.runs.comparison.outcome import Files, finished_runs
 from regl_app.runs.comparison.tables import Comparison
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts, GlobalMetrics, RoundRecord, RunResult
@@ -118,7 +121,7 @@ def test_a_real_run_leaves_what_it_is_known_by(photos: Path) -> None:
     first, asked = compared(photos, runs=True)
     known = RunConfig.from_flat({"data.source": "folder", "data.path": str(photos)})
     files = RunFiles.of(known.data, known.partition).words
-    assert asked == ["fedavg-s0"] and first.outcomes[0].data == files
+    assert asked == ["fedavg-s0"] and first.outcomes[0].files.words == files
     assert compared(photos)[1] == []
     _swap(photos)
     assert compared(photos)[1] == ["fedavg-s0"]
@@ -140,6 +143,46 @@ def test_another_partition_under_the_same_path_is_another_run(
         assert compared(photos, **keys)[1] == ["fedavg-s0"]
     (why,) = [line for line in caplog.messages if "runs again" in line]
     assert why.count("partition.file ") == 2
+
+
+def test_other_weights_under_the_same_path_are_another_run(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = photos.parent / "start.safetensors"
+    keys: dict[str, Scalar] = {"model.weights": str(path)}
+
+    def write(seed: int) -> None:
+        save_weights(path, build_model(ModelConfig(width=4), 2, 1, 8, seed).state_dict())
+
+    write(0)
+    first, asked = compared(photos, runs=True, **keys)
+    assert asked == ["fedavg-s0"]
+    assert compared(photos, **keys)[1] == []
+    write(1)
+    with caplog.at_level(logging.INFO):
+        assert compared(photos, runs=True, **keys)[1] == ["fedavg-s0"]
+    (why,) = [line for line in caplog.messages if "runs again" in line]
+    assert why.count("; model.weights ") == 2
+    write(0)
+    again, asked = compared(photos, **keys)
+    assert asked == [] and again.outcomes == first.outcomes
+    path.unlink()
+    caplog.clear()
+    assert compared(photos, **keys)[1] == []
+    assert "whether a run's files have changed cannot be told" in caplog.text
+
+
+def test_a_run_of_an_earlier_version_does_not_say_which_weights_it_had(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = photos.parent / "start.safetensors"
+    path.write_bytes(b"any")
+    keys: dict[str, Scalar] = {"model.weights": str(path)}
+    assert compared(photos, **keys)[1] == ["fedavg-s0"]  # notes data alone, as they did
+    assert compared(photos, **keys)[1] == []
+    assert "do not say which files they saw" in caplog.text
+    _more(photos)
+    assert compared(photos, **keys)[1] == ["fedavg-s0"]  # of the data it said enough
 
 
 def test_notes_beside_the_pictures_change_nothing(photos: Path) -> None:
@@ -178,7 +221,7 @@ def test_a_folder_that_is_gone_leaves_its_results(
     compared(photos)
     photos.rename(photos.with_name("elsewhere"))
     assert compared(photos)[1] == []
-    assert "whether pictures have changed cannot be told" in caplog.text
+    assert "whether a run's files have changed cannot be told" in caplog.text
 
 
 def test_a_source_without_files_has_no_state(photos: Path) -> None:
@@ -188,4 +231,4 @@ def test_a_source_without_files_has_no_state(photos: Path) -> None:
     assert compared(photos, **digits)[1] == ["fedavg-s0"]
     assert compared(photos, **digits)[1] == []
     (run,) = finished_runs(photos.parent / "runs")
-    assert run.data is None
+    assert run.files == Files(None, "")
