@@ -33,9 +33,10 @@ torch.set_num_threads(1)
 
 # What else takes half a minute or more on a worker. Begun at last, it would hold all others up.
 _LONG = (
-    "server_app/test_resume.py",
     "server_app/test_supplement_runs.py",
+    "docs/test_notebooks.py",
     "rounds/test_federate.py",
+    "server_app/test_resume.py",
     "generator/families/test_families.py",
     "generator/adaptation/test_lora.py",
     "server_app/test_who_sees_what.py",
@@ -281,8 +282,17 @@ def small_settings() -> dict[str, Scalar]:
         "supplement.cap": 4,
         "supplement.ratio": 0.2,
         "probe.per-class": 2,
+        "teaching.steps": 3,
         "tensorboard": False,
     }
+
+
+@pytest.fixture(scope="module")
+def short_calibration() -> Iterator[None]:
+    """Let CCVR's head take 20 steps of its 1,000: for runs whose accuracy is not the point."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("regl_app.learning.methods.ccvr._STEPS", 20)
+        yield
 
 
 def _issue(

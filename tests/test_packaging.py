@@ -76,12 +76,16 @@ def test_the_library_imports_neither_app() -> None:
                 assert name.partition(".")[0] not in {"client_app", "server_app"}, path
 
 
-def imported_by(code: str) -> set[str]:
+def modules_of(code: str) -> set[str]:
     script = f"{code}\nimport sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def imported_by(code: str) -> set[str]:
+    return {name.partition(".")[0] for name in modules_of(code)}
 
 
 @pytest.mark.parametrize(
@@ -93,11 +97,18 @@ def test_the_doors_are_light(code: str) -> None:
     assert imported_by(code) & heavy == set()
 
 
-@pytest.mark.parametrize("app", ["client_app", "server_app"])
-def test_an_app_starts_without_what_it_may_not_need(app: str) -> None:
-    # In a deployment each message starts a process: diffusers and peft take 15 s together.
+@pytest.mark.parametrize(
+    "modules", ["client_app.main, client_app.handlers", "server_app.main"], ids=["client", "server"]
+)
+def test_an_app_starts_without_what_it_may_not_need(modules: str) -> None:
+    # Each run and each node's worker starts with them: torchvision alone takes as long as torch.
     heavy = {"diffusers", "peft", "transformers", "matplotlib", "sklearn", "flwr_datasets"}
-    assert imported_by(f"import {app}.main") & heavy == set()
+    assert imported_by(f"import {modules}") & (heavy | {"torchvision"}) == set()
+
+
+def test_the_process_of_a_message_leaves_torch_and_the_keys_to_the_worker() -> None:
+    found = modules_of("import client_app.main, client_app.worker.client")
+    assert found & {"torch", "regl_app.config.run_config"} == set()
 
 
 def test_every_public_name_can_be_imported() -> None:

@@ -18,18 +18,8 @@ from regl_app.config.supplement_sections import AS_NAMED, prompts_are_inside
 from regl_app.core.errors import StorageError
 from regl_app.core.log import logger
 from regl_app.core.scratch import private_folder
+from regl_app.core.start_dir import start_dir
 from regl_app.core.types import Scalar
-
-START_DIR = "REGL_START_DIR"
-
-
-def start_dir() -> Path:
-    """Return the directory that a run's relative paths refer to.
-
-    That is where ``regl run`` was called; for a plain ``flwr run`` it is where the SuperLink
-    that executes the run was started, since Flower tells an app nothing else.
-    """
-    return Path(os.environ.get(START_DIR) or Path.cwd())
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -14,7 +14,6 @@ from types import MappingProxyType
 
 import torch
 from torch.nn import functional
-from torchvision.transforms.v2 import functional as tv
 
 from regl_app.config.looks import PLAIN, Steps, parse_look
 from regl_app.config.looks import parse_looks as parsed
@@ -28,15 +27,20 @@ Step = Callable[[torch.Tensor, float, float], torch.Tensor]
 """Of uint8 images ``(N, C, H, W)``, an amount, and a scale of pixels."""
 
 
+# torchvision.transforms takes as long to import as torch itself, and most runs have no looks.
 def _rotated(images: torch.Tensor, degrees: float, _: float) -> torch.Tensor:
     if degrees % 90 == 0:  # without a trace of interpolation
         return torch.rot90(images, round(degrees / 90), (-2, -1)).contiguous()
+    from torchvision.transforms.v2 import functional as tv
+
     # The corners that come in are black, as the background of digits and garments is.
     turned: torch.Tensor = tv.rotate(images, degrees, tv.InterpolationMode.BILINEAR)
     return turned
 
 
 def _blurred(images: torch.Tensor, sigma: float, scale: float) -> torch.Tensor:
+    from torchvision.transforms.v2 import functional as tv
+
     reach = max(1, min(math.ceil(2 * sigma * scale), min(images.shape[-2:]) // 2 - 1))
     side = 2 * reach + 1
     soft: torch.Tensor = tv.gaussian_blur(images, [side, side], [sigma * scale, sigma * scale])
@@ -67,6 +71,8 @@ def _inverted(images: torch.Tensor, _: float, __: float) -> torch.Tensor:
 
 
 def _sheared(images: torch.Tensor, _: float, __: float) -> torch.Tensor:
+    from torchvision.transforms.v2 import functional as tv
+
     leaning: torch.Tensor = tv.affine(
         images, 0.0, [0, 0], 1.0, [_SHEAR, 0.0], tv.InterpolationMode.BILINEAR
     )
@@ -74,6 +80,8 @@ def _sheared(images: torch.Tensor, _: float, __: float) -> torch.Tensor:
 
 
 def _shrunk(images: torch.Tensor, _: float, __: float) -> torch.Tensor:
+    from torchvision.transforms.v2 import functional as tv
+
     height, width = images.shape[-2:]
     small = [round(_SHRINK * height), round(_SHRINK * width)]
     top, left = (height - small[0]) // 2, (width - small[1]) // 2
@@ -82,6 +90,8 @@ def _shrunk(images: torch.Tensor, _: float, __: float) -> torch.Tensor:
 
 
 def _mirrored(images: torch.Tensor, _: float, __: float) -> torch.Tensor:
+    from torchvision.transforms.v2 import functional as tv
+
     other: torch.Tensor = tv.horizontal_flip(images)
     return other
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from regl_app.config import RunConfig
-from regl_app.config.paths import start_dir
 from regl_app.config.supplement_sections import AS_NAMED, GeneratorConfig, prompts_are_inside
 from regl_app.core.errors import GeneratorError
+from regl_app.core.start_dir import start_dir
 from regl_app.core.types import Scalar
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.source import Source

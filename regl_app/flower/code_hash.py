@@ -11,13 +11,16 @@ import importlib.util
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from regl_app.config import RunConfig
 from regl_app.config.external import is_external
 from regl_app.config.model_name import is_own_module
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import is_deployed
+
+if TYPE_CHECKING:  # a message's process needs the digest alone
+    from regl_app.config import RunConfig
 
 PACKAGES = ("regl_app", "client_app", "server_app")
 

@@ -9,14 +9,9 @@ from pathlib import Path
 import pytest
 
 from regl_app.config import RunConfig, paths
-from regl_app.config.paths import (
-    START_DIR,
-    cache_dir,
-    refuse_unwritable,
-    start_dir,
-    with_absolute_paths,
-)
+from regl_app.config.paths import cache_dir, refuse_unwritable, with_absolute_paths
 from regl_app.core.errors import StorageError
+from regl_app.core.start_dir import START_DIR, start_dir
 from regl_app.flower.engines.workdir import RAY_SETTINGS, enter_bundle
 
 

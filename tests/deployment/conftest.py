@@ -46,6 +46,15 @@ def node_config(values: Mapping[str, Scalar]) -> str:
     return " ".join(f"{key}={text(value)}" for key, value in values.items())
 
 
+_REGISTER = """
+import sys
+from flwr.cli.app import app
+for key in sys.argv[1:]:
+    if app(["supernode", "register", key, "site"], standalone_mode=False):
+        sys.exit(f"not registered: {key}")
+"""
+
+
 @dataclass
 class Deployment:
     """A SuperLink behind its gate, its SuperNodes, and the operator's ``flwr`` command.
@@ -150,8 +159,10 @@ class Deployment:
         tried = [*self.at(name), sys.executable, "-S", "-c", connect]
         return not subprocess.run(tried, capture_output=True).returncode
 
-    def register(self, name: str) -> None:
-        self.flwr("supernode", "register", f"{self.keys.node_key(name)}.pub", "site")
+    def register(self, *names: str) -> None:
+        """Register nodes by Flower's own command, in one process for all of them."""
+        keys = [f"{self.keys.node_key(name)}.pub" for name in names]
+        self._command(sys.executable, "-c", _REGISTER, *keys)
 
     def state(self, name: str) -> Path:
         """Return the folder in which a site keeps adapters, images and its last model."""
@@ -205,8 +216,11 @@ class Deployment:
         )  # fmt: skip
 
     def flwr(self, *arguments: str) -> str:
+        return self._command(str(BIN / "flwr"), *arguments)
+
+    def _command(self, *command: str) -> str:
         done = subprocess.run(
-            [*self.at("operator"), BIN / "flwr", *arguments],
+            [*self.at("operator"), *command],
             env=self.environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

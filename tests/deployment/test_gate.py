@@ -262,8 +262,8 @@ def test_a_run_goes_on_under_attack_and_while_keys_and_certificates_are_renewed(
 ) -> None:
     deployment = deploy("a", "b", "b-renewed")
     sites, keys, out = site_folders[:2], deployment.keys, deployment.folder / "runs"
+    deployment.register("a", "b")
     for index, name in enumerate(("a", "b")):
-        deployment.register(name)
         deployment.start_site(index, sites, name)
     running = deployment.submit(
         **site_settings

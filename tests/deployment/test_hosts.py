@@ -208,8 +208,8 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
         for other in ("10.77.1.2", "10.77.2.2", "10.77.3.2", "192.168.77.2"):
             assert not deployment.reaches(site, other, 22)
     hosts.slow_down("slow", "1mbit")
+    deployment.register(*SITES)
     for index, name in enumerate(SITES):
-        deployment.register(name)
         deployment.start_site(index, folders, name)
     out = deployment.folder / "runs"
     watch = Watch(deployment, deployment.submit(**settings, **{"out-dir": str(out)}), out)

@@ -21,8 +21,8 @@ def test_the_default_method_and_scaffolds_state_run_over_three_sites_with_tls_an
     deploy: Deploy, site_settings: dict[str, Scalar], site_folders: list[Path]
 ) -> None:
     deployment = deploy("a", "b", "c")
+    deployment.register("a", "b", "c")
     for index, name in enumerate(("a", "b", "c")):
-        deployment.register(name)
         deployment.start_site(index, site_folders[:3], name)
     log = deployment.run(
         **site_settings,
@@ -49,7 +49,8 @@ def test_the_default_method_and_scaffolds_state_run_over_three_sites_with_tls_an
     # A part of the model may stay at each site as well, on the same nodes.
     out = deployment.folder / "fedrep"
     log = deployment.run(
-        **site_settings, **{"server.min-nodes": 3, "out-dir": str(out), "method": "fedrep"}
+        **site_settings | {"rounds": 1},
+        **{"server.min-nodes": 3, "out-dir": str(out), "method": "fedrep"},
     )
     assert out.is_dir(), log
     run = RunFolder.open(next(out.iterdir()))

@@ -40,8 +40,8 @@ def test_killed_nodes_rejoin_and_find_what_they_had_made(
     deploy: Deploy, site_settings: dict[str, Scalar], site_folders: list[Path]
 ) -> None:
     deployment = deploy(*SITES)
+    deployment.register(*SITES)
     for index, name in enumerate(SITES):
-        deployment.register(name)
         deployment.start_site(index, site_folders, name)
     settings = site_settings | {
         "server.min-nodes": 4,

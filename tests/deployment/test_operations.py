@@ -54,8 +54,8 @@ def test_a_run_is_examined_followed_and_stopped_in_request(
 ) -> None:
     deployment = deploy("a", "b", "c")
     folder: Path = deployment.folder
+    deployment.register("a", "b", "c")
     for index, name in enumerate(("a", "b", "c")):
-        deployment.register(name)
         deployment.start_node(
             name,
             partition_id=index if name != "c" else 9,  # refused by the app, not by Flower

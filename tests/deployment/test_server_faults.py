@@ -79,8 +79,8 @@ def test_a_run_whose_server_was_killed_twice_ends_like_one_that_was_not(
     whole = RunFolder.open(run_in_process(calm, sites=sites, workers=1))
 
     deployment = deploy("a", "b")
+    deployment.register("a", "b")
     for index, name in enumerate(("a", "b")):
-        deployment.register(name)
         deployment.start_site(index, sites, name)
     out = str(deployment.folder / "runs")
 

@@ -22,13 +22,22 @@ AWAY, TORN = ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE
 
 
 def run(settings: dict[str, Scalar], folder: Path, **changes: Scalar) -> RunFolder:
-    own: dict[str, Scalar] = {
-        "report": False,
-        "out-dir": str(folder),
-        "cache-dir": str(folder / "cache"),
-    }
+    own: dict[str, Scalar] = {"out-dir": str(folder), "cache-dir": str(folder / "cache")}
     config = RunConfig.from_flat({**settings, **own, **changes})
     return RunFolder.open(run_in_process(config, clients=3, workers=1))
+
+
+@pytest.fixture(scope="module")
+def settings(
+    small_settings: dict[str, Scalar], quick_generator: dict[str, Scalar]
+) -> dict[str, Scalar]:
+    return small_settings | quick_generator | {"report": False}
+
+
+@pytest.fixture(scope="module")
+def calm(settings: dict[str, Scalar], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Return a run whose clients are asked once."""
+    return run(settings, tmp_path_factory.mktemp("calm"))
 
 
 def lose(patch: pytest.MonkeyPatch, lost: set[int], code: int) -> list[int]:
@@ -59,7 +68,8 @@ def lose(patch: pytest.MonkeyPatch, lost: set[int], code: int) -> list[int]:
     ids=["all given up", "some given up", "a reply torn"],
 )
 def test_a_round_whose_clients_are_asked_twice_ends_like_any_other(
-    small_settings: dict[str, Scalar],
+    settings: dict[str, Scalar],
+    calm: RunFolder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     lost: set[int],
@@ -67,9 +77,8 @@ def test_a_round_whose_clients_are_asked_twice_ends_like_any_other(
     needed: int,
 ) -> None:
     keys: dict[str, Scalar] = {"server.min-replies": needed, "server.min-nodes": needed}
-    calm = run(small_settings, tmp_path / "calm", **keys)
     asked = lose(monkeypatch, lost, code)
-    disturbed = run(small_settings, tmp_path / "disturbed", **keys)
+    disturbed = run(settings, tmp_path, **keys)
     assert asked == [3, len(lost)]
     for mine, theirs in zip(disturbed.read_history(), calm.read_history(), strict=True):
         assert not mine.failures

@@ -19,6 +19,8 @@ from regl_app.flower.engines.in_process import run_in_process
 from regl_app.learning.models import build
 from regl_app.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("short_calibration")
+
 MODULE = "own_nets_of_a_run"
 NETS = """
 from torch import nn
@@ -83,13 +85,17 @@ def test_every_method_finds_body_and_head(config: Callable[..., RunConfig], meth
     assert (run.path / "features.npz").is_file() == (method != "fedrep")
 
 
-def test_experts_and_the_server_find_them_too(config: Callable[..., RunConfig]) -> None:
+def test_experts_and_the_server_find_them_too(
+    config: Callable[..., RunConfig], quick_generator: dict[str, Scalar]
+) -> None:
     small: dict[str, Scalar] = {
+        **quick_generator,
         "supplement.cap": 2,
         "pool.per-class": 2,
         "probe.per-class": 2,
         "generator.steps": 2,
         "lora.steps": 2,
+        "dpo.steps": 2,
         "teaching.steps": 2,
         "server.tune-steps": 1,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from flwr.app import Context, Message, RecordDict
@@ -12,10 +11,14 @@ from flwr.clientapp import ClientApp
 
 from client_app.main import app as honest_app
 from client_app.node import Node
+from regl_app.core.types import Scalar
 from regl_app.runs.folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("short_calibration")
 
 Federate = Callable[..., RunFolder]
 
+CLIENTS = 2
 ALWAYS = {"partition-id", "round", "real-images"}
 QUALITY = {
     "quality-images",
@@ -86,8 +89,8 @@ def tapped(wire: Wire) -> ClientApp:
 
 
 @pytest.fixture
-def run(federate: Federate, tapped: ClientApp, second_pipeline: Path) -> Federate:
-    """Return what runs three rounds of three clients with a generator."""
+def run(federate: Federate, tapped: ClientApp, quick_generator: dict[str, Scalar]) -> Federate:
+    """Return what runs three rounds of two clients with a generator."""
 
     def start(**changes: object) -> RunFolder:
         defaults: dict[str, object] = {
@@ -95,7 +98,7 @@ def run(federate: Federate, tapped: ClientApp, second_pipeline: Path) -> Federat
             "rounds": 3,
             "partition__beta": 0.3,
             "data__image_size": 24,  # pictures long enough to be told from chance
-            "generator__path": str(second_pipeline),
+            **quick_generator,
             "generator__steps": 1,
             "lora__steps": 1,
             "lora__rank": 1,
@@ -105,10 +108,11 @@ def run(federate: Federate, tapped: ClientApp, second_pipeline: Path) -> Federat
             "probe__per_class": 1,
             "dpo__steps": 1,
             "dpo__batch_size": 2,
+            "teaching__steps": 3,
             "tensorboard": True,
             "report": True,
         }
-        return federate(tapped, clients=3, **(defaults | changes))
+        return federate(tapped, clients=CLIENTS, **(defaults | changes))
 
     return start
 
@@ -159,7 +163,7 @@ def _assert_nothing_else(wire: Wire, *, method: bool = False) -> None:
         ]
         assert not any(picture in data for picture in wire.pictures for data in values)
     models = [len(reply.array_records) for kind, *_, reply in wire.seen if kind == "train"]
-    assert models == [len(trained)] * 9  # the model is sent, whatever else is hidden
+    assert models == [len(trained)] * 3 * CLIENTS  # the model is sent, whatever else is hidden
 
 
 def test_by_default_the_server_learns_histogram_discrepancy_and_plan(
@@ -300,7 +304,7 @@ def test_noisy_counts_leave_a_client_once_and_say_what_they_cost(
         for kind, _, partition, _, reply in wire.seen
         if kind == "train"
     }
-    assert len(sent) == 3  # a client says the same in every round
+    assert len(sent) == CLIENTS  # a client says the same in every round
     assert not any(float(value).is_integer() for _, row in sent for value in row)
     assert _left(folder) == set()
     assert "(1.01, 1e-05)-differentially private for one image" in caplog.text
@@ -375,7 +379,7 @@ def test_an_adapter_leaves_a_client_where_one_is_for_all_and_nothing_else(
         for kind, number, _, request, _ in wire.seen
         if kind == "train" and "adapter" in request.array_records
     ]
-    assert carried == [1] * 3  # later rounds name it by its digest
+    assert carried == [1] * CLIENTS  # later rounds name it by its digest
     assert _left(folder) == set()
     _assert_nothing_else(wire)
 

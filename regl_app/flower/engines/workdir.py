@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from regl_app.config.paths import START_DIR
+from regl_app.core.start_dir import START_DIR
 
 # Every client's lines are shown, GPUs stay visible to clients that reserve none, and no history of
 # tasks is kept, which nobody reads: it grew by 3 kB per message, up to 100,000 of them.

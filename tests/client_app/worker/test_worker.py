@@ -20,6 +20,7 @@ from flwr.app import Context, RecordDict
 from client_app import dispatch
 from client_app.handlers import HANDLERS
 from client_app.worker.client import WorkerUnavailableError, ask_worker
+from client_app.worker.wire_format import WorkerRequest, send_request
 from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError, ProtocolError, ReglError, RunError
 from regl_app.core.processes import descendants, end_processes, started_at
@@ -32,7 +33,10 @@ from regl_app.flower.messages.train import TrainRequest
 
 
 @pytest.fixture(autouse=True)
-def _short_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _short_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    tmp_path_factory.getbasetemp()  # made now, it is not in a folder that is removed
     # pytest's own folders are longer than a socket's path may be.
     folder = tempfile.mkdtemp(prefix="regl-")
     monkeypatch.setattr(tempfile, "tempdir", folder)
@@ -105,19 +109,16 @@ def test_one_worker_answers_message_after_message_as_this_process_would(
         seen.append(workers())
     assert answers[0] == answers[1] == HANDLERS["query"](hello(at), at)
     assert seen[0] == seen[1] and len(seen[0]) == 1
-    owner.kill()
-    owner.wait()
-    until(lambda: not workers())
-
-
-def test_errors_arrive_as_they_were_raised(owner: subprocess.Popen[bytes]) -> None:
-    at = context()
+    # Errors arrive as they were raised.
     other = context(seed=1)
     with pytest.raises(ProtocolError, match="config-digest must be"):
         ask_worker("query", hello(other), at, owner=owner.pid, idle_seconds=60)
     with pytest.raises(RunError, match="KeyError: 'dance'"):
         ask_worker("dance", hello(at), at, owner=owner.pid, idle_seconds=60)
-    assert len(workers()) == 1, "an error ended the worker"
+    assert workers() == seen[0], "an error ended the worker"
+    owner.kill()
+    owner.wait()
+    until(lambda: not workers())
 
 
 def test_it_ends_when_nothing_comes(owner: subprocess.Popen[bytes]) -> None:
@@ -141,29 +142,26 @@ def test_its_death_over_an_order_is_the_orders_error(owner: subprocess.Popen[byt
 
 
 _ASKER = """
-import sys, tempfile
+import socket, sys, tempfile
 tempfile.tempdir = sys.argv[1]
-sys.path[:0] = [sys.argv[2], sys.argv[3]]
-from test_worker import ask_worker, context, endless
-at = context(**{"train.steps": 10_000_000})
-content = endless(at)
+sys.path.insert(0, sys.argv[2])
+from client_app.worker.client import ask_worker
+from client_app.worker.wire_format import receive_request
+request = receive_request(socket.socket(fileno=int(sys.argv[3])))
 print("asks", flush=True)
-ask_worker("train", content, at, owner=int(sys.argv[4]), idle_seconds=60)
+owner = int(sys.argv[4])
+ask_worker(request.kind, request.content, request.context, owner=owner, idle_seconds=60)
 """
 
 
 def test_it_ends_when_whoever_asked_is_gone(owner: subprocess.Popen[bytes]) -> None:
-    here = Path(__file__).parent
-    command = [
-        sys.executable,
-        "-c",
-        _ASKER,
-        tempfile.gettempdir(),
-        here,
-        here.parents[1],
-        owner.pid,
-    ]
-    asker = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
+    at = context(**{"train.steps": 10_000_000})
+    ours, its = socket.socketpair()
+    with ours, its:
+        arguments = (tempfile.gettempdir(), Path(__file__).parents[3], its.fileno(), owner.pid)
+        command = [sys.executable, "-c", _ASKER, *map(str, arguments)]
+        asker = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[its.fileno()])
+        send_request(ours, WorkerRequest("train", "", endless(at), at))
     assert asker.stdout is not None and asker.stdout.readline() == b"asks\n"
     until(lambda: bool(workers()))
     until(lambda: bool(list(Path(tempfile.gettempdir()).glob("*/*.sock"))))
@@ -182,6 +180,7 @@ def test_other_code_is_not_served_by_an_old_worker(
     ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
     old = workers()
     monkeypatch.setattr("client_app.worker.client.model_code_hash", lambda _: "other")
+    monkeypatch.setattr("client_app.worker.client._TRIES", 2)
     # The new one has this code as well, not the other: it does not pass for it either.
     with pytest.raises(WorkerUnavailableError, match="other code"):
         ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
