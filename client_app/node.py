@@ -191,11 +191,12 @@ class Node:
         config = self.config
         if not config.uses_generator or not SITES[config.supplement.site].sends_images:
             return None
-        rank = config.lora.rank
         return PayloadLimits(
             self.num_classes * config.supplement.cap,
             math.prod(self.source.train.shape),
-            lambda: most_adapter_bytes(resolve_generator(config.generator.path), rank),
+            lambda: most_adapter_bytes(
+                resolve_generator(config.generator.path), fitted(config).lora.rank
+            ),
         )
 
 

@@ -169,7 +169,7 @@ def test_both_sides_of_the_gpu_benchmark_do_the_same_work(
     monkeypatch.chdir(tmp_path)
     few = "--images 3 --batch 2 --steps 2 --naive-images 1 --naive-steps 2 --tuning-steps 2"
     few += " --tuning-batch 2 --uploads 2 --scored 4 --per-class 1 --probe 1 --lora-steps 1"
-    options = ["--shape", "tiny", "--precision", "fp32", "--device", "cpu", "--repeats", "1"]
+    options = ["--precision", "fp32", "--device", "cpu", "--repeats", "1"]
     importlib.import_module("gpu").main([*options, *few.split()])
     (result,) = (tmp_path / "runs" / "benchmarks").glob("*.json")  # not among the tables' results
     found = json.loads(result.read_text(encoding="utf-8"))

@@ -123,7 +123,7 @@ def an_ip_adapter_shows_a_clients_own_pictures(config: RunKeys) -> str | None:
 
 def pool_makes_pairs(config: RunKeys) -> str | None:
     adapter = config.supplement.adapter
-    if not ADAPTERS[adapter].uses_pool or config.pool.per_class >= 2:
+    if not ADAPTERS[adapter].uses_pool or _fits_later(config) or config.pool.per_class >= 2:
         return None
     return (
         f"pool.per-class={config.pool.per_class} makes no pair for supplement.adapter={adapter!r} "
@@ -131,8 +131,16 @@ def pool_makes_pairs(config: RunKeys) -> str | None:
     )
 
 
+def _fits_later(config: RunKeys) -> bool:
+    """Return whether the pool is as large as fits, once the checkpoint is known."""
+    size: object = config.pool.per_class
+    return size == AUTO
+
+
 def pool_leaves_a_choice(config: RunKeys) -> str | None:
-    if not config.supplement.selects or config.pool.per_class >= config.supplement.cap:
+    if not config.supplement.selects or _fits_later(config):
+        return None
+    if config.pool.per_class >= config.supplement.cap:
         return None
     return (
         f"pool.per-class={config.pool.per_class} is too small to select up to "

@@ -134,7 +134,9 @@ class SupplementConfig(Section):
 class PoolConfig(Section):
     """Candidate images to select from and to form preferences on; the same for all clients."""
 
-    per_class: int = Field(80, ge=1, description="candidates per class", json_schema_extra=RESULT)
+    per_class: Annotated[int, Field(ge=1), OrAuto()] = Field(
+        80, description="candidates per class", json_schema_extra=RESULT
+    )
     seed: int = Field(
         0, ge=0, description="seed of the pool, equal for all parties", json_schema_extra=RESULT
     )
@@ -258,10 +260,11 @@ class GeneratorConfig(Section):
 class LoraConfig(Section):
     """The client's adapter, fine-tuned on its own images; likewise its part in a shared one."""
 
-    rank: int = Field(8, ge=1, le=256, description="rank of the update", json_schema_extra=RESULT)
-    alpha: float = Field(
+    rank: Annotated[int, Field(ge=1, le=256), OrAuto()] = Field(
+        8, description="rank of the update", json_schema_extra=RESULT
+    )
+    alpha: Annotated[float, Field(gt=0), OrAuto()] = Field(
         8.0,
-        gt=0,
         description="scale: the update is multiplied by alpha / rank",
         json_schema_extra=RESULT,
     )

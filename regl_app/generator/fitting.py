@@ -24,11 +24,36 @@ _SMALL = 64
 
 @dataclass(frozen=True)
 class Fit:
-    """What fits a checkpoint: its kind in words, the side of its images, and the keys' values."""
+    """What fits a checkpoint.
+
+    Args:
+        name: its kind in words.
+        side: of its images, in pixels.
+        keys: the values of the keys that fit it, where none of the others is named.
+        as_bundled: whether they are the bundled generator's.
+    """
 
     name: str
     side: int
     keys: Mapping[str, Scalar]
+    as_bundled: bool = False
+
+    def values(self, config: RunConfig) -> dict[str, Scalar]:
+        """Return the values for a run that names some of the keys, or more images than usual.
+
+        A rank that is named has its own alpha, so that the update counts once, and the pool is
+        twice what is selected from it. What fits the bundled generator does neither, unless less
+        would be in its pool than is selected.
+        """
+        values, keys = dict(self.keys), config.to_flat()
+        if keys["lora.rank"] != AUTO and not self.as_bundled:
+            values["lora.alpha"] = float(config.lora.rank)
+        twice = 2 * config.supplement.cap
+        if not self.as_bundled:
+            values["pool.per-class"] = max(twice, config.probe.per_class, 2)
+        elif config.supplement.cap > int(values["pool.per-class"]):
+            values["pool.per-class"] = twice
+        return values
 
 
 def fit_of(checkpoint: Path, image_size: int = 0) -> Fit:
@@ -46,7 +71,7 @@ def fit_of(checkpoint: Path, image_size: int = 0) -> Fit:
     denoiser = part_config(folder, part)
     side = image_size or _side(denoiser, part_config(folder, "vae"))
     if side <= _SMALL:
-        return Fit("a small checkpoint", side, BUNDLED_FIT)
+        return Fit("a small checkpoint", side, BUNDLED_FIT, as_bundled=True)
     settings = FAMILIES[name].settings(denoiser, _scheduler(folder))
     return Fit(settings.name, side, settings.keys(side))
 
@@ -61,8 +86,8 @@ def fitted(config: RunConfig) -> RunConfig:
     if not wanted:
         return config
     generator = config.generator
-    fit = fit_of(resolve_generator(generator.path), generator.image_size)
-    return config.updated({key: fit.keys[key] for key in wanted})
+    values = fit_of(resolve_generator(generator.path), generator.image_size).values(config)
+    return config.updated({key: values[key] for key in wanted})
 
 
 def fitted_if_here(config: RunConfig) -> RunConfig:
@@ -93,7 +118,8 @@ def fit_words(config: RunConfig) -> str:
         fit = fit_of(resolve_generator(generator.path, fetch=False), generator.image_size)
     except GeneratorError as error:
         return f"as fits each client's own ({error})"
-    settings = ", ".join(f"{key}={fit.keys[key]}" for key in wanted)
+    values = fit.values(config)
+    settings = ", ".join(f"{key}={values[key]}" for key in wanted)
     return f"{fit.name} of {fit.side} px: {settings}"
 
 

@@ -364,10 +364,22 @@ def _check(pipeline: Any, folder: Path) -> Family:
             f"{' and '.join(parts)}; only latent diffusion models are supported"
         )
     _check_scheduler(pipeline.scheduler, folder)
+    if pipeline.vae.config.get("latents_mean") is not None:
+        raise GeneratorError(
+            f"the VAE of {str(folder)!r} has latents_mean in its config.json: latents of a "
+            "scale by channel, as Playground 2.5's, are not supported (use a checkpoint whose VAE "
+            "has a scaling_factor alone, such as Stable Diffusion XL's)"
+        )
     return family
 
 
 def _check_scheduler(scheduler: Any, folder: Path) -> None:
+    if "sigma_data" in scheduler.config:  # of Karras et al. 2022, where tuning has another target
+        raise GeneratorError(
+            f"the scheduler of {str(folder)!r} is an {type(scheduler).__name__}, and what was "
+            "trained on its scale of noise, as Playground 2.5, is not supported (use a checkpoint "
+            "with a scheduler of diffusion or flow matching, such as Stable Diffusion XL)"
+        )
     prediction = scheduler.config.get("prediction_type")
     if prediction not in _PREDICTIONS and not is_flow(scheduler):
         raise GeneratorError(

@@ -143,7 +143,8 @@ def _made_again(client: Client, payload: Payload, reference: PoolReference) -> I
         )
     if reference.sequence is None:
         return synthesizer.pool(ClientGenerator.frozen(client.name)).images
-    most = max(client.config.supplement.cap, client.config.pool.per_class)
+    config = synthesizer.config  # fitted to the checkpoint
+    most = max(config.supplement.cap, config.pool.per_class)
     if reference.sequence.max() > most:
         raise ProtocolError(
             f"payload-sequence must be at most {most} images of a class "

@@ -22,6 +22,7 @@ from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_to_record
+from regl_app.generator.adapters import most_adapter_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +205,16 @@ def test_a_file_of_a_partition_lies_where_the_operator_allows(tmp_path: Path) ->
         context.run_config["partition.file"] = str(path)
         with pytest.raises(DataError, match=r"partition\.file must lie in .*data-root"):
             Node.of(context)
+
+
+def test_an_adapter_that_comes_may_be_of_the_rank_that_fits(second_pipeline: Path) -> None:
+    own = {
+        "method": "feddpd",
+        "supplement.site": "download",
+        "generator.path": str(second_pipeline),
+    }
+    node = Node.of(_context(**own))
+    assert node.config.to_flat()["lora.rank"] == "auto"
+    limits = node.payload_limits
+    assert limits is not None
+    assert limits.adapter() == most_adapter_bytes(second_pipeline, 8)

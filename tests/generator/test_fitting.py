@@ -155,6 +155,61 @@ def test_who_names_a_value_gets_it(tmp_path: Path) -> None:
     assert "lora.lr" not in words
 
 
+def test_who_names_a_rank_gets_the_alpha_of_it(tmp_path: Path) -> None:
+    path = str(checkpoint(tmp_path, SD))
+    found = [
+        fitted(RunConfig.from_flat({"generator.path": path, **named})).lora
+        for named in (
+            {},
+            {"lora.rank": 4},
+            {"lora.alpha": 4.0},
+            {"lora.rank": 4, "lora.alpha": 8.0},
+        )
+    ]
+    assert [(lora.rank, lora.alpha) for lora in found] == [
+        (16, 16.0),
+        (4, 4.0),
+        (16, 4.0),
+        (4, 8.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("named", "candidates"),
+    [
+        ({}, 80),
+        ({"supplement.cap": 100}, 200),
+        ({"supplement.cap": 12}, 24),
+        ({"supplement.cap": 0, "probe.per-class": 5}, 5),
+        ({"supplement.cap": 0, "probe.per-class": 1}, 2),
+        ({"supplement.cap": 50, "pool.per-class": 60}, 60),
+    ],
+)
+def test_the_pool_leaves_a_choice_whatever_is_picked_from_it(
+    named: dict[str, Any], candidates: int, tmp_path: Path
+) -> None:
+    path = str(checkpoint(tmp_path, SD))
+    config = RunConfig.from_flat({"generator.path": path, "supplement.adapter": "dpo", **named})
+    assert fitted(config).pool.per_class == candidates
+    if "pool.per-class" not in named:
+        assert f"pool.per-class={candidates}" in fit_words(config)
+
+
+@pytest.mark.parametrize(("cap", "candidates"), [(40, 80), (60, 80), (100, 200)])
+def test_a_small_checkpoint_has_the_bundled_ones_pool_as_far_as_it_goes(
+    cap: int, candidates: int, second_pipeline: Path
+) -> None:
+    own = {"generator.path": str(second_pipeline), "supplement.cap": cap, "lora.rank": 4}
+    found = fitted(RunConfig.from_flat({**own, "supplement.selection": "discrepancy"}))
+    assert found.pool.per_class == candidates
+    assert (found.lora.rank, found.lora.alpha) == (4, 8.0)
+
+
+def test_a_rank_that_is_named_leaves_the_bundled_ones_alpha() -> None:
+    found = RunConfig.from_flat({"lora.rank": 4, "supplement.cap": 10})
+    assert (found.lora.rank, found.lora.alpha, found.pool.per_class) == (4, 8.0, 80)
+
+
 def test_a_generator_of_the_clients_alone_is_left_to_them(tmp_path: Path) -> None:
     config = RunConfig.from_flat({"generator.path": str(tmp_path / "absent")})
     assert fitted_if_here(config) is config

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +122,39 @@ def test_the_bundled_generator_takes_digits_by_any_name(concept: str) -> None:
 def test_no_such_generator_is_refused_by_name() -> None:
     with pytest.raises(GeneratorError, match="'nowhere' is no folder"):
         resolve_generator("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "problem"),
+    [
+        (
+            "scheduler",
+            {"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_data": 0.5},
+            "the scheduler of .* is an EDMDPMSolverMultistepScheduler",
+        ),
+        (
+            "vae",
+            {"latents_mean": [0.1] * 4, "latents_std": [2.0] * 4},
+            "the VAE of .* latents_mean",
+        ),
+    ],
+)
+def test_another_scale_of_noise_or_latents_is_refused_by_name(
+    second_pipeline: Path, tmp_path: Path, part: str, changes: dict[str, Any], problem: str
+) -> None:
+    """Playground 2.5, which diffusers also takes for a Stable Diffusion XL."""
+    folder = tmp_path / "copy"
+    shutil.copytree(second_pipeline, folder)
+    file = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    content = json.loads(file.read_text(encoding="utf-8")) | changes
+    file.write_text(json.dumps(content), encoding="utf-8")
+    index = folder / "model_index.json"
+    if part == "scheduler":
+        text = json.loads(index.read_text(encoding="utf-8"))
+        text["scheduler"][1] = changes["_class_name"]
+        index.write_text(json.dumps(text), encoding="utf-8")
+    with pytest.raises(GeneratorError, match=problem):
+        Foundation.load(GeneratorConfig(path=str(folder)), ("a cat", "a dog"))
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:

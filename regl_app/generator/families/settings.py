@@ -12,6 +12,8 @@ _PIXELS_AT_ONCE = 4 * 1024**2
 """Images denoised at once: 4 of 1024 pixels, 16 of 512. What does not fit a card is halved."""
 _PIXELS_A_STEP = 1024**2
 """Images of an optimizer's step: 1 of 1024 pixels, as in diffusers' examples, 4 of 512."""
+_CANDIDATES = 80
+"""Of a class in the pool: twice the default of ``supplement.cap``, so that half is left out."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class Settings:
         guidance: scale. 2.0 for the UNets: what the papers found best for images to train on
             (Sariyildiz et al. 2023, Yuan et al. 2024); the pipelines' own defaults for
             transformers, of which no paper says; 1, off, where it was distilled away.
+        lora_rank: DataDream (Kim et al. 2024), which tunes Stable Diffusion on a few images of each
+            class to train classifiers; PixArt's own example and diffusers' for FLUX.1 Kontext.
+            Alpha is the same, as in DataDream and in diffusers' scripts.
         lora_lr: peak rate, of diffusers' LoRA examples for the family.
         lora_steps: of diffusers' DreamBooth-LoRA examples.
         dpo_beta: Wallace et al. 2024, section 5: 2000 for Stable Diffusion 1.5, 5000 for XL.
@@ -34,6 +39,7 @@ class Settings:
     name: str
     steps: int
     guidance: float
+    lora_rank: int = 16
     lora_lr: float = 1e-4
     lora_steps: int = 500
     dpo_beta: float = 2000.0
@@ -51,6 +57,8 @@ class Settings:
             "generator.batch-size": max(_PIXELS_AT_ONCE // side**2, 1),
             # As diffusers' examples: a look is learned there as well, and convolutions are few.
             "lora.layers": "attention",
+            "lora.rank": self.lora_rank,
+            "lora.alpha": float(self.lora_rank),
             "lora.steps": self.lora_steps,
             "lora.batch-size": min(a_step, 32),
             "lora.lr": self.lora_lr,
@@ -58,4 +66,5 @@ class Settings:
             "dpo.steps": self.dpo_steps,
             "dpo.batch-size": min(a_step, 16),
             "dpo.lr": self.dpo_lr,
+            "pool.per-class": _CANDIDATES,
         }

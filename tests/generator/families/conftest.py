@@ -66,9 +66,11 @@ def _wake(module: Any, *names: str) -> None:
                 parameter.normal_(std=0.2)
 
 
-def _sdxl(clip_tokenizer: Any) -> Any:
-    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+def _sdxl(clip_tokenizer: Any, solver: str, spacing: str = "leading") -> Any:
+    import diffusers
+    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
+    solver_class = getattr(diffusers, f"{solver}Scheduler")
     unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8, 16),
@@ -91,7 +93,7 @@ def _sdxl(clip_tokenizer: Any) -> Any:
         tokenizer=clip_tokenizer,
         tokenizer_2=clip_tokenizer,
         unet=unet,
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
+        scheduler=solver_class(beta_schedule="scaled_linear", timestep_spacing=spacing),
         force_zeros_for_empty_prompt=True,
     )
 
@@ -122,7 +124,7 @@ def _lcm(clip_tokenizer: Any) -> Any:
     )
 
 
-def _sd3(clip_tokenizer: Any, *, told_by_t5: bool, dynamic: bool = False) -> Any:
+def _sd3(clip_tokenizer: Any, *, told_by_t5: bool, dynamic: bool = False, **blocks: Any) -> Any:
     from diffusers import (
         FlowMatchEulerDiscreteScheduler,
         SD3Transformer2DModel,
@@ -141,6 +143,7 @@ def _sd3(clip_tokenizer: Any, *, told_by_t5: bool, dynamic: bool = False) -> Any
         caption_projection_dim=16,
         pooled_projection_dim=32,
         pos_embed_max_size=16,
+        **blocks,
     )
     tokenizer, encoder = _t5()
     # As large as two CLIPs side by side, as in the real one.
@@ -279,10 +282,17 @@ def _flux(clip_tokenizer: Any, *, distilled: bool) -> Any:
 
 
 MAKERS: Mapping[str, Callable[[Any], Any]] = {
-    "sdxl": _sdxl,
+    "sdxl": lambda tokenizer: _sdxl(tokenizer, "EulerDiscrete"),
+    "sdxl-turbo": lambda tokenizer: _sdxl(tokenizer, "EulerAncestralDiscrete", "trailing"),
+    "sdxl-lightning": lambda tokenizer: _sdxl(tokenizer, "EulerDiscrete", "trailing"),
+    "sdxl-lcm": lambda tokenizer: _sdxl(tokenizer, "LCM"),
     "lcm": _lcm,
     "sd3": lambda tokenizer: _sd3(tokenizer, told_by_t5=True),
     "sd3-without-t5": lambda tokenizer: _sd3(tokenizer, told_by_t5=False),
+    # Stable Diffusion 3.5 medium: norms of queries and keys, a second attention in some blocks.
+    "sd3.5": lambda tokenizer: _sd3(
+        tokenizer, told_by_t5=False, qk_norm="rms_norm", dual_attention_layers=(0,)
+    ),
     "sd3-shifted-by-size": lambda tokenizer: _sd3(tokenizer, told_by_t5=False, dynamic=True),
     "pixart": lambda _: _pixart(),
     "sana": lambda _: _sana(solver="euler"),

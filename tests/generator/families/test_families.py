@@ -27,6 +27,7 @@ NAMES = (
     "lcm",
     "sd3",
     "sd3-without-t5",
+    "sd3.5",
     "sd3-shifted-by-size",
     "pixart",
     "sana",
@@ -34,6 +35,10 @@ NAMES = (
     "flux-schnell",
     "flux-dev",
 )
+FEW_STEPS = ("sdxl-turbo", "sdxl-lightning", "sdxl-lcm")
+"""An XL with the solvers that its distilled kin come with."""
+DRAWING = ("lcm", "sdxl-turbo", "sdxl-lcm")
+"""Their solvers draw noise in every step but the last: here of one generator per image."""
 CLASSES = ("a cat", "a dog", "a horse")
 LABELS, INDICES = [0, 1, 2, 1], [0, 0, 0, 1]
 
@@ -95,12 +100,12 @@ def by_diffusers(
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *FEW_STEPS])
 def test_its_images_are_those_of_plain_diffusers(
     name: str, guidance: float, pipelines: Callable[[str], Path]
 ) -> None:
     config = settings(pipelines(name), guidance)
-    if name == "lcm":  # its solver draws noise in every step but the last: ours per image
+    if name in DRAWING:
         config = config.model_copy(update={"steps": 1})
     foundation = Foundation.load(config, CLASSES)
     expected = by_diffusers(pipelines(name), foundation, config)
@@ -185,7 +190,44 @@ def test_pictures_become_the_latents_of_its_autoencoder(
     torch.testing.assert_close(latents, (raw - shift) * vae.config.scaling_factor)
 
 
-@pytest.mark.parametrize("name", ["sd3", "sana", "sana-dpm", "flux-dev"])
+# Neither PixArt nor Sana has such a pipeline; FLUX's takes no negative prompt without a scale.
+@pytest.mark.parametrize(
+    "name", ["sdxl", "sdxl-lightning", "sd3", "sd3.5", "flux-schnell", "flux-dev"]
+)
+def test_images_from_pictures_are_those_of_its_img2img_pipeline(
+    name: str, pipelines: Callable[[str], Path]
+) -> None:
+    from diffusers import AutoPipelineForImage2Image
+
+    schnell = name == "flux-schnell"
+    config = settings(pipelines(name), 1.0 if schnell else 2.5)
+    config = config.model_copy(update={"steps": 4, "image_strength": 0.5})
+    foundation = Foundation.load(config, CLASSES)
+    starts = torch.randn((len(LABELS), *foundation.latent_shape), generator=torch_generator(0))
+    own = {"text_encoder_3": None, "tokenizer_3": None} if name == "sd3.5" else {}
+    pipeline = AutoPipelineForImage2Image.from_pretrained(pipelines(name), **own)
+    pipeline.set_progress_bar_config(disable=True)
+    sides = {"height": 32, "width": 32} if "xl" not in name else {}
+    expected = pipeline(
+        [foundation.prompts[label] for label in LABELS],
+        image=starts,
+        strength=config.image_strength,
+        num_inference_steps=config.steps,
+        guidance_scale=config.guidance,
+        output_type="pt",
+        # Whose first numbers are the noise of an image.
+        generator=[
+            torch_generator(7, label, index) for label, index in zip(LABELS, INDICES, strict=True)
+        ],
+        **sides,
+    ).images
+    images = sample(foundation, LABELS, INDICES, config, stream=7, starts=starts)
+    assert ((expected * 255) - images).abs().max() <= 1.0
+    without = sample(foundation, LABELS, INDICES, config, stream=7)
+    assert not torch.equal(images, without)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_images_start_from_pictures(name: str, pipelines: Callable[[str], Path]) -> None:
     config = settings(pipelines(name), 1.0)
     weak = config.model_copy(update={"image_strength": 0.34, "steps": 3})
