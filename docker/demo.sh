@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # demo.sh [KEY=VALUE]...: build the image, make data for three clinics, run a federation over their
 # containers, say where its report is, and take everything down again. Exits as the run ended.
-# TLS=1 adds compose.tls.yaml and makes the keys, KEEP=1 leaves the containers running.
+# TLS=1 adds compose.tls.yaml and makes the keys, REGL_CHECKPOINT=<folder> compose.checkpoint.yaml, KEEP=1
+# leaves the containers running.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -26,6 +27,7 @@ own "$REGL_RUNS"
 
 files=(-f compose.yaml)
 [ -z "${TLS:-}" ] || files+=(-f compose.tls.yaml)
+[ -z "${REGL_CHECKPOINT:-}" ] || files+=(-f compose.checkpoint.yaml)
 compose() { docker compose "${files[@]}" "$@"; }
 # A single command of ours, with one folder of this machine and no network.
 tool() {

@@ -22,7 +22,7 @@ from regl_app.flower.deployment.task_guard import CLIENT, OTHERS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
-OVERLAYS = ("compose.tls.yaml", "compose.gpu.yaml")
+OVERLAYS = ("compose.tls.yaml", "compose.gpu.yaml", "compose.checkpoint.yaml")
 NODES = ("clinic-a", "clinic-b", "clinic-c")
 COMBINATIONS = [
     ("compose.yaml", *overlays)
@@ -180,6 +180,22 @@ def test_each_node_gets_one_gpu() -> None:
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert device["driver"] == "nvidia" and device["capabilities"] == ["gpu"]
         assert len(device["device_ids"]) == 1
+
+
+def test_a_checkpoint_lies_where_nodes_may_read() -> None:
+    services = load("compose.checkpoint.yaml")["services"]
+    assert set(services) == {*NODES, "superlink"}
+    for service in services.values():
+        (volume,) = service["volumes"]
+        assert (volume["target"], volume["read_only"]) == ("/models/checkpoint", True)
+    for compose in ("compose.yaml", "compose.tls.yaml"):
+        for node in NODES:
+            allowed = re.findall(
+                r'data-root="(.*?)"', load(compose)["services"][node]["command"][-1]
+            )
+            assert allowed == ["/data:/models"], (compose, node)
+    made = re.findall(r"mkdir (/models)", (DOCKER / "Dockerfile").read_text(encoding="utf-8"))
+    assert made  # a folder that is allowed has to be there
 
 
 def test_what_is_mounted_from_this_folder_is_here() -> None:

@@ -9,6 +9,9 @@ from markupsafe import Markup
 
 from regl_app.config import RunConfig, default_flat
 from regl_app.config.external import method_choice
+from regl_app.config.or_auto import AUTO
+from regl_app.config.parsing import parse_settings
+from regl_app.core.errors import ConfigError
 from regl_app.core.formats import NONE, duration, percent, size
 from regl_app.core.types import Scalar
 from regl_app.data.concepts import prompts_line
@@ -170,7 +173,7 @@ def _split(text: str) -> tuple[str, str]:
 
 def key_settings(run: RunData) -> list[tuple[str, str]]:
     """Return the settings that explain a result, in words."""
-    config = run.config
+    config = _fitted(run)
     train, lora, generator = config.train, config.lora, config.generator
     amount = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"
     settings = [
@@ -225,6 +228,18 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         if config.supplement.selects:
             settings.append(("Selection", f"from {config.pool.per_class} per class"))
     return settings
+
+
+def _fitted(run: RunData) -> RunConfig:
+    """Return the run's configuration with what 'auto' became, where the server could tell."""
+    flat = run.config.to_flat()
+    settings = run.environment.get("generator-settings", "").partition(" px: ")[2]
+    try:
+        told = parse_settings(settings.split(", ") if settings else [])
+        known = {key: value for key, value in told.items() if flat.get(key) == AUTO}
+        return run.config.updated(known)
+    except ConfigError:  # a folder from elsewhere
+        return run.config
 
 
 _COLUMNS = (

@@ -17,7 +17,7 @@ from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts, GlobalMetrics, RoundRecord, RunResult
 from regl_app.runs.report.build import build_report
 from regl_app.runs.report.run_data import RunData, conditions
-from regl_app.runs.report.run_words import lede
+from regl_app.runs.report.run_words import key_settings, lede
 
 RunMaker = Callable[..., Path]
 
@@ -227,6 +227,22 @@ def test_labels_name_what_differs(make_run: RunMaker, tmp_path: Path) -> None:
         "fedavg (beta 0.1)",
         "regl (beta 0.05, rank 4)",
     ]
+
+
+def test_settings_say_what_auto_became_where_it_is_known(
+    make_run: RunMaker, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "sd")  # of the bundled generator 'auto' is known
+    run = RunData.load(make_run(tmp_path, method="regl", bare=True, rounds=1, generator__path=path))
+    assert ("Adapter", "rank auto, auto steps") in key_settings(run)  # only its clients know
+    words = "Stable Diffusion of 512 px: generator.steps=30, lora.rank=16, lora.steps=500"
+    known = replace(run, environment={**run.environment, "generator-settings": words})
+    assert ("Adapter", "rank 16, 500 steps") in key_settings(known)
+    assert any(value.startswith("sd, 30 steps") for _, value in key_settings(known))
+    named = replace(known, config=run.config.updated({"lora.rank": 4}))
+    assert ("Adapter", "rank 4, 500 steps") in key_settings(named)
+    odd = replace(run, environment={"generator-settings": "else of 8 px: lora.rank=none, a"})
+    assert ("Adapter", "rank auto, auto steps") in key_settings(odd)
 
 
 def test_labels_tell_the_papers_form_from_the_taught_one(
