@@ -20,6 +20,7 @@ from regl_app.core.types import StepProgress
 from regl_app.generator.decoding import decode_latents
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.finite import check_denoised
+from regl_app.generator.flow_process import is_flow
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import in_portions
 
@@ -170,9 +171,14 @@ def _denoise(
 
 
 def _last_timesteps(scheduler: Any, config: GeneratorConfig) -> torch.Tensor:
-    """Return the timesteps that are left when sampling starts from pictures, and begin there."""
-    order = getattr(scheduler, "order", 1)
-    first = max(config.steps - max(int(config.steps * config.image_strength), 1), 0) * order
+    """Return the timesteps that are left when sampling starts from pictures, and begin there.
+
+    As many as by diffusers' pipelines: a part of a step is left out of a diffusion, and is a whole
+    one of flow matching.
+    """
+    steps, kept = config.steps, config.steps * config.image_strength
+    passed = int(steps - kept) if is_flow(scheduler) else steps - int(kept)
+    first = max(min(passed, steps - 1), 0) * getattr(scheduler, "order", 1)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
     timesteps: torch.Tensor = scheduler.timesteps[first:]

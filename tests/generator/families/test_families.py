@@ -201,7 +201,7 @@ def test_images_from_pictures_are_those_of_its_img2img_pipeline(
 
     schnell = name == "flux-schnell"
     config = settings(pipelines(name), 1.0 if schnell else 2.5)
-    config = config.model_copy(update={"steps": 4, "image_strength": 0.5})
+    config = config.model_copy(update={"steps": 4, "image_strength": 0.6})
     foundation = Foundation.load(config, CLASSES)
     starts = torch.randn((len(LABELS), *foundation.latent_shape), generator=torch_generator(0))
     own = {"text_encoder_3": None, "tokenizer_3": None} if name == "sd3.5" else {}
