@@ -23,7 +23,7 @@ from regl_app.config.choices import (
 from regl_app.config.data_checks import DATA_RULES
 from regl_app.config.external import is_external, method_choice
 from regl_app.config.name_list import parse_names
-from regl_app.config.or_auto import AUTO
+from regl_app.config.or_auto import AUTO, NOT_YET
 from regl_app.config.run_keys import RunKeys
 from regl_app.config.training_checks import TRAINING_RULES
 
@@ -122,28 +122,18 @@ def an_ip_adapter_shows_a_clients_own_pictures(config: RunKeys) -> str | None:
 
 
 def pool_makes_pairs(config: RunKeys) -> str | None:
-    adapter = config.supplement.adapter
-    if not ADAPTERS[adapter].uses_pool or _fits_later(config) or config.pool.per_class >= 2:
+    adapter, size = config.supplement.adapter, config.pool.per_class
+    if not ADAPTERS[adapter].uses_pool or size == NOT_YET or size >= 2:
         return None
-    return (
-        f"pool.per-class={config.pool.per_class} makes no pair for supplement.adapter={adapter!r} "
-        "(use 2 or more)"
-    )
-
-
-def _fits_later(config: RunKeys) -> bool:
-    """Return whether the pool is as large as fits, once the checkpoint is known."""
-    size: object = config.pool.per_class
-    return size == AUTO
+    return f"pool.per-class={size} makes no pair for supplement.adapter={adapter!r} (use 2 or more)"
 
 
 def pool_leaves_a_choice(config: RunKeys) -> str | None:
-    if not config.supplement.selects or _fits_later(config):
-        return None
-    if config.pool.per_class >= config.supplement.cap:
+    size = config.pool.per_class
+    if not config.supplement.selects or size == NOT_YET or size >= config.supplement.cap:
         return None
     return (
-        f"pool.per-class={config.pool.per_class} is too small to select up to "
+        f"pool.per-class={size} is too small to select up to "
         f"supplement.cap={config.supplement.cap} images per class from (raise it; twice the "
         "cap leaves a choice)"
     )

@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 
 AUTO = "auto"
 NOT_YET: Any = AUTO
-"""The default of a number that is 'auto' until something else is known."""
+"""What such a number is until something else is known: a default, and to compare with."""
 
 
 @dataclass(frozen=True)
