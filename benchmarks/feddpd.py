@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import table
+from join import join
 
 HERE = Path(__file__).resolve().parent
 SEEDS = 3
@@ -37,6 +38,11 @@ def main() -> int:
     failed = 0
     for name in chosen:
         each = tables[name]
+        command = f"python benchmarks/feddpd.py {name}"
+        command += " --data <root>" if each["source"] != "digits" else ""
+        if "of" in each:
+            print(join(name, each["of"], _head(each, command)))
+            continue
         if each["source"] != "digits" and not options.data:
             print(f"{name}: passed over, it needs --data with {each['source']}")
             continue
@@ -58,9 +64,16 @@ def main() -> int:
                 *("--methods", ",".join(each["rows"]), "--name", name),
                 *("--reuse", each.get("runs", name), *data, *settings),
             ],
-            command=f"python benchmarks/feddpd.py {name}{' --data <root>' if data else ''}",
+            command=command,
         )
     return failed
+
+
+def _head(each: dict[str, Any], command: str) -> str:
+    return (
+        f"{each['source']}, {each.get('clients', 10)} clients, Dirichlet {each['beta']:g}, "
+        f"another split per seed; `{command}`"
+    )
 
 
 def read_tables() -> dict[str, dict[str, Any]]:
@@ -78,6 +91,10 @@ def read_tables() -> dict[str, dict[str, Any]]:
             "settings": {"long-tail.factor": factor},
             "rows": grid["rows"],
         }
+    for each in tables.values():
+        if "of" in each:
+            parts = [tables[part] for part in each["of"]]
+            each |= parts[0] | {"rows": [row for part in parts for row in part["rows"]]}
     return tables
 
 

@@ -53,7 +53,11 @@ def test_the_numbers_over_a_table_are_its_results(tables: dict[str, dict[str, An
     said = dict(
         re.findall(r"(?m)^# python benchmarks/feddpd.py ([\w.-]+).*\n((?:# .*\n)+)\[", text)
     )
-    measured = [name for name in tables if (BENCHMARKS / "results" / f"{name}.json").is_file()]
+    measured = [
+        name
+        for name, each in tables.items()
+        if (BENCHMARKS / "results" / f"{name}.json").is_file() and "of" not in each
+    ]
     assert sorted(said) == sorted(measured)
     for name, comment in said.items():
         table = (BENCHMARKS / "results" / f"{name}.md").read_text(encoding="utf-8")
@@ -80,6 +84,53 @@ def test_rows_of_one_name_that_share_run_folders_are_the_same(
             key = (each.get("runs", name), row)
             full = (each["source"], each["beta"], each.get("settings", {}), settings)
             assert seen.setdefault(key, full) == full, key
+
+
+def test_a_joined_table_pairs_rows_that_were_measured_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    join = importlib.import_module("join").join
+    machine = dict.fromkeys(("processor", "processors", "device", "torch", "flwr"), "x")
+    for part, row, values in (("a", "fedavg", (0.5, 0.7)), ("b", "regl", (0.6, 0.8))):
+        runs = [
+            {
+                "method": row,
+                "seed": seed,
+                "digest": "",
+                "rounds": 10,
+                "accuracy": value,
+                "best_accuracy": value,
+                "macro_f1": value,
+                "personalized": value,
+                "own_models": value,
+                "rounds_to_target": None,
+                "seconds": 1.0,
+            }
+            for seed, value in enumerate(values)
+        ]
+        content = {
+            "methods": [row],
+            "seeds": [0, 1],
+            "clients": 10,
+            "outcomes": runs,
+            "failures": [],
+            "settings": {"partition.beta": 0.01},
+            "machine": machine | {"date": "2026-11-29T", "revision": f"of-{part}"},
+        }
+        (tmp_path / f"{part}.json").write_text(json.dumps(content), encoding="utf-8")
+    text = join("all", ["a", "b"], "both", tmp_path)
+    assert "| regl | 10.0 ± 0.0 |" in text
+    assert text.endswith("revision of-a; regl: 2026-11-29, revision of-b.\n")
+    held = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+    assert held["methods"] == ["fedavg", "regl"]
+    assert {path.name for path in tmp_path.glob("all.*")} == {"all.json", "all.md", "all.svg"}
+    content["seeds"] = [0, 2]
+    (tmp_path / "b.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"b: seeds \[0, 2\], a: \[0, 1\]"):
+        join("all", ["a", "b"], "both", tmp_path)
+    with pytest.raises(SystemExit, match=r"c.json is not there: python benchmarks/feddpd.py c"):
+        join("all", ["a", "c"], "both", tmp_path)
 
 
 def test_the_demos_picture_names_each_curve_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
