@@ -119,7 +119,7 @@ def _sources(config: RunConfig, federation: Federation) -> Iterator[tuple[str, S
     yield "frozen, soft", frozen
     yield "permuted, soft", [_permuted(each, federation.num_classes) for each in frozen]
     yield "lora, checked", lora
-    yield "real", [_others(federation, quota, config.seed, k) for k, quota in enumerate(quotas)]
+    yield "real", [others_real(federation, quota, config.seed, k) for k, quota in enumerate(quotas)]
 
 
 def first_images(images: ImageSet, quotas: np.ndarray) -> ImageSet:
@@ -128,7 +128,8 @@ def first_images(images: ImageSet, quotas: np.ndarray) -> ImageSet:
     return images.subset(torch.cat([p[:q] for p, q in zip(places, quotas.tolist(), strict=True)]))
 
 
-def _others(federation: Federation, quota: np.ndarray, seed: int, client: int) -> ImageSet:
+def others_real(federation: Federation, quota: np.ndarray, seed: int, client: int) -> ImageSet:
+    """Return up to ``quota[c]`` real images of every class c from the other clients."""
     theirs = [federation.client(k).train for k in range(federation.num_clients) if k != client]
     images = ImageSet.concat(theirs)
     draw = numpy_generator(seed, "limits", client)
