@@ -51,7 +51,7 @@ def in_portions(
             tiles.
     """
     key = (work, foundation.digest, foundation.image_size, foundation.precision, foundation.device)
-    most = min(at_once, _most(work, foundation.image_size))
+    most = min(at_once, _most(work, foundation))
     size = min(most, _fits.get(key, most))
     made: list[torch.Tensor] = []
     begin, halved = 0, False
@@ -87,8 +87,13 @@ def in_portions(
     return made
 
 
-def _most(work: Work, side: int) -> int:
-    return sys.maxsize if work == "denoising" else max(VAE_PIXELS // side**2, 1)
+def _most(work: Work, foundation: Foundation) -> int:
+    return sys.maxsize if work == "denoising" else decoded_at_once(foundation)
+
+
+def decoded_at_once(foundation: Foundation) -> int:
+    """Return how many images go through the VAE together, at most."""
+    return max(VAE_PIXELS // foundation.image_size**2, 1)
 
 
 def _made_room(foundation: Foundation, work: Work) -> bool:

@@ -116,11 +116,11 @@ def test_large_images_go_through_the_vae_by_pixels(
     assert [count for name, count in asked if name == "encode"] == [3, 1]
 
 
-def test_the_bundled_generator_s_portions_are_its_batches() -> None:
+def test_the_bundled_generator_s_portions_are_its_batches(foundation: Foundation) -> None:
     assert GeneratorConfig().batch_size == AT_ONCE
     assert AT_ONCE * 32 * 32 < VAE_PIXELS  # nothing changes for it
     assert VAE_PIXELS // 512**2 == 8
-    assert portions._most("encoding", 10**6) == 1
+    assert portions.decoded_at_once(replace(foundation, image_size=10**6)) == 1
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ def doctor(
     time: Annotated[
         bool,
         typer.Option(
-            "--time", help="Load the generator and time a few steps of it (up to a minute or two)."
+            "--time",
+            help="Load the generator, time a few steps of it (up to a minute or two) and count "
+            "its memory.",
         ),
     ] = False,
     superlink: Annotated[

@@ -199,7 +199,8 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
             "memory",
             "note",
             f"the generator's weights take {weights:.1f} GB of each worker's device, in {held}; "
-            "what is computed with them comes on top (generator.batch-size, lora.batch-size)",
+            "what is computed with them comes on top (generator.batch-size, lora.batch-size; "
+            "--time says how much)",
         )
 
 

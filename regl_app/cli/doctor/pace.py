@@ -1,4 +1,4 @@
-"""How long a run's images and adapters will take on this machine."""
+"""How long a run's images and adapters will take on this machine, and how much memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import ReglError
 from regl_app.core.formats import duration, short
 
-_TUNES = ("lora", "shared")
-
 
 def expected_time(config: RunConfig) -> Iterator[Finding]:
     """Yield the seconds that images and adapters take, told from a few steps that are run here.
 
-    The generator has to be on this machine: nothing is fetched.
+    And the memory, counted. The generator has to be on this machine: nothing is fetched.
     """
+    from regl_app.cli.doctor.memory import TUNED, expected_memory
     from regl_app.core.devices import resolve_device
     from regl_app.data.prompt_table import run_source
     from regl_app.generator.checkpoint import resolve_generator
@@ -44,16 +43,16 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
         f"steps, {pace.at_once} at once, on {device}: {duration(pace.image * cap)} for the "
         f"{cap} of a class that a client gets at most (supplement.cap)",
     )
-    if config.supplement.adapter not in _TUNES:
-        return
-    steps = here.lora.steps
-    words = (
-        pace.untold
-        if pace.step is None
-        else f"{duration(pace.step)} a tuning step of {here.lora.batch_size}: "
-        f"{duration(pace.step * steps)} for an adapter of {steps} (lora.steps), once a client"
-    )
-    yield Finding("time", "ok" if pace.step is not None else "note", words)
+    if config.supplement.adapter in TUNED:
+        steps = here.lora.steps
+        words = (
+            pace.untold
+            if pace.step is None
+            else f"{duration(pace.step)} a tuning step of {here.lora.batch_size}: "
+            f"{duration(pace.step * steps)} for an adapter of {steps} (lora.steps), once a client"
+        )
+        yield Finding("time", "ok" if pace.step is not None else "note", words)
+    yield expected_memory(foundation, here)
 
 
 def _pace(seconds: float) -> str:

@@ -64,7 +64,7 @@ class MicroBatches:
         self._what = what
         self._of = of
         self._key = key
-        self._most = _most(foundation)
+        self._most = most_at_once(foundation)
         self._place = (
             what,
             foundation.digest,
@@ -152,7 +152,8 @@ class MicroBatches:
         )
 
 
-def _most(foundation: Foundation) -> int:
+def most_at_once(foundation: Foundation) -> int:
+    """Return how many images or pairs of a step go through the denoiser together, at most."""
     if foundation.device.type != "cpu":
         return sys.maxsize
     return max(ON_PROCESSORS // foundation.image_size**2, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -203,10 +204,14 @@ def test_expected_time_is_told_on_request(quick_generator: dict[str, Scalar]) ->
         }
         | quick_generator
     )
-    images, adapter = expected_time(config)
+    images, adapter, memory = expected_time(config)
     assert images.status == adapter.status == "ok"
     assert "of 16 px in 3 steps, 2 at once, on cpu" in images.detail
     assert "a tuning step of 1" in adapter.detail and "(lora.steps)" in adapter.detail
+    assert memory.topic == "memory" and memory.status == "ok"
+    assert re.search(
+        r"holds [\d.]+ kB to draw 2 images, [\d.]+ kB to tune 1 image at once", memory.detail
+    )
 
 
 def test_what_cannot_be_tuned_here_is_said_beside_how_long_drawing_takes(
@@ -215,7 +220,7 @@ def test_what_cannot_be_tuned_here_is_said_beside_how_long_drawing_takes(
     told = "cuda:0 does not hold the weights: no adapter can be tuned on it"
     timed = pace.Pace(image=0.5, at_once=2, step=None, untold=told)
     monkeypatch.setattr(pace, "measure_pace", lambda *_: timed)
-    images, adapter = expected_time(RunConfig.from_flat({"method": "regl"} | quick_generator))
+    images, adapter, _ = expected_time(RunConfig.from_flat({"method": "regl"} | quick_generator))
     assert images.status == "ok" and "2 images a second" in images.detail
     assert (adapter.status, adapter.detail) == ("note", told)
 

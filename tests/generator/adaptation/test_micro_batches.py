@@ -130,12 +130,12 @@ def test_large_images_go_one_by_one_on_a_processor(
 
 
 def test_small_images_and_cards_know_no_such_bound(foundation: Foundation) -> None:
-    assert micro_batches._most(replace(foundation, image_size=512)) == 1
-    assert micro_batches._most(replace(foundation, image_size=1024)) == 1
+    assert micro_batches.most_at_once(replace(foundation, image_size=512)) == 1
+    assert micro_batches.most_at_once(replace(foundation, image_size=1024)) == 1
     for side, count in ((32, 250), (64, 32)):  # batches of the bundled one's kind stay whole
-        assert micro_batches._most(replace(foundation, image_size=side)) >= count
+        assert micro_batches.most_at_once(replace(foundation, image_size=side)) >= count
     card = replace(foundation, image_size=1024, device=torch.device("cuda", 0))
-    assert micro_batches._most(card) > 10**6
+    assert micro_batches.most_at_once(card) > 10**6
 
 
 @pytest.mark.parametrize("tune", [lora, preferences])

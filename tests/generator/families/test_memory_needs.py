@@ -1,0 +1,87 @@
+"""Memory counted by shapes is what the profiler sees the same work take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.generator.adaptation.layers import lora_layers
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.memory_needs import memory_needs
+
+NAMES = ("sdxl", "sd3", "sana", "flux-dev")
+LORA = LoraConfig(layers="attention", rank=4)
+MANY = 16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_counts_what_is_taken(name: str, pipelines: Callable[[str], Path]) -> None:
+    config = GeneratorConfig(path=str(pipelines(name)), guidance=1.0, image_size=64)
+    foundation = Foundation.load(config.model_copy(update={"precision": "fp32"}), ("a cat", "a"))
+    before = {key: value.clone() for key, value in foundation.denoiser.state_dict().items()}
+    needs = memory_needs(foundation, config, LORA)
+    latents, rows = torch.zeros(MANY, *foundation.latent_shape), torch.zeros(MANY).long()
+
+    def drawn() -> None:
+        with torch.no_grad():
+            foundation.predict(latents, torch.tensor(3), rows)
+
+    def decoded() -> None:
+        with torch.no_grad():
+            foundation.decode(latents)
+
+    assert needs.drawing.of(MANY) == pytest.approx(taken(drawn), rel=0.1)
+    assert needs.decoding.of(MANY) == pytest.approx(taken(decoded), rel=0.1)
+    with lora_layers(foundation, LORA, 0) as parameters:
+
+        def tuned() -> None:
+            for each in parameters:
+                each.grad = None
+            error = foundation.predict(latents, torch.zeros(MANY).long(), rows) - latents
+            error.square().mean().backward()
+
+        state = 2 * 4 * sum(each.numel() for each in parameters)
+        assert needs.tuning.of(MANY) == pytest.approx(taken(tuned) + state, rel=0.1)
+    assert needs.preferring.more > 1.5 * needs.tuning.more
+    assert needs.least_tuning < needs.tuning.one
+    assert needs.least_preferring < needs.preferring.one
+    weights = sum(value.nbytes for value in before.values())
+    assert needs.denoiser == pytest.approx(weights, rel=0.02)  # some tensors are in no state
+    after = foundation.denoiser.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_what_cannot_be_run_without_values_is_said(
+    pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GeneratorConfig(path=str(pipelines("sdxl")), image_size=64)
+    foundation = Foundation.load(config, ("a cat", "a dog"))
+
+    def asks(*_: object) -> torch.Tensor:
+        return torch.zeros(1) if bool(torch.zeros(1).sum() > 0) else torch.ones(1)
+
+    monkeypatch.setattr(Foundation, "predict", asks)
+    with pytest.raises(GeneratorError, match="UNet2DConditionModel needs cannot be counted"):
+        memory_needs(foundation, config, LORA)
+    assert not any(each.is_meta or each.requires_grad for each in foundation.denoiser.parameters())
+
+
+def taken(work: Callable[[], None]) -> int:
+    """Return the most bytes that ``work`` held at one time, by PyTorch's profiler."""
+    work()  # what is set up once is there
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    found = profiler.profiler.kineto_results.events()
+    now = most = 0
+    for event in sorted(found, key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most
