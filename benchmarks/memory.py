@@ -3,7 +3,7 @@
 Denoisers and autoencoders of public configurations, written out here, without a weight: nothing is
 downloaded and nothing computed. What lives at one time in drawing and in tuning with the batches
 that 'auto' means is added up by shapes (``regl_app/generator/memory_needs.py``), with fused
-attention, bf16 weights and low-rank weights in float32, as on a GPU. A minute of one core.
+attention, bf16 weights and low-rank weights in float32, as on a GPU. Five minutes of one core.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ README = HERE.parent / "README.md"
 PAGES = (
     *(
         HERE.parent / "docs" / name
-        for name in ("feddpd-results.md", "methods.md", "teaching.md", "data.md")
+        for name in ("feddpd-results.md", "methods.md", "teaching.md", "data.md", "checkpoints.md")
     ),
     README,
 )
