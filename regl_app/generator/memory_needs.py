@@ -23,6 +23,7 @@ from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.adaptation.layers import lora_layers, without_lora, wrapped_layers
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.placement import Placement
 from regl_app.generator.prompts import TextConditioning
 
 _MOMENTS = 2
@@ -78,6 +79,16 @@ def memory_needs(foundation: Foundation, config: GeneratorConfig, lora: LoraConf
         GeneratorError: PyTorch cannot run it without values.
     """
     guided = 2 if config.guidance > 1 and not foundation.embeds_guidance else 1
+    # Weights stay where they are, also where parts take turns.
+    still = Placement(
+        foundation.denoiser,
+        foundation.vae,
+        foundation.adapters,
+        foundation.device,
+        foundation.digest,
+        foundation.held,
+    )
+    foundation = replace(foundation, placement=still)
     try:
         drawing = _linear(lambda n: _drawn(foundation, n * guided))
         decoding = _linear(lambda n: _decoded(foundation, n))
@@ -176,8 +187,8 @@ def _without_values(foundation: Foundation) -> Iterator[tuple[Foundation, _Alive
     with FakeTensorMode(allow_non_fake_inputs=True), device:
         alive = _Alive()
         told = {name: _shape_of(each) for name, each in foundation.text.tensors.items()}
-        fake = replace(foundation, text=TextConditioning(told), device=device)
         parts = (foundation.denoiser, foundation.vae)
+        fake = replace(foundation, text=TextConditioning(told), device=device)
         with _shapes_in(parts[0], alive), _shapes_in(parts[1], alive), alive:
             yield fake, alive
 

@@ -14,6 +14,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.generator.adaptation.layers import lora_layers
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.memory_needs import memory_needs
+from regl_app.generator.placement import Placement
 
 NAMES = ("sdxl", "sd3", "sana", "flux-dev")
 LORA = LoraConfig(layers="attention", rank=4)
@@ -56,6 +57,19 @@ def test_it_counts_what_is_taken(name: str, pipelines: Callable[[str], Path]) ->
     after = foundation.denoiser.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_parts_that_take_turns_are_not_moved(
+    pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(*_: object) -> None:
+        raise AssertionError("moved")
+
+    config = GeneratorConfig(path=str(pipelines("sdxl")), image_size=64, precision="fp32")
+    foundation = Foundation.load(config, ("a cat", "a dog"))
+    foundation.placement.mode = "in turns"
+    monkeypatch.setattr(Placement, "_to", moved)
+    assert memory_needs(foundation, config, LORA).drawing.one > 0
 
 
 def test_what_cannot_be_run_without_values_is_said(
