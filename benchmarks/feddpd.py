@@ -41,6 +41,11 @@ def main() -> int:
         command = f"python benchmarks/feddpd.py {name}"
         command += " --data <root>" if each["source"] != "digits" else ""
         if "of" in each:
+            results = (HERE / "results" / f"{part}.json" for part in each["of"])
+            if missing := [path.stem for path in results if not path.is_file()]:
+                print(f"{name}: passed over, it needs {', '.join(missing)}")
+                failed |= bool(options.names)
+                continue
             print(join(name, each["of"], _head(each, command)))
             continue
         if each["source"] != "digits" and not options.data:
@@ -72,7 +77,7 @@ def main() -> int:
 def _head(each: dict[str, Any], command: str) -> str:
     return (
         f"{each['source']}, {each.get('clients', 10)} clients, Dirichlet {each['beta']:g}, "
-        f"another split per seed; `{command}`"
+        f"{'another split per seed' if each.get('vary-data') else 'one split'}; `{command}`"
     )
 
 
@@ -94,6 +99,8 @@ def read_tables() -> dict[str, dict[str, Any]]:
     for each in tables.values():
         if "of" in each:
             parts = [tables[part] for part in each["of"]]
+            for key in ("source", "beta", "vary-data"):
+                assert len({part.get(key) for part in parts}) == 1, (each["of"], key)
             each |= parts[0] | {"rows": [row for part in parts for row in part["rows"]]}
     return tables
 

@@ -1,9 +1,10 @@
 """What large checkpoints need of a card's memory: `python benchmarks/memory.py`.
 
 Denoisers and autoencoders of public configurations, written out here, without a weight: nothing is
-downloaded and nothing computed. What lives at one time in drawing and in tuning with the batches
-that 'auto' means is added up by shapes (``regl_app/generator/memory_needs.py``), with fused
-attention, bf16 weights and low-rank weights in float32, as on a GPU. Five minutes of one core.
+downloaded and nothing computed. What lives at one time in drawing with an adapter and in tuning
+one, with the batches that 'auto' means, is added up by shapes
+(``regl_app/generator/memory_needs.py``): fused attention, bf16 weights, low-rank weights in
+float32, norms as by CUDA's autocast. No card was asked. Some minutes of one core.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.families.registry import FAMILIES
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_prompts import ImagePromptSlot
-from regl_app.generator.memory_needs import MemoryNeeds, memory_needs
+from regl_app.generator.memory_needs import (
+    ASIDE,
+    DrawingNeeds,
+    TuningNeeds,
+    drawing_needs,
+    tuning_needs,
+)
 from regl_app.generator.placement import Placement
 from regl_app.generator.portions import VAE_PIXELS
 from regl_app.generator.prompts import PromptRows, TextConditioning
@@ -32,8 +39,6 @@ from regl_app.runs.comparison.tables import markdown_table
 
 RESULT = Path(__file__).resolve().parent / "results" / "memory.md"
 CARDS = (8, 12, 16, 24, 48, 80)
-ASIDE = 1.5
-"""Gigabytes that a card has for no tensor: its context, kernels' workspaces, what is cut up."""
 _META = torch.device("meta")
 _VAE_16: Mapping[str, Any] = {
     **SHAPES["sdxl"].vae,
@@ -161,29 +166,32 @@ def main() -> None:
     machine = machine_facts()
     rows, found = [], {}
     for name, bare in BARE.items():
-        needs, keys = counted(bare)
-        cells = _gigabytes(needs, keys, bare.size)
-        found[name] = cells | {"parameters": needs.denoiser // DTYPES["bf16"].itemsize}
-        numbers = list(cells.values())
-        counts = [int(keys[f"{part}.batch-size"]) for part in ("generator", "lora", "dpo")]
-        batches = " / ".join(str(count) for count in counts)
-        rows.append(
-            [name, *(f"{number:.1f}" for number in numbers), batches, _card(needs, keys, bare.size)]
-        )
+        foundation = without_weights(bare)
+        drawing, tuning, keys = counted(bare, foundation)
+        works = {
+            "weights": drawing.weights,
+            **_works(drawing, tuning, keys, bare.size),
+        }
+        weights = sum(each.numel() for each in foundation.denoiser.parameters())
+        found[name] = {"parameters": weights, **{key: n / 1e9 for key, n in works.items()}}
+        batches = (str(keys[f"{part}.batch-size"]) for part in ("generator", "lora", "dpo"))
+        numbers = [f"{size / 1e9:.1f}" for size in works.values()]
+        rows.append([name, *numbers, " / ".join(batches), *_cards(works)])
         print(name, found[name], flush=True)
     heads = [
         "checkpoint",
         "weights",
         "draw a batch",
-        "one",
+        "draw one",
         "tune a batch",
-        "one",
-        "checkpointed",
+        "tune one",
+        "tune one, checkpointed",
         "prefer a batch",
-        "one",
-        "checkpointed",
+        "prefer one",
+        "prefer one, checkpointed",
         "batches",
-        "card for batches, at least",
+        "card for LoRA",
+        "one by one",
     ]
     text = (
         "GB of a card's memory, weights included, counted and not measured; "
@@ -195,13 +203,13 @@ def main() -> None:
     print(text)
 
 
-def counted(bare: Bare) -> tuple[MemoryNeeds, dict[str, Any]]:
+def counted(bare: Bare, foundation: Foundation) -> tuple[DrawingNeeds, TuningNeeds, dict[str, Any]]:
     """Return what a checkpoint needs with the keys that 'auto' means, and these."""
-    family = FAMILIES[bare.kind]
-    keys: dict[str, Any] = family.settings(bare.denoiser, bare.scheduler).keys(bare.size)
+    settings = FAMILIES[bare.kind].settings(bare.denoiser, bare.scheduler)
+    keys: dict[str, Any] = settings.keys(bare.size)
     config = GeneratorConfig(guidance=keys["generator.guidance"])
     lora = LoraConfig(rank=keys["lora.rank"], alpha=keys["lora.alpha"], layers=keys["lora.layers"])
-    return memory_needs(without_weights(bare), config, lora), keys
+    return drawing_needs(foundation, config, lora), tuning_needs(foundation, lora), keys
 
 
 def without_weights(bare: Bare) -> Foundation:
@@ -219,6 +227,11 @@ def without_weights(bare: Bare) -> Foundation:
         part.requires_grad_(False)
         for weight in part.parameters():
             weight.data = weight.data.to(DTYPES["bf16"])
+        for module in part.modules():  # what a checkpoint's file has is of its type, too
+            for name, buffer in module._buffers.items():
+                kept = buffer is not None and name not in module._non_persistent_buffers_set
+                if kept and buffer.is_floating_point():
+                    module._buffers[name] = buffer.to(DTYPES["bf16"])
     family = FAMILIES[bare.kind]
     adapters = AdapterSlot(denoiser, family.part, _META)
     return Foundation(
@@ -241,33 +254,32 @@ def without_weights(bare: Bare) -> Foundation:
     )
 
 
-def _gigabytes(needs: MemoryNeeds, keys: Mapping[str, Any], side: int) -> dict[str, float]:
-    """Return what each work takes with the weights, a batch at once and one."""
-    decoded = max(VAE_PIXELS // side**2, 1)
+def _works(
+    drawing: DrawingNeeds, tuning: TuningNeeds, keys: Mapping[str, Any], side: int
+) -> dict[str, int]:
+    """Return the bytes of each work with the weights."""
     batch = int(keys["generator.batch-size"])
-    drawing = max(needs.drawing.of(batch), needs.decoding.of(min(batch, decoded)))
+    decoded = drawing.decoding.of(min(batch, max(VAE_PIXELS // side**2, 1)))
     beside = {
-        "draw": drawing,
-        "draw one": max(needs.drawing.one, needs.decoding.one),
-        "tune": needs.tuning.of(int(keys["lora.batch-size"])),
-        "tune one": needs.tuning.one,
-        "tune one, checkpointed": needs.least_tuning,
-        "prefer": needs.preferring.of(int(keys["dpo.batch-size"])),
-        "prefer one": needs.preferring.one,
-        "prefer one, checkpointed": needs.least_preferring,
+        "draw": max(drawing.images.of(batch), decoded) + drawing.merged,
+        "draw one": drawing.one + drawing.merged,
+        "tune": tuning.images.of(int(keys["lora.batch-size"])),
+        "tune one": tuning.images.one,
+        "tune one, checkpointed": tuning.least_image,
+        "prefer": tuning.pairs.of(int(keys["dpo.batch-size"])),
+        "prefer one": tuning.pairs.one,
+        "prefer one, checkpointed": tuning.least_pair,
     }
-    whole = {name: needs.weights + more for name, more in beside.items()}
-    return {name: size / 1e9 for name, size in {"weights": needs.weights, **whole}.items()}
+    return {name: drawing.weights + more for name, more in beside.items()}
 
 
-def _card(needs: MemoryNeeds, keys: Mapping[str, Any], side: int) -> str:
-    """Return the smallest cards that hold all batches, and one image or pair, checkpointed."""
-    cells = _gigabytes(needs, keys, side)
-    least = max(cells[name] for name in ("draw one", *(n for n in cells if "checkpointed" in n)))
-    return ", ".join(
-        next((f"{card} GB" for card in CARDS if most + ASIDE <= card), f"> {CARDS[-1]} GB")
-        for most in (max(cells.values()), least)
-    )
+def _cards(works: Mapping[str, int]) -> list[str]:
+    """Return the smallest cards that hold LoRA's batches, and one at a time, checkpointed."""
+    ways = (("draw", "tune"), ("draw one", "tune one, checkpointed"))
+    return [
+        next((f"{card} GB" for card in CARDS if most + ASIDE <= card * 1e9), f"> {CARDS[-1]} GB")
+        for most in (max(works[name] for name in names) for names in ways)
+    ]
 
 
 if __name__ == "__main__":

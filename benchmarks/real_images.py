@@ -1,9 +1,9 @@
 """What other clients' real images bring: `python benchmarks/real_images.py [SOURCE...]`.
 
-They are the supplement here, which no client could have: the upper bound of any generator. Ten
-clients, rounds, splits and quotas as in the tables of docs/teaching.md, Dirichlet 0.01 and 0.1.
-Their labels are true, so they are taught hard. Beside them `regl` and `central` of those tables,
-paired by seed.
+They are the supplement here, which no client could have: a bound for images that are taken for what
+they are labelled as. Ten clients, rounds, splits and quotas as in the tables of docs/teaching.md,
+Dirichlet 0.01 and 0.1. Their labels are true, so they are taught hard. Beside them `regl` and
+`central` of those tables, paired by seed.
 
 A run takes a minute of one core; figures that are there are not measured again.
 """
@@ -91,7 +91,7 @@ def _accuracy(source: str, beta: float, seed: int, data: str | None) -> float:
 
 
 def _table(found: Found) -> str:
-    rows = []
+    rows, sources = [], dict.fromkeys(name.split("-beta")[0] for name in found)
     for name, values in found.items():
         source, beta = name.split("-beta")
         beside = json.loads((RESULTS / f"methods-{name}.json").read_text(encoding="utf-8"))
@@ -104,12 +104,11 @@ def _table(found: Found) -> str:
             }
             pairs = [value - theirs[seed] for seed, value in values.items() if seed in theirs]
             cells.append(mean_interval(pairs).text(100))
-        rows.append([source, beta, *cells])
-    heads = ["images", "Dirichlet", "real images %", *(f"less {row}" for row in BESIDE)]
-    seeds = max(len(values) for values in found.values())
-    return f"""{_CLIENTS} clients, ReGL's quotas filled with other clients' real images, {seeds} \
-seeds, each with its own split; `python benchmarks/real_images.py digits mnist fashion-mnist \
---data <root>`
+        rows.append([source, beta, str(len(values)), *cells])
+    heads = ["images", "Dirichlet", "seeds", "real images %", *(f"less {row}" for row in BESIDE)]
+    root = " --data <root>" * any(source != "digits" for source in sources)
+    return f"""{_CLIENTS} clients, ReGL's quotas filled with other clients' real images, each seed \
+with its own split; `python benchmarks/real_images.py {" ".join(sources)}{root}`
 
 {markdown_table(heads, rows)}
 

@@ -46,7 +46,7 @@ def lora_layers(
         target_modules=foundation.family.adapted_layers(denoiser, config.layers),
         lora_dropout=0.0,
     )
-    with _plain_attention_on_processors(denoiser):
+    with _plain_attention_on_processors(denoiser, foundation.device):
         # PEFT initializes from the global generator.
         with MAKING_MODULES, torch.random.fork_rng(devices=[]):
             _wrap(denoiser, peft_config)
@@ -62,12 +62,12 @@ def lora_layers(
 
 
 @contextmanager
-def _plain_attention_on_processors(denoiser: Any) -> Iterator[None]:
+def _plain_attention_on_processors(denoiser: Any, device: torch.device) -> Iterator[None]:
     """Tune without the fused kernel on CPUs: its bf16 backward took a fifth of a step."""
     from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
     processors = denoiser.attn_processors
-    if next(denoiser.parameters()).device.type == "cpu":
+    if device.type == "cpu":
         denoiser.set_attn_processor(
             {
                 name: AttnProcessor() if type(each) is AttnProcessor2_0 else each

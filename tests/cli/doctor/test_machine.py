@@ -210,7 +210,7 @@ def test_expected_time_is_told_on_request(quick_generator: dict[str, Scalar]) ->
     assert "a tuning step of 1" in adapter.detail and "(lora.steps)" in adapter.detail
     assert memory.topic == "memory" and memory.status == "ok"
     assert re.search(
-        r"holds [\d.]+ kB to draw 2 images, [\d.]+ kB to tune 1 image at once", memory.detail
+        r"^[\d.]+ kB to draw 2 images, [\d.]+ kB to tune 1 image at once", memory.detail
     )
 
 

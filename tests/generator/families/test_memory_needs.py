@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.profiler import ProfilerActivity, profile
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.adaptation.layers import lora_layers
+from regl_app.generator.adaptation.layers import lora_layers, wrapped_layers
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.memory_needs import memory_needs
+from regl_app.generator.memory_needs import drawing_needs, tuning_needs
 from regl_app.generator.placement import Placement
 
 NAMES = ("sdxl", "sd3", "sana", "flux-dev")
@@ -26,7 +29,7 @@ def test_it_counts_what_is_taken(name: str, pipelines: Callable[[str], Path]) ->
     config = GeneratorConfig(path=str(pipelines(name)), guidance=1.0, image_size=64)
     foundation = Foundation.load(config.model_copy(update={"precision": "fp32"}), ("a cat", "a"))
     before = {key: value.clone() for key, value in foundation.denoiser.state_dict().items()}
-    needs = memory_needs(foundation, config, LORA)
+    drawing, tuning = drawing_needs(foundation, config, LORA), tuning_needs(foundation, LORA)
     latents, rows = torch.zeros(MANY, *foundation.latent_shape), torch.zeros(MANY).long()
 
     def drawn() -> None:
@@ -37,8 +40,8 @@ def test_it_counts_what_is_taken(name: str, pipelines: Callable[[str], Path]) ->
         with torch.no_grad():
             foundation.decode(latents)
 
-    assert needs.drawing.of(MANY) == pytest.approx(taken(drawn), rel=0.1)
-    assert needs.decoding.of(MANY) == pytest.approx(taken(decoded), rel=0.1)
+    assert drawing.images.of(MANY) == pytest.approx(taken(drawn), rel=0.1)
+    assert drawing.decoding.of(MANY) == pytest.approx(taken(decoded), rel=0.1)
     with lora_layers(foundation, LORA, 0) as parameters:
 
         def tuned() -> None:
@@ -47,13 +50,12 @@ def test_it_counts_what_is_taken(name: str, pipelines: Callable[[str], Path]) ->
             error = foundation.predict(latents, torch.zeros(MANY).long(), rows) - latents
             error.square().mean().backward()
 
-        state = 2 * 4 * sum(each.numel() for each in parameters)
-        assert needs.tuning.of(MANY) == pytest.approx(taken(tuned) + state, rel=0.1)
-    assert needs.preferring.more > 1.5 * needs.tuning.more
-    assert needs.least_tuning < needs.tuning.one
-    assert needs.least_preferring < needs.preferring.one
+        state = 3 * 4 * sum(each.numel() for each in parameters)
+        assert tuning.images.of(MANY) == pytest.approx(taken(tuned) + state, rel=0.1)
+    assert tuning.pairs.more > 1.5 * tuning.images.more
+    assert tuning.least_image < tuning.images.one and tuning.least_pair < tuning.pairs.one
     weights = sum(value.nbytes for value in before.values())
-    assert needs.denoiser == pytest.approx(weights, rel=0.02)  # some tensors are in no state
+    assert drawing.denoiser == pytest.approx(weights, rel=0.02)  # some tensors are in no state
     after = foundation.denoiser.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
@@ -69,22 +71,44 @@ def test_parts_that_take_turns_are_not_moved(
     foundation = Foundation.load(config, ("a cat", "a dog"))
     foundation.placement.mode = "in turns"
     monkeypatch.setattr(Placement, "_to", moved)
-    assert memory_needs(foundation, config, LORA).drawing.one > 0
+    assert drawing_needs(foundation, config, LORA).images.one > 0
+    assert tuning_needs(foundation, LORA).images.one > 0
+    foundation.placement.mode = "layer by layer"
+    with pytest.raises(GeneratorError, match="is not counted: cpu does not hold it"):
+        drawing_needs(foundation, config, LORA)
 
 
-def test_what_cannot_be_run_without_values_is_said(
+def test_what_cannot_be_run_without_values_is_said_and_leaves_no_trace(
     pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = GeneratorConfig(path=str(pipelines("sdxl")), image_size=64)
     foundation = Foundation.load(config, ("a cat", "a dog"))
+    processors = foundation.denoiser.attn_processors
+    predict = Foundation.predict
 
-    def asks(*_: object) -> torch.Tensor:
-        return torch.zeros(1) if bool(torch.zeros(1).sum() > 0) else torch.ones(1)
+    def asks(self: Foundation, latents: torch.Tensor, *told: torch.Tensor) -> torch.Tensor:
+        predicted = predict(self, latents, *told)
+        return predicted if bool(predicted.sum() > 0) else -predicted
 
     monkeypatch.setattr(Foundation, "predict", asks)
     with pytest.raises(GeneratorError, match="UNet2DConditionModel needs cannot be counted"):
-        memory_needs(foundation, config, LORA)
-    assert not any(each.is_meta or each.requires_grad for each in foundation.denoiser.parameters())
+        tuning_needs(foundation, LORA)
+    parts = (foundation.denoiser, foundation.vae)
+    left = [each for part in parts for each in (*part.parameters(), *part.buffers())]
+    assert not any(isinstance(each, FakeTensor) or each.requires_grad for each in left)
+    assert not wrapped_layers(foundation.denoiser)
+    assert foundation.denoiser.attn_processors == processors
+
+
+def test_a_card_s_attention_is_fused_where_its_weights_wait(
+    pipelines: Callable[[str], Path],
+) -> None:
+    config = GeneratorConfig(path=str(pipelines("sdxl")), image_size=64)
+    foundation = Foundation.load(config, ("a cat", "a dog"))
+    for device, kind in (("cuda", AttnProcessor2_0), ("cpu", AttnProcessor)):
+        placed = replace(foundation, device=torch.device(device))
+        with lora_layers(placed, LORA, 0):
+            assert {type(each) for each in placed.denoiser.attn_processors.values()} == {kind}
 
 
 def taken(work: Callable[[], None]) -> int:
