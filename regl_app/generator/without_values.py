@@ -6,27 +6,22 @@ PyTorch's fake tensors have shapes and no values.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.prompts import TextConditioning
 
-_IN_FLOAT32 = (
-    functional.layer_norm,
-    functional.group_norm,
-    functional.rms_norm,
-    functional.interpolate,
-)
+_IN_FLOAT32 = ("layer_norm", "group_norm", "rms_norm", "interpolate")
 
 
 @contextmanager
@@ -38,7 +33,7 @@ def without_values(foundation: Foundation) -> Iterator[tuple[Foundation, Alive]]
         told = {name: _shape_of(each) for name, each in foundation.text.tensors.items()}
         parts = (foundation.denoiser, foundation.vae)
         fake = replace(foundation, text=TextConditioning(told), device=device)
-        card = _AsOnACard() if foundation.device.type == "meta" else nullcontext()
+        card = _as_on_a_card() if foundation.device.type == "meta" else nullcontext()
         with _shapes_in(parts[0], alive), _shapes_in(parts[1], alive), card, alive:
             yield fake, alive
 
@@ -72,23 +67,30 @@ def _shape_of(tensor: torch.Tensor) -> torch.Tensor:
     return shape
 
 
-class _AsOnACard(TorchFunctionMode):
-    """Has what CUDA's autocast computes in float32, and a processor's does not, see float32.
+@contextmanager
+def _as_on_a_card() -> Iterator[None]:
+    """Have what CUDA's autocast computes in float32, and a processor's does not, see float32.
 
-    (docs.pytorch.org, "CUDA Ops that can autocast to float32".)
+    (docs.pytorch.org, "CUDA Ops that can autocast to float32".) In the module that layers call, as
+    gradient checkpointing calls them again on the way back, where modes are not in effect.
     """
+    own = {name: getattr(functional, name) for name in _IN_FLOAT32}
+    try:
+        for name, func in own.items():
+            setattr(functional, name, partial(_wide, func))
+        yield
+    finally:
+        for name, func in own.items():
+            setattr(functional, name, func)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run ``func``."""
-        given = kwargs or {}
-        if func in _IN_FLOAT32 and torch.is_autocast_enabled("cpu"):
-            args, given = tree_map(_wide, args), tree_map(_wide, given)
-        return func(*args, **given)
+
+def _wide(func: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+    if torch.is_autocast_enabled("cpu"):
+        args, kwargs = tree_map(_in_float32, args), tree_map(_in_float32, kwargs)
+    return func(*args, **kwargs)
 
 
-def _wide(value: Any) -> Any:
+def _in_float32(value: Any) -> Any:
     return value.float() if isinstance(value, torch.Tensor) else value
 
 
