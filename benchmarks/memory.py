@@ -33,7 +33,6 @@ from regl_app.generator.memory_needs import (
     tuning_needs,
 )
 from regl_app.generator.placement import Placement
-from regl_app.generator.portions import VAE_PIXELS
 from regl_app.generator.prompts import PromptRows, TextConditioning
 from regl_app.runs.comparison.tables import markdown_table
 
@@ -170,7 +169,7 @@ def main() -> None:
         drawing, tuning, keys = counted(bare, foundation)
         works = {
             "weights": drawing.weights,
-            **_works(drawing, tuning, keys, bare.size),
+            **_works(drawing, tuning, keys),
         }
         weights = sum(each.numel() for each in foundation.denoiser.parameters())
         found[name] = {"parameters": weights, **{key: n / 1e9 for key, n in works.items()}}
@@ -254,15 +253,11 @@ def without_weights(bare: Bare) -> Foundation:
     )
 
 
-def _works(
-    drawing: DrawingNeeds, tuning: TuningNeeds, keys: Mapping[str, Any], side: int
-) -> dict[str, int]:
+def _works(drawing: DrawingNeeds, tuning: TuningNeeds, keys: Mapping[str, Any]) -> dict[str, int]:
     """Return the bytes of each work with the weights."""
-    batch = int(keys["generator.batch-size"])
-    decoded = drawing.decoding.of(min(batch, max(VAE_PIXELS // side**2, 1)))
     beside = {
-        "draw": max(drawing.images.of(batch), decoded) + drawing.merged,
-        "draw one": drawing.one + drawing.merged,
+        "draw": drawing.of(int(keys["generator.batch-size"])) + drawing.merged,
+        "draw one": drawing.of(1) + drawing.merged,
         "tune": tuning.images.of(int(keys["lora.batch-size"])),
         "tune one": tuning.images.one,
         "tune one, checkpointed": tuning.least_image,

@@ -86,6 +86,21 @@ def test_rows_of_one_name_that_share_run_folders_are_the_same(
             assert seen.setdefault(key, full) == full, key
 
 
+def test_joined_tables_are_of_their_parts_as_they_are(tables: dict[str, dict[str, Any]]) -> None:
+    def runs(name: str) -> list[Any]:
+        path = BENCHMARKS / "results" / f"{name}.json"
+        return list(json.loads(path.read_text(encoding="utf-8"))["outcomes"])
+
+    joined = [
+        name
+        for name, each in tables.items()
+        if "of" in each and (BENCHMARKS / "results" / f"{name}.json").is_file()
+    ]
+    assert joined
+    for name in joined:
+        assert runs(name) == [run for part in tables[name]["of"] for run in runs(part)], name
+
+
 def test_a_joined_table_pairs_rows_that_were_measured_apart(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,6 +19,8 @@ from regl_app.core.errors import GeneratorError
 from regl_app.generator.adaptation.layers import lora_layers, without_lora, wrapped_layers
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.placement import Placement
+from regl_app.generator.portions import decoded_at_once
+from regl_app.generator.sampling import runs_twice
 from regl_app.generator.without_values import without_values
 
 ASIDE = 1_500_000_000
@@ -46,14 +48,16 @@ class DrawingNeeds:
     """What drawing needs, in bytes.
 
     ``denoiser`` and ``vae`` are their weights. ``images`` is of images in the denoiser,
-    ``decoding`` of images in the VAE. ``merged`` is what an adapter in effect adds: a second copy
-    of the weights that it changes, so that it can be taken out again to the bit.
+    ``decoding`` of images in the VAE, ``decoded_at_once`` of them at most. ``merged`` is what an
+    adapter in effect adds: a second copy of the weights that it changes, so that it can be taken
+    out again to the bit.
     """
 
     denoiser: int
     vae: int
     images: Need
     decoding: Need
+    decoded_at_once: int
     merged: int
 
     @property
@@ -61,10 +65,10 @@ class DrawingNeeds:
         """Return the bytes of denoiser and VAE."""
         return self.denoiser + self.vae
 
-    @property
-    def one(self) -> int:
-        """Return what one image needs beside the weights."""
-        return max(self.images.one, self.decoding.one)
+    def of(self, count: int) -> int:
+        """Return what ``count`` images at once need beside the weights, without an adapter."""
+        decoded = min(count, self.decoded_at_once)
+        return max(self.images.of(count), self.decoding.of(decoded))
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,15 @@ def drawing_needs(
     Raises:
         GeneratorError: PyTorch cannot run it without values, or its layers come one by one.
     """
-    guided = 2 if config.guidance > 1 and not foundation.embeds_guidance else 1
+    passes = 2 if runs_twice(foundation, config) else 1
     names = foundation.family.adapted_layers(foundation.denoiser, lora.layers)
     with _countable(foundation) as still:
         return DrawingNeeds(
             denoiser=_bytes(foundation.denoiser),
             vae=_bytes(foundation.vae),
-            images=_linear(lambda n: _drawn(still, n * guided)),
+            images=_linear(lambda n: _drawn(still, n * passes)),
             decoding=_linear(lambda n: _decoded(still, n)),
+            decoded_at_once=decoded_at_once(foundation),
             merged=sum(_size(foundation.denoiser.get_submodule(name).weight) for name in names),
         )
 

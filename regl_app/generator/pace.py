@@ -13,7 +13,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.sampling import sample
+from regl_app.generator.sampling import runs_twice, sample
 
 _PATIENCE = 15.0
 """Seconds that measuring images may take, and that measuring a tuning step may, about."""
@@ -64,7 +64,7 @@ def measure_pace(foundation: Foundation, config: GeneratorConfig, lora: LoraConf
     step = max(images(count, 2) - one, 0.0)
     beside = max(one - step, 0.0)
     image = (beside + step * _full_steps(foundation, config)) / count
-    one_pass = step / count / (2 if _guided(foundation, config) else 1)
+    one_pass = step / count / (2 if runs_twice(foundation, config) else 1)
     try:
         tuning = _tuning_step(foundation, lora, one_pass)
     except GeneratorError as error:
@@ -73,14 +73,9 @@ def measure_pace(foundation: Foundation, config: GeneratorConfig, lora: LoraConf
     return Pace(image, count, tuning, slow if tuning is None else "")
 
 
-def _guided(foundation: Foundation, config: GeneratorConfig) -> bool:
-    """Return whether the denoiser is run twice in a step."""
-    return config.guidance > 1 and not foundation.embeds_guidance
-
-
 def _full_steps(foundation: Foundation, config: GeneratorConfig) -> float:
     """Return how many first steps all steps take as long as: later ones may go without guidance."""
-    guided = _guided(foundation, config)
+    guided = runs_twice(foundation, config)
     without = config.steps * (1 - config.guidance_stop) if guided else 0.0
     return config.steps - without / 2
 

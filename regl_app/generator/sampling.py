@@ -153,7 +153,7 @@ def _denoise(
     labels, told = labels.to(foundation.device), told.on(foundation.device)
     extra = _step_arguments(scheduler, noise.generators)
     done = len(scheduler.timesteps) - len(timesteps)
-    twice = config.guidance > 1 and not foundation.embeds_guidance
+    twice = runs_twice(foundation, config)
     guided = config.guidance_stop * len(scheduler.timesteps) if twice else 0.0
     for place, timestep in enumerate(timesteps, start=done):
         scaled = process.scaled(scheduler, latents, timestep)
@@ -168,6 +168,11 @@ def _denoise(
         stepped = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)
         latents = stepped[0].float()
     return latents
+
+
+def runs_twice(foundation: Foundation, config: GeneratorConfig) -> bool:
+    """Return whether the denoiser is run on two of each image in a step that is guided."""
+    return config.guidance > 1 and not foundation.embeds_guidance
 
 
 def _last_timesteps(scheduler: Any, config: GeneratorConfig) -> torch.Tensor:

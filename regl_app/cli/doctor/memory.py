@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 
 from regl_app.cli.doctor.finding import Finding
 from regl_app.config import RunConfig
+from regl_app.config.choices import ADAPTERS
 from regl_app.core.errors import GeneratorError
 from regl_app.core.formats import size
 from regl_app.generator.adaptation.micro_batches import most_at_once
@@ -17,10 +21,6 @@ from regl_app.generator.memory_needs import (
     drawing_needs,
     tuning_needs,
 )
-from regl_app.generator.portions import decoded_at_once
-
-LORA = ("lora", "shared")
-_PREFERENCES = "dpo"
 
 
 def expected_memory(foundation: Foundation, config: RunConfig) -> Finding:
@@ -30,48 +30,58 @@ def expected_memory(foundation: Foundation, config: RunConfig) -> Finding:
         foundation: the generator, loaded.
         config: with no key left at 'auto'.
     """
-    adapter = config.supplement.adapter
-    tunes = adapter in (*LORA, _PREFERENCES)
+    adapter = ADAPTERS[config.supplement.adapter]
+    tunes = config.adapts_to_client_images or adapter.uses_pool
     try:
         drawing = drawing_needs(foundation, config.generator, config.lora)
         tuning = tuning_needs(foundation, config.lora) if tunes else None
     except GeneratorError as error:
         return Finding("memory", "note", str(error))
-    batch = config.generator.batch_size
-    decoded = min(batch, decoded_at_once(foundation))
     merged = drawing.merged if tunes else 0
-    whole = max(drawing.images.of(batch), drawing.decoding.of(decoded)) + merged
-    least = drawing.one + merged
-    works = [f"{size(drawing.weights + whole)} to draw {_counted(batch, 'image')}"]
+    count = config.generator.batch_size
+    works = [_Work("draw", count, "image", drawing.of(count) + merged, drawing.of(1) + merged)]
     if tuning is not None:
-        count, of, more, one = _tuning(foundation, config, drawing, tuning)
-        works.append(f"{size(drawing.weights + more)} to tune {_counted(count, of)}")
-        whole, least = max(whole, more), max(least, one)
-    words = f"{', '.join(works)} at once, counted by shapes with {size(drawing.weights)} of weights"
-    if adapter == "guidance":
+        works += _tuning(config, most_at_once(foundation), drawing.merged, tuning)
+    told = ", ".join(
+        f"{size(drawing.weights + each.whole)} to {each.what} {each.count} {each.of}"
+        f"{'s' * (each.count != 1)}"
+        for each in works
+    )
+    words = f"{told} at once, counted by shapes with {size(drawing.weights)} of weights"
+    if adapter.compares_models and not tunes:
         words += "; what discrepancy guidance takes beside that is not counted"
     if foundation.device.type != "cuda":
         return Finding("memory", "ok", words)
     room = torch.cuda.get_device_properties(foundation.device).total_memory
     words += f"; the device has {size(room)}, some of which is no tensor's"
     room -= ASIDE
-    if drawing.weights + whole <= room:
+    if drawing.weights + max(each.whole for each in works) <= room:
         return Finding("memory", "ok", words)
+    least = max(each.least for each in works)
     return Finding("memory", "note", f"{words}: {_remedy(drawing, least, room, tunes)}")
 
 
-def _tuning(
-    foundation: Foundation, config: RunConfig, drawing: DrawingNeeds, tuning: TuningNeeds
-) -> tuple[int, str, int, int]:
-    """Return what is tuned on at once, what it is, the bytes of that and the least bytes."""
-    most = most_at_once(foundation)
-    if config.supplement.adapter == _PREFERENCES:
-        before = drawing.merged if config.dpo.start == "lora" else 0
+@dataclass(frozen=True)
+class _Work:
+    """What is done with ``count`` at once, and bytes beside the weights: of all, and at least."""
+
+    what: str
+    count: int
+    of: str
+    whole: int
+    least: int
+
+
+def _tuning(config: RunConfig, most: int, merged: int, needs: TuningNeeds) -> Iterator[_Work]:
+    if config.adapts_to_client_images:
+        prior = max(config.lora.batch_size // 2, 1) if config.lora.prior_weight > 0 else 0
+        count = min(config.lora.batch_size + prior, most)
+        yield _Work("tune", count, "image", needs.images.of(count), needs.least_image)
+    if ADAPTERS[config.supplement.adapter].uses_pool:
+        before = merged if config.adapts_to_client_images else 0
         count = min(config.dpo.batch_size, most)
-        return count, "pair", tuning.pairs.of(count) + before, tuning.least_pair + before
-    prior = max(config.lora.batch_size // 2, 1) if config.lora.prior_weight > 0 else 0
-    count = min(config.lora.batch_size + prior, most)
-    return count, "image", tuning.images.of(count), tuning.least_image
+        whole = needs.pairs.of(count) + before
+        yield _Work("tune", count, "pair", whole, needs.least_pair + before)
 
 
 def _remedy(drawing: DrawingNeeds, least: int, room: int, tunes: bool) -> str:
@@ -85,7 +95,3 @@ def _remedy(drawing: DrawingNeeds, least: int, room: int, tunes: bool) -> str:
             "generator.image-size, or take a device with more memory)"
         )
     return "the denoiser's layers will come one by one, which is slow"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

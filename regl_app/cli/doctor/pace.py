@@ -15,7 +15,7 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
 
     And the memory, counted. The generator has to be on this machine: nothing is fetched.
     """
-    from regl_app.cli.doctor.memory import LORA, expected_memory
+    from regl_app.cli.doctor.memory import expected_memory
     from regl_app.core.devices import resolve_device
     from regl_app.data.prompt_table import run_source
     from regl_app.generator.checkpoint import resolve_generator
@@ -43,7 +43,7 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
         f"steps, {pace.at_once} at once, on {device}: {duration(pace.image * cap)} for the "
         f"{cap} of a class that a client gets at most (supplement.cap)",
     )
-    if config.supplement.adapter in LORA:
+    if config.adapts_to_client_images:
         steps = here.lora.steps
         words = (
             pace.untold

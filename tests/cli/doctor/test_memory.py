@@ -16,7 +16,12 @@ from regl_app.generator.memory_needs import DrawingNeeds, Need, TuningNeeds
 
 GB = 10**9
 DRAWING = DrawingNeeds(
-    denoiser=4 * GB, vae=GB, images=Need(2 * GB, GB), decoding=Need(3 * GB, GB), merged=GB
+    denoiser=4 * GB,
+    vae=GB,
+    images=Need(2 * GB, GB),
+    decoding=Need(3 * GB, GB),
+    decoded_at_once=2,
+    merged=GB,
 )
 TUNING = TuningNeeds(
     images=Need(3 * GB, 2 * GB), pairs=Need(6 * GB, 4 * GB), least_image=GB, least_pair=5 * GB
@@ -51,7 +56,7 @@ def test_batches_count_as_they_go_through(monkeypatch: pytest.MonkeyPatch) -> No
         in told(monkeypatch, "cpu", 0, "guidance").detail
     )
     two = told(monkeypatch, "cuda:0", 99, "dpo", **{"dpo.start": "lora"})
-    assert "16.0 GB to tune 2 pairs" in two.detail
+    assert "14.0 GB to tune 4 images, 16.0 GB to tune 2 pairs" in two.detail
     prior = told(monkeypatch, "cuda:0", 99, "lora", **{"lora.prior-weight": 0.5})
     assert "18.0 GB to tune 6 images" in prior.detail
 
