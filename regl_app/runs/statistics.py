@@ -18,7 +18,8 @@ class Summary:
 
     ``model_round`` is the round whose global model the run keeps (``regl_app.runs.kept``), of
     ``rounds``: accuracies, F1 and loss are that round's. ``best_accuracy`` is the highest test
-    accuracy of any round, which nobody can choose by.
+    accuracy of any round, which nobody can choose by; ``mean_accuracy`` is the mean of all rounds,
+    be they kept or not: how fast and how high at once, hardly moved by a last round that swings.
     ``synthetic_images`` sums over clients what each trained on in the round of its largest
     supplement. ``js_before``, ``js_after`` and ``precision`` are means over clients, of the round
     in which all together had the most synthetic images.
@@ -42,6 +43,7 @@ class Summary:
     js_after: float | None = None
     precision: float | None = None
     model_round: int | None = None
+    mean_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def summarize(
         js_after=_known_mean(labels.js_after) if labels else None,
         precision=_known_mean(labels.precision) if labels else None,
         model_round=kept.round if kept else None,
+        mean_accuracy=_known_mean([record.metrics.accuracy for record in trained]),
     )
 
 

@@ -22,6 +22,7 @@ def test_summary_of_a_run() -> None:
     ]
     summary = summarize(history, RunResult(status="finished", seconds=9.0))
     assert (summary.rounds, summary.accuracy, summary.best_accuracy) == (3, 0.8, 0.95)
+    assert summary.mean_accuracy == pytest.approx((0.92 + 0.95 + 0.8) / 3)  # not of round 0
     assert summary.rounds_to_target == 1
     assert (summary.personalized, summary.personalized_worst) == (0.7, 0.5)
     assert summary.synthetic_images == 14

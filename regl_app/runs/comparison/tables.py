@@ -40,6 +40,7 @@ class Comparison:
         columns: dict[str, Callable[[list[Outcome]], str]] = {
             "model of round": lambda runs: _kept(runs) if self.chosen else "-",
             "global accuracy %": lambda runs: _percent(runs, "accuracy"),
+            "mean of all rounds %": lambda runs: _percent(runs, "mean_accuracy"),
             "long-tail accuracy %": lambda runs: _percent(runs, "tail_accuracy"),
             "global model at clients %": lambda runs: _percent(runs, "personalized"),
             "own models at clients %": lambda runs: _percent(runs, "own_models"),
@@ -68,7 +69,8 @@ class Comparison:
         It is that of the model that each run keeps: the last round's, or the best one's where it
         chose by validation images.
 
-        ``of`` is the number of the summaries that is compared: 'accuracy' or 'tail_accuracy'.
+        ``of`` is the number of the summaries that is compared: 'accuracy', 'tail_accuracy' or
+        'mean_accuracy' (of all rounds).
 
         Paired by seed: runs of one seed share the split and the initial model, so the interval of
         the differences is the one to judge by, not whether two methods' intervals overlap.
@@ -110,6 +112,10 @@ class Comparison:
             if tailed:
                 parts.append(f"Likewise of {final}global accuracy, on the balanced test set:")
                 parts.append(markdown_table(*self.differences()))
+            means = self.differences("mean_accuracy")
+            if any(cell.strip("-") for row in means[1] for cell in row[1:]):
+                parts.append("Likewise of global accuracy as the mean of all rounds:")
+                parts.append(markdown_table(*means))
         parts += [f"Failed: {failure}" for failure in self.failures]
         return "\n\n".join(parts) + "\n"
 

@@ -179,6 +179,31 @@ def test_what_some_runs_measured_is_a_column_and_the_long_tail_is_judged_by_itse
     assert "Differences of final long-tail accuracy" in comparison.to_markdown()
 
 
+def test_all_rounds_are_compared_beside_the_last_one(tmp_path: Path) -> None:
+    """A run that swings down in its last round was ahead all the same."""
+    curves = {"fedavg": [0.5, 0.5, 0.5], "regl": [0.7, 0.8, 0.3]}
+
+    def engine(config: RunConfig, clients: int) -> Path:
+        return write_run(config, clients, curves[config.method])
+
+    comparison = run(tmp_path, engine, [0, 1])  # type: ignore[arg-type]
+    header, rows = comparison.table()
+    assert [row[header.index("mean of all rounds %")] for row in rows] == [
+        "50.0 ± 0.0",
+        "60.0 ± 0.0",
+    ]
+    assert comparison.differences()[1] == [["regl", "-20.0 ± 0.0"]]
+    after = comparison.to_markdown().partition("as the mean of all rounds")[2]
+    assert "| regl | 10.0 ± 0.0 |" in after
+
+
+def test_runs_of_before_without_the_mean_of_all_rounds_have_no_column_for_it() -> None:
+    runs = (made("a", 0, mean_accuracy=None), made("b", 0, mean_accuracy=None))
+    comparison = Comparison(("a", "b"), (0,), 4, runs, ())
+    assert "mean of all rounds %" not in comparison.table()[0]
+    assert "as the mean of all rounds" not in comparison.to_markdown()
+
+
 def test_variants_of_one_method_are_rows_of_their_own(tmp_path: Path) -> None:
     variants: Variants = {
         "regl": {"method": "regl"},
