@@ -13,7 +13,8 @@ export OMP_NUM_THREADS ?= 1
 
 RUN ?=
 SEEDS ?= 3
-# A deployment mostly waits, so three workers keep two cores busy; long files first (tests/conftest.py).
+# A deployment mostly waits, so three workers keep two cores busy; long files first, no more than two
+# deployments at once (tests/conftest.py).
 PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 DATA ?=
 CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-bin))

@@ -15,6 +15,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,33 @@ _LONG = (
     "client_app/worker/test_worker.py",
     "test_benchmarks.py",
 )
+
+# Deployments of many processes, in two turns of about the same length: files of a turn go to one
+# worker. More than two at once on two cores starve each other's nodes.
+_TURNS = {
+    "e2e/test_flwr_run.py": "turn 1",
+    "deployment/test_server_faults.py": "turn 1",
+    "deployment/test_operations.py": "turn 1",
+    "deployment/test_confined_site.py": "turn 1",
+    "deployment/test_node_faults.py": "turn 2",
+    "deployment/test_loopback.py": "turn 2",
+    "deployment/test_lost_connection.py": "turn 2",
+    "deployment/test_gate.py": "turn 2",
+    "deployment/test_hosts.py": "turn 2",
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Give a file's tests to one worker, and a turn's files: ``--dist loadfile``."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class _Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return _TURNS.get(file.removeprefix("tests/"), file)
+
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
