@@ -132,8 +132,8 @@ def _text(
         "ours",
         "other",
         "ours / other",
-        "GiB",
-        "other's GiB",
+        "GB",
+        "other's GB",
         "the same work",
     ]
     parts = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())

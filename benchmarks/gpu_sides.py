@@ -38,12 +38,12 @@ from regl_app.rounds.exchange import RoundResult, RoundTask
 from regl_app.supplement.batched_scoring import score_models
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_GIGABYTE = 2**30
+_GIGABYTE = 10**9
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: work done a second, and the most memory that it took, in GiB.
+    """One side of a comparison: work done a second, and the most memory that it took in GB.
 
     ``peak`` is None where there is no GPU; weights count in it.
     """
@@ -339,7 +339,7 @@ class Benchmark:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def peak(self) -> float | None:
-        """Return the most GiB that were taken at once; None without a GPU."""
+        """Return the most GB that were taken at once; None without a GPU."""
         if self.device.type != "cuda":
             return None
         return torch.cuda.max_memory_allocated(self.device) / _GIGABYTE

@@ -18,7 +18,7 @@ from regl_app.generator.weights_size import weights_in_memory
 
 SMALL = 2**28
 """Bytes in float32 below which weights stay so: the bundled generator's, and others of its kind."""
-_GIGABYTE = 2**30
+_GIGABYTE = 10**9
 
 
 class WeightsTooLargeError(GeneratorError):
@@ -85,7 +85,7 @@ def memory_of(device: torch.device) -> str:
     if device.type != "cuda":
         return "its memory"
     free, total = torch.cuda.mem_get_info(device)
-    return f"{total / _GIGABYTE:.1f} GiB of memory, {free / _GIGABYTE:.1f} of them free"
+    return f"{total / _GIGABYTE:.1f} GB of memory, {free / _GIGABYTE:.1f} of them free"
 
 
 def _move(module: Any, device: torch.device, held: Precision) -> None:

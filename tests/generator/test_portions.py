@@ -203,10 +203,10 @@ def test_the_device_s_memory_is_named(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     emptied: list[int] = []
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**29, 8 * 2**30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * 10**8, 8 * 10**9))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     card = replace(foundation, device=torch.device("cuda", 0))
-    with pytest.raises(GeneratorError, match=r"cuda:0 with 8\.0 GiB of memory, 0\.5 of them free"):
+    with pytest.raises(GeneratorError, match=r"cuda:0 with 8\.0 GB of memory, 0\.5 of them free"):
         in_portions(card, "encoding", 4, 4, never)
     assert len(emptied) == 3  # 4, 2, 1: what the failed tries held is free before the next
 
