@@ -7,8 +7,8 @@ again. Runs of one seed share split and initial model, so their differences are 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def join(name: str, parts: Sequence[str], head: str, results: Path = RESULTS) ->
         methods=tuple(row for content in contents.values() for row in content["methods"]),
         seeds=tuple(first["seeds"]),
         clients=first["clients"],
-        outcomes=tuple(_outcome(o) for content in contents.values() for o in content["outcomes"]),
+        outcomes=_comparable(o for content in contents.values() for o in content["outcomes"]),
         failures=tuple(each for content in contents.values() for each in content["failures"]),
     )
     made = machine_line(first["machine"]).removesuffix(".")
@@ -66,6 +66,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise SystemExit(f"{path.name} is not there: python benchmarks/feddpd.py {path.stem}")
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def _comparable(held: Iterable[dict[str, Any]]) -> tuple[Outcome, ...]:
+    """Return the runs, without the mean of all rounds unless all hold it: earlier files do not."""
+    runs = [_outcome(each) for each in held]
+    if all(run.summary.mean_accuracy is not None for run in runs):
+        return tuple(runs)
+    return tuple(replace(run, summary=replace(run.summary, mean_accuracy=None)) for run in runs)
 
 
 def _outcome(held: dict[str, Any]) -> Outcome:

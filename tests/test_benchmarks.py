@@ -122,6 +122,7 @@ def test_a_joined_table_pairs_rows_that_were_measured_apart(
                 "rounds_to_target": None,
                 "seconds": 1.0,
             }
+            | ({"mean_accuracy": value} if part == "b" else {})
             for seed, value in enumerate(values)
         ]
         content = {
@@ -136,6 +137,7 @@ def test_a_joined_table_pairs_rows_that_were_measured_apart(
         (tmp_path / f"{part}.json").write_text(json.dumps(content), encoding="utf-8")
     text = join("all", ["a", "b"], "both", tmp_path)
     assert "| regl | 10.0 ± 0.0 |" in text
+    assert "mean of all rounds" not in text  # the one part is of before it was told
     assert text.endswith("revision of-a; regl: 2026-11-29, revision of-b.\n")
     held = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     assert held["methods"] == ["fedavg", "regl"]
