@@ -39,6 +39,7 @@ from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.averaging import fedavg
 from regl_app.rounds.client import Client
 from regl_app.rounds.experts import expert_head, say
+from regl_app.rounds.federate import FederatedRound
 from regl_app.runs.comparison.tables import markdown_table
 from regl_app.runs.statistics import mean_interval
 from regl_app.supplement.client_generator import ClientGenerator
@@ -106,7 +107,9 @@ def _federate(
         return first_images(made[client.partition_id], quotas)
 
     shorter = config.updated({"rounds": rounds})
-    for done in federate(shorter, federation.num_clients, own_images=images).rounds[1:]:
+    seen: list[FederatedRound] = []
+    federate(shorter, federation.num_clients, own_images=images, on_round=seen.append)
+    for done in seen[1:]:
         locals_ = {
             key: _with(config, federation, result.weights)
             for key, result in done.results.items()

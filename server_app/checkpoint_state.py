@@ -12,6 +12,7 @@ import torch
 
 from regl_app.core.types import Counts, Tensors
 from regl_app.supplement.payload import Payload, PoolReference
+from regl_app.supplement.plan import Measured
 
 _TEXTS, _METHOD, _SHARED, _GOING = "texts", "method.", "shared.", "going."
 
@@ -20,16 +21,17 @@ _TEXTS, _METHOD, _SHARED, _GOING = "texts", "method.", "shared.", "going."
 class ServerMemory:
     """A run's name for its clients, its code, and what is known of each client, by partition.
 
-    ``quotas`` and ``held`` (C,) are the next ones and the server supplement's last; ``payloads`` go
-    out with the next requests; ``adapters`` are the digests of those that clients keep;
-    ``preferred`` and ``tuned`` its preference-tuned adapters and in how many rounds each was tuned;
+    ``measured`` is what the clients' quotas follow from, ``held`` (C,) are the server supplement's
+    last ones; ``payloads`` go out with the next requests; ``adapters`` are the digests of those
+    that clients keep; ``preferred`` and ``tuned`` its preference-tuned adapters and in how many
+    rounds each was tuned;
     ``method`` is the method's state; ``shared`` the adapter of all clients, B by name;
     ``going`` the weights that the next round goes on from, where they are not the global model's.
     """
 
     run: str
     code: str = ""
-    quotas: Mapping[int, Counts] = field(default_factory=dict)
+    measured: Mapping[int, Measured] = field(default_factory=dict)
     held: Mapping[int, Counts] = field(default_factory=dict)
     payloads: Mapping[int, Payload] = field(default_factory=dict)
     adapters: Mapping[int, str] = field(default_factory=dict)
@@ -41,9 +43,10 @@ class ServerMemory:
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name."""
-        tensors: dict[str, torch.Tensor] = {}
-        for name, counts in (("quotas", self.quotas), ("held", self.held)):
-            tensors |= {f"{name}.{key}": _tensor(value) for key, value in counts.items()}
+        tensors = {f"held.{key}": _tensor(value) for key, value in self.held.items()}
+        for key, each in self.measured.items():
+            tensors[f"measured-held.{key}"] = _tensor(each.held)
+            tensors[f"discrepancy.{key}"] = torch.from_numpy(np.array(each.discrepancy, float))
         references: dict[int, Any] = {}
         for key, payload in self.payloads.items():
             tensors[f"labels.{key}"] = _tensor(payload.labels)
@@ -60,6 +63,7 @@ class ServerMemory:
         texts = {
             "run": self.run,
             "code": self.code,
+            "measured": {key: [m.real_images, m.round] for key, m in self.measured.items()},
             "adapters": self.adapters,
             "preferred": self.preferred,
             "tuned": self.tuned,
@@ -90,6 +94,14 @@ class ServerMemory:
             return {int(key): value for key, value in texts[name].items()}
 
         places, sequences = counts("places"), counts("sequence")
+        measured = {
+            int(key): Measured(
+                tensors[f"measured-held.{key}"].numpy(),
+                tensors[f"discrepancy.{key}"].numpy(),
+                *facts,
+            )
+            for key, facts in texts.get("measured", {}).items()  # earlier versions kept quotas
+        }
         payloads = {
             key: Payload(
                 tensors[f"labels.{key}"].numpy(),
@@ -105,7 +117,7 @@ class ServerMemory:
         return cls(
             texts["run"],
             texts["code"],
-            counts("quotas"),
+            measured,
             counts("held"),
             payloads,
             by_partition("adapters"),

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from regl_app.config import RunConfig
 from regl_app.config.learning_rates import learning_rate
 from regl_app.core.activity import phase, timed
+from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.core.types import Weights
 from regl_app.data.depth import UsedDepth, agreed
@@ -205,7 +206,11 @@ class RoundLoop:
     def _validation(self) -> Validation | None:
         if not self.config.validation.used:
             return None
-        return pooled_validation(self.strategy.evaluated.replies.values())
+        evaluated = self.strategy.evaluated
+        if not evaluated.replies:
+            failures = "".join(f"\n  {failure}" for failure in evaluated.failures[:20])
+            raise RunError(f"no client could evaluate the global model{failures}")
+        return pooled_validation(evaluated.replies.values())
 
     def _pooled(self) -> Metrics:
         return pooled_metrics(self.strategy.evaluated, self.federation.num_classes)

@@ -150,7 +150,7 @@ class SupplementStrategy(Strategy):
             ours = TrainRequest(
                 server_round,
                 self._run_dir,
-                self.site.quotas(partition_id),
+                self.site.quotas(partition_id, server_round),
                 self.site.payload(partition_id),
                 self._run,
             )

@@ -115,7 +115,12 @@ def _resumed(
             f"regl run --resume {run} model.name={before.model.name}"
         )
     facts = folder.read_facts()
-    total = clients or (facts.num_clients if facts else 10)
+    if facts is None and clients is None:
+        raise ConfigError(
+            f"{run}: the run was interrupted before it knew its clients: say how many it has "
+            "(--clients, 10 where it was begun without)"
+        )
+    total = clients or (facts.num_clients if facts else 0)
     if facts is not None and total != facts.num_clients:
         raise ConfigError(
             f"--clients must be {facts.num_clients}, as in the run to be resumed, got {total}"

@@ -112,6 +112,7 @@ class ClassFolders:
             if path.is_dir():
                 if entry.is_symlink():
                     allowed.inside(path, f"a folder of {what}")
+                _check_name(entry.name, what)
                 name = unicodedata.normalize("NFC", entry.name)
                 found[name] = (*found.get(name, ()), path)
             elif ending_of(entry.name) in endings():
@@ -146,6 +147,18 @@ class ClassFolders:
             by_class.append(left_out)
         total = sum(by_class, LeftOut(beside=self.beside))
         return Found(tuple(files), total, tuple(by_class))
+
+
+def _check_name(name: str, what: str) -> None:
+    """Refuse a name that no run's files can hold, before anything is trained."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise DataError(
+            f"{what} has a folder whose name is no UTF-8: '{shown}' (rename it: it is the name of "
+            "a class)"
+        ) from None
 
 
 def nothing_found(found: Found, what: str) -> str:

@@ -91,6 +91,20 @@ class JoinedPictures:
             first += len(each)
         return found
 
+    def part(self, chosen: Chosen) -> Pictures:
+        """Return the chosen pictures; of a file's, as long as they are in order, none is read."""
+        places = _of_slice(chosen, len(self)) if isinstance(chosen, slice) else chosen.cpu()
+        if len(places) == 0 or (places.diff() <= 0).any():
+            return self[chosen]
+        shares = []
+        first = 0
+        for each in self.parts:
+            here = places[(places >= first) & (places < first + len(each))] - first
+            if len(here):
+                shares.append(part(each, here))
+            first += len(each)
+        return join(shares)
+
 
 def part(pictures: Pictures, chosen: Chosen) -> Pictures:
     """Return the chosen pictures; those of a file stay there."""

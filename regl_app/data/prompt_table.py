@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +130,8 @@ def _of_json(content: str, text: str) -> PromptTable:
     if not isinstance(pairs, _Pairs):
         raise GeneratorError(f"{_KEY} {_place(text)} must be an object {{class: text or [texts]}}")
     table: dict[str, tuple[str, ...]] = {}
-    for name, value in pairs:
+    for written, value in pairs:
+        name = unicodedata.normalize("NFC", written)
         texts = value if isinstance(value, list) and not isinstance(value, _Pairs) else [value]
         if name in table:
             raise GeneratorError(f"{_KEY} {_place(text)} has the class {name!r} twice")
@@ -152,7 +154,7 @@ def _of_csv(content: str, text: str) -> PromptTable:
                 f"{_KEY} {text!r}, line {reader.line_num}: must have two fields (put a text with a "
                 'comma into "quotes")'
             )
-        name = str(name).strip()
+        name = unicodedata.normalize("NFC", str(name).strip())
         table[name] = (*table.get(name, ()), _checked(name, phrase[0], text))
     return _filled(table, text)
 

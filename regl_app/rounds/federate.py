@@ -60,6 +60,7 @@ class FederatedRound:
     """What a round brought. Round 0 is the untrained model: nobody has trained yet.
 
     ``results`` and ``evaluated`` are by client; ``tail`` is on the long tail's own test set.
+    Results of rounds before the last keep no uploaded model.
     ``held`` ``(K, C)`` is what those with a model were taken to hold, where the experts are asked.
     ``validation`` is on what is held out to choose by, if anything is.
     """
@@ -102,7 +103,8 @@ def federate(
         clients: K, >= 1.
         own_images: tells the images to supplement with, instead of those that ``config`` plans:
             for experiments with other sources; nothing is generated or probed then.
-        on_round: called after every round, round 0 included.
+        on_round: called after every round, round 0 included; of all rounds but the last, only it
+            sees the uploaded models.
 
     Raises:
         ConfigError: this loop cannot do what ``config`` asks for.
@@ -123,6 +125,8 @@ def federate(
             for number in range(config.rounds + 1):
                 if loop.choice.exhausted:
                     break
+                if rounds:
+                    rounds[-1] = _without_models(rounds[-1])
                 rounds.append(loop.round(number))
                 if on_round is not None:
                     on_round(rounds[-1])
@@ -131,6 +135,15 @@ def federate(
         return Federated(tuple(rounds), loop.model, loop.choice.best)
     finally:
         torch.set_num_threads(threads)
+
+
+def _without_models(done: FederatedRound) -> FederatedRound:
+    """Return ``done`` without its uploads: those of many rounds would fill a device."""
+    results = {
+        key: dataclasses.replace(result, weights=None, sent={})
+        for key, result in done.results.items()
+    }
+    return dataclasses.replace(done, results=results)
 
 
 def _check(config: RunConfig, clients: int) -> None:
@@ -254,7 +267,7 @@ class _Loop:
             task = RoundTask(
                 number,
                 "",
-                site.quotas(key),
+                site.quotas(key, number),
                 site.payload(key),
                 self.run,
                 self.state,

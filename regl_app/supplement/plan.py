@@ -7,6 +7,8 @@ real images weigh more and more.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from regl_app.config import RunConfig
@@ -101,6 +103,31 @@ def measured_quotas(
     return discrepancy_quotas(
         last_quotas, measured, total, gamma=keys.gamma, momentum=keys.momentum, cap=keys.cap
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a client's next quotas follow from, in whichever round it is asked again.
+
+    ``held`` ``(C,)`` were its quotas when it measured ``discrepancy`` ``(C,)``, in ``round``;
+    ``real_images`` is n_k.
+    """
+
+    held: Counts
+    discrepancy: Floats
+    real_images: int
+    round: int
+
+    def quotas(self, config: RunConfig, next_round: int) -> Counts:
+        """Return its quotas for ``next_round``, whose budget they spend."""
+        return measured_quotas(
+            config,
+            self.held,
+            self.discrepancy,
+            self.real_images,
+            next_round,
+            measured_round=self.round,
+        )
 
 
 def uploaded_quotas(

@@ -93,3 +93,12 @@ def test_code_that_is_not_here_is_told(others_run: RunFolder, tmp_path: Path) ->
     told = " ".join(result.output.split())
     assert result.exit_code == 2 and "model.name='sent_net:Net' cannot be imported" in told
     assert "Traceback" not in told
+
+
+def test_a_run_that_did_not_know_its_clients_yet_is_told_them(tmp_path: Path) -> None:
+    config = RunConfig.from_flat({"out-dir": str(tmp_path), "method": "fedavg"})
+    begun = RunFolder.create(config).path
+    result = invoke("run", "--resume", begun)
+    told = " ".join(result.output.split())
+    assert result.exit_code == 2 and "interrupted before it knew its clients" in told, told
+    assert "--clients" in told

@@ -395,6 +395,13 @@ def test_joined_sets_are_as_tensors_of_them_all(folder: Path, store: PictureStor
     assert torch.equal(joined.images, whole)
     assert torch.equal(joined.first(len(real)).images, real.images)
     assert torch.equal(joined.subset([len(real), 1]).images, whole[[len(real), 1]])
+    # What lies in a file is not read before it is asked for.
+    assert isinstance(joined.first(len(real)).pixels, StoredPictures)
+    over = joined.subset(range(len(real) - 2, len(joined)))
+    assert isinstance(over.pixels, JoinedPictures)
+    assert torch.equal(over.images, whole[len(real) - 2 :])
+    assert torch.equal(joined.subset([len(real) + 2]).images, whole[[len(real) + 2]])
+    assert len(joined.subset([])) == 0
     nothing = ImageSet.empty(real.shape)
     assert ImageSet.concat([nothing, real, nothing]).pixels is real.pixels
     assert len(ImageSet.concat([nothing, real.subset([])])) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -101,6 +102,20 @@ def test_what_is_no_table_for_these_classes_is_refused(
     with pytest.raises(GeneratorError, match=problem) as caught:
         with_prompts(str(path))
     assert "generator.prompts" in str(caught.value) and name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv"])
+def test_accents_are_the_same_however_they_are_composed(tmp_path: Path, name: str) -> None:
+    decomposed, composed = (unicodedata.normalize(form, "café") for form in ("NFD", "NFC"))
+    texts = {decomposed: "a coffee", "tea": "a tea"}
+    lines = "".join(f"{key},{text}\n" for key, text in texts.items())
+    content = json.dumps(texts) if name.endswith(".json") else f"class,prompt\n{lines}"
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    found = prompted(source((composed, "tea")), GeneratorConfig(prompts=str(tmp_path / name)))
+    assert found.concepts == ("a coffee", "a tea")
+    both = json.dumps({decomposed: "a", composed: "b"})
+    with pytest.raises(GeneratorError, match="twice"):
+        prompted(source((composed, "tea")), GeneratorConfig(prompts=both))
 
 
 @pytest.mark.parametrize("given", ["{", '{"a": []}', '{"a": "b", "a": "c"}'])

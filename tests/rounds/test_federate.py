@@ -16,6 +16,7 @@ from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.rounds.client import Client
 from regl_app.rounds.exchange import RoundResult
+from regl_app.rounds.federate import FederatedRound
 from regl_app.runs.records import RoundRecord
 from regl_app.supplement.image_quality import MEASURES
 
@@ -185,3 +186,17 @@ def test_images_of_one_s_own_replace_the_planned_supplement(tmp_path: Path) -> N
         assert result.synthetic_counts is not None and result.synthetic_counts.sum() == 5
         assert result.discrepancy is None
     assert more.rounds[-1].metrics != plain.rounds[-1].metrics
+
+
+def test_uploads_are_there_for_whoever_looks_in_time(tmp_path: Path) -> None:
+    config = RunConfig.from_flat({**SMALL, "method": "scaffold", "cache-dir": str(tmp_path)})
+    seen: list[int] = []
+
+    def look(done: FederatedRound) -> None:
+        seen.append(sum(each.weights is not None for each in done.results.values()))
+
+    rounds = federate(config, 2, on_round=look).rounds
+    assert seen == [0, *[2] * (len(rounds) - 1)] and len(rounds) > 2
+    for done in rounds[:-1]:
+        assert all(each.weights is None and not each.sent for each in done.results.values())
+    assert all(each.weights is not None for each in rounds[-1].results.values())

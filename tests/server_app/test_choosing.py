@@ -11,7 +11,7 @@ import torch
 from regl_app import federate
 from regl_app.cli.summary import print_summary
 from regl_app.config import RunConfig
-from regl_app.core.errors import RunError
+from regl_app.core.errors import DataError, RunError
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.comparison.outcome import read_outcome
@@ -203,3 +203,16 @@ def test_a_best_model_that_is_gone_is_named(
 def test_too_small_a_share_is_told(config: Callable[..., RunConfig]) -> None:
     with pytest.raises(RunError, match=r"no client measured a validation image.*raise it"):
         run_in_process(config(validation__fraction=0.001), clients=3)
+
+
+def test_who_could_not_evaluate_is_told_and_not_that_too_little_is_held_out(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise DataError("its disk is gone")
+
+    monkeypatch.setattr("client_app.handlers.evaluate_round", broken)
+    with pytest.raises(RunError, match="no client could evaluate the global model") as caught:
+        run_in_process(config(name="blind"), clients=3)
+    assert "its disk is gone" in str(caught.value)
+    assert "validation.fraction" not in str(caught.value)

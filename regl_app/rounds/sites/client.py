@@ -17,7 +17,7 @@ from regl_app.generator.adaptation.shared import SharedAdapter
 from regl_app.rounds.shared_adapter import SharedTuning
 from regl_app.rounds.sites.site import Results, Site
 from regl_app.rounds.teaching import Teacher
-from regl_app.supplement.plan import blind_quotas, measured_quotas
+from regl_app.supplement.plan import Measured, blind_quotas
 
 
 class ClientSite(Site):
@@ -27,14 +27,15 @@ class ClientSite(Site):
         super().__init__(teacher)
         self._config = config
         self._num_classes = num_classes
-        self._quotas: dict[int, Counts] = {}
+        self._measured: dict[int, Measured] = {}
         self._tuning = SharedTuning()
         self._shared: SharedAdapter | None = None
         self._adapters: dict[int, str] = {}
 
-    def quotas(self, partition_id: int) -> Counts | None:
-        """Return the client's planned quotas; None before its first plan."""
-        return self._quotas.get(partition_id)
+    def quotas(self, partition_id: int, number: int) -> Counts | None:
+        """Return the client's quotas by what it last measured; None before that."""
+        measured = self._measured.get(partition_id)
+        return None if measured is None else measured.quotas(self._config, number)
 
     def adapter(self, partition_id: int) -> SharedAdapter | None:
         """Return the adapter of all clients, without B for who keeps it."""
@@ -57,7 +58,7 @@ class ClientSite(Site):
             self._adapters[key] = "" if answer is None else answer.adapter
 
     def before_average(self, number: int, results: Results) -> Mapping[int, Weights]:
-        """Allocate the next quotas from D (FedDPD); a client that failed keeps its old ones."""
+        """Take down D, by which later rounds are allocated (FedDPD); who failed keeps its own."""
         config = self._config
         planning = config.measures_discrepancy and not config.plans_at_client
         if not planning or number >= config.rounds:
@@ -67,17 +68,15 @@ class ClientSite(Site):
                 continue
             held = result.held
             if held is None:  # private: its quotas are those it was sent, or the first, blind ones
-                held = self._quotas.get(partition_id)
+                held = self.quotas(partition_id, number)
             if held is None:
                 held = blind_quotas(config, result.real_images, self._num_classes, number)
             measured = result.discrepancy
-            self._quotas[partition_id] = measured_quotas(
-                config,
+            self._measured[partition_id] = Measured(
                 held,
                 np.zeros(self._num_classes) if measured is None else measured,
                 result.real_images,
-                number + 1,
-                measured_round=number,
+                number,
             )
         return {}
 
@@ -97,14 +96,14 @@ class ClientSite(Site):
         }
 
     def memory(self) -> dict[str, Any]:
-        """Return the next quotas and the adapter of all clients.
+        """Return what clients have measured and the adapter of all clients.
 
         Not who keeps it: until a run goes on, their caches may have forgotten it.
         """
         up = {} if self._shared is None else self._shared.up
-        return {"quotas": self._quotas, "shared": up}
+        return {"measured": self._measured, "shared": up}
 
     def restore(self, memory: Mapping[str, Any]) -> None:
         """Go on from :meth:`memory`."""
-        self._quotas = dict(memory["quotas"])
+        self._measured = dict(memory["measured"])
         self._shared = SharedAdapter.of(memory["shared"]) if memory["shared"] else None

@@ -41,8 +41,8 @@ class Site:
         """Return what the parts of this round took."""
         return self._seconds if self.teacher is None else {**self._seconds, **self.teacher.seconds}
 
-    def quotas(self, partition_id: int) -> Counts | None:
-        """Return the quotas ``(C,)`` to be sent, None where the client plans itself."""
+    def quotas(self, partition_id: int, number: int) -> Counts | None:
+        """Return the quotas ``(C,)`` of round ``number``, None where the client plans itself."""
         return None
 
     def payload(self, partition_id: int) -> Payload | None:

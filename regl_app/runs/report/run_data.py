@@ -30,6 +30,7 @@ _SEEDS = {"seed", "data.seed", "device", "generator.batch-size"}
 # What a method's name already says.
 _IMPLIED = {"method", *PRESET_KEYS, *TAUGHT_KEYS}
 _NAMES = {"labels.by": "labels"}
+_CLIENTS = "clients"  # no key: how many there are is said to the engine
 _DEFAULTS = default_flat()
 _PLAIN = RunConfig.from_flat({}).to_flat()
 
@@ -184,10 +185,11 @@ class RunData:
 
     @cached_property
     def condition(self) -> tuple[tuple[str, Scalar], ...]:
-        """Return the configuration less what repetitions may differ in, as a hashable key."""
+        """Return what repetitions do not differ in, configuration and K, as a hashable key."""
         flat = self.config.to_flat()
         shown = decisive_keys(self.config) - _SEEDS
-        return tuple((key, value) for key, value in flat.items() if key in shown)
+        keys = tuple((key, value) for key, value in flat.items() if key in shown)
+        return *keys, (_CLIENTS, self.num_clients)
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def conditions(runs: Sequence[RunData]) -> list[Condition]:
 
 def _plain(key: str, value: Scalar) -> bool:
     """Return whether ``value`` is what ``key`` is when nobody says anything."""
-    return value in (_DEFAULTS[key], _PLAIN[key])
+    return key != _CLIENTS and value in (_DEFAULTS[key], _PLAIN[key])
 
 
 def _differ(tables: Sequence[dict[str, Scalar]], key: str) -> bool:

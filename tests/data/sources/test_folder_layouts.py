@@ -229,6 +229,12 @@ def test_names_of_any_script_and_with_any_mark_are_classes(tmp_path: Path) -> No
     assert load(tmp_path).class_names == tuple(sorted(names))
 
 
+def test_a_class_whose_name_no_file_of_a_run_can_hold_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, {os.fsdecode(b"caf\xe9"): 4, "tea": 4})  # as an archive from elsewhere has it
+    with pytest.raises(DataError, match=r"no UTF-8: 'caf\\xe9' \(rename it"):
+        load(tmp_path)
+
+
 def test_one_bad_file_is_refused_or_skipped_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

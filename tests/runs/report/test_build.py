@@ -296,6 +296,20 @@ def test_sites_that_keep_their_counts_are_another_configuration(
     assert ["share-diagnostics" in label for label in labels] == [True, True, False]
 
 
+def test_federations_of_other_sizes_are_no_seeds_of_one(make_run: RunMaker, tmp_path: Path) -> None:
+    runs = [
+        replace(
+            RunData.load(make_run(tmp_path, method="fedavg", bare=True, rounds=1, seed=seed)),
+            facts=FederationFacts(class_names=["a", "b"], num_clients=clients, test_images=1),
+        )
+        for seed, clients in enumerate((3, 3, 50))
+    ]
+    assert [(group.label, len(group.runs)) for group in conditions(runs)] == [
+        ("fedavg (clients 3)", 2),
+        ("fedavg (clients 50)", 1),
+    ]
+
+
 def test_runs_on_different_data_are_not_ranked(make_run: RunMaker, tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path, method="fedavg", rounds=2, partition__beta=0.01),
