@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from regl_app.core.types import Tensors
 from regl_app.generator.denoiser_shapes import denoiser_shapes
 from regl_app.generator.families.registry import PARTS
 from regl_app.generator.foreign_adapters import plain_lora
+from regl_app.generator.held_weights import memory_of
 from regl_app.generator.image_tokens import FILE as IMAGE_TOKENS
 from regl_app.generator.image_tokens import PREFIX, ImageTokens
 
@@ -166,6 +167,8 @@ class AdapterSlot:
         self._frozen: dict[str, torch.Tensor] = {}
         self._merged: dict[str, torch.Tensor] = {}
         self._used = self._frozen
+        self.make_room: Callable[[], bool] = lambda: False
+        """Takes something else off the device; returns whether there was anything."""
         self.image_tokens: ImageTokens | None = None
         """Those of the adapter in effect, if it has any."""
 
@@ -194,32 +197,20 @@ class AdapterSlot:
             where: it is from, for messages.
 
         Raises:
-            GeneratorError: the adapter does not fit this denoiser, or another one is merged.
+            GeneratorError: the adapter does not fit this denoiser, another one is merged, or the
+                device has no room for it.
         """
         if self._frozen:
             raise GeneratorError(f"{where!r} cannot be merged: an adapter already is")
-        names = sorted(key.removesuffix(".lora_A.weight") for key in state if ".lora_A." in key)
         try:
-            for layer in names:
-                down, up = state[f"{layer}.lora_A.weight"], state[f"{layer}.lora_B.weight"]
-                part, _, name = layer.partition(".")
-                if part != self._part:
+            while not self._tried(state, where):
+                if not self.make_room():
                     raise GeneratorError(
-                        f"the adapter {where!r} does not fit: it adapts a {part}, this generator "
-                        f"has a {self._part}"
+                        f"the adapter {where!r} has no room on {self._device} with "
+                        f"{memory_of(self._device)}, beside the weights that it changes "
+                        "(supplement.adapter=frozen draws without one; or let fewer clients run on "
+                        "it at once, take a device with more memory, or device=cpu)"
                     )
-                weight = self._denoiser.get_submodule(name).weight.detach()
-                shape = (up.shape[0], *down.shape[1:])
-                if shape != weight.shape:  # before the product, which may be of any size
-                    raise GeneratorError(
-                        f"the adapter {where!r} does not fit: layer {name!r} has shape "
-                        f"{tuple(weight.shape)}, its update {shape}"
-                    )
-                self._frozen[name] = weight
-                update = lora_update(down.float(), up.float())
-                # In float32 also where weights are in half of it: rounded once, not twice.
-                exact = weight.to(torch.float32, copy=True)
-                self._merged[name] = exact.add_(update.to(exact)).to(weight.dtype)
             self._use(self._merged)
             with self._told(ImageTokens.of(state)):
                 yield
@@ -228,6 +219,41 @@ class AdapterSlot:
         finally:
             self._use(self._frozen)
             self._frozen, self._merged = {}, {}
+
+    def _tried(self, state: Tensors, where: str) -> bool:
+        """Add ``state`` to copies of the weights; return whether the device has room for them."""
+        try:
+            self._add(state, where)
+            return True
+        except torch.OutOfMemoryError:
+            pass  # the error holds on to the last layer's: it must be gone before the next try
+        self._frozen, self._merged = {}, {}
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return False
+
+    def _add(self, state: Tensors, where: str) -> None:
+        """Make the weights with the update of ``state`` beside the frozen ones."""
+        for layer in sorted(k.removesuffix(".lora_A.weight") for k in state if ".lora_A." in k):
+            down, up = state[f"{layer}.lora_A.weight"], state[f"{layer}.lora_B.weight"]
+            part, _, name = layer.partition(".")
+            if part != self._part:
+                raise GeneratorError(
+                    f"the adapter {where!r} does not fit: it adapts a {part}, this generator "
+                    f"has a {self._part}"
+                )
+            weight = self._denoiser.get_submodule(name).weight.detach()
+            shape = (up.shape[0], *down.shape[1:])
+            if shape != weight.shape:  # before the product, which may be of any size
+                raise GeneratorError(
+                    f"the adapter {where!r} does not fit: layer {name!r} has shape "
+                    f"{tuple(weight.shape)}, its update {shape}"
+                )
+            self._frozen[name] = weight
+            update = lora_update(down.float(), up.float())
+            # In float32 also where weights are in half of it: rounded once, not twice.
+            exact = weight.to(torch.float32, copy=True)
+            self._merged[name] = exact.add_(update.to(exact)).to(weight.dtype)
 
     @contextmanager
     def suspended(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from regl_app.config import RunConfig
@@ -74,6 +75,17 @@ def fit_of(checkpoint: Path, image_size: int = 0) -> Fit:
         return Fit("a small checkpoint", side, BUNDLED_FIT, as_bundled=True)
     settings = FAMILIES[name].settings(denoiser, _scheduler(folder))
     return Fit(settings.name, side, settings.keys(side))
+
+
+def tunes_by_guidance(checkpoint: Path) -> bool:
+    """Return whether a checkpoint's denoiser is told the guidance scale, in tuning as well.
+
+    Raises:
+        GeneratorError: as ``fit_of``.
+    """
+    part, name = denoiser_class(checkpoint)
+    told = SimpleNamespace(**part_config(configs_of(checkpoint), part))
+    return FAMILIES[name].embeds_guidance(SimpleNamespace(config=told))
 
 
 def fitted(config: RunConfig) -> RunConfig:

@@ -52,6 +52,7 @@ class Placement:
         self._key = (checkpoint, held, device)
         self._here: Part | None = None
         self.mode: Mode = "together"
+        adapters.make_room = self.make_room_for_adapter
 
     def begin(self, vae_held: Precision) -> None:
         """Bring the parts, fresh from their files, to the device, or as many as it holds.
@@ -98,6 +99,20 @@ class Placement:
         self._settle("in turns")
         return True
 
+    def make_room_for_adapter(self) -> bool:
+        """Take off the device what an adapter's second copy of weights has no room beside.
+
+        The VAE if it can wait; else the denoiser, which then comes with the adapter. Return whether
+        there was anything.
+        """
+        if self.take_turns("an adapter's weights"):
+            self.use("denoiser")
+            return True
+        if self.mode != "in turns" or self._here is None:
+            return False
+        self.use(None)
+        return True
+
     def stream_layers(self) -> bool:
         """Let the denoiser come layer by layer from now on; return whether that frees memory."""
         if self.mode != "in turns":
@@ -119,12 +134,18 @@ class Placement:
         Raises:
             GeneratorError: it does not hold them.
         """
-        if self.mode != "layer by layer":
-            try:
-                self.use("denoiser")
-                return
-            except torch.OutOfMemoryError:
-                pass  # another process has taken what it left
+        streamed = self.mode == "layer by layer"
+        if streamed:  # drawing did not fit: tuning may, or another process has left the device
+            self._gather()
+        try:
+            self.use("denoiser")
+            return
+        except torch.OutOfMemoryError:
+            pass  # another process has taken what it left
+        if streamed:
+            self._to("denoiser", _PROCESSOR)
+            _release(self._device)
+            self._stream()
         raise GeneratorError(
             f"{self._device} with {memory_of(self._device)} does not hold the weights of the "
             "generator's denoiser, so that no adapter can be tuned on it "
@@ -157,6 +178,16 @@ class Placement:
             self._parts["denoiser"], onload_device=self._device, offload_type="leaf_level"
         )
         self._settle("layer by layer")
+
+    def _gather(self) -> None:
+        """Have the denoiser's layers in one piece again, in the processor's memory."""
+        from diffusers.hooks import HookRegistry
+
+        denoiser = self._parts["denoiser"]
+        registry = HookRegistry.check_if_exists_or_initialize(denoiser)
+        registry.remove_hook("group_offloading", recurse=True)
+        self._settle("in turns")
+        self._to("denoiser", _PROCESSOR)
 
     def _to(self, part: Part, device: torch.device) -> None:
         if part == "denoiser" and self.mode == "layer by layer":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,7 @@ from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import sample_latents
 
 _LATENTS, _IMAGES = "latents", "images"
+_DECODED_BATCHES = 2
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,31 @@ def sample_pool(
     """
     labels = torch.arange(foundation.num_classes).repeat_interleave(per_class)
     places = list(range(per_class)) * foundation.num_classes
-    latents = sample_latents(foundation, labels, places, config, stream=stream, progress=progress)
-    images = decode_latents(foundation, latents, config.batch_size, shape)
+    parts = []
+    # A batch is decoded before the next ones are drawn: what the VAE ruins is told at once, and no
+    # more latents than a portion's are on the device.
+    size = _DECODED_BATCHES * config.batch_size
+    for begin in range(0, len(labels), size):
+        part = slice(begin, begin + size)
+        made = sample_latents(
+            foundation,
+            labels[part],
+            places[part],
+            config,
+            stream=stream,
+            progress=progress and partial(_told, progress, begin, len(labels)),
+        )
+        parts.append((made.cpu(), decode_latents(foundation, made, config.batch_size, shape)))
+    latents, images = (torch.cat(each) for each in zip(*parts, strict=True))
     try:
         save_tensors(path, {_LATENTS: latents, _IMAGES: images})
     except StorageError as error:
         logger.warning("the pool is not stored, so it is made again each time: %s", error)
-    return Pool(latents.cpu(), ImageSet(images, labels))
+    return Pool(latents, ImageSet(images, labels))
+
+
+def _told(progress: StepProgress, before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
 
 
 def load_pool(path: Path, num_classes: int, per_class: int) -> Pool | None:

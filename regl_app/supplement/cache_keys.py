@@ -16,6 +16,7 @@ from regl_app.data.images import ImageSet
 from regl_app.data.pictures import portions
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
+from regl_app.generator.fitting import tunes_by_guidance
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.prompts import class_phrasings
 
@@ -88,6 +89,8 @@ class CacheKeys:
             key["originals"] = real.originals.digest
         if self._config.lora.image_tokens and self.image_encoder:
             key["image_encoder"] = self.image_encoder
+        if tunes_by_guidance(resolve_generator(self._config.generator.path)):
+            key["guidance"] = self._config.generator.guidance
         return key
 
     def part(self, real: ImageSet, seed: int, start: str) -> CacheKey:

@@ -5,8 +5,8 @@ Of a sequence only the beginning exists; it is stored, and extended when more is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -128,15 +128,26 @@ class ImageSequences:
         # What is stored as it comes is not lost with the process.
         done, total = 0, sum(map(len, missing))
         size = _STORED_BATCHES * generator.config.generator.batch_size
-        for portion in portions(missing, size):
-            with shown.in_effect() if shown else nullcontext():
+        with self._in_effect(client_generator, shown) if missing else nullcontext():
+            for portion in portions(missing, size):
                 sampled = self._sample(portion, client_generator, pictures, stream, (done, total))
-            for label, more in sampled.items():
-                images[label] = torch.cat([images[label], more])
-                self._store.put(keys[label], images[label])
-                done += len(more)
+                for label, more in sampled.items():
+                    images[label] = torch.cat([images[label], more])
+                    self._store.put(keys[label], images[label])
+                    done += len(more)
         result = _image_set(images) if images else ImageSet.empty(generator.shape)
         return GeneratedImages(result, len(result) - reused, reused, began.seconds)
+
+    @contextmanager
+    def _in_effect(
+        self, client_generator: ClientGenerator, shown: OwnPrompts | None
+    ) -> Iterator[None]:
+        """Have the client's generator draw for a while: merged once for all that is missing."""
+        with (
+            shown.in_effect() if shown else nullcontext(),
+            self._generator.foundation.adapter(client_generator.path),
+        ):
+            yield
 
     def _sample(
         self,
@@ -163,22 +174,21 @@ class ImageSequences:
         images: dict[tuple[int, int], torch.Tensor] = {}
         before, total = progress
         guidance = self._guidance(client_generator.models)
-        with foundation.adapter(client_generator.path):
-            for group in (from_noise, from_pictures):
-                if not group:
-                    continue
-                starts = self._starts(group, pictures) if group is from_pictures else None
-                sampled = sample(
-                    foundation,
-                    [label for label, _ in group],
-                    [index for _, index in group],
-                    config,
-                    stream=stream,
-                    starts=starts,
-                    discrepancy_guidance=guidance,
-                    progress=generator.reporter("images", before + len(images), total),
-                )
-                images |= dict(zip(group, fit(sampled, generator.shape), strict=True))
+        for group in (from_noise, from_pictures):
+            if not group:
+                continue
+            starts = self._starts(group, pictures) if group is from_pictures else None
+            sampled = sample(
+                foundation,
+                [label for label, _ in group],
+                [index for _, index in group],
+                config,
+                stream=stream,
+                starts=starts,
+                discrepancy_guidance=guidance,
+                progress=generator.reporter("images", before + len(images), total),
+            )
+            images |= dict(zip(group, fit(sampled, generator.shape), strict=True))
         return {
             part.label: torch.stack([images[position] for position in part.positions])
             for part in parts

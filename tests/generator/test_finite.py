@@ -82,6 +82,21 @@ def test_decoding_blames_the_vae_s_precision(
         sample(exact, [0], [0], config, stream=1)
 
 
+def test_what_the_vae_ruins_is_told_before_all_is_drawn(
+    decoder_overflows: Foundation, config: GeneratorConfig, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    hook = decoder_overflows.denoiser.register_forward_hook(
+        lambda _module, given, _made: steps.append(len(given[0]))
+    )
+    small = config.model_copy(update={"batch_size": 1})
+    with hook, pytest.raises(GeneratorError, match="VAE decodes"):
+        sample_pool(
+            decoder_overflows, small, (1, 16, 16), per_class=5, stream=1, path=tmp_path / "pool"
+        )
+    assert sum(steps) == 2 * config.steps  # of the ten images two
+
+
 def test_encoding_blames_the_vae_and_not_the_learning_rate(encoder_overflows: Foundation) -> None:
     with pytest.raises(GeneratorError, match=r"VAE encodes 4 of 4 images .* in bf16") as error:
         tune_lora(encoder_overflows, REAL, LoraConfig(steps=1), seed=0)

@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 import torch
 from diffusers.hooks.group_offloading import ModuleGroup
+from peft.tuners.lora.layer import LoraLayer
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
-from regl_app.generator import held_weights, placement, portions, vae_tiles
+from regl_app.generator import adapters, held_weights, placement, portions, vae_tiles
 from regl_app.generator.adaptation import micro_batches
+from regl_app.generator.adaptation.layers import wrapped_layers
 from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
-from regl_app.generator.adapters import AdapterSlot
+from regl_app.generator.adapters import AdapterSlot, lora_update
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
@@ -56,7 +58,10 @@ def foundation(config: GeneratorConfig) -> Foundation:
 
 
 class Card:
-    """What holds one part of a generator with three images, or, of the denoiser, only layers."""
+    """What holds one part of a generator with three images, or, of the denoiser, only layers.
+
+    With ``adapters_crowd`` the latter holds where an adapter is in effect.
+    """
 
     def __init__(
         self,
@@ -64,11 +69,11 @@ class Card:
         monkeypatch: pytest.MonkeyPatch,
         *,
         layers_only: bool = False,
+        adapters_crowd: bool = False,
     ) -> None:
         self.away: set[Any] = set()
         self.asked: dict[str, list[int]] = {"denoiser": [], "vae": []}
         monkeypatch.setattr(placement, "can_wait", lambda _: True)
-        monkeypatch.setattr(placement, "_bring", self.bring)
         # Both places are a processor's: which of them is meant is told by which constant it is.
         monkeypatch.setattr(placement, "_PROCESSOR", META)
         vae, denoiser = foundation.vae, foundation.denoiser
@@ -79,7 +84,8 @@ class Card:
             streamed = foundation.placement.mode == "layer by layer"
             assert mine not in self.away or (mine is denoiser and streamed)
             alone = other in self.away or (other is denoiser and streamed)
-            whole = mine is denoiser and layers_only and not streamed
+            crowded = foundation.adapters.filled and adapters_crowd
+            whole = mine is denoiser and (layers_only or crowded) and not streamed
             if not alone or whole or images > 6:
                 raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -90,11 +96,15 @@ class Card:
         ):
             first.register_forward_pre_hook(lambda _, given, part=part: work(part, len(given[0])))
 
-    def bring(self, module: Any, device: torch.device) -> None:
-        if device == META:
-            self.away.add(module)
-        else:
+        def bring(module: Any, device: torch.device) -> None:
+            if device == META:
+                self.away.add(module)
+                return
+            if module is denoiser and layers_only:
+                raise torch.OutOfMemoryError("CUDA out of memory")
             self.away.discard(module)
+
+        monkeypatch.setattr(placement, "_bring", bring)
 
 
 def draw(foundation: Foundation, config: GeneratorConfig, **more: Any) -> torch.Tensor:
@@ -396,3 +406,88 @@ def test_a_card_draws_the_same_and_holds_what_works(config: GeneratorConfig, mod
     found.decode(latents)
     assert {each.device.type for each in found.denoiser.parameters()} == {"cpu"}
     assert torch.equal(draw(found, config), expected)
+
+
+def test_who_could_not_draw_with_an_adapter_can_still_be_tuned(
+    foundation: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, frozen = tuned(foundation).state, draw(foundation, config)
+    with foundation.adapters.using(first, "a test"):
+        expected = draw(foundation, config)
+    before = weights(foundation)
+    Card(foundation, monkeypatch, adapters_crowd=True)
+    for _ in range(2):
+        with foundation.adapters.using(first, "a test"):
+            assert torch.equal(draw(foundation, config), expected)
+        assert foundation.placement.mode == "layer by layer"
+        again = tuned(foundation).state
+        assert foundation.placement.mode == "in turns"
+        assert all(torch.equal(again[name], value) for name, value in first.items())
+        assert torch.equal(draw(foundation, config), frozen)
+    after = weights(foundation)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_an_adapter_s_second_copy_has_the_vae_wait(
+    foundation: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tuned(foundation).state
+    with foundation.adapters.using(state, "a test"):
+        expected = draw(foundation, config)
+    card = Card(foundation, monkeypatch)
+    added: list[torch.Tensor] = []
+
+    def update(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        added.append(up)
+        if len(added) > 2 and foundation.vae not in card.away:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return lora_update(down, up)
+
+    monkeypatch.setattr(adapters, "lora_update", update)
+    with foundation.adapters.using(state, "a test"):
+        assert foundation.placement.mode == "in turns"
+        assert torch.equal(draw(foundation, config), expected)
+
+
+def test_an_adapter_that_has_no_room_is_our_error_and_leaves_nothing(
+    foundation: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, expected = tuned(foundation).state, draw(foundation, config)
+    added: list[torch.Tensor] = []
+
+    def update(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        added.append(up)
+        if len(added) % 3 == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return lora_update(down, up)
+
+    monkeypatch.setattr(adapters, "lora_update", update)
+    with (
+        pytest.raises(GeneratorError, match=r"'a test' has no room on cpu .*adapter=frozen draws"),
+        foundation.adapters.using(state, "a test"),
+    ):
+        pytest.fail("it has no room")
+    assert not foundation.adapters.filled
+    assert torch.equal(draw(foundation, config), expected)
+
+
+def test_memory_that_ends_as_layers_are_wrapped_leaves_none_wrapped(
+    foundation: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = tuned(foundation).state
+    made: list[Any] = []
+    plain = LoraLayer.update_layer
+
+    def full(self: Any, *given: Any, **named: Any) -> None:
+        made.append(self)
+        if len(made) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        plain(self, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LoraLayer, "update_layer", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            tuned(foundation)
+    assert not wrapped_layers(foundation.denoiser)
+    again = tuned(foundation).state
+    assert all(torch.equal(again[name], value) for name, value in expected.items())

@@ -10,6 +10,7 @@ import torch
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.data.images import to_uint8
 from regl_app.data.resize import fit
+from regl_app.generator import pool
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pool import Pool, load_pool, sample_pool
 
@@ -26,30 +27,55 @@ def make(foundation: Foundation, path: Path, stream: int = 7) -> Pool:
 
 
 def test_a_pool_holds_every_class_alike(foundation: Foundation, tmp_path: Path) -> None:
-    pool = make(foundation, tmp_path / "pool")
-    assert pool.latents.shape == (6, 4, 12, 12)
-    assert pool.images.images.shape == (6, 1, 16, 16)
-    assert pool.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert torch.equal(make(foundation, tmp_path / "again").latents, pool.latents)
-    assert not torch.equal(make(foundation, tmp_path / "other", stream=8).latents, pool.latents)
+    made = make(foundation, tmp_path / "pool")
+    assert made.latents.shape == (6, 4, 12, 12)
+    assert made.images.images.shape == (6, 1, 16, 16)
+    assert made.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(make(foundation, tmp_path / "again").latents, made.latents)
+    assert not torch.equal(make(foundation, tmp_path / "other", stream=8).latents, made.latents)
 
 
 def test_its_images_are_what_its_latents_show(foundation: Foundation, tmp_path: Path) -> None:
-    pool = make(foundation, tmp_path / "pool")
+    made = make(foundation, tmp_path / "pool")
     with torch.no_grad():
-        decoded = fit(to_uint8(foundation.decode(pool.latents)), (1, 16, 16))
-    assert torch.equal(decoded, pool.images.images)
+        decoded = fit(to_uint8(foundation.decode(made.latents)), (1, 16, 16))
+    assert torch.equal(decoded, made.images.images)
+
+
+def test_in_which_portions_it_is_made_changes_nothing(
+    foundation: Foundation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def made(name: str) -> Pool:
+        config = GeneratorConfig(steps=2, batch_size=2)
+        return sample_pool(
+            foundation,
+            config,
+            (1, 16, 16),
+            per_class=3,
+            stream=7,
+            path=tmp_path / name,
+            progress=lambda done, total: told.append((done, total)),
+        )
+
+    portions = made("portions")
+    assert told == [(2, 9), (4, 9), (6, 9), (8, 9), (9, 9)]
+    monkeypatch.setattr(pool, "_DECODED_BATCHES", 99)
+    whole = made("whole")
+    assert torch.equal(portions.latents, whole.latents)
+    assert torch.equal(portions.images.images, whole.images.images)
 
 
 def test_a_stored_pool_is_read_whole_or_not_at_all(foundation: Foundation, tmp_path: Path) -> None:
     path = tmp_path / "pool.safetensors"
     assert load_pool(path, 3, 2) is None
-    pool = make(foundation, path)
+    made = make(foundation, path)
     held = load_pool(path, 3, 2)
     assert held is not None
-    assert torch.equal(held.latents, pool.latents)
-    assert torch.equal(held.images.images, pool.images.images)
-    assert torch.equal(held.labels, pool.labels)
+    assert torch.equal(held.latents, made.latents)
+    assert torch.equal(held.images.images, made.images.images)
+    assert torch.equal(held.labels, made.labels)
     assert load_pool(path, 3, 3) is None
     os.utime(path, (1, 1))
     load_pool(path, 3, 2)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.types import CacheKey
 from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
+from regl_app.supplement import cache_keys
 from regl_app.supplement.cache_keys import CacheKeys
 
 
@@ -61,3 +63,13 @@ def test_the_image_encoder_counts_where_it_reads_pictures(
     assert {**first, "image_encoder": ""} == {**keys(told, concepts, real)[1], "image_encoder": ""}
     (tmp_path / "model.safetensors").write_text("another")
     assert keys(both, concepts, real)[1]["image_encoder"] != first["image_encoder"] != ""
+
+
+def test_guidance_counts_in_tuning_where_the_denoiser_is_told_it(
+    config: RunConfig, real: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concepts = ("a cat", "a dog")
+    guided = config.updated({"generator.guidance": 3.5})
+    assert keys(guided, concepts, real)[1] == keys(config, concepts, real)[1]
+    monkeypatch.setattr(cache_keys, "tunes_by_guidance", lambda _: True)
+    assert keys(guided, concepts, real)[1] != keys(config, concepts, real)[1]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
 from regl_app.data.picture_store import PictureStore
+from regl_app.generator.foundation import Foundation
 from regl_app.generator.sampling import sample
 from regl_app.supplement import image_sequences, own_prompts
 from regl_app.supplement.client_generator import ClientGenerator
@@ -69,6 +71,22 @@ def test_growing_by_rounds_equals_making_all_at_once(
         grown = slowly.generate(quotas(quota, 0, quota), FROZEN, real)
     at_once = make(config, tmp_path / "at-once").generate(quotas(5, 0, 5), FROZEN, real)
     assert same_picture(grown.images.images, at_once.images.images)
+
+
+def test_an_adapter_is_merged_once_for_all_that_is_missing(
+    config: RunConfig, real: ImageSet, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, used = Foundation.adapter, []
+
+    def adapter(self: Foundation, folder: Path | None) -> AbstractContextManager[None]:
+        used.append(folder)
+        return plain(self, folder)
+
+    monkeypatch.setattr(Foundation, "adapter", adapter)
+    sequences = make(config.updated({"generator.batch-size": 1}), tmp_path)
+    for _ in range(2):  # what is stored needs none
+        sequences.generate(quotas(3, 0, 3), FROZEN, real)
+        assert used == [None]
 
 
 def test_no_quota_makes_no_image(config: RunConfig, make: Make, tmp_path: Path) -> None:

@@ -47,10 +47,10 @@ def lora_layers(
         lora_dropout=0.0,
     )
     with _plain_attention_on_processors(denoiser, foundation.device):
-        # PEFT initializes from the global generator.
-        with MAKING_MODULES, torch.random.fork_rng(devices=[]):
-            _wrap(denoiser, peft_config)
         try:
+            # PEFT initializes from the global generator.
+            with MAKING_MODULES, torch.random.fork_rng(devices=[]):
+                _wrap(denoiser, peft_config)
             # PEFT makes them of the base weights' type, in which small steps are lost.
             for parameter in denoiser.parameters():
                 if parameter.requires_grad:
@@ -126,11 +126,11 @@ def _going_on(foundation: Foundation, config: LoraConfig, up: Tensors) -> list[t
 
 
 def _unwrap(denoiser: Any) -> None:
-    """Put the layers back that ``inject_adapter_in_model`` has wrapped."""
+    """Put the layers back that ``inject_adapter_in_model`` has wrapped, be it some of them."""
     from diffusers.utils import recurse_remove_peft_layers
 
     recurse_remove_peft_layers(denoiser)
-    del denoiser.peft_config
+    denoiser.__dict__.pop("peft_config", None)
     denoiser.requires_grad_(False)
 
 

@@ -78,7 +78,7 @@ def _latent_shape(transformer: Any, side: int) -> tuple[int, int, int]:
 
 
 def _embeds_guidance(transformer: Any) -> bool:
-    return bool(transformer.config.guidance_embeds)
+    return bool(getattr(transformer.config, "guidance_embeds", False))
 
 
 def _sample_size(pipeline: Any, _part: str) -> int:
