@@ -119,7 +119,7 @@ def federate(
     torch.set_num_threads(config.threads)
     try:
         loop = _Loop.of(local, clients, uuid.uuid4().hex, own_images)
-        rounds = []
+        rounds: list[FederatedRound] = []
         with closing(loop):
             loop.tune_together()
             for number in range(config.rounds + 1):
