@@ -9,6 +9,7 @@ was learnt so holds for the process, and changes no image.
 from __future__ import annotations
 
 from typing import Any, Literal
+from weakref import WeakMethod
 
 import torch
 
@@ -52,7 +53,9 @@ class Placement:
         self._key = (checkpoint, held, device)
         self._here: Part | None = None
         self.mode: Mode = "together"
-        adapters.make_room = self.make_room_for_adapter
+        # Weakly: a circle would keep an old generator on the device until somebody collects.
+        room = WeakMethod(self.make_room_for_adapter)
+        adapters.make_room = lambda: bool((make := room()) and make())
 
     def begin(self, vae_held: Precision) -> None:
         """Bring the parts, fresh from their files, to the device, or as many as it holds.

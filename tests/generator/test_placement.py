@@ -5,12 +5,14 @@ A processor stands in for the card: what is away from it must not work, and memo
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -491,3 +493,15 @@ def test_memory_that_ends_as_layers_are_wrapped_leaves_none_wrapped(
     assert not wrapped_layers(foundation.denoiser)
     again = tuned(foundation).state
     assert all(torch.equal(again[name], value) for name, value in expected.items())
+
+
+def test_a_generator_that_nobody_uses_any_more_is_gone_at_once() -> None:
+    slot = AdapterSlot(torch.nn.Conv2d(1, 1, 1), "unet", CPU)
+    place = placement.Placement(None, None, slot, CPU, "", "fp32")
+    left = ref(place)
+    gc.disable()
+    try:
+        del place
+        assert left() is None and not slot.make_room()
+    finally:
+        gc.enable()
