@@ -77,13 +77,20 @@ def test_a_slow_machine_is_not_kept_waiting(
     assert found.untold == "an adapter's steps were not measured: they take too long here"
 
 
-def test_where_the_denoiser_comes_layer_by_layer_drawing_is_timed_and_tuning_is_said_to_be_none(
+def test_where_the_denoiser_is_too_large_drawing_is_timed_and_tuning_is_said_to_be_none(
     slow: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pace, "_PATIENCE", 3.0)
     monkeypatch.setattr(placement, "can_wait", lambda _: True)
     monkeypatch.setattr(placement, "_learnt", {})
     assert slow.placement.take_turns() and slow.placement.stream_layers()
+
+    def bring(part: object, device: torch.device) -> None:
+        if part is slow.denoiser and device is not placement._PROCESSOR:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(placement, "_PROCESSOR", torch.device("meta"))
+    monkeypatch.setattr(placement, "_bring", bring)
     found = measure_pace(slow, config, LORA)
     assert found.image == pytest.approx(15 * PASS + DECODE)
     assert found.step is None

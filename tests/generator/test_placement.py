@@ -5,26 +5,22 @@ A processor stands in for the card: what is away from it must not work, and memo
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from weakref import ref
 
 import pytest
 import torch
 from diffusers.hooks.group_offloading import ModuleGroup
-from peft.tuners.lora.layer import LoraLayer
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.data.images import ImageSet
 from regl_app.generator import adapters, held_weights, placement, portions, vae_tiles
 from regl_app.generator.adaptation import micro_batches
-from regl_app.generator.adaptation.layers import wrapped_layers
 from regl_app.generator.adaptation.lora import TunedAdapter, tune_lora
 from regl_app.generator.adapters import AdapterSlot, lora_update
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
@@ -449,59 +445,3 @@ def test_an_adapter_s_second_copy_has_the_vae_wait(
     with foundation.adapters.using(state, "a test"):
         assert foundation.placement.mode == "in turns"
         assert torch.equal(draw(foundation, config), expected)
-
-
-def test_an_adapter_that_has_no_room_is_our_error_and_leaves_nothing(
-    foundation: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state, expected = tuned(foundation).state, draw(foundation, config)
-    added: list[torch.Tensor] = []
-
-    def update(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        added.append(up)
-        if len(added) % 3 == 0:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return lora_update(down, up)
-
-    monkeypatch.setattr(adapters, "lora_update", update)
-    with (
-        pytest.raises(GeneratorError, match=r"'a test' has no room on cpu .*adapter=frozen draws"),
-        foundation.adapters.using(state, "a test"),
-    ):
-        pytest.fail("it has no room")
-    assert not foundation.adapters.filled
-    assert torch.equal(draw(foundation, config), expected)
-
-
-def test_memory_that_ends_as_layers_are_wrapped_leaves_none_wrapped(
-    foundation: Foundation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = tuned(foundation).state
-    made: list[Any] = []
-    plain = LoraLayer.update_layer
-
-    def full(self: Any, *given: Any, **named: Any) -> None:
-        made.append(self)
-        if len(made) == 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        plain(self, *given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LoraLayer, "update_layer", full)
-        with pytest.raises(torch.OutOfMemoryError):
-            tuned(foundation)
-    assert not wrapped_layers(foundation.denoiser)
-    again = tuned(foundation).state
-    assert all(torch.equal(again[name], value) for name, value in expected.items())
-
-
-def test_a_generator_that_nobody_uses_any_more_is_gone_at_once() -> None:
-    slot = AdapterSlot(torch.nn.Conv2d(1, 1, 1), "unet", CPU)
-    place = placement.Placement(None, None, slot, CPU, "", "fp32")
-    left = ref(place)
-    gc.disable()
-    try:
-        del place
-        assert left() is None and not slot.make_room()
-    finally:
-        gc.enable()

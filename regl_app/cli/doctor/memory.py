@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,8 +57,7 @@ def expected_memory(foundation: Foundation, config: RunConfig) -> Finding:
     room -= ASIDE
     if drawing.weights + max(each.whole for each in works) <= room:
         return Finding("memory", "ok", words)
-    least = max(each.least for each in works)
-    return Finding("memory", "note", f"{words}: {_remedy(drawing, least, room, tunes)}")
+    return Finding("memory", "note", f"{words}: {_remedy(drawing, works, room)}")
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,16 @@ def _tuning(config: RunConfig, most: int, merged: int, needs: TuningNeeds) -> It
         yield _Work("tune", count, "pair", whole, needs.least_pair + before)
 
 
-def _remedy(drawing: DrawingNeeds, least: int, room: int, tunes: bool) -> str:
+def _remedy(drawing: DrawingNeeds, works: Sequence[_Work], room: int) -> str:
+    least = max(each.least for each in works)
+    tuning = max((each.least for each in works if each.what == "tune"), default=0)
     if drawing.weights + least <= room:
         return "it will be done in smaller parts"
     if drawing.denoiser + least <= room:
         return "denoiser and VAE will take turns on it"
-    if tunes:
+    if drawing.denoiser + tuning > room and tuning:
         return (
             "no adapter can be tuned on it (set supplement.adapter='frozen', lower "
             "generator.image-size, or take a device with more memory)"
         )
-    return "the denoiser's layers will come one by one, which is slow"
+    return "the denoiser's layers will come one by one to draw, which is slow"

@@ -68,7 +68,8 @@ def test_batches_count_as_they_go_through(monkeypatch: pytest.MonkeyPatch) -> No
         ("lora", 14.9, "in smaller parts"),
         ("lora", 9, "in smaller parts"),  # one image is drawn: 5 + 3 + 1
         ("lora", 8.9, "take turns"),
-        ("lora", 7.9, "no adapter can be tuned"),
+        ("lora", 7.9, "one by one"),  # tuning, activations computed twice, takes 4 + 1
+        ("lora", 4.9, "no adapter can be tuned"),
         ("dpo", 10, "in smaller parts"),
         ("dpo", 9.9, "take turns"),
         ("dpo", 8.9, "no adapter can be tuned"),
