@@ -22,7 +22,7 @@ from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.fitting import fitted
 from regl_app.rounds.shared_adapter import SharedTuning
 from server_app.exchange import exchange
-from server_app.replies import Replies, check_replies
+from server_app.replies import Replies, check_replies, listed
 
 _TYPE = f"{MessageType.TRAIN}.adapter"
 
@@ -65,7 +65,7 @@ def tune_together(
             raise RunError(
                 f"adapter round {number}: {len(checked.replies)} of {len(requests)} replies were "
                 f"usable, the run needs server.min-replies={config.server.min_replies}"
-                + "".join(f"\n  {failure}" for failure in checked.failures[:20])
+                + listed(checked.failures)
             )
         tuning.add(checked.replies)
         rounds.append(checked)

@@ -23,7 +23,7 @@ from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.shared_files import alike_here
 from server_app.exchange import exchange
 from server_app.nodes import wait_for_nodes
-from server_app.replies import check_replies
+from server_app.replies import check_replies, listed
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,7 @@ def _check_enough(
     if len(usable) < config.min_nodes or not usable:
         raise RunError(
             f"{len(usable)} of {nodes} nodes can take part, the run needs "
-            f"server.min-nodes={config.min_nodes}"
-            + "".join(f"\n  {failure}" for failure in failures[:20])
+            f"server.min-nodes={config.min_nodes}{listed(failures)}"
         )
 
 

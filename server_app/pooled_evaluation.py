@@ -8,7 +8,7 @@ from regl_app.core.errors import RunError
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.learning.evaluation.confusion import metrics_of
 from regl_app.learning.evaluation.metrics import Metrics
-from server_app.replies import Replies
+from server_app.replies import Replies, listed
 
 
 def pooled_metrics(evaluated: Replies[EvaluateReply], num_classes: int) -> Metrics:
@@ -24,7 +24,7 @@ def pooled_metrics(evaluated: Replies[EvaluateReply], num_classes: int) -> Metri
     if not replies:
         raise RunError(
             "no client could evaluate the global model, and the server has no test images "
-            "(data.path)" + "".join(f"\n  {failure}" for failure in evaluated.failures[:20])
+            f"(data.path){listed(evaluated.failures)}"
         )
     images = sum(reply.num_examples for reply in replies)
 

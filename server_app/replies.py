@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ from regl_app.flower.messages.content import METRICS, check_size, count_bytes
 from regl_app.flower.messages.fields import one_line, shown
 
 _MOST_REASON = 500
+_MOST_LISTED = 20
 
 
 class FromPartition(Protocol):
@@ -39,6 +40,11 @@ class Replies(Generic[ReplyT]):
     bytes_down: Mapping[int, int]
     """By partition; -1 gathers the nodes of which none is known."""
     bytes_up: Mapping[int, int]
+
+
+def listed(failures: Sequence[str]) -> str:
+    """Return the first of ``failures`` for the end of an error's message, each on its own line."""
+    return "".join(f"\n  {failure}" for failure in failures[:_MOST_LISTED])
 
 
 def check_replies(

@@ -36,7 +36,7 @@ from server_app.handshake import Clients
 from server_app.nodes import require_nodes
 from server_app.pooled_evaluation import pooled_metrics
 from server_app.prometheus import RunMetrics
-from server_app.replies import Replies
+from server_app.replies import Replies, listed
 from server_app.resume import record_of
 from server_app.round_record import Round, round_record
 from server_app.supplement_strategy import SupplementStrategy
@@ -208,8 +208,7 @@ class RoundLoop:
             return None
         evaluated = self.strategy.evaluated
         if not evaluated.replies:
-            failures = "".join(f"\n  {failure}" for failure in evaluated.failures[:20])
-            raise RunError(f"no client could evaluate the global model{failures}")
+            raise RunError(f"no client could evaluate the global model{listed(evaluated.failures)}")
         return pooled_validation(evaluated.replies.values())
 
     def _pooled(self) -> Metrics:

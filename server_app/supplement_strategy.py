@@ -36,7 +36,7 @@ from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
 from server_app.checkpoint_state import ServerMemory
 from server_app.parameter_steps import step_parameters_only
-from server_app.replies import Replies, check_replies
+from server_app.replies import Replies, check_replies, listed
 from server_app.strategy_state import go_on_from, inner_state, restore_inner_state
 
 _INNER = "inner."
@@ -183,7 +183,7 @@ class SupplementStrategy(Strategy):
             raise RunError(
                 f"round {server_round}: {len(usable)} of {len(self._requests)} train replies were "
                 f"usable, the run needs server.min-replies={self._config.server.min_replies}"
-                + "".join(f"\n  {failure}" for failure in self.trained.failures[:20])
+                + listed(self.trained.failures)
             )
         # A client without images has nothing to average: the inner strategy never sees it.
         messages = {key: self.trained.messages[key] for key in usable}

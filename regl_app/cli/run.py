@@ -115,14 +115,12 @@ def _resumed(
             f"regl run --resume {run} model.name={before.model.name}"
         )
     facts = folder.read_facts()
-    if facts is None and clients is None:
+    known = facts.num_clients if facts else clients
+    if known is None:
         raise ConfigError(
             f"{run}: the run was interrupted before it knew its clients: say how many it has "
             "(--clients, 10 where it was begun without)"
         )
-    total = clients or (facts.num_clients if facts else 0)
-    if facts is not None and total != facts.num_clients:
-        raise ConfigError(
-            f"--clients must be {facts.num_clients}, as in the run to be resumed, got {total}"
-        )
-    return before.updated(changes), total
+    if clients not in (None, known):
+        raise ConfigError(f"--clients must be {known}, as in the run to be resumed, got {clients}")
+    return before.updated(changes), known

@@ -19,7 +19,8 @@ class Summary:
     ``model_round`` is the round whose global model the run keeps (``regl_app.runs.kept``), of
     ``rounds``: accuracies, F1 and loss are that round's. ``best_accuracy`` is the highest test
     accuracy of any round, which nobody can choose by; ``mean_accuracy`` is the mean of all rounds,
-    be they kept or not: how fast and how high at once, hardly moved by a last round that swings.
+    be they kept or not: how fast and how high at once, hardly moved by a last round that swings. Of
+    a run that ended early they are fewer.
     ``synthetic_images`` sums over clients what each trained on in the round of its largest
     supplement. ``js_before``, ``js_after`` and ``precision`` are means over clients, of the round
     in which all together had the most synthetic images.
