@@ -74,9 +74,10 @@ class RunConfig(RunKeys):
 
         A new ``method`` re-expands its preset unless the preset's keys are among ``changes``. A new
         generator leaves what fitted the bundled one to what fits it, a new strategy what was the
-        old one's 'auto' to its own.
+        old one's 'auto' to its own. What 'auto' had a run taught by follows whatever is new.
         """
         flat = self.to_flat()
+        flat |= dict.fromkeys(_taught_by_auto(flat), AUTO)
         if self.generator.path == BUNDLED != changes.get("generator.path", BUNDLED):
             fitting = {key: value for key, value in BUNDLED_FIT.items() if flat[key] == value}
             flat |= dict.fromkeys(fitting, AUTO)
@@ -166,6 +167,17 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def _taught_by_auto(flat: Mapping[str, Scalar]) -> set[str]:
+    """Return the keys of teaching that have the value of 'auto'.
+
+    ``labels.by='hard'`` is a choice where 'auto' would be something else, and decides the others.
+    """
+    labels = auto_teaching(_nested({**flat, "labels.by": AUTO})).labels
+    others = auto_teaching(_nested(flat))
+    autos = {key: getattr(others, of) for key, of in TAUGHT_KEYS.items()}
+    return {key for key, value in {**autos, "labels.by": labels}.items() if flat[key] == value}
 
 
 def _nested(flat: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def train_round(
         real_images=len(real),
         loss=trained.loss,
         weights={name: state[name] for name in method.shared(list(state))},
-        discrepancy=shared_discrepancy(client, task.round, discrepancy),
+        discrepancy=shared_discrepancy(client, task, discrepancy),
         held=shared_quotas(config, supplement.quotas),
         real_counts=shared_counts(config, client.real_counts),
         synthetic_counts=shared_counts(config, supplement.images.counts(client.num_classes)),

@@ -92,13 +92,14 @@ class ClientState:
                 tensors[name] = torch.from_numpy(values)
         tensors |= {_MODEL + name: value for name, value in memory.weights.items()}
         tensors |= {_METHOD + name: value for name, value in memory.kept.items()}
+        first = not self._files()
         save_tensors(self._path(memory.round), tensors)
         files = self._files()
         for number, path in files:
             # Later ones are of rounds that are being repeated.
             if number > memory.round or (number, path) not in files[-KEPT_ROUNDS:]:
                 path.unlink(missing_ok=True)
-        if memory.round == 1:
+        if first or memory.round == 1:
             self._prune()
 
     def finish(self) -> None:

@@ -12,7 +12,6 @@ docs/secure.md has the table; its tests hold it against every message of real ru
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from regl_app.config import RunConfig
 from regl_app.core.types import Counts, Fact, Floats
 from regl_app.rounds.client import Client
+from regl_app.rounds.exchange import RoundTask
 from regl_app.rounds.lasting_noise import lasting_noise
 from regl_app.supplement.image_quality import ImageQuality
 from regl_app.supplement.privacy import (
@@ -63,15 +63,22 @@ def shared_quotas(config: RunConfig, quotas: Counts) -> Counts | None:
 
 
 def shared_discrepancy(
-    client: Client, round_number: int, discrepancy: Floats | None
+    client: Client, task: RoundTask, discrepancy: Floats | None
 ) -> Floats | None:
-    """Return what the server learns of the discrepancy ``(C,)``: with noise, if any, or nothing."""
-    if discrepancy is None or not is_released(client.config, round_number):
+    """Return what the server learns of the discrepancy ``(C,)``: with noise, if any, or nothing.
+
+    A round that is repeated, after a lost reply or by a resume, gets the answer that it got.
+    """
+    if discrepancy is None or not is_released(client.config, task.round):
         return None
     config = client.config.privacy
     # The run's seed is no secret: noise drawn from it hides nothing.
-    random = np.random.default_rng(
-        client.seed("privacy", round_number) if config.reproducible else secrets.randbits(128)
+    random = (
+        np.random.default_rng(client.seed("privacy", task.round))
+        if config.reproducible
+        else lasting_noise(
+            client, "vector", task.run, task.round, discrepancy.tolist(), config.noise, config.clip
+        )
     )
     return privatize(discrepancy, config, random)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
@@ -79,16 +80,26 @@ def _spoken(
 
 
 def expert_head(
-    average: Weights, states: Sequence[Weights], shares: Floats, *, bounded: bool = False
+    average: Weights,
+    states: Sequence[Weights],
+    shares: Floats,
+    *,
+    bounded_by: NDArray[np.bool_] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return the average with a last layer whose rows come from those who hold their class.
 
     ``w_c = sum_k s_k[c] W_k[c]``, weights and biases alike, in double precision.
 
-    ``bounded``: no row, weights and bias together, goes further from the average's than the median
-    over classes of how far they all would. Where clients' features disagree, a few rows of an
-    expert head are much longer than the others and take the other classes' images; the bound also
-    limits what a client can do that claims a class (ours, measured in docs/teaching.md).
+    Args:
+        average: of the states.
+        states: the clients' last models, K of them.
+        shares: their say s, ``(K, C)``.
+        bounded_by: the classes ``(C,)`` that somebody holds: no row, weights and bias together,
+            goes further from the average's than the median over these of how far they would. Where
+            clients' features disagree, a few rows of an expert head are much longer than the others
+            and take the other classes' images; the bound also limits what a client can do that
+            claims a class (ours, measured in docs/teaching.md). A class that nobody holds keeps the
+            average's row, and says nothing of how far the others go. None: no bound.
     """
     own = torch.from_numpy(shares)  # (K, C)
     mixed: dict[str, torch.Tensor] = {}
@@ -97,16 +108,18 @@ def expert_head(
         weights = own.reshape(*own.shape, *(1,) * (theirs.ndim - 2))
         mixed[name] = (weights * theirs).sum(dim=0)
     middle = {name: average[name].detach().cpu().double() for name in mixed}
-    rows = _bounded(mixed, middle) if bounded else mixed
+    rows = mixed if bounded_by is None else _bounded(mixed, middle, torch.from_numpy(bounded_by))
     return {**average, **{name: value.to(average[name].dtype) for name, value in rows.items()}}
 
 
-def _bounded(rows: Tensors, average: Tensors) -> Tensors:
-    """Return ``rows`` (C, ...) by name, none further from ``average`` than the median one."""
+def _bounded(rows: Tensors, average: Tensors, held: torch.Tensor) -> Tensors:
+    """Return ``rows`` (C, ...), none further from ``average`` than the median of those ``held``."""
+    if not held.any():
+        return rows
     shifts = {name: value - average[name] for name, value in rows.items()}
     squares = [shift.square().reshape(len(shift), -1).sum(dim=1) for shift in shifts.values()]
     far = torch.stack(squares).sum(dim=0).sqrt()
-    kept = (far.median() / far.clamp_min(1e-12)).clamp_max(1.0)
+    kept = (far[held].median() / far.clamp_min(1e-12)).clamp_max(1.0)
     return {
         name: average[name] + shift * kept.reshape(-1, *(1,) * (shift.ndim - 1))
         for name, shift in shifts.items()

@@ -77,6 +77,8 @@ def summarize(
         for client, facts in (kept.clients if kept else {}).items()
         if "local_accuracy" in facts and (not personal or client in personal.per_client)
     ]
+    if personal and len(own) == 1 < len(personal.per_client):
+        own = []  # of one client, such as the one that has all data in ``central``, it is no mean
     synthetic = largest_rows(history, "synthetic_counts")
     fits = max(trained, key=_supplement, default=None)
     labels = fits.labels if fits is not None and _supplement(fits) else None

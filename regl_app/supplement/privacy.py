@@ -2,7 +2,8 @@
 
 Each client perturbs its own vector (local differential privacy): whatever a client's data are, its
 vector lies in a ball of radius ``clip``, and any two vectors are at most ``2 * clip`` apart. The
-epsilon counts one answer per round, as the protocol has it: a server that asks twice gets two.
+epsilon counts one answer per round. Asked again for the same round a client says the same, as long
+as it comes to the same vector (``disclosure``).
 The histogram is perturbed once, and one image more or less changes it by length 1: that epsilon is
 an image's, not a client's. Nothing else in a reply is protected by this.
 """

@@ -73,6 +73,23 @@ def test_without_counts_the_experts_are_known_by_something_else() -> None:
     assert digest(named.updated(change), 3, "g") == digest(named, 3, "g")
 
 
+def test_noise_on_counts_is_another_result_without_a_supplement_too() -> None:
+    config = RunConfig.from_flat(
+        {
+            "method": "fedavg",
+            "teaching.head": "experts",
+            "teaching.say": "noisy",
+            "share-diagnostics": False,
+        }
+    )
+    assert config.tells_noisy_counts
+    assert not config.needs_generator
+    louder = config.updated({"privacy.histogram-noise": 16.0})
+    assert digest(louder, 3, "g") != digest(config, 3, "g")
+    seeded = config.updated({"privacy.reproducible": True})
+    assert digest(seeded, 3, "g") != digest(config, 3, "g")
+
+
 def test_what_may_change_when_a_run_goes_on() -> None:
     config = RunConfig.from_flat({})
     kept = result_keys(config).keys()

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from regl_app.config import RunConfig, default_flat, flat_fields
 from regl_app.core.errors import ConfigError
+from regl_app.core.types import Scalar
 
 
 def test_defaults_are_valid_and_name_the_default_method() -> None:
@@ -96,6 +97,47 @@ def test_an_update_re_expands_the_preset_of_a_new_method_only() -> None:
     assert config.updated({"rounds": 3}).supplement.adapter == "frozen"
     again = config.updated({"method": "regl-dpd"})
     assert (again.supplement.policy, again.supplement.adapter) == ("discrepancy", "lora")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels.by": "hard"},
+        {"server.strategy": "fedmedian"},
+        {"objective": "fedrep"},
+        {"supplement.policy": "none", "supplement.adapter": "frozen"},
+        {
+            "supplement.site": "server",
+            "supplement.policy": "discrepancy",
+            "supplement.adapter": "frozen",
+        },
+        {"supplement.cap": 0},
+        {"rounds": 3},
+        {},
+    ],
+)
+def test_what_auto_teaches_follows_an_update_as_if_it_were_said_at_once(
+    changes: dict[str, Scalar],
+) -> None:
+    base: dict[str, Scalar] = {"method": "regl"}
+    at_once = RunConfig.from_flat(base | changes)
+    updated = RunConfig.from_flat(base).updated(changes)
+    assert updated.to_flat() == at_once.to_flat()
+
+
+def test_what_auto_teaches_comes_back_with_what_allows_it() -> None:
+    base = RunConfig.from_flat({"method": "regl"})
+    there = base.updated({"server.strategy": "fedmedian"})
+    assert there.updated({"server.strategy": "fedavg"}).to_flat() == base.to_flat()
+
+
+def test_teaching_that_was_chosen_stays() -> None:
+    hard = RunConfig.from_flat({"method": "regl", "labels.by": "hard"})
+    assert hard.updated({"rounds": 3}).labels.by == "hard"
+    assert hard.updated({"server.strategy": "fedavgm"}).labels.by == "hard"
+    own = RunConfig.from_flat({"method": "regl", "teaching.head": "experts"})
+    assert own.updated({"labels.by": "hard"}).teaching.head == "experts"
+    assert own.updated({"rounds": 3}).teaching.head == "experts"
 
 
 def test_a_run_without_supplement_uses_no_generator() -> None:

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from regl_app.config import RunConfig
-from regl_app.core.types import Counts, Scalar, Weights
+from regl_app.core.types import Counts, Floats, Scalar, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.rounds.client import Client
-from regl_app.rounds.disclosure import shared_noisy_counts
-from regl_app.rounds.exchange import RoundResult
+from regl_app.rounds.disclosure import shared_discrepancy, shared_noisy_counts
+from regl_app.rounds.exchange import RoundResult, RoundTask
 from regl_app.rounds.holdings import discrepancy, noisy, updates
 from regl_app.rounds.holdings.registry import holdings
 
@@ -116,6 +116,31 @@ def test_another_answer_has_another_noise(tmp_path: Path, changed: str) -> None:
         other = dataclasses.replace(one, data=ClientData(0, fewer, one.data.test))
     noise = told(one) - one.real_counts
     assert not np.isclose(scale * noise, told(other) - other.real_counts).any()
+
+
+def test_a_round_that_is_repeated_tells_the_same_vector(tmp_path: Path) -> None:
+    keys: dict[str, Scalar] = {"method": "regl-dpd", "privacy.noise": 4.0, "rounds": 9}
+    vector = np.linspace(-0.3, 0.3, 10)
+
+    def told_of(
+        which: Client, number: int = 4, run: str = "a run", vector: Floats = vector
+    ) -> Floats:
+        found = shared_discrepancy(which, RoundTask(number, run=run), vector)
+        assert found is not None
+        return found
+
+    one = client(tmp_path / "a", **keys)
+    first = told_of(one)
+    np.testing.assert_array_equal(told_of(client(tmp_path / "a", **keys)), first)
+    others = (
+        told_of(one, number=5),
+        told_of(one, run="another"),
+        told_of(one, vector=np.nextafter(vector, 1.0)),
+        told_of(client(tmp_path / "a", 1, **keys)),
+        told_of(client(tmp_path / "b", **keys)),  # another site's secret
+    )
+    for other in others:
+        assert np.abs(other - first).max() > 1e-3
 
 
 def test_noise_from_the_seed_is_repeatable(tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ def test_own_models_count_where_there_is_a_test() -> None:
     assert summarize([_record(1, 0.9)]).own_models is None
 
 
+def test_one_of_several_clients_is_no_mean_of_own_models() -> None:
+    alone = {0: {"local_accuracy": 0.5}, 1: {"images": 0}}  # as in ``central``
+    tested = Personalized(mean=0.7, per_client={0: 0.6, 1: 0.8})
+    assert summarize([_record(1, 0.9, clients=alone, personalized=tested)]).own_models is None
+
+
 def test_the_numbers_are_those_of_the_model_that_is_kept() -> None:
     tail = GlobalMetrics(accuracy=0.4, macro_f1=0.4)
     history = [

@@ -13,8 +13,9 @@ from regl_app.config.identity import decisive_keys
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 
+_OF_PRIVACY = "privacy."
 _OF_SUPPLEMENT = (
-    *("supplement.", "generator.", "lora.", "probe.", "pool.", "dpo.", "steering.", "privacy."),
+    *("supplement.", "generator.", "lora.", "probe.", "pool.", "dpo.", "steering.", _OF_PRIVACY),
     "server.tune-",
 )
 
@@ -62,6 +63,8 @@ def decisive(config: RunConfig, clients: int, generator: str) -> dict[str, objec
         generator: the ``identity_of`` what it makes images with.
     """
     unused: tuple[str, ...] = () if config.needs_generator else _OF_SUPPLEMENT
+    if config.tells_noisy_counts:
+        unused = tuple(key for key in unused if key != _OF_PRIVACY)
     adapter = ADAPTERS[config.supplement.adapter]
     if adapter.unchanged:
         unused += _OF_ADAPTER
