@@ -26,7 +26,7 @@ def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder
         return RunFolder.create(config, out_dir)
     folder = RunFolder.open(resume)
     before = folder.read_config()
-    was, now = before.to_flat(), config.to_flat()
+    was, now = (with_absolute_paths(each).to_flat() for each in (before, config))
     needed = result_keys(before).keys() | result_keys(config).keys()
     changed = [key for key in now if key in needed and now[key] != was[key]]
     if changed:

@@ -89,7 +89,11 @@ def _submit(config: RunConfig, superlink: str) -> None:
     from regl_app.flower.engines.flower_run import run_deployed
 
     folder = run_deployed(config, superlink)
-    if (folder / "result.json").is_file():
+    try:
+        here = (folder / "result.json").is_file()
+    except OSError:  # it is, and the SuperLink's user's alone
+        here = False
+    if here:
         print_summary(folder)
     else:
         print_path("run folder, on the SuperLink's machine", folder)

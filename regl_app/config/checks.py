@@ -332,10 +332,15 @@ def hidden_labels_are_not_sent_openly(config: RunKeys) -> str | None:
 
 
 def source_has_its_path(config: RunKeys) -> str | None:
-    needed = SOURCES[config.data.source].path
-    if not needed or config.data.path:
-        return None
-    return f"data.source={config.data.source!r} needs data.path, {needed}"
+    source = SOURCES[config.data.source]
+    if source.path and not config.data.path:
+        return f"data.source={config.data.source!r} needs data.path, {source.path}"
+    if config.data.path and not source.files:
+        return (
+            f"data.path={config.data.path!r} means nothing to data.source={config.data.source!r}, "
+            "which reads no files (for images of your own set data.source=folder)"
+        )
+    return None
 
 
 def sites_agree_on_classes(config: RunKeys) -> str | None:

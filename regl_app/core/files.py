@@ -69,7 +69,8 @@ def storing(path: Path) -> Iterator[None]:
 def why_not_written(error: Exception, path: Path | None = None) -> str | None:
     """Return what keeps a file from being written, with the remedy; None: it is another error.
 
-    ``path`` is what was written: what may not be opened elsewhere is another error then.
+    ``path`` is what was written: what may not be opened elsewhere is another error then. None:
+    nobody knows whether it was to be read or to be written.
     """
     number = getattr(error, "errno", None)
     # safetensors has an error of its own, with the system's words in it.
@@ -84,6 +85,11 @@ def why_not_written(error: Exception, path: Path | None = None) -> str | None:
         seen = Path(os.fsdecode(error.filename))
         if not (seen.is_relative_to(path.parent) or path.is_relative_to(seen)):
             return None
+    if path is None:
+        return (
+            f"cannot be read or written: {error.strerror} (give it to this user; what a run writes "
+            "can go elsewhere by out-dir, cache-dir or TMPDIR)"
+        )
     return (
         f"cannot be written: {error.strerror} (give it to this user, or choose another folder by "
         "out-dir, cache-dir or TMPDIR)"

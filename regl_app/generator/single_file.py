@@ -45,11 +45,12 @@ def config_folder(file: Path, *, fetch: bool = True) -> Path:
     try:
         return fetch_configs(HubId(origin), fetch=fetch)
     except GeneratorError as error:
+        kinds = " ".join(f"--include '{kind}'" for kind in ("*.json", "*.txt", "*.model"))
         raise GeneratorError(
             f"generator.path {str(file)!r} holds weights alone, of {origin!r} as diffusers has it, "
             f"and that one's configs are not to be had ({error}). Put them beside it: the folder "
             f"{str(file.with_suffix(''))!r} with {INDEX} and each part's config (hf download "
-            f"{origin} --include '*.json' '*.txt' --local-dir {file.with_suffix('').name})"
+            f"{origin} {kinds} --local-dir {file.with_suffix('').name})"
         ) from error
 
 

@@ -307,6 +307,24 @@ def test_doctor_looks_at_a_deployment_if_asked(tmp_path: Path) -> None:
     assert alone.exit_code == 2 and "belong to --superlink" in alone.output
 
 
+def test_a_run_folder_that_is_the_superlinks_alone_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, is_file = tmp_path / "srv" / "a run", Path.is_file
+
+    def kept_from_us(path: Path) -> bool:
+        if path.is_relative_to(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    engine = "regl_app.flower.engines.flower_run.run_deployed"
+    monkeypatch.setattr(engine, lambda *_: folder)
+    monkeypatch.setattr(Path, "is_file", kept_from_us)
+    done = regl("run", "--superlink", "site", "method=fedavg")
+    assert done.exit_code == 0, done.output
+    assert "run folder, on the SuperLink's machine" in done.output
+
+
 def test_a_file_of_prompts_goes_with_the_run(engine: None) -> None:
     Path("prompts.csv").write_text("class,prompt\n0,a zero\n1,a one\n1,an ace\n")
     regl("run", "generator.prompts=prompts.csv", "rounds=1", "method=regl", "out-dir=here")

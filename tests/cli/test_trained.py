@@ -186,6 +186,13 @@ def test_other_pictures_may_have_some_of_the_classes(run: RunFolder, tmp_path: P
     assert [each["images"] for each in found["classes"]] == [4, 4, 0]
     assert found["classes"][2]["recall"] is None
     assert np.array(found["confusion"]).sum() == 8
+    for left in ("c-d/1.png", "c-d/2.png", "c-d/3.png", "b/1.png", "b/2.png", "b/3.png"):
+        (tmp_path / "new" / left).unlink()
+    assert "2 images" in invoke("evaluate", run.path, data).output  # one of each class
+    (tmp_path / "one" / "b").mkdir(parents=True)
+    shutil.copy(tmp_path / "new" / "b" / "0.png", tmp_path / "one" / "b")
+    done = invoke("evaluate", run.path, f"data.path={tmp_path / 'one'}")
+    assert done.exit_code == 0 and "1 image" in done.output, done.output
     (tmp_path / "new" / "b").rename(tmp_path / "new" / "boat")
     (tmp_path / "new").rename(tmp_path / "newer")
     done = invoke("evaluate", run.path, f"data.path={tmp_path / 'newer'}")

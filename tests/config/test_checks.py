@@ -307,6 +307,11 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["data.source='hub' needs data.path, a hub id or a parquet folder"],
     ),
     (
+        checks.source_has_its_path,
+        {"data.path": "photos"},
+        ["data.path='photos'", "data.source='digits'", "set data.source=folder"],
+    ),
+    (
         checks.sites_agree_on_classes,
         {"data.source": "site"},
         ["data.source='site' needs data.classes", "''", "'cat,dog'"],

@@ -20,6 +20,7 @@ from regl_app.core.files import (
     remove_leftovers,
     sha256_file,
     storing,
+    why_not_written,
     write_json,
     write_text,
 )
@@ -137,6 +138,11 @@ def test_what_may_not_be_written_says_what_to_do(tmp_path: Path, number: int) ->
             f"{target}: cannot be written: {os.strerror(number)} (give it to this user, or choose "
             "another folder by out-dir, cache-dir or TMPDIR)"
         )
+
+
+def test_what_may_have_been_read_is_not_said_to_be_written() -> None:
+    why = why_not_written(PermissionError(errno.EACCES, "Permission denied", "photos"))
+    assert why is not None and why.startswith("cannot be read or written: Permission denied (")
 
 
 def test_what_may_not_be_read_elsewhere_is_another_error(tmp_path: Path) -> None:

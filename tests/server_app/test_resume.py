@@ -448,3 +448,17 @@ def test_a_run_does_not_go_on_with_another_generator(
             folder.note(GENERATOR, "unknown, image encoder 0")  # the server had none
         assert open_run(resumed, tmp_path, folder.path) == folder
         index.write_text(content)
+
+
+def test_paths_that_a_run_was_given_as_relative_are_the_same_ones(
+    config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in folders of earlier versions."""
+    monkeypatch.chdir(tmp_path)
+    keys: dict[str, Scalar] = {"data.source": "folder", "method": "fedavg"}
+    begun = config("relative", **{**keys, "data.path": "photos"})
+    folder = RunFolder.create(begun, tmp_path / "runs")
+    resumed = begun.updated({"resume": str(folder.path), "data.path": str(tmp_path / "photos")})
+    assert open_run(resumed, tmp_path, folder.path) == folder
+    with pytest.raises(ConfigError, match=r"data\.path='.*other'"):
+        open_run(resumed.updated({"data.path": "other"}), tmp_path, folder.path)

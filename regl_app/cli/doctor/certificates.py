@@ -83,14 +83,27 @@ def names(certificate: x509.Certificate) -> list[str]:
     return [*hosts, *map(str, extension.value.get_values_for_type(x509.IPAddress))]
 
 
+def _group(number: int) -> str:
+    import grp
+
+    try:
+        return repr(grp.getgrgid(number).gr_name)
+    except KeyError:
+        return str(number)
+
+
 def examine_private_key(
     topic: str, path: Path, *, certificate: Path | None = None, public: Path | None = None
 ) -> Finding:
-    """Return whether a private key can be read by its owner alone and fits its public half."""
+    """Return whether a private key can be read by its owner alone and fits its public half.
+
+    By its group as well is a note: a service's user reads root's file so, and nobody else should.
+    """
     try:
-        content, mode = path.read_bytes(), stat.S_IMODE(path.stat().st_mode)
+        content, found = path.read_bytes(), path.stat()
     except OSError as error:
         return Finding(topic, "fail", f"{path} cannot be read: {error.strerror}")
+    mode = stat.S_IMODE(found.st_mode)
     try:
         if content.startswith(b"-----BEGIN OPENSSH"):
             key = serialization.load_ssh_private_key(content, None)
@@ -98,7 +111,7 @@ def examine_private_key(
             key = serialization.load_pem_private_key(content, None)  # type: ignore[assignment]
     except (ValueError, TypeError, UnsupportedAlgorithm):  # its text might hold what it read
         return Finding(topic, "fail", f"{path} is no private key without passphrase")
-    if mode & 0o077:
+    if mode & 0o037:
         detail = f"{path} can be read by others (mode {mode:04o})"
         return Finding(topic, "fail", detail, f"chmod 600 {path}; if it was seen, make a new one")
     own = key.public_key().public_bytes(
@@ -112,6 +125,9 @@ def examine_private_key(
     if theirs is not None and own != theirs:
         return Finding(topic, "fail", f"{path} does not belong to {other}", "bring back the pair")
     fits = f", fits {other.name}" if other is not None else ""
+    if mode & 0o040:
+        detail = f"{path} can be read by all of the group {_group(found.st_gid)}{fits}"
+        return Finding(topic, "note", detail, "a service's own group, or chmod 600")
     return Finding(topic, "ok", f"read by its owner alone{fits}")
 
 

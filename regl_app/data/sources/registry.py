@@ -40,6 +40,8 @@ def load_source(
     roots: AllowedFolders | None = None,
     store: PictureStore | None = None,
     state: str | None = None,
+    *,
+    whole: bool = False,
 ) -> Source:
     """Return the source of ``config``, resized and capped.
 
@@ -51,16 +53,22 @@ def load_source(
         store: where what any process of this machine has decoded is found; None: nowhere.
         state: that of the files, if it is to be taken as known (``source_state``): what was loaded
             in this state is returned, whatever they are now.
+        whole: nothing is trained on it, so that one class, or one image, will do.
 
     Raises:
         DataError: files are absent or damaged; says what is expected where, and the remedy.
     """
-    return _load(config, roots, store, source_state(config, roots) if state is None else state)
+    state = source_state(config, roots) if state is None else state
+    return _load(config, roots, store, state, whole)
 
 
 @lru_cache(maxsize=2)
 def _load(
-    config: DataConfig, roots: AllowedFolders | None, store: PictureStore | None, _state: str
+    config: DataConfig,
+    roots: AllowedFolders | None,
+    store: PictureStore | None,
+    _state: str,
+    whole: bool,
 ) -> Source:
     choice = SOURCES[config.source]
     load = resolve(choice.implementation)
@@ -68,6 +76,8 @@ def _load(
     source: Source = load(config, **more)
     # A generator is tuned on what is trained on, nothing else has to be decoded for it.
     source = replace(source, train=source.train.alone(), test=replace(source.test, originals=None))
+    if whole:
+        return source
     if source.num_classes < 2:
         raise DataError(f"data.source={config.source!r} has {source.num_classes} class, needs 2")
     if isinstance(config, PublicDataConfig) or config.local:

@@ -76,8 +76,8 @@ def run_flower(
     _check_files(config, clients)
     client_gpus = reserved_gpus(config, client_cpus, client_gpus)
     tell_small_shared_memory()
-    # The run folder is named by the server; only its parent is fixed here.
-    config = config.updated({"out-dir": with_absolute_paths(config).out_dir})
+    # The folder that a run leaves is read from anywhere.
+    config = with_absolute_paths(config)
     with (
         _terminable(),
         scratch_folder("regl-flwr-", SCRATCH_MEGABYTES) as scratch,

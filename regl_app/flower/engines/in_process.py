@@ -227,6 +227,8 @@ def run_in_process(
         ReglError: the run failed.
     """
     refuse_unwritable(config)
+    # The folder that a run leaves is read from anywhere.
+    config = with_absolute_paths(config)
     server = server_app or load_app(SERVER_APP, RunError, APP_ROOT)
     client = client_app or load_app(CLIENT_APP, RunError, APP_ROOT)
     workers = workers or places_in_process(config)
@@ -234,7 +236,7 @@ def run_in_process(
     if clients < 1:
         raise ConfigError(f"clients must be >= 1, got {clients} (or give sites)")
     if not config.data.local:
-        check_partition(with_absolute_paths(config).partition, clients)
+        check_partition(config.partition, clients)
     workers = min(workers, clients)
     prepare, cards = _preparation(config), cards_of(config.device)
     grid = InProcessGrid(client, clients, flat, workers, prepare, sites, cards)
@@ -261,9 +263,10 @@ def _preparation(config: RunConfig) -> Callable[[], None] | None:
     def load() -> None:
         from regl_app.data.prompt_table import run_source
         from regl_app.generator.compatibility import check_source
+        from regl_app.generator.fitting import fitted
         from regl_app.generator.foundation import shared_foundation
 
-        local = with_absolute_paths(config)
+        local = fitted(config)
         torch.set_num_threads(config.threads)
         source = run_source(local)
         check_source(local, source)

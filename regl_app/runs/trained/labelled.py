@@ -64,7 +64,7 @@ def labelled_images(
         config = config.model_copy(update={"data": as_in_run(trained, config.data)})
     # The run's own are as its clients have them: in their looks, with its long tail.
     own = None if other else Federation.load(config, trained.num_clients)
-    source = load_source(config.data) if own is None else own.source
+    source = load_source(config.data, whole=True) if own is None else own.source
     if not named:
         warn_of_differing(trained, source.depth, "name a rule by data.depth")
     sets = {"test": [source.test], "train": [source.train], "all": [source.train, source.test]}

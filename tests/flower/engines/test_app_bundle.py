@@ -19,6 +19,7 @@ from flwr.cli.install import install_from_fab
 
 from regl_app.config import RunConfig, default_flat
 from regl_app.core.app_root import APP_ROOT
+from regl_app.core.types import Scalar
 from regl_app.flower.code_hash import PACKAGES, hash_code, own_code_hash
 from regl_app.flower.engines.app_bundle import build_app_folder, toml_table, write_bundle
 
@@ -87,7 +88,9 @@ def test_a_plain_flwr_run_bundles_the_same_code_and_nothing_else(tmp_path: Path)
 
 
 def test_all_keys_travel_with_their_types() -> None:
-    flat = RunConfig.from_flat({"name": "a", "data.path": 'odd "quoted" ü\\path'}).to_flat()
+    odd = 'odd "quoted" ü\\path'
+    named: dict[str, Scalar] = {"name": "a", "data.source": "folder", "data.path": odd}
+    flat = RunConfig.from_flat(named).to_flat()
     table = tomllib.loads(toml_table(flat))
     assert RunConfig.from_any(table).to_flat() == flat
     assert RunConfig.from_any(tomllib.loads(toml_table(default_flat()))) == RunConfig.from_flat({})

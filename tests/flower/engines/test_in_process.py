@@ -10,6 +10,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
+from PIL import Image
 
 from regl_app.config import RunConfig
 from regl_app.core.devices import resolve_device
@@ -140,6 +141,20 @@ def test_the_same_seed_gives_the_same_history_with_any_number_of_workers(tmp_pat
     first = _history(tmp_path, "one", 1)
     assert first == _history(tmp_path, "two", 3)
     assert first != _history(tmp_path, "other", 1, seed=1)
+
+
+def test_a_folder_of_a_run_says_where_its_images_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in range(8):
+        for name in ("a", "b"):
+            path = tmp_path / "photos" / name / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (16, 16), 30 * place).save(path)
+    monkeypatch.chdir(tmp_path)
+    _history(tmp_path, "one", 1, **{"data.source": "folder", "data.path": "photos", "rounds": 1})
+    read = RunFolder.open(tmp_path / "one").read_config()
+    assert read.data.path == str(tmp_path / "photos")
 
 
 def test_a_sampled_federation_is_reproducible(tmp_path: Path) -> None:
