@@ -213,8 +213,11 @@ class CacheKeys:
         )
 
     def _adapted(self, adapter: str) -> dict[str, object]:
-        guide = "frozen" if adapter == "frozen" else self._config.generator.guide
-        return {"adapter": adapter, "guide": guide}
+        if adapter == "frozen":
+            return {"adapter": adapter, "guide": "frozen"}
+        # Earlier versions rounded to the nearest.
+        rounded = {"merged": "by chance"} if self._held.get("held") == "bf16" else {}
+        return {"adapter": adapter, "guide": self._config.generator.guide, **rounded}
 
 
 def _digest_of(real: ImageSet) -> str:

@@ -14,6 +14,7 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
+from regl_app.core.precision import Precision
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
 from regl_app.generator import foundation as module
@@ -153,9 +154,47 @@ def test_an_adapter_is_merged_with_one_rounding(second_pipeline: Path) -> None:
     layer = foundation.denoiser.get_submodule(name.partition(".")[2])
     frozen = layer.weight.detach().clone()
     update = lora_update(state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"])
+    exact = frozen.float() + update
     with foundation.adapters.using(state, "a test"):
-        assert torch.equal(layer.weight, (frozen.float() + update).bfloat16())
+        merged = layer.weight.detach().clone()
     assert torch.equal(layer.weight, frozen)
+    # Up or down: less than a step away, which is 1/128 of a power of two.
+    assert ((merged.float() - exact).abs() < 2.0 ** (exact.abs().log2().floor() - 7)).all()
+    assert not torch.equal(merged, exact.bfloat16())
+    with foundation.adapters.using(state, "again"):
+        assert torch.equal(layer.weight, merged)
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_of_a_small_update_nothing_is_rounded_away_in_the_mean(
+    second_pipeline: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    monkeypatch.setattr(module, "resolve_precision", lambda *_: precision)
+    foundation = Foundation.load(settings(second_pipeline, precision=precision), CONCEPTS)
+    random = torch.Generator().manual_seed(0)
+    step = {"bf16": 2.0**-8, "fp16": 2.0**-11}[precision]
+    part, before, state = foundation.family.part, {}, {}
+    for name in foundation.family.adapted_layers(foundation.denoiser, "attention"):
+        before[name] = foundation.denoiser.get_submodule(name).weight.detach().float()
+        out, into = before[name].shape
+        signs = torch.randint(2, (out, 1), generator=random) * 2.0 - 1
+        state[f"{part}.{name}.lora_A.weight"] = torch.ones(1, into)
+        state[f"{part}.{name}.lora_B.weight"] = signs * 0.2 * step * before[name].abs().mean()
+    kept = nearest = wanted = 0.0
+    with foundation.adapters.using(state, "a test"):
+        for name, frozen in before.items():
+            weight = foundation.denoiser.get_submodule(name).weight
+            update = lora_update(*(state[f"{part}.{name}.lora_{m}.weight"] for m in "AB"))
+            rounded = (frozen + update).to(weight.dtype).float()
+            kept += float(((weight.float() - frozen) * update).sum())
+            nearest += float(((rounded - frozen) * update).sum())
+            wanted += float(update.square().sum())
+    if precision == "bf16":
+        assert kept / wanted == pytest.approx(1.0, abs=0.1)
+        assert nearest / wanted < 0.8
+    else:
+        assert kept == nearest
 
 
 @pytest.mark.usefixtures("held")
