@@ -9,6 +9,7 @@ from pathlib import Path
 from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
+from regl_app.core.readable import readable
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.hub_checkpoint import UNKNOWN, HubId, commit_of, fetch_pipeline
 from regl_app.generator.pipeline_config import check_channels
@@ -49,6 +50,11 @@ def resolve_generator(path: str, *, fetch: bool = True) -> Path:
             "(take the checkpoint's .safetensors file or diffusers folder; where you trust it, "
             "convert it: StableDiffusionPipeline.from_single_file(file).save_pretrained(folder))"
         )
+    with readable(f"generator.path {path!r}", GeneratorError):
+        return _found(place, path, fetch=fetch)
+
+
+def _found(place: Path, path: str, *, fetch: bool) -> Path:
     if place.is_dir():
         if not (place / INDEX).is_file():
             raise GeneratorError(

@@ -11,6 +11,7 @@ from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.dotted import resolve
 from regl_app.core.errors import DataError
 from regl_app.core.file_states import files_state
+from regl_app.core.readable import readable
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.source import Source
 
@@ -32,7 +33,8 @@ def source_state(config: DataConfig, roots: AllowedFolders | None = None) -> str
     if not choice.files:
         return ""
     files = resolve(choice.files)
-    return files_state(files(config, roots) if choice.links else files(config))
+    with readable(f"data.path={config.path!r}", DataError):
+        return files_state(files(config, roots) if choice.links else files(config))
 
 
 def load_source(
@@ -73,7 +75,8 @@ def _load(
     choice = SOURCES[config.source]
     load = resolve(choice.implementation)
     more = ({"roots": roots} if choice.links else {}) | ({"store": store} if choice.stores else {})
-    source: Source = load(config, **more)
+    with readable(f"data.path={config.path!r}", DataError):
+        source: Source = load(config, **more)
     # A generator is tuned on what is trained on, nothing else has to be decoded for it.
     source = replace(source, train=source.train.alone(), test=replace(source.test, originals=None))
     if whole:

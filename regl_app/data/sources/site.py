@@ -16,6 +16,7 @@ from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 from regl_app.core.file_states import files_state
 from regl_app.core.log import logger
+from regl_app.core.readable import readable
 from regl_app.core.seeding import numpy_generator
 from regl_app.data.class_folders import ClassFolders, Found, nothing_found
 from regl_app.data.client import ClientData
@@ -98,8 +99,9 @@ def load_site(
         DataError: the folder is absent, empty or outside of what the operator allowed, has a
             subfolder that is no class, or a file that cannot be read; names folder and file.
     """
-    root = folder.roots.inside(folder.path, "data-dir")
-    found = _found(root, config.class_names, f"data-dir={str(folder.path)!r}", folder.roots)
+    root, named = folder.roots.inside(folder.path, "data-dir"), f"data-dir={str(folder.path)!r}"
+    with readable(named, DataError):
+        found = _found(root, config.class_names, named, folder.roots)
     files = _Files(found.files, files_state(path for path, _ in found.files))
     told = found.left_out.words if found.left_out.matters else ""
     return _load(files, told, config, partition_id, test_fraction, validation_fraction, store)
