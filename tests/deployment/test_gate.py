@@ -268,7 +268,7 @@ def test_a_run_goes_on_under_attack_and_while_keys_and_certificates_are_renewed(
     running = deployment.submit(
         **site_settings
         | {
-            "method": "fedavg",
+            "method": "fedrep",  # a part of the model stays at each site
             "rounds": 4,
             "server.min-nodes": 2,
             "server.timeout": 300.0,
@@ -314,6 +314,8 @@ def test_a_run_goes_on_under_attack_and_while_keys_and_certificates_are_renewed(
     missed = [record.round for record in history if record.failures]
     assert len(history) == 4 and missed in ([], [3]), [record.failures for record in history]
     assert list(history[-1].clients) == [0, 1]
+    for name in ("a", "b"):
+        assert list(deployment.state(name).glob("state/*/*/round-0004.safetensors"))
     old = Stranger(deployment.port, keys.ca, keys.node_key("b"))
     assert old.post("/v1/fleet/activate-node") == 401
 

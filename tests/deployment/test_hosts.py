@@ -5,6 +5,7 @@ A link cut and mended, a slow one, the server's host and its process away for a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -196,9 +197,6 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
         "server.timeout": 400.0,
     }
     calm = {"out-dir": str(tmp_path / "calm"), "cache-dir": str(tmp_path / "calm-cache")}
-    whole = RunFolder.open(
-        run_in_process(RunConfig.from_flat(settings | calm), sites=folders, workers=1)
-    )
 
     deployment = deploy(*SITES, address=SERVER, server=hosts.server, sites=hosts.sites)
     # The gate is all that a site reaches: no control, no other site.
@@ -223,12 +221,17 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
     watch.until("its answer", lambda: answered in deployment.log("slow"))
     before = hosts.sent("slow")
     watch.until("its upload", lambda: hosts.sent("slow") > before + 50_000)
-    away(hosts, 2, "slow")
+    with cut(hosts, 2, "slow"):
+        pass
     hosts.mend("near")
     watch.until_round(2)
 
     watch.until_training("near", 3)
-    away(hosts, 65, *SITES)  # the server's host: Flower gives up every node after a minute
+    # The server's host: Flower gives up every node after a minute.
+    with cut(hosts, 65, *SITES):
+        whole = RunFolder.open(
+            run_in_process(RunConfig.from_flat(settings | calm), sites=folders, workers=1)
+        )
     assert watch.follower.wait(timeout=600) == 0, deployment.log("run")
 
     log, result, history = deployment.log("run"), watch.run.read_result(), watch.run.read_history()
@@ -242,8 +245,11 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
     assert all(torch.equal(value, expected[key]) for key, value in watch.run.load_model().items())
 
 
-def away(hosts: Hosts, seconds: float, *sites: str) -> None:
-    """Cut links, and mend them after a while."""
+@contextlib.contextmanager
+def cut(hosts: Hosts, seconds: float, *sites: str) -> Iterator[None]:
+    """Cut links for a while, at the least, in which other things may be done."""
     hosts.cut(*sites)
-    time.sleep(seconds)
+    until = time.monotonic() + seconds
+    yield
+    time.sleep(max(0.0, until - time.monotonic()))
     hosts.mend(*sites)

@@ -1,4 +1,7 @@
-"""SuperNodes killed amid tuning, generation and training: the others go on, nothing is lost."""
+"""The default method over four sites with TLS and keys, SuperNodes killed amid their work.
+
+The others go on, and nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,8 @@ def test_killed_nodes_rejoin_and_find_what_they_had_made(
         "generator.steps": 10,
         "train.steps": 700,
         "supplement.decay": 0.0,
+        # Keeps tensors at the sites and at the server, and sends some.
+        "objective": "scaffold",
     }
     running = deployment.submit(**settings)
     moments = {"tuning": is_tuning, "generation": is_generating, "training": is_training}
@@ -87,3 +92,16 @@ def test_killed_nodes_rejoin_and_find_what_they_had_made(
     assert not tuning["adapter_cached"]
     assert generation["adapter_cached"] and generation["reused"]
     assert training["adapter_cached"] and training["reused"] and not training["generated"]
+    # What a run leaves, here and at the sites.
+    facts = run.read_facts()
+    assert run.report.is_file() and run.load_model()
+    assert sum(map(sum, filter(None, second.synthetic_counts or []))) > 0
+    # Each node read its own folder, all but a fifth of each to train on.
+    assert facts is not None and facts.train_counts is not None
+    held = [sum(1 for path in site.rglob("*.png")) for site in site_folders]
+    trained = [sum(row) for row in facts.train_counts if row is not None]
+    assert trained == [count - round(0.2 * count) for count in held]
+    for name, images in zip(SITES, trained, strict=True):
+        assert list(deployment.state(name).glob("adapters/*/adapter.json"))
+        assert list(deployment.state(name).glob("state/*/*/round-0002.safetensors"))
+        assert f" {name} hello: {images} training and" in deployment.log(name)

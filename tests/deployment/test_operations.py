@@ -75,8 +75,9 @@ def test_a_run_is_examined_followed_and_stopped_in_request(
 
     settings = {
         **small_settings,
+        "method": "fedavg",
         "rounds": 500,
-        "train.steps": 3000,  # long enough to be stopped amid it
+        "train.steps": 800,  # long enough to be stopped amid it
         "server.min-nodes": 2,
         "out-dir": str(folder / "runs"),
         "cache-dir": str(folder / "cache"),

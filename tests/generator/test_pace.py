@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,3 +104,17 @@ def test_the_generator_is_as_it_was(config: GeneratorConfig) -> None:
     measure_pace(foundation, config.model_copy(update={"batch_size": 2}), LORA)
     after = foundation.denoiser.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("taken", "told", "times"), [((0.9, 0.1, 0.2), 0.1, 3), ((4.0, 0.1, 0.2), 4.0, 1)]
+)
+def test_a_busy_moment_does_not_count_where_trying_again_is_cheap(
+    monkeypatch: pytest.MonkeyPatch, taken: tuple[float, ...], told: float, times: int
+) -> None:
+    spans = [SimpleNamespace(seconds=seconds) for seconds in taken]
+    monkeypatch.setattr(pace, "Span", lambda: spans.pop(0))
+    done: list[int] = []
+    place: Any = SimpleNamespace(device=torch.device("cpu"))
+    assert pace._seconds(place, lambda: done.append(1)) == told
+    assert len(done) == times
