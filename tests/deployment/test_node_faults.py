@@ -96,6 +96,8 @@ def test_killed_nodes_rejoin_and_find_what_they_had_made(
     facts = run.read_facts()
     assert run.report.is_file() and run.load_model()
     assert sum(map(sum, filter(None, second.synthetic_counts or []))) > 0
+    # Of the last round nothing is kept; in the first one this site alone came to its end.
+    assert list(deployment.state("well").glob("state/*/*/round-0001.safetensors"))
     # Each node read its own folder, all but a fifth of each to train on.
     assert facts is not None and facts.train_counts is not None
     held = [sum(1 for path in site.rglob("*.png")) for site in site_folders]
@@ -103,5 +105,4 @@ def test_killed_nodes_rejoin_and_find_what_they_had_made(
     assert trained == [count - round(0.2 * count) for count in held]
     for name, images in zip(SITES, trained, strict=True):
         assert list(deployment.state(name).glob("adapters/*/adapter.json"))
-        assert list(deployment.state(name).glob("state/*/*/round-0002.safetensors"))
         assert f" {name} hello: {images} training and" in deployment.log(name)

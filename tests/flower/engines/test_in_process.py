@@ -127,6 +127,7 @@ def _history(tmp_path: Path, name: str, workers: int, **changes: Scalar) -> list
         "tensorboard": False,
         "report": False,
         "out-dir": str(tmp_path),
+        "cache-dir": str(tmp_path / "cache"),
         "name": name,
     }
     config = RunConfig.from_flat(flat | changes)
