@@ -172,7 +172,13 @@ def reduce(run: Path) -> Fields:
         files = [file for file in run.rglob("*") if file.suffix in (".safetensors", ".npz")]
         content = {
             "status": _read(run / "result.json")["status"],
-            "config": _read(run / "config.json")["config"],
+            # Later versions write absolute paths.
+            "config": {
+                key: os.path.relpath(value, run.parents[1])
+                if isinstance(value, str) and Path(value).is_absolute()
+                else value
+                for key, value in _read(run / "config.json")["config"].items()
+            },
             "federation": _read(run / "federation.json"),
             "rounds": {str(record["round"]): record for record in map(json.loads, lines)},
             "files": {file.relative_to(run).as_posix(): _arrays(file) for file in sorted(files)},
