@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from regl_app.config.auto_teaching import TAUGHT_KEYS, auto_teaching
+from regl_app.config.auto_teaching import TAUGHT_KEYS, Taught, auto_teaching
 from regl_app.config.checks import check
 from regl_app.config.choices import STRATEGIES, STRATEGY_KEYS
 from regl_app.config.explain import explain
@@ -172,12 +172,15 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _taught_by_auto(flat: Mapping[str, Scalar]) -> set[str]:
     """Return the keys of teaching that have the value of 'auto'.
 
-    ``labels.by='hard'`` is a choice where 'auto' would be something else, and decides the others.
+    ``labels.by='hard'`` is a choice, which decides what the others are by 'auto', unless all of
+    them are what 'auto' alone would make of them.
     """
-    labels = auto_teaching(_nested({**flat, "labels.by": AUTO})).labels
-    others = auto_teaching(_nested(flat))
-    autos = {key: getattr(others, of) for key, of in TAUGHT_KEYS.items()}
-    return {key for key, value in {**autos, "labels.by": labels}.items() if flat[key] == value}
+    auto = auto_teaching(_nested({**flat, "labels.by": AUTO}))
+    values = Taught(**{of: str(flat[key]) for key, of in TAUGHT_KEYS.items()})
+    chosen = values.labels != auto.labels or (values.labels == "hard" and values != auto)
+    found = auto_teaching(_nested(flat)) if chosen else auto
+    same = {key for key, of in TAUGHT_KEYS.items() if getattr(found, of) == getattr(values, of)}
+    return same - {"labels.by"} if chosen else same
 
 
 def _nested(flat: Mapping[str, Scalar]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -129,6 +130,30 @@ def test_what_auto_teaches_comes_back_with_what_allows_it() -> None:
     base = RunConfig.from_flat({"method": "regl"})
     there = base.updated({"server.strategy": "fedmedian"})
     assert there.updated({"server.strategy": "fedavg"}).to_flat() == base.to_flat()
+
+
+@pytest.mark.parametrize("site", ["client", "download", "server"])
+@pytest.mark.parametrize("method", ["fedavg", "regl-free", "feddpd"])
+def test_an_update_of_something_else_leaves_teaching_as_it_is(method: str, site: str) -> None:
+    base: dict[str, Scalar] = {"method": method, "supplement.adapter": "frozen"}
+    if method != "fedavg":
+        base |= {"supplement.site": site, "supplement.policy": "discrepancy"}
+    seen = 0
+    for labels, head, distill in itertools.product(
+        ("auto", "hard", "global", "experts"),
+        ("auto", "average", "experts", "bounded"),
+        ("auto", "none", "experts"),
+    ):
+        keys = {"labels.by": labels, "teaching.head": head, "teaching.distill": distill}
+        try:
+            config = RunConfig.from_flat(base | keys)
+        except ConfigError:
+            continue
+        seen += 1
+        assert config.updated({}) == config, keys
+        changed = config.updated({"rounds": 3})
+        assert changed.to_flat() == config.to_flat() | {"rounds": 3}, keys
+    assert seen > 5
 
 
 def test_teaching_that_was_chosen_stays() -> None:
