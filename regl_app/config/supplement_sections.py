@@ -70,7 +70,8 @@ class SupplementConfig(Section):
     decay: float = Field(
         0.3,
         ge=0,
-        description="beta_s: the budget shrinks by exp(-beta_s) each round; 0 = it stays",
+        description="beta_s: the budget shrinks by exp(-beta_s) each round that a client is "
+        "asked in, in the mean (server.fraction); 0 = it stays",
         json_schema_extra=RESULT,
     )
     schedule: Annotated[str, OneOf.of(SCHEDULES)] = Field(

@@ -29,12 +29,16 @@ def budget(config: RunConfig, num_images: int, num_classes: int, round_number: i
 
     Site ``download`` has none in round 1, before there is a model to compare, and spends the same
     schedule from round 2 on, over one round less.
+
+    The papers' decay is one for each round that a client trains in. Where a share of the clients
+    is asked (``server.fraction``), it is as much for each of a client's own rounds in the mean:
+    late ones would train on next to nothing else, however seldom they were asked.
     """
     late = int(SITES[config.supplement.site].sends_images)
     planned = budgets(
         config.supplement.schedule,
         ratio=config.supplement.ratio,
-        decay=config.supplement.decay,
+        decay=config.supplement.decay * config.server.fraction,
         rounds=config.rounds - late,
         num_images=num_images,
         most=config.supplement.cap * num_classes,

@@ -36,6 +36,16 @@ def test_equal_spends_a_decaying_budget():
     assert totals == [50, 30, 18]
 
 
+def test_a_budget_shrinks_with_the_rounds_that_a_client_is_asked_in():
+    def totals(**keys: object) -> list[int]:
+        found = RunConfig.from_flat(config("equal").to_flat() | keys)
+        return [int(client_quotas(found, COUNTS, t).sum()) for t in (1, 2, 3, 9)]
+
+    seldom = totals(**{"server.fraction": 0.25, "rounds": 12})
+    assert seldom == [50, 44, 39, 18]  # 50 exp(-0.5 / 4) and so on: in round 9 as else in round 3
+    assert totals(**{"rounds": 12})[:3] == [50, 30, 18]
+
+
 def test_discrepancy_starts_from_deficits_then_follows_the_measurement():
     first = client_quotas(config("discrepancy"), COUNTS, 1)
     assert first.sum() == 50
