@@ -43,7 +43,7 @@ def test_a_budget_shrinks_with_the_rounds_that_a_client_is_asked_in():
 
     seldom = totals(**{"server.fraction": 0.25, "rounds": 12})
     assert seldom == [50, 44, 39, 18]  # 50 exp(-0.5 / 4) and so on: in round 9 as else in round 3
-    assert totals(**{"rounds": 12})[:3] == [50, 30, 18]
+    assert totals(rounds=12)[:3] == [50, 30, 18]
 
 
 def test_discrepancy_starts_from_deficits_then_follows_the_measurement():
