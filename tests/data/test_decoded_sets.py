@@ -268,7 +268,7 @@ def test_of_those_who_need_it_at_once_one_decodes(
 
     def need() -> None:
         gate.wait()
-        found.append(registry._load.__wrapped__(config_of(folder), None, store, ""))
+        found.append(registry._load.__wrapped__(config_of(folder), None, store, "", False))
 
     threads = [threading.Thread(target=need) for _ in range(4)]
     for thread in threads:

@@ -24,8 +24,10 @@ def check(
     concepts: tuple[Concept, ...] | None = None,
 ) -> None:
     keys: dict[str, Scalar] = {"data.source": source, "data.path": name}
+    if source in ("site", "digits"):
+        keys["data.path"] = ""
     if source == "site":
-        keys |= {"data.classes": ",".join(names), "data.path": ""}
+        keys["data.classes"] = ",".join(names)
     config = RunConfig.from_flat({**keys, "generator.path": "a/b", "generator.prompts": prompts})
     nothing = ImageSet.empty((3, 8, 8))
     check_source(config, Source(name, nothing, nothing, names, concepts or concepts_of(names)))
