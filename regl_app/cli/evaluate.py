@@ -55,8 +55,9 @@ def evaluate(
     images, names = labelled_images(trained, changes, part)
     found = scores_of(trained, images, names, resolve_device(device))
     metrics = found.metrics
+    noun = "image" if metrics.images == 1 else "images"
     console.print(
-        f"{metrics.images} images: accuracy {100 * metrics.accuracy:.1f} %, balanced "
+        f"{metrics.images} {noun}: accuracy {100 * metrics.accuracy:.1f} %, balanced "
         f"{100 * found.balanced_accuracy:.1f} %, macro-F1 {100 * metrics.macro_f1:.1f} %, "
         f"loss {metrics.loss:.3f}",
         highlight=False,

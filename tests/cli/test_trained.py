@@ -192,7 +192,7 @@ def test_other_pictures_may_have_some_of_the_classes(run: RunFolder, tmp_path: P
     (tmp_path / "one" / "b").mkdir(parents=True)
     shutil.copy(tmp_path / "new" / "b" / "0.png", tmp_path / "one" / "b")
     done = invoke("evaluate", run.path, f"data.path={tmp_path / 'one'}")
-    assert done.exit_code == 0 and "1 image" in done.output, done.output
+    assert done.exit_code == 0 and "1 image: accuracy" in done.output, done.output
     (tmp_path / "new" / "b").rename(tmp_path / "new" / "boat")
     (tmp_path / "new").rename(tmp_path / "newer")
     done = invoke("evaluate", run.path, f"data.path={tmp_path / 'newer'}")
