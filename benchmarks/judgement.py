@@ -118,7 +118,7 @@ def _federate(
         assert done.held is not None  # the run is taught
         states = [each.weights for each in done.results.values() if each.weights is not None]
         average, shares = fedavg(done.results), say(done.results, done.held)
-        bounded_by = done.held.sum(axis=0) > 0 if config.teaching.head == "bounded" else None
+        bounded_by = done.held if config.teaching.head == "bounded" else None
         weights = expert_head(average, states, shares, bounded_by=bounded_by)
         yield done.number, _with(config, federation, weights), locals_
 

@@ -112,4 +112,7 @@ def _absolute(base: Path, path: str) -> Path:
 
 
 def _exists(base: Path, path: str) -> bool:
-    return _absolute(base, path).exists()
+    try:
+        return _absolute(base, path).exists()
+    except PermissionError:  # it may: whoever reads it says by which key
+        return True

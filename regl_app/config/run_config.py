@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from regl_app.config.auto_teaching import TAUGHT_KEYS, Taught, auto_teaching
 from regl_app.config.checks import check
-from regl_app.config.choices import STRATEGIES, STRATEGY_KEYS
+from regl_app.config.choices import SOURCES, STRATEGIES, STRATEGY_KEYS
 from regl_app.config.explain import explain
 from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.presets import PRESET_KEYS, PRESETS
@@ -74,7 +74,8 @@ class RunConfig(RunKeys):
 
         A new ``method`` re-expands its preset unless the preset's keys are among ``changes``. A new
         generator leaves what fitted the bundled one to what fits it, a new strategy what was the
-        old one's 'auto' to its own. What 'auto' had a run taught by follows whatever is new.
+        old one's 'auto' to its own, a new source that reads no files its path. What 'auto' had a
+        run taught by follows whatever is new; the same, chosen, cannot be told from it.
         """
         flat = self.to_flat()
         flat |= dict.fromkeys(_taught_by_auto(flat), AUTO)
@@ -85,6 +86,9 @@ class RunConfig(RunKeys):
         if strategy != changes.get("server.strategy", strategy):
             autos = strategy_autos(str(strategy))
             flat |= {key: AUTO for key, value in autos.items() if flat[key] == value}
+        source = changes.get("data.source")
+        if source in SOURCES and not SOURCES[str(source)].files:
+            flat["data.path"] = ""
         if "method" in changes:
             flat |= dict.fromkeys((*PRESET_KEYS, *TAUGHT_KEYS), "auto")
         return self.from_flat(flat | dict(changes))

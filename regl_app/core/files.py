@@ -69,8 +69,8 @@ def storing(path: Path) -> Iterator[None]:
 def why_not_written(error: Exception, path: Path | None = None) -> str | None:
     """Return what keeps a file from being written, with the remedy; None: it is another error.
 
-    ``path`` is what was written: what may not be opened elsewhere is another error then. None:
-    nobody knows whether it was to be read or to be written.
+    ``path`` is what was written: what may not be opened elsewhere is another error then.
+    Without it nobody knows whether it was to be read or to be written.
     """
     number = getattr(error, "errno", None)
     # safetensors has an error of its own, with the system's words in it.

@@ -184,6 +184,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
             entries = [entry for entry in found if not is_leftover(entry.name)]
+    except PermissionError:  # said by its key: ``readable``
+        raise
     except OSError as error:
         raise DataError(
             f"{folder} cannot be read: {error.strerror} (give this user the right to, or move it "

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
+from regl_app.core.readable import readable
 from regl_app.generator.denoiser_shapes import denoiser_class, denoiser_shapes
 from regl_app.generator.encoder_files import encoder_weights
 from regl_app.generator.hub_checkpoint import UNKNOWN
@@ -135,7 +136,9 @@ def _file(path: str) -> Path:
             f"{KEY} {path!r} is a pickle, which could run any code and is never read (take the "
             ".safetensors file beside it)"
         )
-    if not place.is_file() or place.suffix != ".safetensors":
+    with readable(f"{KEY} {path!r}", GeneratorError):
+        found = place.is_file()
+    if not found or place.suffix != ".safetensors":
         raise GeneratorError(
             f"{KEY} {path!r} must be '' or a .safetensors file ({_FIT}; hf download OWNER/NAME "
             "FILE --local-dir FOLDER fetches one)"

@@ -99,7 +99,7 @@ class ClientState:
             # Later ones are of rounds that are being repeated.
             if number > memory.round or (number, path) not in files[-KEPT_ROUNDS:]:
                 path.unlink(missing_ok=True)
-        if first or memory.round == 1:
+        if first or memory.round == 1:  # its first here, or begun anew
             self._prune()
 
     def finish(self) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
@@ -84,7 +83,7 @@ def expert_head(
     states: Sequence[Weights],
     shares: Floats,
     *,
-    bounded_by: NDArray[np.bool_] | None = None,
+    bounded_by: Floats | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return the average with a last layer whose rows come from those who hold their class.
 
@@ -94,8 +93,9 @@ def expert_head(
         average: of the states.
         states: the clients' last models, K of them.
         shares: their say s, ``(K, C)``.
-        bounded_by: the classes ``(C,)`` that somebody holds: no row, weights and bias together,
-            goes further from the average's than the median over these of how far they would. Where
+        bounded_by: what they are taken to hold, ``(K, C)``, as ``say`` was told: no row, weights
+            and bias together, goes further from the average's than the median, over the classes
+            that somebody holds, of how far they would. Where
             clients' features disagree, a few rows of an expert head are much longer than the others
             and take the other classes' images; the bound also limits what a client can do that
             claims a class (ours, measured in docs/teaching.md). A class that nobody holds keeps the
@@ -108,7 +108,9 @@ def expert_head(
         weights = own.reshape(*own.shape, *(1,) * (theirs.ndim - 2))
         mixed[name] = (weights * theirs).sum(dim=0)
     middle = {name: average[name].detach().cpu().double() for name in mixed}
-    rows = mixed if bounded_by is None else _bounded(mixed, middle, torch.from_numpy(bounded_by))
+    rows: Tensors = mixed
+    if bounded_by is not None:
+        rows = _bounded(mixed, middle, torch.from_numpy(bounded_by.sum(axis=0) > 0))
     return {**average, **{name: value.to(average[name].dtype) for name, value in rows.items()}}
 
 

@@ -1,4 +1,4 @@
-"""Noise that is drawn once: a client that is asked again, in another round or run, says the same.
+"""Noise that is drawn once: a client that is asked for the same again says the same.
 
 Fresh noise in every answer could be averaged out. It comes from a secret of the client's, made when
 first needed, in its state folder; whoever deletes that lets the client draw a second time.

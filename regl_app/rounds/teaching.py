@@ -80,7 +80,7 @@ class Teacher:
         if keys.head != "average":
             states = [each.weights for each in results.values() if each.weights is not None]
             shares = say(results, self.held)
-            bounded_by = self.held.sum(axis=0) > 0 if keys.head == "bounded" else None
+            bounded_by = self.held if keys.head == "bounded" else None
             taught = expert_head(taught, states, shares, bounded_by=bounded_by)
         if self._config.distills:
             images = self._pool if images is None else images

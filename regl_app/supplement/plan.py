@@ -31,8 +31,9 @@ def budget(config: RunConfig, num_images: int, num_classes: int, round_number: i
     schedule from round 2 on, over one round less.
 
     The papers' decay is one for each round that a client trains in. Where a share of the clients
-    is asked (``server.fraction``), it is as much for each of a client's own rounds in the mean:
-    late ones would train on next to nothing else, however seldom they were asked.
+    is asked, it is as much for each of a client's own rounds in the mean, as ``server.fraction``
+    has it (``server.min-nodes`` may ask more of a small federation): late ones would be given next
+    to nothing, however seldom they were asked.
     """
     late = int(SITES[config.supplement.site].sends_images)
     planned = budgets(

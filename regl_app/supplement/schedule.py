@@ -35,7 +35,7 @@ def budgets(
     Args:
         schedule: the split, of ``SCHEDULES``.
         ratio: images of the exponential schedule's round 1 over the client's real ones.
-        decay: beta_s.
+        decay: beta_s, of a round.
         rounds: T.
         num_images: n_k, the client's real training images.
         most: largest B_t.

@@ -156,6 +156,15 @@ def test_an_update_of_something_else_leaves_teaching_as_it_is(method: str, site:
     assert seen > 5
 
 
+def test_a_source_that_reads_no_files_leaves_the_path_of_the_one_before() -> None:
+    photos = RunConfig.from_flat(
+        {"method": "fedavg", "data.source": "folder", "data.path": "photos"}
+    )
+    assert photos.updated({"data.source": "digits"}).data.path == ""
+    with pytest.raises(ConfigError, match=r"data\.path='others' means nothing"):
+        photos.updated({"data.source": "digits", "data.path": "others"})
+
+
 def test_teaching_that_was_chosen_stays() -> None:
     hard = RunConfig.from_flat({"method": "regl", "labels.by": "hard"})
     assert hard.updated({"rounds": 3}).labels.by == "hard"

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import ProtocolError
@@ -92,7 +91,7 @@ def test_a_row_of_the_head_is_the_mean_of_those_who_hold_its_class() -> None:
     assert all(torch.equal(found[name], average[name]) for name in others)
 
 
-ALL = np.array([True, True, True])
+ALL = np.ones((2, 3))
 
 
 def test_a_bounded_head_goes_as_far_as_its_median_row_and_no_further() -> None:
@@ -100,7 +99,7 @@ def test_a_bounded_head_goes_as_far_as_its_median_row_and_no_further() -> None:
     states[0]["head.weight"][0] += 50.0  # one client's class outweighs all others
     shares = np.array([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])
 
-    def moved(bounded_by: NDArray[np.bool_] | None) -> torch.Tensor:
+    def moved(bounded_by: Floats | None) -> torch.Tensor:
         found = expert_head(average, states, shares, bounded_by=bounded_by)
         names = ("head.weight", "head.bias")
         parts = [(found[n] - average[n]).reshape(3, -1) for n in names]
@@ -127,12 +126,12 @@ def test_classes_that_nobody_holds_bound_no_row() -> None:
     states = [model(1).state_dict(), model(2).state_dict()]
     average = {n: (states[0][n] + states[1][n]) / 2 for n in states[0]}
     # Two of three: their rows are the average's, and do not go anywhere.
-    shares, held = np.array([[1.0, 0.5, 0.5], [0.0, 0.5, 0.5]]), np.array([True, False, False])
+    shares, held = np.array([[1.0, 0.5, 0.5], [0.0, 0.5, 0.5]]), np.array([[5.0, 0, 0], [0, 0, 0]])
     free = expert_head(average, states, shares)
     found = expert_head(average, states, shares, bounded_by=held)
     assert all(torch.equal(found[name], free[name]) for name in average)
     assert not torch.allclose(found["head.weight"][0], average["head.weight"][0])
-    nobody = expert_head(average, states, np.full((2, 3), 0.5), bounded_by=~ALL)
+    nobody = expert_head(average, states, np.full((2, 3), 0.5), bounded_by=0 * ALL)
     torch.testing.assert_close(nobody["head.weight"], average["head.weight"])
 
 

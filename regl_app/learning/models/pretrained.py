@@ -12,6 +12,7 @@ from safetensors.torch import load
 from regl_app.config.sections import ModelConfig
 from regl_app.core.errors import ConfigError
 from regl_app.core.finite import not_finite
+from regl_app.core.readable import readable
 from regl_app.core.tensor_files import is_intact
 from regl_app.core.types import Tensors
 from regl_app.data.run_files import file_digest
@@ -123,8 +124,9 @@ def _fill(model: Classifier, config: ModelConfig) -> str:
 
 def _file(config: ModelConfig, *, fetch: bool = True) -> Path:
     weights, path = config.weights, Path(config.weights).expanduser()
-    if path.is_file():
-        return path
+    with readable(_what(config), ConfigError):
+        if path.is_file():
+            return path
     if (path if path.is_dir() else path.parent).joinpath("history.jsonl").is_file():
         raise ConfigError(f"{_what(config)} {_of_run(path)}")
     if path.suffix == ".safetensors" or path.is_absolute() or path.exists():
