@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 from regl_app.config import RunConfig
+from regl_app.config.or_auto import AUTO
 from regl_app.config.parsing import parse_settings, read_toml
+from regl_app.config.presets import PRESET_KEYS
+from regl_app.config.run_config import flattened
 from regl_app.core.types import Scalar
 
 Settings = Annotated[
@@ -60,7 +63,15 @@ def resolve(
 
     flat = dict(base or {})
     if config_file is not None:
-        flat |= RunConfig.from_any(read_toml(config_file)).to_flat()
-        flat = RunConfig.from_flat(flat).updated(parse_settings(settings or ())).to_flat()
+        given = dict(flattened(read_toml(config_file)))
+        flat |= RunConfig.from_flat(given).to_flat()
+        changes = parse_settings(settings or ())
+        flat = RunConfig.from_flat(flat).updated(changes, _chosen(given)).to_flat()
         return RunConfig.from_flat(inlined(flat))
     return RunConfig.from_flat(inlined(flat | parse_settings(settings or ())))
+
+
+def _chosen(given: Mapping[str, Scalar]) -> set[str]:
+    """Return the keys of a file that somebody chose; none of a run's own, which holds them all."""
+    whole = PRESET_KEYS.keys() <= given.keys()
+    return set() if whole else {key for key, value in given.items() if value != AUTO}

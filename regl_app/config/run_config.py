@@ -7,7 +7,7 @@ wrong type, a value out of range or a contradictory pair before any work starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -43,7 +43,7 @@ class RunConfig(RunKeys):
     @classmethod
     def from_any(cls, config: Mapping[str, Any]) -> Self:
         """Build the configuration from nested tables, dotted keys or a mixture."""
-        return cls.from_flat(dict(_flatten(config)))
+        return cls.from_flat(dict(flattened(config)))
 
     @model_validator(mode="before")
     @classmethod
@@ -67,30 +67,31 @@ class RunConfig(RunKeys):
 
     def to_flat(self) -> dict[str, Scalar]:
         """Return every key, dotted and hyphenated, with its resolved value."""
-        return dict(_flatten(self.model_dump(by_alias=True)))
+        return dict(flattened(self.model_dump(by_alias=True)))
 
-    def updated(self, changes: Mapping[str, Scalar]) -> Self:
+    def updated(self, changes: Mapping[str, Scalar], chosen: Iterable[str] = frozenset()) -> Self:
         """Return a copy with dotted keys replaced and validated again.
 
         A new ``method`` re-expands its preset unless the preset's keys are among ``changes``. A new
         generator leaves what fitted the bundled one to what fits it, a new strategy what was the
         old one's 'auto' to its own, a new source that reads no files its path. What 'auto' had a
-        run taught by follows whatever is new; the same, chosen, cannot be told from it.
+        run taught by follows whatever is new; the same, chosen, cannot be told from it, unless it
+        is said by ``chosen``: keys that keep their values.
         """
         flat = self.to_flat()
-        flat |= dict.fromkeys(_taught_by_auto(flat), AUTO)
+        renewed = _taught_by_auto(flat)
         if self.generator.path == BUNDLED != changes.get("generator.path", BUNDLED):
-            fitting = {key: value for key, value in BUNDLED_FIT.items() if flat[key] == value}
-            flat |= dict.fromkeys(fitting, AUTO)
+            renewed |= {key for key, value in BUNDLED_FIT.items() if flat[key] == value}
         strategy = flat["server.strategy"]
         if strategy != changes.get("server.strategy", strategy):
             autos = strategy_autos(str(strategy))
-            flat |= {key: AUTO for key, value in autos.items() if flat[key] == value}
+            renewed |= {key for key, value in autos.items() if flat[key] == value}
+        if "method" in changes:
+            renewed |= {*PRESET_KEYS, *TAUGHT_KEYS}
+        flat |= dict.fromkeys(renewed.difference(chosen), AUTO)
         source = changes.get("data.source")
         if source in SOURCES and not SOURCES[str(source)].files:
             flat["data.path"] = ""
-        if "method" in changes:
-            flat |= dict.fromkeys((*PRESET_KEYS, *TAUGHT_KEYS), "auto")
         return self.from_flat(flat | dict(changes))
 
 
@@ -165,10 +166,11 @@ def _expand(values: Mapping[str, Any], choices: Mapping[str, Scalar]) -> dict[st
     return expanded
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+    """Yield ``(dotted key, value)`` of nested tables, dotted keys or a mixture."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flattened(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

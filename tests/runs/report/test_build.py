@@ -124,6 +124,14 @@ def test_a_run_without_generator_says_so(make_run: RunMaker, tmp_path: Path) -> 
     assert "method fedavg uses no synthetic images" in _absent(html)
 
 
+def test_one_model_of_all_data_is_no_clients_own(make_run: RunMaker, tmp_path: Path) -> None:
+    for method, told in (("fedavg", True), ("central", False)):
+        run = make_run(tmp_path, method=method, rounds=2)
+        html = build_report([run], tmp_path / f"{method}.html").read_text()
+        assert ("own models after local training" in html) is told
+        assert ("own model (mean)" in html) is told
+
+
 def test_a_bare_history_is_enough(make_run: RunMaker, tmp_path: Path) -> None:
     run = make_run(tmp_path, method="fedavg", bare=True, rounds=1)
     html = build_report([run], tmp_path / "r.html").read_text()

@@ -90,7 +90,8 @@ def personalized(run: RunData, prefix: str) -> Figure | Absent:
     series = [Series("global model (mean)", means, "var(--know)", ranges)]
     # Clients without test images of their own reported a number that means nothing.
     tested = {r.round: set(r.personalized.per_client) for r in run.history if r.personalized}
-    local = _client_facts(run, "local_accuracy", tested)
+    # Trained in one place, there is one model and no client's own.
+    local = [] if run.config.central else _client_facts(run, "local_accuracy", tested)
     if local:
         points = [(n, mean) for n, mean, _, _ in local]
         series.append(Series("own model (mean)", points, "var(--c4)", dashed=True))
