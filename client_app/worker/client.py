@@ -22,7 +22,7 @@ from regl_app.core.errors import RunError, StorageError
 from regl_app.core.files import exclusive
 from regl_app.core.processes import started_at
 from regl_app.core.scratch import private_folder
-from regl_app.flower.code_hash import model_code_hash
+from regl_app.flower.code_hash import named_code_hash
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
@@ -50,7 +50,8 @@ def ask_worker(
     if owner <= 1 or begun is None:
         raise WorkerUnavailableError(f"no process {owner} that it could end with")
     # This process is new: it sees the files as they are now.
-    code = model_code_hash(str(context.run_config.get("model.name", "")))
+    named = (str(context.run_config.get(key, "")) for key in ("model.name", "objective"))
+    code = named_code_hash(*named)
     request = WorkerRequest(kind, code, content, context)
     why = ""
     for _ in range(_TRIES):

@@ -18,10 +18,11 @@ from client_app.worker.wire_format import (
     send_error,
     send_taken,
 )
+from regl_app.core.app_code import own_code_hash
 from regl_app.core.cards import share_cards
 from regl_app.core.log import setup_logging
 from regl_app.core.processes import started_at
-from regl_app.flower.code_hash import model_code_hash, own_code_hash
+from regl_app.flower.code_hash import named_code_hash
 
 _LOOK_SECONDS = 0.5
 
@@ -49,8 +50,9 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
             with line, suppress(EOFError, ConnectionError):
                 line.setblocking(True)
                 request = receive_request(line)
-                model = str(request.context.run_config.get("model.name", ""))
-                ours = request.code == model_code_hash(model)
+                keys = request.context.run_config
+                named = (str(keys.get(key, "")) for key in ("model.name", "objective"))
+                ours = request.code == named_code_hash(*named)
                 if not ours:  # nobody may find this worker once it has said so
                     path.unlink(missing_ok=True)
                     listener.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -30,7 +32,8 @@ def partition_indices(
     what else is known of the images.
 
     Raises:
-        DataError: no client, or what the scheme says is not for these images.
+        DataError: no client, what the scheme says is not for these images, or it deals what it
+            must not.
     """
     if num_partitions < 1:
         raise DataError(f"the number of clients must be >= 1, got {num_partitions}")
@@ -41,7 +44,27 @@ def partition_indices(
     scheme: Scheme = resolve(SCHEMES[config.scheme].implementation)
     rows = Rows(order, values[order], facts)
     parts = scheme(rows, config, num_partitions, derive_seed(seed, "partition"))
+    _check_dealt(parts, config.scheme, num_partitions, len(values))
     return [np.sort(part).astype(np.int64) for part in parts]
+
+
+def _check_dealt(parts: Sequence[Indices], scheme: str, clients: int, images: int) -> None:
+    """Refuse an image of two clients, or twice of one: it would be trained on and tested by."""
+    said = f"partition.scheme={scheme!r} must deal each of the {images} images at most once"
+    if len(parts) != clients:
+        raise DataError(f"{said}, to {clients} clients; it dealt to {len(parts)}")
+    given = [each for each in map(np.asarray, parts) if len(each)]
+    if not given:
+        return
+    places = np.concatenate(given)
+    if places.dtype.kind not in "iu" or places.min() < 0 or places.max() >= images:
+        raise DataError(f"{said}, by whole numbers from 0; it dealt others (repair the scheme)")
+    held, times = np.unique(places, return_counts=True)
+    if twice := held[times > 1].tolist():
+        raise DataError(
+            f"{said}; it dealt {len(twice)} of them, image {twice[0]} first, more often (repair "
+            "the scheme)"
+        )
 
 
 def check_partition(config: PartitionConfig, num_partitions: int) -> None:

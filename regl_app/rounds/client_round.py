@@ -12,6 +12,7 @@ from regl_app.core.types import Fact, Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
 from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, score
+from regl_app.learning.methods.method import check_sent
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
@@ -102,6 +103,8 @@ def train_round(
         kept=memory.kept,
         received=task.received,
     )
+
+    check_sent(trained.sent, method.sends(local), config.objective)
 
     # 3. Probe: where is the global model surer than the local one?
     phase("probe")

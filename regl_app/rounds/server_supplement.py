@@ -201,6 +201,7 @@ class ServerSupplement:
                 method=make(train),
                 seed=derive_seed(config.seed, f"client {key}", "server", number),
                 device=self._device,
+                real_images=0,
             )
             state = {name: value.cpu() for name, value in model.state_dict().items()}
             if not_finite(state) is None:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from regl_app.core.app_code import own_code_hash
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.processors import usable_processors
 from regl_app.core.version import __version__
@@ -22,6 +23,7 @@ def describe_environment(device: str = "cpu") -> dict[str, str]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "regl": __version__,
         "revision": _revision(),
+        "code": own_code_hash(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": str(usable_processors()),

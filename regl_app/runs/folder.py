@@ -18,6 +18,7 @@ import torch
 from pydantic import ValidationError
 
 from regl_app.config import RunConfig
+from regl_app.config.named_code import named_code
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import write_json
@@ -39,8 +40,12 @@ from regl_app.runs.environment import describe_environment
 from regl_app.runs.history import append_round, read_history
 from regl_app.runs.records import FederationFacts, Record, RoundRecord, RunResult
 
-__all__ = ["DATA", "GENERATOR", "WEIGHTS", "Checkpoint", "RunFolder"]
+__all__ = ["CODE", "DATA", "GENERATOR", "NAMED_CODE", "WEIGHTS", "Checkpoint", "RunFolder"]
 
+CODE = "code"
+"""In a run's environment: the digest of the app's own code."""
+NAMED_CODE = "named-code"
+"""Likewise: that of the packages which a model's module and another package's method lie in."""
 DATA = "data"
 """In a run's environment: the state of the files that its server read (``RunFiles.words``)."""
 GENERATOR = "generator"
@@ -84,6 +89,8 @@ class RunFolder:
         for sub in (folder.checkpoints, folder.adapters, folder.samples):
             sub.mkdir()
         environment = describe_environment(config.device)
+        if named := named_code(config.model.name, config.objective):
+            environment[NAMED_CODE] = named
         if config.needs_generator:
             local = with_absolute_paths(config)
             environment[GENERATOR] = identity_of(local)

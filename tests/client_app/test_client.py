@@ -13,9 +13,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from client_app.main import app
 from client_app.node import Node
 from regl_app.config import RunConfig
+from regl_app.core.app_code import own_code_hash
 from regl_app.core.errors import ConfigError, DataError, GeneratorError, ProtocolError
 from regl_app.core.types import Scalar
-from regl_app.flower.code_hash import own_code_hash
 from regl_app.flower.messages.content import ARRAYS, OURS, request_record
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.handshake import Handshake, config_digest

@@ -120,6 +120,34 @@ def test_more_classes_per_client_than_classes_names_the_key() -> None:
         partition_indices(_labels(5, 5, 5), config, 3, 0)
 
 
+@pytest.mark.parametrize(
+    ("dealt", "said"),
+    [
+        ([[0, 1], [1, 2]], "1 of them, image 1 first, more often"),
+        ([[0, 0], [2]], "1 of them, image 0 first, more often"),
+        ([[0], [4]], "whole numbers from 0"),
+        ([[-1], [2]], "whole numbers from 0"),
+        ([[0.5], [2]], "whole numbers from 0"),
+        ([[0]], "it dealt to 1"),
+    ],
+    ids=["two clients'", "twice one's", "too many", "negative", "broken", "too few clients"],
+)
+def test_an_own_scheme_must_deal_an_image_once(
+    dealt: list[list[float]], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [np.array(each) for each in dealt]
+    monkeypatch.setattr("regl_app.data.schemes.iid.iid", lambda *_: parts)
+    with pytest.raises(DataError, match=said):
+        partition_indices(_labels(2, 2), PartitionConfig(scheme="iid"), 2, 0)
+
+
+def test_an_own_scheme_may_leave_clients_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [np.array([]), np.array([2, 0])]
+    monkeypatch.setattr("regl_app.data.schemes.iid.iid", lambda *_: parts)
+    found = partition_indices(_labels(2, 2), PartitionConfig(scheme="iid"), 2, 0)
+    assert [part.tolist() for part in found] == [[], [0, 2]]
+
+
 def test_no_client_is_refused() -> None:
     with pytest.raises(DataError, match="number of clients must be >= 1, got 0"):
         partition_indices(_labels(5, 5), PartitionConfig(), 0, 0)

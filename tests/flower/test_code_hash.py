@@ -14,15 +14,10 @@ from flwr.serverapp import Grid
 import regl_app
 from client_app.node import Node
 from regl_app.config import RunConfig, external
+from regl_app.config.named_code import _package_hash
+from regl_app.core.app_code import PACKAGES, hash_code, own_code_hash
 from regl_app.core.errors import ConfigError
-from regl_app.flower.code_hash import (
-    PACKAGES,
-    _package_hash,
-    hash_code,
-    own_code_hash,
-    refuse_uncovered,
-    run_code_hash,
-)
+from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from server_app.main import main
 
 
@@ -107,6 +102,25 @@ def test_a_models_own_package_is_a_part_of_the_code(
     _package_hash.cache_clear()
     assert len(seen) == 3
     assert run_code_hash(_naming("no_such_package:Net")) not in seen  # the build says what lacks
+
+
+def test_a_methods_own_package_is_a_part_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "hashed_methods.py"
+    module.write_text("raise RuntimeError('nobody may import it for that')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = metadata.EntryPoint("hers", "hashed_methods:Hers", external.GROUP)
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: [entry])
+    external.offered.cache_clear()
+    ours = RunConfig.from_flat({"method": "fedavg"})
+    seen = {run_code_hash(ours), run_code_hash(ours.updated({"objective": "hers"}))}
+    module.write_text("class Hers: ...\n")
+    _package_hash.cache_clear()
+    seen.add(run_code_hash(ours.updated({"objective": "hers"})))
+    _package_hash.cache_clear()
+    external.offered.cache_clear()
+    assert len(seen) == 3
 
 
 def test_a_node_runs_a_module_that_a_run_names_only_if_its_operator_allows_it(

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import METHODS
 from regl_app.core.types import Weights
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
 from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.predict import predict_log_probs
+from regl_app.learning.methods.method import Batch, Local, Method
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.averaging import mean_weights
@@ -121,6 +124,37 @@ def test_tuning_lowers_the_loss_on_what_was_chosen(config: RunConfig, tmp_path: 
 
     assert loss(tuned[0]) < loss(replies[0].weights)
     assert "tune" in supplement.seconds
+
+
+def test_a_method_sees_that_the_servers_images_are_synthetic(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    class Watching(Method):
+        def loss(self, model: nn.Module, batch: Batch, local: Local) -> torch.Tensor:
+            seen.append(bool(batch.synthetic.all()) and local.real_counts.sum() == 0)
+            return super().loss(model, batch, local)
+
+    monkeypatch.setattr("regl_app.rounds.server_supplement.method_class", lambda _: Watching)
+    supplement = make(config, tmp_path)
+    replies = {0: reply(config, 0)}
+    supplement.screen(replies)
+    supplement.tune(1, replies, supplement.make(1, model(config, 0).state_dict(), replies))
+    assert seen
+    assert all(seen)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, each in METHODS.items() if each.shares_whole_model]
+)
+def test_uploads_are_tuned_under_every_method(config: RunConfig, name: str, tmp_path: Path) -> None:
+    own = config.updated({"labels.by": "hard", "objective": name, "server.tune-steps": 1})
+    supplement = make(own, tmp_path)
+    replies = {0: reply(own, 0)}
+    supplement.screen(replies)
+    given = supplement.make(1, model(own, 0).state_dict(), replies)
+    assert set(supplement.tune(1, replies, given)) == {0}
 
 
 def test_a_model_that_answers_no_numbers_is_found_out(config: RunConfig, tmp_path: Path) -> None:

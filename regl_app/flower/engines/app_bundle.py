@@ -15,13 +15,13 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 from regl_app.config import default_flat
+from regl_app.core.app_code import PACKAGES
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.errors import RunError
 from regl_app.core.files import storing
 from regl_app.core.scratch import scratch_folder
 from regl_app.core.types import Scalar
 from regl_app.core.version import __version__
-from regl_app.flower.code_hash import PACKAGES
 from regl_app.flower.engines.command import find_program
 
 NAME, PUBLISHER = "regl-app", "regl"

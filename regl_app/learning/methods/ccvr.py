@@ -209,6 +209,8 @@ def _statistics(local: Local) -> Tensors:
     model, real = local.model, local.real_images
     if local.begun or real is None:
         raise RunError("CCVR must be asked for statistics in the first step, with the images")
+    if not len(real):  # at the server, on synthetic images
+        return {}
     assert isinstance(model, Classifier)
     device = next(model.parameters()).device
     found = torch.from_numpy(features(model, real, device))

@@ -51,8 +51,8 @@ class Local:
 
     ``label_counts`` and ``real_counts`` ``(C,)`` are of all images trained on, and of the real ones
     among them. ``kept`` is what ``finish`` kept at this client, empty at first; ``received`` is
-    the server's state, see ``Method.aggregate``; both are on the CPU. ``real_images`` are the real
-    ones themselves, on the CPU.
+    the server's state, see ``Method.aggregate``; both are on the CPU, as are ``real_images``, the
+    real ones themselves, and ``generator``, the round's own: what a loss draws, it draws from it.
     """
 
     model: nn.Module
@@ -62,6 +62,7 @@ class Local:
     received: Tensors = field(default_factory=dict)
     begun: bool = False
     real_images: ImageSet | None = None
+    generator: torch.Generator = field(default_factory=torch.Generator)
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -83,7 +84,16 @@ class Local:
         return other.eval().requires_grad_(False)
 
     def once(self, make: Callable[[Local], T]) -> T:
-        """Return what ``make``, a function of a module, makes of this round, made only once."""
+        """Return what ``make``, a function of a module, makes of this round, made only once.
+
+        Raises:
+            RunError: ``make`` is made anew at each call, so that nothing would be remembered.
+        """
+        if "<locals>" in getattr(make, "__qualname__", "<locals>"):
+            raise RunError(
+                f"local.once must be given a function of a module, got {make!r}: a lambda or a "
+                "function within a method is another one in every step"
+            )
         if make not in self._made:
             self._made[make] = make(self)
         made: T = self._made[make]
@@ -187,6 +197,26 @@ def _class_weights(local: Local) -> torch.Tensor:
 def personal(method: Method, names: Sequence[str]) -> frozenset[str]:
     """Return which of a model's tensors stay at the client."""
     return frozenset(names) - frozenset(method.shared(names))
+
+
+def check_sent(sent: Tensors, bound: Tensors, name: str) -> None:
+    """Refuse what method ``name`` sends unless it has the names, shapes and types of ``bound``.
+
+    The server would refuse it, which says less.
+
+    Raises:
+        RunError: it differs; says in what.
+    """
+    forms = [
+        {key: (tuple(value.shape), str(value.dtype)) for key, value in each.items()}
+        for each in (sent, bound)
+    ]
+    if odd := sorted({key for key, _ in forms[0].items() ^ forms[1].items()}):
+        told, wanted = ({key: form[key] for key in odd[:3] if key in form} for form in forms)
+        raise RunError(
+            f"objective={name!r}: finish must send all that sends (template, unless overridden) "
+            f"has, in every round: {len(odd)} tensors differ, such as {told} instead of {wanted}"
+        )
 
 
 def detached(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

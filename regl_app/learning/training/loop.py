@@ -85,7 +85,7 @@ def train_local(
     layout = memory_format(device)
     model.to(memory_format=layout)
     real = len(data) if real_images is None else real_images
-    local = _local(model, data, real, kept or {}, received or {})
+    local = _local(model, data, real, kept or {}, received or {}, torch_generator(seed, "method"))
     # What lies in a file stays there, and goes to the device batch by batch.
     pixels = data.pixels.to(device) if isinstance(data.pixels, torch.Tensor) else data.pixels
     labels = data.labels.to(device)
@@ -107,7 +107,7 @@ def train_local(
         _let_train(learnable, method.trainable(model, step, steps))
         with (
             torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16),
-            _drawing(model, seed, step, device),
+            _drawing(model, method, seed, step, device),
         ):
             loss = method.loss(model, batch, local)
         optimizer.zero_grad(set_to_none=True)
@@ -129,12 +129,13 @@ def train_local(
 
 
 def _drawing(
-    model: nn.Module, seed: int, step: int, device: torch.device | str
+    model: nn.Module, method: Method, seed: int, step: int, device: torch.device | str
 ) -> AbstractContextManager[None]:
-    """Return what others' layers, dropout say, draw from in a step; ours draw nothing."""
-    if not getattr(model, "foreign", False):
-        return nullcontext()
-    return drawing_from(derive_seed(seed, "layers", step), device)
+    """Return what others' layers, dropout say, and others' methods draw from in a step; ours draw
+    nothing, or from ``Local.generator``."""
+    package = type(method).__module__.partition(".")[0]
+    theirs = getattr(model, "foreign", False) or package != "regl_app"
+    return drawing_from(derive_seed(seed, "layers", step), device) if theirs else nullcontext()
 
 
 def _default_method(config: TrainConfig | RunConfig) -> Method:
@@ -142,13 +143,19 @@ def _default_method(config: TrainConfig | RunConfig) -> Method:
 
 
 def _local(
-    model: nn.Module, data: ImageSet, real_images: int, kept: Tensors, received: Tensors
+    model: nn.Module,
+    data: ImageSet,
+    real_images: int,
+    kept: Tensors,
+    received: Tensors,
+    generator: torch.Generator,
 ) -> Local:
     head = getattr(model, "head", None)
     classes = head.out_features if isinstance(head, nn.Linear) else int(data.labels.max()) + 1
     real = torch.bincount(data.labels[:real_images], minlength=classes).numpy()
     images = data.first(real_images)
-    return Local(model, data.counts(classes), real, kept, received, real_images=images)
+    counts = data.counts(classes)
+    return Local(model, counts, real, kept, received, real_images=images, generator=generator)
 
 
 def _soft(data: ImageSet, real_images: int, targets: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,13 @@ from regl_app.core.types import Scalar
 from regl_app.generator.identity import identity_of
 from regl_app.runs.comparison.outcome import Outcome, finished_runs, read_outcome
 from regl_app.runs.comparison.plan import Variants, configurations, decisive, digest
-from regl_app.runs.comparison.reuse import States, Wanted, reusable, tell_silent
+from regl_app.runs.comparison.reuse import (
+    States,
+    Wanted,
+    reusable,
+    tell_other_code,
+    tell_silent,
+)
 from regl_app.runs.comparison.tables import Comparison
 
 Engine = Callable[[RunConfig, int], Path]
@@ -59,6 +65,7 @@ def compare(
     wanted = [_wanted(config, clients, states) for config in configs]
     reused = [reusable(each, finished) for each in wanted]
     tell_silent(wanted, reused)
+    tell_other_code(reused)
     outcomes: list[Outcome] = []
     failures: list[str] = []
     running, ran = Span(), 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from regl_app.config.named_code import names_code
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.runs.comparison.plan import decisive, digest
@@ -20,11 +21,12 @@ class Files:
     """The states of the files that a result depends on; '' where there are none, None: unknown.
 
     ``data`` decide who has which image (``RunFiles.words``), ``weights`` is the SHA-256 of what the
-    model starts from.
+    model starts from, ``code`` that of what the run names and this app does not bring.
     """
 
     data: str | None = None
     weights: str | None = None
+    code: str | None = None
 
     def contradict(self, others: Files) -> bool:
         """Return whether a state that is known is another one there."""
@@ -35,13 +37,14 @@ class Files:
         return any(own is None and other for own, other in self._beside(others))
 
     def _beside(self, others: Files) -> tuple[tuple[str | None, str | None], ...]:
-        return (self.data, others.data), (self.weights, others.weights)
+        return (self.data, others.data), (self.weights, others.weights), (self.code, others.code)
 
     @property
     def words(self) -> str:
         """Return both for people."""
         weights = f"model.weights {self.weights[:16]}" if self.weights else ""
-        return "; ".join(filter(None, (self.data, weights)))
+        code = f"its own code {self.code[:16]}" if self.code else ""
+        return "; ".join(filter(None, (self.data, weights, code)))
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Outcome:
     and data. A finished run's summary holds at least accuracies, macro-F1 and seconds. ``keeps`` is
     which round's model the run keeps, 'best' by validation images or 'last'; '' if it holds none
     out. ``name`` is the run's own, ``settings`` what the digest is of, ``files`` those that it
-    saw, as far as its folder says.
+    saw, as far as its folder says, ``code`` the digest of the app that made it, '' if unknown.
     """
 
     method: str
@@ -64,6 +67,7 @@ class Outcome:
     name: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
     files: Files = Files()
+    code: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return it as comparison.json holds it: one flat table."""
@@ -83,7 +87,7 @@ def read_outcome(folder: Path) -> Outcome:
     Raises:
         RunError: the run is not finished or its files cannot be read.
     """
-    from regl_app.runs.folder import DATA, GENERATOR, WEIGHTS, RunFolder
+    from regl_app.runs.folder import CODE, DATA, GENERATOR, NAMED_CODE, WEIGHTS, RunFolder
 
     run = RunFolder.open(folder)
     result, history, facts = run.read_result(), run.read_history(), run.read_facts()
@@ -104,8 +108,11 @@ def read_outcome(folder: Path) -> Outcome:
         name=config.name,
         settings=decisive(config, clients, generator),
         files=Files(
-            environment.get(DATA), environment.get(WEIGHTS) if config.model.weights else ""
+            environment.get(DATA),
+            environment.get(WEIGHTS) if config.model.weights else "",
+            environment.get(NAMED_CODE) if names_code(config.model.name, config.objective) else "",
         ),
+        code=environment.get(CODE, ""),
     )
 
 

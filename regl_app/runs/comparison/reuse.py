@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from regl_app.config import RunConfig
+from regl_app.config.named_code import named_code
 from regl_app.config.sections import DataConfig, ModelConfig, PartitionConfig
+from regl_app.core.app_code import own_code_hash
 from regl_app.core.errors import ConfigError, DataError
 from regl_app.core.log import logger
 from regl_app.runs.comparison.outcome import Files, Outcome
@@ -32,7 +34,7 @@ class Wanted:
 class States:
     """The states of runs' files as they are now, each looked at once."""
 
-    known: dict[tuple[DataConfig, PartitionConfig, ModelConfig], Files | None] = field(
+    known: dict[tuple[DataConfig, PartitionConfig, ModelConfig, str], Files | None] = field(
         default_factory=dict
     )
 
@@ -45,11 +47,12 @@ class States:
         from regl_app.data.run_files import RunFiles
         from regl_app.learning.models.pretrained import weights_digest
 
-        which = config.data, config.partition, config.model
+        which = config.data, config.partition, config.model, config.objective
         if which not in self.known:
             try:
                 data = RunFiles.of(config.data, config.partition).words
-                self.known[which] = Files(data, weights_digest(config.model))
+                code = named_code(config.model.name, config.objective)
+                self.known[which] = Files(data, weights_digest(config.model), code)
             except (DataError, ConfigError, OSError) as error:
                 logger.warning("whether a run's files have changed cannot be told: %s", error)
                 self.known[which] = None
@@ -109,6 +112,18 @@ def tell_silent(wanted: Sequence[Wanted], reused: Sequence[Outcome | None]) -> N
             "pictures, labels or weights have changed since, remove their folders (%s)",
             len(silent),
             ", ".join(silent[:_TOLD]) + (", ..." if silent[_TOLD:] else ""),
+        )
+
+
+def tell_other_code(reused: Sequence[Outcome | None]) -> None:
+    """Say which ``reused`` runs another state of this app made, whose changes do not show there."""
+    other = [each.folder for each in reused if each and each.code not in ("", own_code_hash())]
+    if other:
+        logger.warning(
+            "%d reused runs were made by another state of this app's code: to have them by the "
+            "present one, remove their folders (%s)",
+            len(other),
+            ", ".join(other[:_TOLD]) + (", ..." if other[_TOLD:] else ""),
         )
 
 

@@ -21,12 +21,11 @@ from client_app import dispatch
 from client_app.handlers import HANDLERS
 from client_app.worker.client import WorkerUnavailableError, ask_worker
 from client_app.worker.wire_format import WorkerRequest, send_request
-from regl_app.config import RunConfig
+from regl_app.config import RunConfig, named_code
+from regl_app.core.app_code import own_code_hash
 from regl_app.core.errors import ConfigError, ProtocolError, ReglError, RunError
 from regl_app.core.processes import descendants, end_processes, started_at
 from regl_app.core.types import Scalar
-from regl_app.flower import code_hash
-from regl_app.flower.code_hash import own_code_hash
 from regl_app.flower.messages.content import ARRAYS, OURS, request_record
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.messages.train import TrainRequest
@@ -179,7 +178,7 @@ def test_other_code_is_not_served_by_an_old_worker(
     at = context()
     ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
     old = workers()
-    monkeypatch.setattr("client_app.worker.client.model_code_hash", lambda _: "other")
+    monkeypatch.setattr("client_app.worker.client.named_code_hash", lambda *_: "other")
     monkeypatch.setattr("client_app.worker.client._TRIES", 2)
     # The new one has this code as well, not the other: it does not pass for it either.
     with pytest.raises(WorkerUnavailableError, match="other code"):
@@ -198,7 +197,7 @@ def test_a_model_s_code_that_has_changed_is_not_served_by_an_old_worker(
     seen = []
     for version in range(2):
         file.write_text(f"class Net: ...  # version {version}\n")
-        code_hash._package_hash.cache_clear()  # as a new process for each message has it
+        named_code._package_hash.cache_clear()  # as a new process for each message has it
         with pytest.raises(ReglError):  # it is no model, which the worker finds
             ask_worker("query", hello(context()), at, owner=owner.pid, idle_seconds=60)
         until(lambda: len(workers()) == 1)

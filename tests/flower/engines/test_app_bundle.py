@@ -18,9 +18,9 @@ from flwr.cli.config_utils import load_and_validate
 from flwr.cli.install import install_from_fab
 
 from regl_app.config import RunConfig, default_flat
+from regl_app.core.app_code import PACKAGES, hash_code, own_code_hash
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.types import Scalar
-from regl_app.flower.code_hash import PACKAGES, hash_code, own_code_hash
 from regl_app.flower.engines.app_bundle import build_app_folder, toml_table, write_bundle
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regl_app.config import RunConfig
+from regl_app.config import RunConfig, named_code
 from regl_app.config.sections import ModelConfig
 from regl_app.core.tensor_files import save_weights
 from regl_app.core.types import Scalar
@@ -127,6 +127,34 @@ def test_a_real_run_leaves_what_it_is_known_by(photos: Path) -> None:
     assert compared(photos)[1] == ["fedavg-s0"]
 
 
+def test_a_changed_model_of_ones_own_is_another_run(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = photos.parent / "reused_nets.py"
+    module.write_text("class Net: ...\n")
+    monkeypatch.syspath_prepend(str(photos.parent))
+    assert compared(photos, **{"model.name": "reused_nets:Net"})[1] == ["fedavg-s0"]
+    assert compared(photos, **{"model.name": "reused_nets:Net"})[1] == []
+    module.write_text("class Net: 'another'\n")
+    named_code._package_hash.cache_clear()
+    with caplog.at_level(logging.INFO):
+        assert compared(photos, **{"model.name": "reused_nets:Net"})[1] == ["fedavg-s0"]
+    assert "its own code" in caplog.text
+    named_code._package_hash.cache_clear()
+
+
+def test_runs_by_another_state_of_the_app_are_reused_and_told(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = compared(photos)
+    assert compared(photos)[1] == []
+    assert "another state of this app" not in caplog.text
+    monkeypatch.setattr("regl_app.runs.comparison.reuse.own_code_hash", lambda: "newer")
+    assert compared(photos)[1] == []
+    (told,) = [line for line in caplog.messages if "another state of this app" in line]
+    assert first.outcomes[0].folder in told
+
+
 @pytest.mark.parametrize("source", ["folder", "digits"])
 def test_another_partition_under_the_same_path_is_another_run(
     photos: Path, source: str, caplog: pytest.LogCaptureFixture
@@ -231,4 +259,4 @@ def test_a_source_without_files_has_no_state(photos: Path) -> None:
     assert compared(photos, **digits)[1] == ["fedavg-s0"]
     assert compared(photos, **digits)[1] == []
     (run,) = finished_runs(photos.parent / "runs")
-    assert run.files == Files(None, "")
+    assert run.files == Files(None, "", "")
