@@ -11,7 +11,6 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from regl_app.config import RunConfig
-from regl_app.config.external import method_choice
 from regl_app.config.learning_rates import faint_from
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import activity, phase
@@ -32,6 +31,7 @@ from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_public_part, check_source
 from regl_app.generator.fitting import fit_words
 from regl_app.generator.prompts import class_phrasings
+from regl_app.learning.methods.method import personal
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
@@ -117,6 +117,7 @@ def federate(
     model = begun(local, whole)
     if local.model.weights and begun is start_model:
         folder.note(WEIGHTS, weights_digest(local.model))
+        _warn_of_own_parts(local, model)
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions, files=files)
@@ -147,9 +148,21 @@ def federate(
     folder.save_model(model.state_dict())
     test = federation.source.test
     # A model without its clients' own parts sees nothing.
-    if len(test) and method_choice(config.objective).shares_whole_model:
+    if len(test) and not personal(make_method(config), list(model.state_dict())):
         write_features(folder, model, test, strategy.trained.replies, device)
     return record
+
+
+def _warn_of_own_parts(config: RunConfig, model: Classifier) -> None:
+    if own := sorted(personal(make_method(config), list(model.state_dict()))):
+        logger.warning(
+            "model.weights=%s: what objective=%r leaves to clients begins untrained there, as it "
+            "is never sent: %d tensors, such as %s",
+            config.model.weights,
+            config.objective,
+            len(own),
+            own[0],
+        )
 
 
 def _chosen(loop: RoundLoop, last: int) -> dict[str, int]:

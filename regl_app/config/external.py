@@ -53,6 +53,14 @@ def method_choice(name: str) -> MethodChoice:
     return MethodChoice(offered()[name][0], shares_whole_model=False, weighs_classes=False)
 
 
+def keeps_parts(name: str) -> bool:
+    """Return whether objective ``name`` is known to leave a part of the model at its clients.
+
+    Of another package's nobody knows: then the global model's own accuracy is told as well.
+    """
+    return not is_external(name) and not method_choice(name).shares_whole_model
+
+
 def collision(name: str) -> str | None:
     """Return what is wrong where several methods have ``name``, else None."""
     found = offered().get(name, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regl_app.config import RunConfig
-from regl_app.config.external import method_choice
+from regl_app.config.external import keeps_parts
 from regl_app.core.formats import format_seconds
 from regl_app.runs.records import RoundRecord
 
@@ -26,7 +26,7 @@ def scores(record: RoundRecord, config: RunConfig) -> str:
     how it does with the clients' own parts.
     """
     chosen = f", validation {record.validation.accuracy:.1%}" if record.validation else ""
-    if record.personalized and not method_choice(config.objective).shares_whole_model:
+    if record.personalized and keeps_parts(config.objective):
         return f"with own parts, on clients' own tests {record.personalized.mean:.1%}{chosen}"
     own = f", on clients' own tests {record.personalized.mean:.1%}" if record.personalized else ""
     tail = f" (long tail {record.tail.accuracy:.1%})" if record.tail else ""

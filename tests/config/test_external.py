@@ -12,6 +12,8 @@ from regl_app.config import RunConfig, external
 from regl_app.core.errors import ConfigError
 from regl_app.learning.methods import make_method
 from regl_app.learning.methods.moon import Moon
+from regl_app.runs.records import GlobalMetrics, Personalized, RoundRecord
+from regl_app.runs.round_line import scores
 
 Install = Callable[..., None]
 HERS = "regl_app.learning.methods.moon:Moon"  # stands in for another package's class
@@ -69,6 +71,23 @@ def test_whether_a_method_is_another_packages_is_a_fact(install: Install) -> Non
     assert not external.is_external("fedavg")
     assert not external.is_external("fedprox")
     assert not external.is_external("absent")
+
+
+def test_only_what_is_known_to_keep_parts_is_told_by_its_clients_alone(install: Install) -> None:
+    install(("hers", HERS))
+    assert external.keeps_parts("fedrep")
+    assert not external.keeps_parts("fedavg")
+    record = RoundRecord(
+        round=1,
+        metrics=GlobalMetrics(accuracy=0.5, macro_f1=0.5),
+        personalized=Personalized(mean=0.75, per_client={0: 0.75}),
+    )
+    told = {
+        name: scores(record, RunConfig.from_flat({"method": "fedavg", "objective": name}))
+        for name in ("fedrep", "fedavg", "hers")
+    }
+    assert told["hers"] == told["fedavg"] == "global accuracy 50.0%, on clients' own tests 75.0%"
+    assert told["fedrep"] == "with own parts, on clients' own tests 75.0%"
 
 
 def test_nothing_is_external_where_nothing_is_installed(install: Install) -> None:

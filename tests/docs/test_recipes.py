@@ -12,6 +12,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.config.sections import DataConfig, ModelConfig, TrainConfig
+from regl_app.core.errors import DataError
 from regl_app.data.images import ImageSet
 from regl_app.generator.families.family import Family
 from regl_app.generator.families.registry import FAMILIES, PARTS
@@ -81,8 +82,14 @@ def test_the_source_reads_columns_first_and_labels_from_one(tmp_path: Path) -> N
     (folder / "class_names.txt").write_text(
         "airplane bird car cat deer dog horse monkey ship truck"
     )
-    config = DataConfig(path=str(tmp_path), image_size=96)
+    config = DataConfig(path=str(tmp_path), image_size=96, max_train=4)
     source = recipe("load_stl10")["load_stl10"](config)
+    facts = source.train.facts
+    assert facts is not None
+    assert [int(label) for label in source.train.labels] == facts.places.tolist()
+    with pytest.raises(DataError, match=r"needs data\.path"):
+        recipe("load_stl10")["load_stl10"](DataConfig(image_size=96))
+    source = recipe("load_stl10")["load_stl10"](config.model_copy(update={"max_train": 0}))
     assert source.concepts[:2] == ("an airplane", "a bird")
     assert source.train.labels.tolist() == list(range(10))
     assert source.train.images[0, 0, :, 5].tolist() == [200] * 96

@@ -9,8 +9,10 @@ from flwr.serverapp.strategy import FedAvg
 from regl_app.config import RunConfig
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.learning.methods import make_method
+from regl_app.learning.models.build import build_model
 from regl_app.rounds.sites.site import Site
 from server_app.checkpoint_state import ServerMemory
+from server_app.main import _warn_of_own_parts
 from server_app.supplement_strategy import SupplementStrategy
 
 ZERO = {"w": torch.zeros(2)}
@@ -42,3 +44,15 @@ def test_resumed_by_other_code_both_sides_forget(
     state = ServerMemory.from_tensors(resumed.memory()).method
     assert torch.equal(state["w"], after["w"])
     assert ("clients forget what they kept" in caplog.text) == (code == "other")
+
+
+@pytest.mark.parametrize(("objective", "told"), [("fedrep", True), ("fedavg", False)])
+def test_weights_that_never_reach_what_clients_keep_are_told(
+    objective: str, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = RunConfig.from_flat(
+        {"method": "fedavg", "objective": objective, "model.weights": "a.safetensors"}
+    )
+    _warn_of_own_parts(config, build_model(config.model, 3, 1, 16, 0))
+    assert ("begins untrained there" in caplog.text) is told
+    assert ("2 tensors, such as head.bias" in caplog.text) is told

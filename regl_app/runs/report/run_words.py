@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from regl_app.config import RunConfig, default_flat
-from regl_app.config.external import method_choice
+from regl_app.config.external import keeps_parts
 from regl_app.config.or_auto import AUTO
 from regl_app.config.parsing import parse_settings
 from regl_app.core.errors import ConfigError
@@ -50,7 +50,7 @@ def headline(run: RunData, failed: bool) -> Markup:
 
 def _whole(config: RunConfig) -> bool:
     """Return whether the global model is a whole one, that a test set of the server's measures."""
-    return method_choice(config.objective).shares_whole_model
+    return not keeps_parts(config.objective)
 
 
 def _data(config: RunConfig) -> str:
