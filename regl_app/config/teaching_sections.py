@@ -64,4 +64,4 @@ class TeachingConfig(Section):
     )
     steps: int = Field(30, ge=1, description="steps of a distillation", json_schema_extra=RESULT)
     batch_size: int = Field(32, ge=1, description="images per step", json_schema_extra=RESULT)
-    lr: float = Field(0.01, gt=0, description="its learning rate", json_schema_extra=RESULT)
+    lr: float = Field(0.003, gt=0, description="its learning rate", json_schema_extra=RESULT)
