@@ -136,7 +136,7 @@ class RoundLoop:
                 self.choice.add(record.round, Validation(found.images, found.accuracy, loss))
         if self.choice.best:
             self.folder.load_best(self.choice.best)
-        self.folder.leave_best(self.choice.best)
+        self.folder.leave_best(self.choice.bests)
 
     def _await_nodes(self, number: int | None = None) -> None:
         """Wait for enough nodes: without any, Flower's strategies would wait for ever."""
@@ -226,8 +226,8 @@ class RoundLoop:
         checkpoint = Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
         chooses = self.config.validation.used
         self._tell(record, result.metrics, checkpoint, bool(better) if chooses else None)
-        if better:
-            self.folder.leave_best(result.number)
+        if chooses:
+            self.folder.leave_best(self.choice.bests)
         self._tell_depths(record)
         logger.info(round_line(record, self.config))
         if quality := quality_line(record):

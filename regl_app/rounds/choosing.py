@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from regl_app.config.validation_section import ValidationConfig
 from regl_app.core.errors import RunError
@@ -43,6 +43,8 @@ class Choice:
     best: int = 0
     value: float = -math.inf
     last: int = 0
+    bests: dict[int, int] = field(default_factory=dict)
+    """By round, which was the best when it was complete."""
 
     def add(self, number: int, found: Validation) -> bool:
         """Take note of round ``number``; return whether it is the best so far.
@@ -54,6 +56,7 @@ class Choice:
         better = math.isfinite(value) and value > self.value
         if better:
             self.best, self.value = number, value
+        self.bests[number] = self.best
         return better
 
     @property

@@ -226,9 +226,12 @@ class RunFolder:
         """Write the global model of round ``number``, the best so far, beside the one before."""
         return write_best(self.checkpoints, number, weights)
 
-    def leave_best(self, number: int) -> None:
-        """Remove the models of rounds that were the best, but that of round ``number``."""
-        leave_best(self.checkpoints, number)
+    def leave_best(self, bests: Mapping[int, int]) -> None:
+        """Remove the models of rounds that were the best, but those that kept checkpoints need.
+
+        ``bests`` says by round which was the best when it was complete.
+        """
+        leave_best(self.checkpoints, bests)
 
     def load_best(self, number: int) -> Tensors:
         """Return the global model of round ``number``, the best one.
