@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import DataError, RunError
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import run_in_process
-from regl_app.rounds.exchange import Validation
+from regl_app.rounds.client import Client
+from regl_app.rounds.client_round import evaluate_round
+from regl_app.rounds.exchange import EvaluationResult, Validation
 from regl_app.runs.comparison.outcome import read_outcome
 from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.trained.labelled import labelled_images
@@ -255,3 +258,28 @@ def test_who_could_not_evaluate_is_told_and_not_that_too_little_is_held_out(
         run_in_process(config(name="blind"), clients=3)
     assert "its disk is gone" in str(caught.value)
     assert "validation.fraction" not in str(caught.value)
+
+
+def test_a_round_without_all_validation_images_is_left_aside(
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first round lacks one client, the third another, the fourth all of them."""
+    away = {1: {2}, 3: {0}, 4: {0, 1, 2}}
+
+    def measured(client: Client, number: int, *rest: Any, **how: Any) -> EvaluationResult:
+        if client.partition_id in away.get(number, ()):
+            raise DataError("its link is gone")
+        few = 0 if number == 1 else 10  # in round 1 nobody who answers has any
+        found = evaluate_round(client, number, *rest, **how)
+        seen = Validation(few, number / 10, 1.0) if few else None
+        return dataclasses.replace(found, validation=seen)
+
+    monkeypatch.setattr("client_app.handlers.evaluate_round", measured)
+    folder = RunFolder.open(run_in_process(config(name="away", rounds=4), clients=3))
+    found = [record.validation for record in folder.read_history()[1:]]
+    assert [each and each.images for each in found] == [None, 30, 20, None]
+    result = folder.read_result()
+    assert result is not None and (result.best_round, result.model_round) == (2, 2)
+    assert "round 3 is not compared with the others: 20 of 30 validation images" in caplog.text
