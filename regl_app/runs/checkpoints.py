@@ -37,7 +37,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     path = folder / f"round-{checkpoint.round:04d}.safetensors"
     tensors = {_MODEL + name: value for name, value in checkpoint.weights.items()}
     tensors |= {_STATE + name: value for name, value in checkpoint.state.items()}
-    save_tensors(path, tensors, note=f"round {checkpoint.round}")
+    # Durable: the ones before go at once.
+    save_tensors(path, tensors, note=f"round {checkpoint.round}", durable=True)
     for _, old in _found(folder)[:-KEPT_CHECKPOINTS]:
         old.unlink(missing_ok=True)
     return path

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from regl_app.config import RunConfig
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
-from regl_app.core.files import write_json
+from regl_app.core.files import sync_folder, write_json
 from regl_app.core.tensor_files import save_weights
 from regl_app.core.types import Tensors
 from regl_app.generator.fitting import fit_words
@@ -90,7 +90,8 @@ class RunFolder:
             if words := fit_words(local):
                 environment["generator-settings"] = words
         content = {"config": config.to_flat(), "environment": environment}
-        write_json(folder.path / "config.json", content)
+        write_json(folder.path / "config.json", content, durable=True)
+        sync_folder(parent)
         return folder
 
     @classmethod
@@ -155,7 +156,8 @@ class RunFolder:
         if not isinstance(content, dict):
             raise RunError(f"{self.path / 'config.json'}: must hold a table")
         environment = {**self.read_environment(), name: value}
-        write_json(self.path / "config.json", {**content, "environment": environment})
+        changed = {**content, "environment": environment}
+        write_json(self.path / "config.json", changed, durable=True)
 
     def append_round(self, record: RoundRecord) -> None:
         """Append ``record`` to history.jsonl and flush it to the disk."""
