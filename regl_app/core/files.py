@@ -29,8 +29,8 @@ def atomic_path(
     ``durable`` is for a file that a run cannot go on without: it is on the disk, not only in the
     system's memory, before this returns. That costs milliseconds or more.
     """
-    above = _made_first(path) if durable else []
     with storing(path):
+        above = _made_first(path) if durable else []
         path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as numpy and PIL choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
