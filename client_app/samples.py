@@ -9,6 +9,7 @@ import numpy as np
 
 from client_app.node import Node
 from regl_app.core.files import atomic_path
+from regl_app.core.log import logger
 from regl_app.data.images import ImageSet
 from regl_app.runs.samples import PER_CLASS, save_samples
 from regl_app.supplement.client_generator import ClientGenerator
@@ -22,7 +23,29 @@ def leave_samples(
     adaptation: ClientGenerator,
     probe: ImageSet,
 ) -> None:
-    """Write a few pictures and the adapter into ``run_dir``, if the operator allows that folder."""
+    """Write a few pictures and the adapter into ``run_dir``, if the operator allows that folder.
+
+    They are for looking at: what keeps them from there is a warning, and training goes on.
+    """
+    try:
+        _leave(node, run_dir, synthesizer, adaptation, probe)
+    except Exception as error:  # the folder may be another user's, or its disk full
+        logger.warning(
+            "%s: no sample pictures in %s, training goes on without: %s: %s",
+            node.client.label,
+            run_dir,
+            type(error).__name__,
+            error,
+        )
+
+
+def _leave(
+    node: Node,
+    run_dir: Path,
+    synthesizer: Synthesizer,
+    adaptation: ClientGenerator,
+    probe: ImageSet,
+) -> None:
     if not node.settings.roots.holds(run_dir) or not (run_dir / "config.json").is_file():
         return
     client = node.client

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from regl_app.core.array_files import Array
-from regl_app.core.errors import ReglError, StorageError
+from regl_app.core.errors import ReglError
 from regl_app.core.log import logger
+from regl_app.core.types import Weights
 from regl_app.data.images import ImageSet
 from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.features import features
@@ -34,39 +35,52 @@ def write_features(
 
     Of the clients that shared their labels, those with the fewest classes are shown.
     """
-    some = _spread(test, SHOWN_IMAGES)
+    state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    try:
+        _write_features(folder, model, state, _spread(test, SHOWN_IMAGES), trained, device)
+    except Exception as error:  # the model is safe already
+        logger.error("no picture of the features: %s: %s", type(error).__name__, error)
+    finally:
+        model.load_state_dict(state)
+
+
+def _write_features(
+    folder: RunFolder,
+    model: Classifier,
+    state: Weights,
+    some: ImageSet,
+    trained: Mapping[int, TrainReply],
+    device: torch.device,
+) -> None:
     skew = [
         (int((reply.real_counts > 0).sum()), partition_id)
         for partition_id, reply in trained.items()
         if reply.real_counts is not None and reply.weights is not None
     ]
     view = _view(model, some, device)
-    state = {key: value.detach().clone() for key, value in model.state_dict().items()}
     local = {}
     for _, partition_id in sorted(skew)[:SHOWN_CLIENTS]:
-        model.load_state_dict(state | dict(trained[partition_id].weights or {}))
+        model.load_state_dict({**state, **(trained[partition_id].weights or {})})
         local[partition_id] = _view(model, some, device)
-    model.load_state_dict(state)
-    try:
-        save_features(
-            folder.path,
-            features=view[0],
-            labels=some.labels.numpy(),
-            predictions=view[1],
-            local=local,
-        )
-    except StorageError as error:  # the model is safe already
-        logger.error("no picture of the features: %s", error)
+    save_features(
+        folder.path,
+        features=view[0],
+        labels=some.labels.numpy(),
+        predictions=view[1],
+        local=local,
+    )
 
 
 def make_report(folder: RunFolder) -> None:
     """Write report.html; a run that learned is not failed by its report, so errors are logged."""
-    from regl_app.runs.report.build import build_report
-
     try:
+        from regl_app.runs.report.build import build_report
+
         build_report([folder.path], folder.report)
     except (ReglError, OSError) as error:
         logger.error("no report: %s", error)
+    except Exception as error:  # a drawing, say: where it broke is for us to know
+        logger.error("no report: %s: %s", type(error).__name__, error, exc_info=error)
 
 
 def _view(model: Classifier, images: ImageSet, device: torch.device) -> tuple[Array, Array]:

@@ -130,13 +130,16 @@ class RoundLoop:
         if not self.config.validation.used:
             return
         for record in self.folder.read_history():
-            if record.validation is not None and record.round <= number:
-                loss = math.nan if record.validation.loss is None else record.validation.loss
-                found = record.validation
-                self.choice.add(record.round, Validation(found.images, found.accuracy, loss))
+            if not 0 < record.round <= number:
+                continue
+            found = None
+            if (seen := record.validation) is not None:
+                loss = math.nan if seen.loss is None else seen.loss
+                found = Validation(seen.images, seen.accuracy, loss)
+            self.choice.add(record.round, found)
         if self.choice.best:
             self.folder.load_best(self.choice.best)
-        self.folder.leave_best(self.choice.best)
+        self.folder.leave_best(self.choice.bests)
 
     def _await_nodes(self, number: int | None = None) -> None:
         """Wait for enough nodes: without any, Flower's strategies would wait for ever."""
@@ -207,9 +210,12 @@ class RoundLoop:
         if not self.config.validation.used:
             return None
         evaluated = self.strategy.evaluated
-        if not evaluated.replies:
+        known = self.choice.measured
+        if not evaluated.replies and not known:
             raise RunError(f"no client could evaluate the global model{listed(evaluated.failures)}")
-        return pooled_validation(evaluated.replies.values())
+        # Who is away may be who has the images.
+        whole = len(evaluated.replies) == self.clients.num_partitions
+        return pooled_validation(evaluated.replies.values(), required=whole and not known)
 
     def _pooled(self) -> Metrics:
         return pooled_metrics(self.strategy.evaluated, self.federation.num_classes)
@@ -220,14 +226,22 @@ class RoundLoop:
         record = round_record(
             result, self.clients.num_partitions, self.clients.overall(), wall_seconds=seconds
         )
-        better = result.validation and self.choice.add(result.number, result.validation)
+        chooses = self.config.validation.used
+        better = self.choice.add(result.number, result.validation) if chooses else None
+        if chooses and not self.choice.compared:
+            logger.warning(
+                "round %d is not compared with the others: %d of %d validation images were "
+                "measured, as not every client answered",
+                result.number,
+                self.choice.recent[-1],
+                max(self.choice.recent),
+            )
         if better:  # before the checkpoint, by which the round is complete
             self.folder.keep_best(result.number, self.model.state_dict())
         checkpoint = Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
-        chooses = self.config.validation.used
-        self._tell(record, result.metrics, checkpoint, bool(better) if chooses else None)
-        if better:
-            self.folder.leave_best(result.number)
+        self._tell(record, result.metrics, checkpoint, better)
+        if chooses:
+            self.folder.leave_best(self.choice.bests)
         self._tell_depths(record)
         logger.info(round_line(record, self.config))
         if quality := quality_line(record):

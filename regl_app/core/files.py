@@ -18,20 +18,27 @@ from regl_app.core.errors import StorageError
 
 
 @contextmanager
-def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[Path]:
+def atomic_path(
+    path: Path, keep: Callable[[], bool] | None = None, *, durable: bool = False
+) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; rename it to ``path`` when the block succeeds.
 
     Works for a file and for a folder (an existing folder is replaced). On an exception the
     temporary file is removed and ``path`` stays as it was. ``keep`` says whether a folder that is
     at ``path`` by then, another process's, stays instead: a reader may be in the midst of it.
+    ``durable`` is for a file that a run cannot go on without: it is on the disk, not only in the
+    system's memory, before this returns. That costs milliseconds or more.
     """
     with storing(path):
+        above = _made_first(path) if durable else []
         path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as numpy and PIL choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         with storing(path):
             yield temporary
+            if durable:
+                _sync_file(temporary)
         if temporary.is_dir() and path.is_dir():
             if keep is not None and keep():
                 return
@@ -41,8 +48,33 @@ def atomic_path(path: Path, keep: Callable[[], bool] | None = None) -> Iterator[
         except OSError:  # a folder that has come up since cannot be replaced
             if keep is None or not keep():
                 raise
+        for folder in above:
+            sync_folder(folder)
     finally:
         delete(temporary)
+
+
+def _made_first(path: Path) -> list[Path]:
+    """Return the folders whose lists change when ``path`` is written, with those yet to be made."""
+    folders = [path.parent]
+    while not folders[-1].exists():
+        folders.append(folders[-1].parent)
+    return folders
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Bring to the disk which files ``path`` lists, where the system can do that for a folder."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 _FULL, _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT}), os.strerror(errno.ENOSPC)
@@ -135,20 +167,21 @@ def delete(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write ``content`` to ``path`` atomically; ``durable`` as in ``atomic_path``."""
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 
 
-def write_text(path: Path, content: str) -> None:
-    """Write ``content`` to ``path`` atomically as UTF-8."""
-    write_bytes(path, content.encode())
+def write_text(path: Path, content: str, *, durable: bool = False) -> None:
+    """Write ``content`` to ``path`` atomically as UTF-8; ``durable`` as in ``atomic_path``."""
+    write_bytes(path, content.encode(), durable=durable)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, durable: bool = False) -> None:
     """Write ``content`` to ``path`` atomically as indented JSON (NaN is refused)."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_text(path, text, durable=durable)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -19,16 +19,17 @@ from regl_app.core.types import Tensors
 _CHECKSUM = "sha256"
 
 
-def save_tensors(path: Path, tensors: Tensors, *, note: str = "") -> None:
+def save_tensors(path: Path, tensors: Tensors, *, note: str = "", durable: bool = False) -> None:
     """Write ``tensors`` to ``path`` atomically, on the CPU, with a checksum.
 
     Args:
         path: the file.
         tensors: by name; none may be called 'sha256'.
         note: a text for human readers, kept in the file's metadata.
+        durable: as in ``atomic_path``.
     """
     plain = _plain(tensors)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         checksum = torch.tensor(list(_checksum(plain)), dtype=torch.uint8)
         save_file(plain | {_CHECKSUM: checksum}, temporary, metadata={"note": note})
 
@@ -50,9 +51,12 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor] | None:
 
 
 def save_weights(path: Path, weights: Tensors) -> None:
-    """Write a model's state atomically, nothing added: the checksum is in the metadata."""
+    """Write a model's state atomically, nothing added: the checksum is in the metadata.
+
+    It is on the disk when this returns.
+    """
     plain = _plain(weights)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=True) as temporary:
         save_file(plain, temporary, metadata={_CHECKSUM: _checksum(plain).hex()})
 
 

@@ -93,7 +93,8 @@ class ClientState:
         tensors |= {_MODEL + name: value for name, value in memory.weights.items()}
         tensors |= {_METHOD + name: value for name, value in memory.kept.items()}
         first = not self._files()
-        save_tensors(self._path(memory.round), tensors)
+        # What a method keeps is nowhere else: of a model, a client's own part.
+        save_tensors(self._path(memory.round), tensors, durable=bool(memory.kept))
         files = self._files()
         for number, path in files:
             # Later ones are of rounds that are being repeated.

@@ -37,7 +37,7 @@ def _secret(folder: Path) -> bytes:
         if path.is_file() and len(found := path.read_bytes()) == _BYTES:
             return found
         made = secrets.token_bytes(_BYTES)
-        with atomic_path(path) as temporary:
+        with atomic_path(path, durable=True) as temporary:
             temporary.touch(mode=0o600)
             temporary.write_bytes(made)
         return made

@@ -1,12 +1,14 @@
 """checkpoints/: the last rounds' global model and what else the server needs to go on from there.
 
 ``round-NNNN.safetensors`` holds both, under ``model.`` and ``state.``, with a checksum. A run that
-chooses by validation images has the best round's model beside them, ``best-NNNN.safetensors``.
+chooses by validation images has the best round's model beside them, ``best-NNNN.safetensors``: that
+of each checkpoint, as either may be what is gone on from.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +37,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     path = folder / f"round-{checkpoint.round:04d}.safetensors"
     tensors = {_MODEL + name: value for name, value in checkpoint.weights.items()}
     tensors |= {_STATE + name: value for name, value in checkpoint.state.items()}
-    save_tensors(path, tensors, note=f"round {checkpoint.round}")
+    # Durable: the ones before go at once.
+    save_tensors(path, tensors, note=f"round {checkpoint.round}", durable=True)
     for _, old in _found(folder)[:-KEPT_CHECKPOINTS]:
         old.unlink(missing_ok=True)
     return path
@@ -49,13 +52,8 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     """
     found = _found(folder)
     for number, path in reversed(found):
-        tensors = load_tensors(path)
-        if tensors is not None:
-            weights, state = (
-                {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
-                for part in (_MODEL, _STATE)
-            )
-            return Checkpoint(number, weights, state)
+        if (whole := _read(number, path)) is not None:
+            return whole
         logger.warning("%s: damaged (its checksum is wrong), the one before is taken", path)
     if found:
         raise RunError(
@@ -63,6 +61,18 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             "(restore one of them from a backup, or start a new run)"
         )
     return None
+
+
+def _read(number: int, path: Path) -> Checkpoint | None:
+    """Return the checkpoint at ``path``, None if it is damaged."""
+    tensors = load_tensors(path)
+    if tensors is None:
+        return None
+    weights, state = (
+        {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+        for part in (_MODEL, _STATE)
+    )
+    return Checkpoint(number, weights, state)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -85,25 +95,47 @@ def write_best(folder: Path, number: int, weights: Tensors) -> Path:
     What was the best before stays until ``leave_best`` is called: if the round is interrupted
     before it is complete, the run goes on from there.
     """
-    path = folder / f"best-{number:04d}.safetensors"
+    path = _best(folder, number)
     save_weights(path, weights)
     return path
 
 
-def leave_best(folder: Path, number: int) -> None:
-    """Remove what was the best round's model, but that of round ``number``."""
+def leave_best(folder: Path, bests: Mapping[int, int]) -> None:
+    """Remove the models of rounds that were the best, but what a kept checkpoint goes on with.
+
+    Args:
+        folder: that of the checkpoints.
+        bests: by round, which was the best when it was complete.
+    """
+    needed = {_best(folder, bests[number]) for number, _ in _found(folder) if number in bests}
     for path in folder.glob("best-*.safetensors"):
-        if path.name != f"best-{number:04d}.safetensors":
+        if path not in needed:
             path.unlink(missing_ok=True)
 
 
 def read_best(folder: Path, number: int) -> Tensors:
     """Return the global model of round ``number``, which was the best.
 
+    The round's checkpoint holds it too: what is gone or damaged is written again from there.
+
     Raises:
-        RunError: it is not there, or damaged.
+        RunError: neither is whole.
     """
-    return read_model(folder / f"best-{number:04d}.safetensors")
+    path = _best(folder, number)
+    try:
+        return read_model(path)
+    except RunError as error:
+        found = dict(_found(folder)).get(number)
+        whole = None if found is None else _read(number, found)
+        if whole is None:
+            raise
+        logger.warning("%s; the one in the round's checkpoint is taken", error)
+        write_best(folder, number, whole.weights)
+        return whole.weights
+
+
+def _best(folder: Path, number: int) -> Path:
+    return folder / f"best-{number:04d}.safetensors"
 
 
 def read_model(path: Path) -> dict[str, torch.Tensor]:

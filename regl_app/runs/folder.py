@@ -21,7 +21,7 @@ from regl_app.config import RunConfig
 from regl_app.config.named_code import named_code
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
-from regl_app.core.files import write_json
+from regl_app.core.files import sync_folder, write_json
 from regl_app.core.tensor_files import save_weights
 from regl_app.core.types import Tensors
 from regl_app.generator.fitting import fit_words
@@ -97,7 +97,8 @@ class RunFolder:
             if words := fit_words(local):
                 environment["generator-settings"] = words
         content = {"config": config.to_flat(), "environment": environment}
-        write_json(folder.path / "config.json", content)
+        write_json(folder.path / "config.json", content, durable=True)
+        sync_folder(parent)
         return folder
 
     @classmethod
@@ -162,7 +163,8 @@ class RunFolder:
         if not isinstance(content, dict):
             raise RunError(f"{self.path / 'config.json'}: must hold a table")
         environment = {**self.read_environment(), name: value}
-        write_json(self.path / "config.json", {**content, "environment": environment})
+        changed = {**content, "environment": environment}
+        write_json(self.path / "config.json", changed, durable=True)
 
     def append_round(self, record: RoundRecord) -> None:
         """Append ``record`` to history.jsonl and flush it to the disk."""
@@ -233,9 +235,12 @@ class RunFolder:
         """Write the global model of round ``number``, the best so far, beside the one before."""
         return write_best(self.checkpoints, number, weights)
 
-    def leave_best(self, number: int) -> None:
-        """Remove the models of rounds that were the best, but that of round ``number``."""
-        leave_best(self.checkpoints, number)
+    def leave_best(self, bests: Mapping[int, int]) -> None:
+        """Remove the models of rounds that were the best, but those that kept checkpoints need.
+
+        ``bests`` says by round which was the best when it was complete.
+        """
+        leave_best(self.checkpoints, bests)
 
     def load_best(self, number: int) -> Tensors:
         """Return the global model of round ``number``, the best one.

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from regl_app.core.errors import RunError
-from regl_app.core.files import storing
+from regl_app.core.files import storing, sync_folder
 from regl_app.core.log import logger
 from regl_app.runs.records import RoundRecord
 
@@ -16,11 +16,14 @@ from regl_app.runs.records import RoundRecord
 def append_round(path: Path, record: RoundRecord) -> None:
     """Append ``record`` to the history at ``path`` and flush it to the disk."""
     line = record.model_dump_json().encode() + b"\n"
+    first = not path.exists()
     with storing(path), path.open("ab+") as stream:
         _cut_torn_line(stream.fileno(), path)
         stream.write(line)
         stream.flush()
         os.fsync(stream.fileno())
+    if first:
+        sync_folder(path.parent)
 
 
 def read_history(path: Path) -> list[RoundRecord]:

@@ -47,3 +47,35 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     damage(folder.checkpoints / "round-0001.safetensors")
     with pytest.raises(RunError, match="2 checkpoints, all damaged"):
         folder.read_checkpoint()
+
+
+def test_what_any_kept_checkpoint_needs_of_the_best_models_stays(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig(), tmp_path)
+    bests: dict[int, int] = {}
+    for number, best in enumerate((1, 1, 3, 4, 4), start=1):
+        weights = {"w": torch.full((2,), float(number))}
+        if best == number:
+            folder.keep_best(number, weights)
+        folder.checkpoint(Checkpoint(number, weights, {}))
+        bests[number] = best
+        folder.leave_best(bests)
+        kept = sorted(path.name for path in folder.checkpoints.glob("best-*"))
+        needed = sorted({bests[number], bests.get(number - 1, best)})
+        assert kept == [f"best-{each:04d}.safetensors" for each in needed]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_best_model_is_also_in_its_rounds_checkpoint(tmp_path: Path, damaged: bool) -> None:
+    folder = RunFolder.create(RunConfig(), tmp_path)
+    weights = {"w": torch.arange(9.0)}
+    folder.checkpoint(Checkpoint(2, weights, {"text": torch.tensor([2])}))
+    best = folder.keep_best(2, weights)
+    if damaged:
+        best.write_bytes(best.read_bytes()[:-5])
+    else:
+        best.unlink()
+    found = folder.load_best(2)
+    assert list(found) == ["w"] and torch.equal(found["w"], weights["w"])
+    assert best.is_file(), "the checkpoint goes with the next rounds"
+    (folder.checkpoints / "round-0002.safetensors").unlink()
+    assert torch.equal(folder.load_best(2)["w"], weights["w"])

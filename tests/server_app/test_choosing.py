@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from flwr.app import ArrayRecord
 
 from regl_app import federate
 from regl_app.cli.summary import print_summary
@@ -14,13 +17,17 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import DataError, RunError
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import run_in_process
+from regl_app.rounds.client import Client
+from regl_app.rounds.client_round import evaluate_round
+from regl_app.rounds.exchange import EvaluationResult, Validation
 from regl_app.runs.comparison.outcome import read_outcome
-from regl_app.runs.folder import RunFolder
+from regl_app.runs.folder import Checkpoint, RunFolder
 from regl_app.runs.trained.labelled import labelled_images
 from regl_app.runs.trained.model import TrainedModel
 from regl_app.runs.trained.scores import scores_of
 from regl_app.runs.watch import watch
 from server_app.round_loop import RoundLoop
+from server_app.round_record import Round
 
 KEYS: dict[str, Scalar] = {
     "method": "fedavg",
@@ -77,9 +84,7 @@ def test_the_best_rounds_model_is_kept(run: RunFolder) -> None:
     assert best < 5, "the settings must make an earlier round the best one"
     result = run.read_result()
     assert result is not None and (result.best_round, result.model_round) == (best, best)
-    assert [path.name for path in run.checkpoints.glob("best-*")] == [
-        f"best-{best:04d}.safetensors"
-    ]
+    assert (run.checkpoints / f"best-{best:04d}.safetensors").is_file()
     kept, last = run.load_model(), run.read_checkpoint()
     assert all(torch.equal(value, kept[name]) for name, value in run.load_best(best).items())
     assert last is not None
@@ -160,8 +165,8 @@ def test_a_run_that_goes_on_chooses_as_an_unbroken_one(
     assert result is not None and result.best_round is not None
     original, name = getattr(RunFolder, moment), f"broken-{moment}"
 
-    def die(self: RunFolder, what: object) -> object:
-        number = what if isinstance(what, int) else getattr(what, "round", None)
+    def die(self: RunFolder, what: Checkpoint | dict[int, int]) -> object:
+        number = what.round if isinstance(what, Checkpoint) else max(what)
         if number == result.best_round:
             raise KeyboardInterrupt
         return original(self, what)
@@ -176,28 +181,65 @@ def test_a_run_that_goes_on_chooses_as_an_unbroken_one(
     found = again.read_result()
     assert found is not None and found.best_round == result.best_round
     assert _equal(again, run)
-    assert len(list(again.checkpoints.glob("best-*"))) == 1
+    kept = {again.checkpoints / f"best-{found.best_round:04d}.safetensors"}
+    assert kept <= set(again.checkpoints.glob("best-*"))
+
+
+def _stopped_before(
+    number: int,
+    config: RunConfig,
+    accuracies: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> RunFolder:
+    """Return the folder of a run of these validation accuracies that ends before that round."""
+    rounds = RoundLoop._train
+
+    def die(self: RoundLoop, now: int) -> object:
+        if now == number:
+            raise KeyboardInterrupt
+        return rounds(self, now)
+
+    monkeypatch.setattr(RoundLoop, "_evaluate", _measuring(accuracies))
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundLoop, "_train", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_in_process(config, clients=3)
+    return RunFolder.open(Path(config.out_dir) / config.name)
+
+
+def _measuring(accuracies: list[float]) -> Callable[[RoundLoop, int, ArrayRecord], Round]:
+    original = RoundLoop._evaluate
+
+    def evaluate(self: RoundLoop, number: int, arrays: ArrayRecord) -> Round:
+        found = original(self, number, arrays)
+        return dataclasses.replace(found, validation=Validation(9, accuracies[number - 1], 1.0))
+
+    return evaluate
+
+
+def test_a_damaged_checkpoint_of_the_best_round_costs_a_round(
+    config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round before it has an older best one, whose model is still needed."""
+    accuracies = [0.2, 0.5, 0.4, 0.6, 0.1]
+    folder = _stopped_before(5, config(name="damaged"), accuracies, monkeypatch)
+    best = folder.load_best(4)
+    newest = folder.checkpoints / "round-0004.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-5])
+    again = RunFolder.open(run_in_process(config(resume=str(folder.path)), clients=3))
+    result, kept = again.read_result(), again.load_model()
+    assert result is not None and (result.best_round, result.model_round) == (4, 4)
+    assert all(torch.equal(value, kept[name]) for name, value in best.items())
 
 
 def test_a_best_model_that_is_gone_is_named(
     config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rounds = RoundLoop._train
-
-    def die(self: RoundLoop, number: int) -> object:
-        if number == 3:
-            raise KeyboardInterrupt
-        return rounds(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RoundLoop, "_train", die)
-        with pytest.raises(KeyboardInterrupt):
-            run_in_process(config(name="gone"), clients=3)
-    folder = Path(config().out_dir) / "gone"
-    for path in (folder / "checkpoints").glob("best-*"):
-        path.unlink()
-    with pytest.raises(RunError, match=r"best-000\d.safetensors.*cannot be read"):
-        run_in_process(config(resume=str(folder)), clients=3)
+    """Unless its round has a checkpoint, which holds it too."""
+    folder = _stopped_before(4, config(name="gone"), [0.5, 0.2, 0.4], monkeypatch)
+    (folder.checkpoints / "best-0001.safetensors").unlink()
+    with pytest.raises(RunError, match=r"best-0001.safetensors.*cannot be read"):
+        run_in_process(config(resume=str(folder.path)), clients=3)
 
 
 def test_too_small_a_share_is_told(config: Callable[..., RunConfig]) -> None:
@@ -216,3 +258,28 @@ def test_who_could_not_evaluate_is_told_and_not_that_too_little_is_held_out(
         run_in_process(config(name="blind"), clients=3)
     assert "its disk is gone" in str(caught.value)
     assert "validation.fraction" not in str(caught.value)
+
+
+def test_a_round_without_all_validation_images_is_left_aside(
+    config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first round lacks one client, the third another, the fourth all of them."""
+    away = {1: {2}, 3: {0}, 4: {0, 1, 2}}
+
+    def measured(client: Client, number: int, *rest: Any, **how: Any) -> EvaluationResult:
+        if client.partition_id in away.get(number, ()):
+            raise DataError("its link is gone")
+        few = 0 if number == 1 else 10  # in round 1 nobody who answers has any
+        found = evaluate_round(client, number, *rest, **how)
+        seen = Validation(few, number / 10, 1.0) if few else None
+        return dataclasses.replace(found, validation=seen)
+
+    monkeypatch.setattr("client_app.handlers.evaluate_round", measured)
+    folder = RunFolder.open(run_in_process(config(name="away", rounds=4), clients=3))
+    found = [record.validation for record in folder.read_history()[1:]]
+    assert [each and each.images for each in found] == [None, 30, 20, None]
+    result = folder.read_result()
+    assert result is not None and (result.best_round, result.model_round) == (2, 2)
+    assert "round 3 is not compared with the others: 20 of 30 validation images" in caplog.text
