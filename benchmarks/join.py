@@ -46,8 +46,10 @@ def join(name: str, parts: Sequence[str], head: str, results: Path = RESULTS) ->
     made = machine_line(first["machine"]).removesuffix(".")
     for content in others:
         machine = content["machine"]
-        made += f"; {', '.join(content['methods'])}: {machine['date'][:10]}, revision "
-        made += machine["revision"]
+        made += f"; {', '.join(content['methods'])}: "
+        if machine["processor"] != first["machine"]["processor"]:
+            made += f"{machine['processor']}; "
+        made += f"{machine['date'][:10]}, revision {machine['revision']}"
     text = f"{head}\n\n{comparison.to_markdown()}\n{made}.\n"
     write_text(results / f"{name}.md", text)
     content = {
