@@ -24,7 +24,7 @@ from regl_app.data.concepts import concepts_of
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import PictureFiles
 from regl_app.data.picture_store import PictureStore
-from regl_app.data.read_pictures import PicturesRead, read_pictures
+from regl_app.data.read_pictures import PicturesRead, read_pictures, refuse_lost
 from regl_app.data.run_pictures import KeptPictures, RunPictures
 from regl_app.data.source import Source
 from regl_app.data.stratified import stratified_sample, validation_places
@@ -55,7 +55,7 @@ def load_server_part(config: DataConfig, store: PictureStore | None = None) -> S
     if config.path:
         found = _server_found(config)
         found.left_out.tell(config.path)
-        read = _read(found.files, config, store)
+        read = _read(found.files, config, store, _server_named(config))
         kept = kept_indices(read.images.labels.numpy(), config, "test")
         test, unreadable, depth = read.images.subset(kept), read.unreadable, read.depth
     train = ImageSet.empty(shape)
@@ -72,8 +72,11 @@ def server_files(config: DataConfig) -> tuple[Path, ...]:
 
 
 def _server_found(config: DataConfig) -> Found:
-    what = f"data.path={config.path!r}"
-    return _found(Path(config.path), config.class_names, what, AllowedFolders())
+    return _found(Path(config.path), config.class_names, _server_named(config), AllowedFolders())
+
+
+def _server_named(config: DataConfig) -> str:
+    return f"data.path={config.path!r}"
 
 
 def load_site(
@@ -117,7 +120,7 @@ def load_site(
             _tell_new(kept, named, begun.new(root, found.files))
     pictures = now.below(root, named)
     data, lost = _load(
-        _Files(pictures, files_state(path for path, _ in pictures)),
+        _Files(pictures, files_state(path for path, _ in pictures), named),
         None if begun is None else begun.unreadable,
         found.left_out.words if found.left_out.matters else "",
         config,
@@ -142,10 +145,14 @@ def _tell_new(_kept: KeptPictures | None, named: str, count: int) -> None:
 
 @dataclass(frozen=True)
 class _Files:
-    """Picture files and their labels, in a state; equal are those of equal paths and states."""
+    """Picture files and their labels, in a state; equal are those of equal paths and states.
+
+    ``named`` is what errors call their folder.
+    """
 
     found: Sequence[tuple[Path, int]]
     state: str
+    named: str
 
 
 @lru_cache(maxsize=2)
@@ -165,7 +172,7 @@ def _load(
     """
     if left_out:
         logger.warning("data-dir: not read: %s", left_out)
-    read = _read(files.found, config, store)
+    read = _read(files.found, config, store, files.named)
     images = read.images
     lost = tuple(sorted(set(range(len(files.found))) - set(read.kept.tolist())))
     if unreadable is not None and unreadable != lost:
@@ -192,11 +199,13 @@ def _load(
 
 
 def _read(
-    found: Sequence[tuple[Path, int]], config: DataConfig, store: PictureStore | None
+    found: Sequence[tuple[Path, int]], config: DataConfig, store: PictureStore | None, named: str
 ) -> PicturesRead:
     files = PictureFiles.of_paths(tuple(path for path, _ in found))
     labels = np.array([label for _, label in found], dtype=np.int64)
-    return read_pictures(files, labels, config, config.channels, store)
+    read = read_pictures(files, labels, config, config.channels, store)
+    refuse_lost(read.images, config.class_names, named, labels)
+    return read
 
 
 def _found(root: Path, names: tuple[str, ...], what: str, roots: AllowedFolders) -> Found:
