@@ -20,6 +20,7 @@ import torch
 
 from regl_app.core.errors import DataError
 from regl_app.core.files import storing
+from regl_app.core.readable import readable
 from regl_app.core.tensor_files import load_tensors, save_tensors
 
 _NAME, _TEXT = "pictures.safetensors", "pictures"
@@ -101,10 +102,12 @@ class KeptPictures:
             DataError: it is damaged, or may not be read.
         """
         try:
-            held = load_tensors(self.path)
-            os.utime(self.path)
+            with readable(str(self.path), DataError):
+                held = load_tensors(self.path)
         except FileNotFoundError:
             return None
+        with suppress(OSError):  # it is used: see ``write``
+            os.utime(self.path)
         if held is None:
             raise DataError(
                 f"{self.path} is damaged: it says which pictures this run began with at this node "
