@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from flwr.app import Error, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 
 from server_app.replies import check_replies
 
@@ -11,6 +12,11 @@ RAY = """<class 'flwr.clientapp.client_app.ClientAppException'>:<'
 Exception ClientAppException occurred. Message: ray::ClientAppActor.run() (pid=1, ip=127.0.0.1)
   File "client_app/dispatch.py", line 36, in perform
 regl_app.core.errors.DataError: client 0: /srv/a.png: not a readable image'>"""
+
+
+@pytest.fixture(autouse=True)
+def _identity() -> None:
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 0, 1
 
 
 @pytest.mark.parametrize(
