@@ -10,7 +10,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from flwr.common.constant import PARTITION_ID_KEY
 
-from regl_app.core.errors import ConfigError, ReglError
+from regl_app.core.errors import ConfigError, ReglError, RunError
 from regl_app.core.log import setup_logging
 
 WARM_MINUTES, DEFAULT_MINUTES = "warm-minutes", 30
@@ -24,14 +24,25 @@ def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
     turns that off.
 
     Raises:
-        ReglError: the request cannot be carried out; names the node.
+        ReglError: the request cannot be carried out; names the node, in one line. Where it is no
+            error of ours, a ``RunError`` that says which.
     """
     try:
         return _perform(kind, content, context)
-    except ReglError as error:
+    except Exception as error:
         values = context.node_config
         name = values.get("name") or f"client {values.get(PARTITION_ID_KEY)}"
-        raise type(error)(f"{name}: {error}") from error
+        told = _one_line(str(error))
+        if isinstance(error, ReglError):
+            raise type(error)(f"{name}: {told}") from error
+        told = ": ".join(filter(None, (type(error).__name__, told)))
+        raise RunError(f"{name}: {told}") from error
+
+
+def _one_line(text: str) -> str:
+    """Return what of an error leaves the node; its log has all lines."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
 
 
 def _perform(kind: str, content: RecordDict, context: Context) -> RecordDict:

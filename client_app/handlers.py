@@ -34,7 +34,7 @@ from regl_app.supplement.distance_features import check_distance
 
 def hello(content: RecordDict, context: Context) -> RecordDict:
     """Introduce this client; refuse to take part in another code's or configuration's run."""
-    node = Node.of(context)
+    node = Node.of(context, run_of(content))
     read_request(content, node.handshake)
     if node.config.uses_generator:
         check_distance(node.config.supplement.distance)
@@ -53,14 +53,14 @@ def hello(content: RecordDict, context: Context) -> RecordDict:
 
 def tune(content: RecordDict, context: Context) -> RecordDict:
     """Do one round of tuning the adapter of all clients on the local images."""
-    node = Node.of(context)
+    node = Node.of(context, run_of(content))
     request = AdapterRequest.read(content, node.handshake, node.adapter_template)
     return AdapterReply.of(tune_part(node.client, request)).to_content()
 
 
 def train(content: RecordDict, context: Context) -> RecordDict:
     """Do one round: supplement the local data, train on it, measure what is still lacking."""
-    node = Node.of(context)
+    node = Node.of(context, run_of(content))
     request = TrainRequest.read(
         content,
         node.handshake,
@@ -77,7 +77,7 @@ def train(content: RecordDict, context: Context) -> RecordDict:
 
 def evaluate(content: RecordDict, context: Context) -> RecordDict:
     """Measure the global model on this client's own test set: personalization."""
-    node = Node.of(context)
+    node = Node.of(context, run_of(content))
     server_round = read_request(content, node.handshake)
     weights = weights_from_record(arrays_of(content), node.template)
     result = evaluate_round(node.client, server_round, weights, run=run_of(content))

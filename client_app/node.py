@@ -20,13 +20,14 @@ from regl_app.config.supplement_sections import prompts_are_inside
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
-from regl_app.core.log import setup_logging
+from regl_app.core.log import logger, setup_logging
 from regl_app.core.types import Tensors, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.prompt_table import with_prompts_inside
 from regl_app.data.run_files import RunFiles, read_by_all
+from regl_app.data.run_pictures import KeptPictures
 from regl_app.data.source import Source
 from regl_app.data.sources.site import SiteFolder, load_site
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
@@ -53,10 +54,12 @@ class Node:
     settings: NodeConfig
     run: int = 0
     """Flower's number of the run."""
+    run_name: str = ""
+    """What the server calls the run, the same where it goes on after a break; '' if not told."""
 
     @classmethod
-    def of(cls, context: Context) -> Node:
-        """Return the client that Flower runs in ``context``.
+    def of(cls, context: Context, run_name: str = "") -> Node:
+        """Return the client that Flower runs in ``context``, asked in a run called ``run_name``.
 
         Raises:
             ConfigError: run or node configuration is invalid, or not for a deployment.
@@ -78,7 +81,7 @@ class Node:
             settings.num_partitions,
             read_by_all(confined),
         )
-        node = cls(confined, handshake, settings, context.run_id)
+        node = cls(confined, handshake, settings, context.run_id, run_name)
         return replace(node, handshake=replace(handshake, alike=lambda: node.alike))
 
     @property
@@ -171,6 +174,15 @@ class Node:
                 "'data-dir=\"/srv/images\"'); a simulation has no sites (use another data.source)"
             )
         folder = SiteFolder(self.settings.data_dir, self.settings.roots)
+        kept = None
+        if self.run_name:
+            kept = KeptPictures.of(self._state_dir, self.run_name, self.partition_id)
+            if self.config.resume and not kept.path.exists():
+                logger.warning(
+                    "%s: nothing here says which pictures this run began with: it goes on with "
+                    "those that are there now",
+                    self.settings.name,
+                )
         return load_site(
             folder,
             self.config.data,
@@ -178,6 +190,7 @@ class Node:
             self.config.partition.test_fraction,
             self.config.validation.fraction,
             self._store,
+            kept,
         )
 
     @property

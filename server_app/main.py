@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,10 +45,11 @@ from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
 from regl_app.supplement.privacy import epsilon, histogram_epsilon
 from server_app.artifacts import make_report, write_features
+from server_app.checkpoint_state import ServerMemory
 from server_app.flower_strategies import make_strategy
 from server_app.handshake import Clients, discover_clients, without_odd_ones
 from server_app.prometheus import RunMetrics
-from server_app.resume import last_complete_round, note_files, open_run, record_of
+from server_app.resume import check_number, last_complete_round, note_files, open_run, record_of
 from server_app.round_loop import RoundLoop
 from server_app.run_end import record_run_end
 from server_app.supplement_strategy import SupplementStrategy
@@ -118,13 +120,18 @@ def federate(
     if local.model.weights and begun is start_model:
         folder.note(WEIGHTS, weights_digest(local.model))
         _warn_of_own_parts(local, model)
+    start = last_complete_round(folder) if config.resume else None
+    if config.data.local:  # from hello on sites have to know which of their pictures it began with
+        run = ServerMemory.from_tensors(start.state).run if start else uuid.uuid4().hex
+        handshake = replace(handshake, run=run)
     phase("hello")
     clients = discover_clients(grid, config.server, handshake, whole.num_classes)
     federation = Federation.load(local, clients.num_partitions, files=files)
     clients = without_odd_ones(clients, local, federation)
     prompts = _prompts(config, federation)
     facts = _facts(federation, clients, prompts)
-    start = last_complete_round(folder, clients.num_partitions) if config.resume else None
+    if config.resume:
+        check_number(folder, clients.num_partitions)
     folder.write_facts(facts)
     metrics.federation(facts)
     _announce(config, facts)

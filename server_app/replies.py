@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from typing import Generic, Protocol, TypeVar
 
 from flwr.app import Message, RecordDict
 
-from regl_app.core.errors import ProtocolError
+from regl_app.core.errors import ProtocolError, ReglError
 from regl_app.core.log import logger
 from regl_app.flower.messages.content import METRICS, check_size, count_bytes
 from regl_app.flower.messages.fields import one_line, shown
 
 _MOST_REASON = 500
 _MOST_LISTED = 20
+# How Flower sends an exception.
+_WRAPPED = re.compile(r"<class '(?P<kind>[\w.]+)'>:<'(?P<text>.*)'>", re.DOTALL)
 
 
 class FromPartition(Protocol):
@@ -168,5 +171,11 @@ def _name(node_id: int, partitions: Mapping[int, int]) -> str:
 
 
 def _last_line(reason: str | None) -> str:
-    lines = [line.strip() for line in (reason or "").splitlines() if line.strip()]
+    """Return the last line of what went wrong: of a traceback it is the error."""
+    text = reason or ""
+    if wrapped := _WRAPPED.fullmatch(text):
+        text = wrapped["text"]
+        if not wrapped["kind"].startswith(f"{ReglError.__module__}."):
+            text = f"{wrapped['kind'].rpartition('.')[2]}: {text}".rstrip(": ")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return one_line(lines[-1], _MOST_REASON) if lines else "no reason given"

@@ -92,11 +92,25 @@ def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
         folder.note(DATA, state)
 
 
-def last_complete_round(folder: RunFolder, num_clients: int) -> Checkpoint | None:
+def last_complete_round(folder: RunFolder) -> Checkpoint | None:
     """Return what the last complete round left, None if there is none: all rounds are to be done.
 
     Raises:
-        RunError: what it left is damaged, or the run had another number of clients.
+        RunError: what it left is damaged.
+    """
+    found = folder.read_checkpoint()
+    if found is None:
+        logger.info("no round of this run was complete: it begins with the first")
+    else:
+        logger.info("goes on after round %d, the last complete one", found.round)
+    return found
+
+
+def check_number(folder: RunFolder, num_clients: int) -> None:
+    """Refuse to go on with another number of clients.
+
+    Raises:
+        RunError: the run had another one.
     """
     facts = folder.read_facts()
     if facts is not None and facts.num_clients != num_clients:
@@ -104,12 +118,6 @@ def last_complete_round(folder: RunFolder, num_clients: int) -> Checkpoint | Non
             f"{folder.path}: the run had {facts.num_clients} clients, now there are {num_clients} "
             "(num-partitions of the nodes, --clients of regl run)"
         )
-    found = folder.read_checkpoint()
-    if found is None:
-        logger.info("no round of this run was complete: it begins with the first")
-    else:
-        logger.info("goes on after round %d, the last complete one", found.round)
-    return found
 
 
 def record_of(folder: RunFolder, number: int) -> RoundRecord:

@@ -102,7 +102,7 @@ class SupplementStrategy(Strategy):
         self._method_sends = method_template if method_sends is None else method_sends
         self.going: Weights = {}
         self.site = site
-        self._run = uuid.uuid4().hex  # no result depends on it
+        self._run = handshake.run or uuid.uuid4().hex  # no result depends on it
         self.trained = Replies({}, {}, (), {}, {})
         self._requests: list[Message] = []
         self._start: ArrayRecord | None = None

@@ -51,7 +51,7 @@ def evaluate(
     from regl_app.runs.trained.scores import scores_of
 
     changes = parse_settings(settings or ())
-    trained = open_model(RunFolder.open(run), client, trust)
+    trained = open_model(RunFolder.open(run), client, trust, reads=True)
     images, names = labelled_images(trained, changes, part)
     found = scores_of(trained, images, names, resolve_device(device))
     metrics = found.metrics

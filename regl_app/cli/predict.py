@@ -65,7 +65,7 @@ def predict(
     from regl_app.runs.trained.pictures import find_pictures, named_pictures
     from regl_app.runs.trained.predictions import predictions, shown
 
-    trained = open_model(RunFolder.open(run), client, trust)
+    trained = open_model(RunFolder.open(run), client, trust, reads=True)
     pictures = named_pictures(
         find_pictures(images), trained, depth=depth, unreadable="skip" if skip_unreadable else None
     )

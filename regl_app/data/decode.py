@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -97,7 +98,8 @@ def decode(
         used: the scales of an earlier set, which come before ``depth``.
 
     Raises:
-        DataError: names the files that cannot be decoded, the first ten.
+        DataError: names the files that cannot be decoded, the first ten, a line each; the first
+            line says how many there are, for who sees no more of it.
     """
     quiet_pillow()
     if isinstance(depth, str) and (depth in NAMED or (used and used.whole and used.real)):
@@ -117,7 +119,10 @@ def decode(
         kept.append(place)
         sides.append(found.side)
     if problems and (unreadable == "refuse" or not kept):
-        raise DataError("\n".join(first_few([f"{each}; {each.remedy}" for each in problems])))
+        first, *others = problems
+        of = f", the first of {len(problems)}" if others else ""
+        told = [f"{first}{of}; {first.remedy}", *(f"{each}; {each.remedy}" for each in others)]
+        raise DataError("\n".join(first_few(told)))
     if isinstance(depth, str):
         depth = depth_of([pixels.extent for _, pixels in deep], depth, used)
         for place, _ in deep:
@@ -226,8 +231,9 @@ def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepP
             f"at most {most:,} pixels are read: make it smaller or cut it into several",
         ) from error
     except Exception as error:  # a damaged file can lead a decoder into any
+        why = re.sub(rf":? {re.escape(repr(str(file)))}", "", str(error))  # it is named already
         raise _UnreadableError(
-            f"{name}: not a readable image ({error})", "repair the file or remove it"
+            f"{name}: not a readable image ({why})", "repair the file or remove it"
         ) from error
 
 

@@ -44,14 +44,20 @@ class PicturesRead:
         return replace(part, facts=facts), _part(self.images, self.kept >= first)
 
 
-def refuse_lost(train: ImageSet, names: Sequence[str], where: Path) -> None:
-    """Refuse a training set that lacks a class of ``names`` (C,), its pictures being unreadable.
+def refuse_lost(
+    images: ImageSet, names: Sequence[str], where: Path | str, labels: Labels | None = None
+) -> None:
+    """Refuse a set that lacks a class of ``names`` (C,), its pictures being unreadable.
+
+    ``labels`` (N,) are those of all files, of which a class may have none; None: each has some.
 
     Raises:
         DataError: names the classes, and ``where`` they lie.
     """
-    lost = np.flatnonzero(train.counts(len(names)) == 0).tolist()
-    if lost:
+    absent = images.counts(len(names)) == 0
+    if labels is not None:
+        absent &= np.isin(np.arange(len(names)), labels)
+    if lost := np.flatnonzero(absent).tolist():
         raise DataError(
             f"{where}: no picture of {', '.join(repr(names[place]) for place in lost)} can be read "
             "(repair them, or move the folder elsewhere)"

@@ -305,6 +305,8 @@ def test_doctor_looks_at_a_deployment_if_asked(tmp_path: Path) -> None:
     assert open_to_all.exit_code == 1 and "can be read by others" in said
     alone = regl("doctor", "--insecure")
     assert alone.exit_code == 2 and "belong to --superlink" in alone.output
+    alone = regl("doctor", "--data-root", "/srv/regl")
+    assert alone.exit_code == 2 and "belongs to --data-dir" in alone.output
 
 
 def test_a_run_folder_that_is_the_superlinks_alone_is_no_failure(

@@ -114,6 +114,22 @@ def test_a_site_that_cannot_be_read_is_named_and_the_others_go_on(
         run_in_process(needed, sites=[*folders[:2], bad])
 
 
+def test_of_many_unreadable_files_the_server_names_the_first(
+    folders: list[Path], small_settings: dict[str, Scalar], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad"
+    (bad / "3").mkdir(parents=True)
+    for number in range(37):
+        (bad / "3" / f"torn{number:02d}.png").write_bytes(b"no picture")
+    config = settings(small_settings, tmp_path, method="fedavg", rounds=1)
+    history = RunFolder.open(run_in_process(config, sites=[*folders[:2], bad])).read_history()
+    told = [failure for failure in history[0].failures if "client 2: " in failure]
+    assert told and all(each.count("torn") == 1 for each in told)
+    assert all(f"{bad}/3/torn00.png: not a readable image" in each for each in told)
+    assert all("the first of 37; repair the file or remove it" in each for each in told)
+    assert all(each.endswith("(data.unreadable=skip)") for each in told)
+
+
 def test_a_simulation_says_that_it_has_no_sites(
     small_settings: dict[str, Scalar], tmp_path: Path
 ) -> None:

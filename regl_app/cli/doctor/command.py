@@ -68,6 +68,14 @@ def doctor(
     data_dir: Annotated[
         Path | None, typer.Option(help="This node's data-dir.", rich_help_panel=_PANEL)
     ] = None,
+    data_root: Annotated[
+        str,
+        typer.Option(
+            help="This node's data-root, folders joined by ':'; without it --data-dir alone.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Tell what this machine has of what a run needs; exit 1 if something is missing.
 
@@ -84,7 +92,9 @@ def doctor(
     if not superlink and (root_certificates or insecure):
         raise ConfigError("--root-certificates and --insecure belong to --superlink HOST:PORT")
     link = Link.parse(superlink, root_certificates, insecure) if superlink else None
-    wanted = Deployment(link, keys, key, port, state_dir, data_dir)
+    if data_root and data_dir is None:
+        raise ConfigError("--data-root belongs to --data-dir FOLDER")
+    wanted = Deployment(link, keys, key, port, state_dir, data_dir, data_root)
     findings = list(examine_deployment(wanted, resolved)) if wanted else examine(resolved)
     if time:
         from regl_app.cli.doctor.pace import expected_time

@@ -19,7 +19,10 @@ from regl_app.config import RunConfig
 
 @dataclass(frozen=True)
 class Deployment:
-    """What of a deployment is to be looked at; what is None is not."""
+    """What of a deployment is to be looked at; what is None is not.
+
+    ``data_root`` are the folders, joined by ':', that images may lie in; '': ``data_dir`` alone.
+    """
 
     link: Link | None = None
     keys: Path | None = None
@@ -27,6 +30,7 @@ class Deployment:
     port: int | None = None
     state_dir: Path | None = None
     data_dir: Path | None = None
+    data_root: str = ""
 
     def __bool__(self) -> bool:
         return self != Deployment()
@@ -46,7 +50,7 @@ def examine_deployment(wanted: Deployment, config: RunConfig) -> Iterator[Findin
     if wanted.state_dir is not None:
         yield _state(wanted.state_dir)
     if wanted.data_dir is not None:
-        yield _images(wanted.data_dir, config)
+        yield _images(wanted.data_dir, wanted.data_root, config)
 
 
 def _public_beside(key: Path) -> Path | None:
@@ -83,7 +87,7 @@ def _state(folder: Path) -> Finding:
     return Finding(topic, "ok", detail)
 
 
-def _images(folder: Path, config: RunConfig) -> Finding:
+def _images(folder: Path, root: str, config: RunConfig) -> Finding:
     """Read a site's images as a run would that has data.source='site' and data.classes."""
     from regl_app.core.allowed_folders import AllowedFolders
     from regl_app.core.errors import ReglError
@@ -94,7 +98,10 @@ def _images(folder: Path, config: RunConfig) -> Finding:
         detail = f"{folder} was not read: for which classes?"
         return Finding(topic, "note", detail, "regl doctor ... data.source=site data.classes=a,b")
     try:
-        site = SiteFolder(folder, AllowedFolders((folder.resolve(),)))
+        roots = AllowedFolders.parse(root)
+        if not roots.folders:  # as at a node
+            roots = AllowedFolders((folder.resolve(),))
+        site = SiteFolder(folder, roots)
         shares = config.partition.test_fraction, config.validation.fraction
         found = load_site(site, config.data, 0, *shares)
     except ReglError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from regl_app.data.concepts import concepts_of
 from regl_app.data.images import ImageSet
 from regl_app.data.originals import PictureFiles
 from regl_app.data.picture_store import PictureStore
-from regl_app.data.read_pictures import PicturesRead, read_pictures
+from regl_app.data.read_pictures import PicturesRead, read_pictures, refuse_lost
+from regl_app.data.run_pictures import KeptPictures, RunPictures
 from regl_app.data.source import Source
 from regl_app.data.stratified import stratified_sample, validation_places
 from regl_app.data.subsets import kept_indices
@@ -54,7 +55,7 @@ def load_server_part(config: DataConfig, store: PictureStore | None = None) -> S
     if config.path:
         found = _server_found(config)
         found.left_out.tell(config.path)
-        read = _read(found.files, config, store)
+        read = _read(found.files, config, store, _server_named(config))
         kept = kept_indices(read.images.labels.numpy(), config, "test")
         test, unreadable, depth = read.images.subset(kept), read.unreadable, read.depth
     train = ImageSet.empty(shape)
@@ -71,8 +72,11 @@ def server_files(config: DataConfig) -> tuple[Path, ...]:
 
 
 def _server_found(config: DataConfig) -> Found:
-    what = f"data.path={config.path!r}"
-    return _found(Path(config.path), config.class_names, what, AllowedFolders())
+    return _found(Path(config.path), config.class_names, _server_named(config), AllowedFolders())
+
+
+def _server_named(config: DataConfig) -> str:
+    return f"data.path={config.path!r}"
 
 
 def load_site(
@@ -82,10 +86,12 @@ def load_site(
     test_fraction: float,
     validation_fraction: float = 0.0,
     store: PictureStore | None = None,
+    kept: KeptPictures | None = None,
 ) -> ClientData:
     """Return a site's images, a stratified ``test_fraction`` of them as its own test set.
 
-    Cached per process, until a file of the folder changes.
+    Cached per process, until a file of the folder changes. Within a run they are those that it
+    began with: new files are left out, with a warning.
 
     Args:
         folder: one subfolder per class, whose name is in ``data.classes``; it may lack some.
@@ -94,41 +100,89 @@ def load_site(
         test_fraction: share of the images to test on; a class's last image is trained on.
         validation_fraction: share of the others that is held out to choose by.
         store: where what any process of this machine has decoded is found; None: nowhere.
+        kept: where a run's pictures are kept; None: those that are there now are taken.
 
     Raises:
         DataError: the folder is absent, empty or outside of what the operator allowed, has a
-            subfolder that is no class, or a file that cannot be read; names folder and file.
+            subfolder that is no class, or a file that cannot be read; names folder and file. Or a
+            file has changed or gone since the run began.
+        StorageError: which pictures it are cannot be kept.
     """
     root, named = folder.roots.inside(folder.path, "data-dir"), f"data-dir={str(folder.path)!r}"
+    begun = kept.read() if kept else None
     with readable(named, DataError):
-        found = _found(root, config.class_names, named, folder.roots)
-    files = _Files(found.files, files_state(path for path, _ in found.files))
-    told = found.left_out.words if found.left_out.matters else ""
-    return _load(files, told, config, partition_id, test_fraction, validation_fraction, store)
+        if begun is None:
+            found = _found(root, config.class_names, named, folder.roots)
+            now = RunPictures.of(root, found.files)
+        else:
+            folders = _folders(root, config.class_names, named, folder.roots)
+            found, now = folders.pictures(config.class_names), begun
+            _tell_new(kept, named, begun.new(root, found.files))
+    pictures = now.below(root, named)
+    data, lost = _load(
+        _Files(pictures, files_state(path for path, _ in pictures), named),
+        None if begun is None else begun.unreadable,
+        found.left_out.words if found.left_out.matters else "",
+        config,
+        partition_id,
+        test_fraction,
+        validation_fraction,
+        store,
+    )
+    if kept and begun is None:
+        kept.write(replace(now, unreadable=lost))
+    return data
+
+
+@lru_cache(maxsize=64)
+def _tell_new(_kept: KeptPictures | None, named: str, count: int) -> None:
+    """Say once in a run that pictures have come."""
+    if count:
+        logger.warning(
+            "%s: %d pictures have come since this run began: they are the next run's", named, count
+        )
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Picture files and their labels, in a state; equal are those of equal paths and states."""
+    """Picture files and their labels, in a state; equal are those of equal paths and states.
+
+    ``named`` is what errors call their folder.
+    """
 
     found: Sequence[tuple[Path, int]]
     state: str
+    named: str
 
 
 @lru_cache(maxsize=2)
 def _load(
     files: _Files,
+    unreadable: tuple[int, ...] | None,
     left_out: str,
     config: DataConfig,
     partition_id: int,
     test_fraction: float,
     validation_fraction: float,
     store: PictureStore | None,
-) -> ClientData:
+) -> tuple[ClientData, tuple[int, ...]]:
+    """Return the images, and the places of the files that are left out as they cannot be read.
+
+    ``unreadable`` are those that a run began without; None: whichever they are now.
+    """
     if left_out:
         logger.warning("data-dir: not read: %s", left_out)
-    read = _read(files.found, config, store)
+    read = _read(files.found, config, store, files.named)
     images = read.images
+    lost = tuple(sorted(set(range(len(files.found))) - set(read.kept.tolist())))
+    if unreadable is not None and unreadable != lost:
+        if odd := sorted(set(lost) - set(unreadable)):
+            raise DataError(
+                f"{files.found[odd[0]][0]}: cannot be read any more, and this run began with it "
+                "(make it readable, or start a new run)"
+            )
+        images = images.subset(np.flatnonzero(~np.isin(read.kept, unreadable)))
+        lost = unreadable
     images = images.subset(kept_indices(images.labels.numpy(), config, "train"))
     rng = numpy_generator(config.seed, "client-test", partition_id)
     wanted = round(test_fraction * len(images))
@@ -140,26 +194,24 @@ def _load(
         places = validation_places(labels, validation_fraction, config.seed, partition_id)
         held_out, kept = images.subset(kept[places]), np.delete(kept, places)
     train = images.subset(kept).alone()
-    return ClientData(partition_id, train, test, read.unreadable, left_out, held_out, read.depth)
+    data = ClientData(partition_id, train, test, len(lost), left_out, held_out, read.depth)
+    return data, lost
 
 
 def _read(
-    found: Sequence[tuple[Path, int]], config: DataConfig, store: PictureStore | None
+    found: Sequence[tuple[Path, int]], config: DataConfig, store: PictureStore | None, named: str
 ) -> PicturesRead:
     files = PictureFiles.of_paths(tuple(path for path, _ in found))
     labels = np.array([label for _, label in found], dtype=np.int64)
-    return read_pictures(files, labels, config, config.channels, store)
+    read = read_pictures(files, labels, config, config.channels, store)
+    refuse_lost(read.images, config.class_names, named, labels)
+    return read
 
 
 def _found(root: Path, names: tuple[str, ...], what: str, roots: AllowedFolders) -> Found:
     """Return the picture files of the classes ``names`` in ``root``, which may lack some."""
     wanted = f"data.classes={listed(names)!r}"
-    if not root.is_dir():
-        raise DataError(
-            f"{what} is not a folder; expected one with a subfolder of images per class, of "
-            f"{wanted}"
-        )
-    folders = ClassFolders.of(root, what.partition("=")[0], roots)
+    folders = _folders(root, names, what, roots)
     if not folders.names:
         raise DataError(f"{what} is empty: it has no subfolder; expected some of {wanted}")
     if unknown := sorted(set(folders.names) - set(names)):
@@ -180,3 +232,12 @@ def _found(root: Path, names: tuple[str, ...], what: str, roots: AllowedFolders)
             "these folders elsewhere)"
         )
     return found
+
+
+def _folders(root: Path, names: tuple[str, ...], what: str, roots: AllowedFolders) -> ClassFolders:
+    if not root.is_dir():
+        raise DataError(
+            f"{what} is not a folder; expected one with a subfolder of images per class, of "
+            f"data.classes={listed(names)!r}"
+        )
+    return ClassFolders.of(root, what.partition("=")[0], roots)

@@ -49,7 +49,7 @@ def read_request(content: RecordDict, expected: Handshake) -> int:
 
 
 def run_of(content: RecordDict) -> str:
-    """Return the run that a hello or evaluate request belongs to, '' if it does not say."""
+    """Return the run that a request belongs to, '' if it does not say."""
     record = our_record(content)
     return get(record, "run", str, most=MOST_ID) if "run" in record else ""
 

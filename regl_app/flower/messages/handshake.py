@@ -27,7 +27,8 @@ class Handshake:
     ``num_partitions`` is 0 as long as the server does not know it, in its first request. ``files``
     are the SHA-256 of the files that both read, by the keys that name them; ``alike`` returns the
     digests of what all clients must have alike, once the server knows them: a client is asked for
-    its own only then.
+    its own only then. ``run`` is what the server calls the run, where clients have to know it from
+    their first request on: which pictures of their own it began with.
     """
 
     code_hash: str
@@ -35,6 +36,7 @@ class Handshake:
     num_partitions: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
     alike: Callable[[], Mapping[str, str]] = dict
+    run: str = ""
 
     def write(self, record: ConfigRecord) -> None:
         """Write the fields into ``record``."""
@@ -44,6 +46,8 @@ class Handshake:
         record["num-partitions"] = self.num_partitions
         for key, digest in self.files.items():
             record[_FILE + key] = digest
+        if self.run:
+            record["run"] = self.run
         put_alike(record, self.alike())
 
     def check(self, record: ConfigRecord) -> None:

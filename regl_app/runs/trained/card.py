@@ -10,6 +10,7 @@ from regl_app.core.version import __version__
 from regl_app.runs.depths import depth_words
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.kept import kept_record
+from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.trained.deployable import INPUT, OUTPUT
 from regl_app.runs.trained.model import TrainedModel
 
@@ -69,11 +70,8 @@ def model_card(
     whose = "global model" if client is None else f"model of client {client}"
     if client is not None:
         measured = f"not measured on all images (regl evaluate RUN --client {client})"
-    elif last is not None and facts is not None and facts.test_images:
-        measured = (
-            f"{100 * last.metrics.accuracy:.1f} % (macro-F1 {100 * last.metrics.macro_f1:.1f} %) "
-            f"on {facts.test_images} test images, after round {last.round}"
-        )
+    elif last is not None and facts is not None:
+        measured = _measured(last, facts)
     lines = [
         f"# {run.name}: {whose}",
         "",
@@ -104,6 +102,18 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _measured(last: RoundRecord, facts: FederationFacts) -> str:
+    """Return how good the global model was, and on which images: the server's or the sites'."""
+    metrics = last.metrics
+    macro, images = f"macro-F1 {100 * metrics.macro_f1:.1f} %", f"{facts.test_images} test images"
+    if not facts.test_images:
+        count = f"{sum(map(sum, metrics.confusion))} " if metrics.confusion else ""
+        images = f"the {count}test images of the sites together"
+        if not any(share is not None for share in metrics.per_class):
+            macro += ", the mean of the sites' own"
+    return f"{100 * metrics.accuracy:.1f} % ({macro}) on {images}, after round {last.round}"
 
 
 def _plain(name: str) -> str:

@@ -66,7 +66,7 @@ def labelled_images(
     own = None if other else Federation.load(config, trained.num_clients)
     source = load_source(config.data, whole=True) if own is None else own.source
     if not named:
-        warn_of_differing(trained, source.depth, "name a rule by data.depth")
+        warn_of_differing(trained, source.depth, "name a rule by data.depth, or a site by --client")
     sets = {"test": [source.test], "train": [source.train], "all": [source.train, source.test]}
     return ImageSet.concat(sets[part or ("all" if other else "test")]), source.class_names
 

@@ -89,5 +89,5 @@ def named_pictures(
         pictures, labels, data if depth else as_in_run(trained, data), trained.channels
     )
     if not depth:
-        warn_of_differing(trained, read.depth, "name a rule by --depth")
+        warn_of_differing(trained, read.depth, "name a rule by --depth, or a site by --client")
     return NamedPictures(tuple(files[place] for place in read.kept.tolist()), read.images)

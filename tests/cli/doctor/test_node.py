@@ -84,3 +84,23 @@ def test_what_of_a_sites_folder_is_not_read_is_noted(tmp_path: Path) -> None:
     finding = found("data-dir", wanted, **site, **{"data.unreadable": "skip"})
     assert finding.status == "note"
     assert "1 pictures cannot be read and are left out; not read: 1 .cr2" in finding.detail
+
+
+def test_a_sites_images_may_lie_in_any_folder_of_its_data_root(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    for label, place in (("cat", "archive"), ("dog", "scans")):
+        (tmp_path / place / label).mkdir(parents=True)
+        (tmp_path / "site" / label).symlink_to(tmp_path / place / label)
+        Image.new("L", (8, 8), 9).save(tmp_path / place / label / "0.png")
+    site: dict[str, Scalar] = {"data.source": "site", "data.classes": "cat,dog"}
+    data_dir, roots = tmp_path / "site", [tmp_path / each for each in ("site", "archive", "scans")]
+
+    def examined(*folders: Path) -> Finding:
+        wanted = Deployment(data_dir=data_dir, data_root=":".join(map(str, folders)))
+        return found("data-dir", wanted, **site)
+
+    assert "data-root" in examined().detail and examined().status == "fail"
+    assert examined(*roots).status == "ok"
+    assert examined(*roots[:2]).status == "fail"
+    absent = examined(*roots, tmp_path / "absent")
+    assert absent.status == "fail" and "must be absolute paths of folders" in absent.detail

@@ -236,6 +236,18 @@ def test_bad_files_are_skipped_and_counted(folder: Path, caplog: pytest.LogCaptu
     assert "1 of 16 pictures cannot be read" in caplog.text and "bad.png" in caplog.text
 
 
+def test_a_class_that_loses_all_its_pictures_is_refused(tmp_path: Path, folder: Path) -> None:
+    skip = keys(**{"data.unreadable": "skip"})
+    for number in range(3):
+        (picture(folder / "cat" / f"{number}.png", 1)).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"data-dir='.*site': no picture of 'cat' can be read"):
+        load(folder, skip)
+    with pytest.raises(DataError, match=r"data\.path='.*site': no picture of 'cat' can be read"):
+        load_source(keys(**{"data.unreadable": "skip", "data.path": str(folder)}))
+    picture(folder / "cat" / "0.png", 1)
+    assert load(folder, skip).train.counts(3).tolist() == [1, 8, 4]
+
+
 def test_a_turned_and_a_transparent_picture_are_as_in_any_folder(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
