@@ -29,7 +29,7 @@ def checkpoint(
     """Write the configuration files of a pipeline, without weights, and return its folder."""
     part = "unet" if str(denoiser["_class_name"]).startswith("UNet") else "transformer"
     contents: dict[str, Mapping[str, Any]] = {
-        "model_index.json": {"_class_name": "Pipeline"},
+        "model_index.json": {"_class_name": "StableDiffusionPipeline"},
         f"{part}/config.json": denoiser,
         "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
         "scheduler/scheduler_config.json": EULER if scheduler is None else scheduler,
