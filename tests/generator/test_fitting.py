@@ -87,6 +87,14 @@ def checkpoint(
             20,
             4.5,
         ),
+        (
+            {"_class_name": "PixArtTransformer2DModel", "sample_size": 128},
+            {"_class_name": "LCMScheduler"},
+            "PixArt, distilled to few steps",
+            1024,
+            4,
+            1.0,
+        ),
         ({"_class_name": "SanaTransformer2DModel", "sample_size": 32}, EULER, "Sana", 256, 20, 4.5),
         (
             {"_class_name": "FluxTransformer2DModel", "guidance_embeds": False},
@@ -121,6 +129,28 @@ def test_each_family_has_its_own(
     assert fit.keys["generator.guidance"] == guidance
     assert set(fit.keys) == set(BUNDLED_FIT)
     RunConfig.from_flat({"generator.path": "/x", **fit.keys})  # all of them are allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "few"),
+    [
+        ("SD3.5-Large-Turbo", "", True),
+        ("models--stabilityai--stable-diffusion-3.5-large-turbo/snapshots/0123", "", True),
+        ("sd3", "stabilityai/stable-diffusion-3.5-large-turbo", True),
+        ("turbo/sd3.5-large", "", False),
+        ("models--stabilityai--stable-diffusion-3.5-large/snapshots/0123", "", False),
+    ],
+)
+def test_a_turbo_of_stable_diffusion_3_is_known_by_its_name_alone(
+    path: str, told: str, few: bool, tmp_path: Path
+) -> None:
+    (tmp_path / path).mkdir(parents=True)
+    transformer = {"_class_name": "SD3Transformer2DModel", "sample_size": 128}
+    fit = fit_of(checkpoint(tmp_path / path, transformer | {"_name_or_path": told}))
+    assert (fit.keys["generator.steps"], fit.keys["generator.guidance"]) == (
+        (4, 1.0) if few else (28, 7.0)
+    )
+    assert ("few steps" in fit.name) == few
 
 
 def test_the_larger_the_images_the_fewer_at_once(tmp_path: Path) -> None:
