@@ -16,6 +16,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Scalar
 from regl_app.generator.checkpoint import configs_of, resolve_generator
 from regl_app.generator.denoiser_shapes import denoiser_class
+from regl_app.generator.families.family import Family
 from regl_app.generator.families.registry import FAMILIES
 from regl_app.generator.families.settings import ORIGIN
 from regl_app.generator.pipeline_config import part_config
@@ -91,9 +92,25 @@ def tunes_by_guidance(checkpoint: Path) -> bool:
     Raises:
         GeneratorError: as ``fit_of``.
     """
+    family, denoiser = _untold(checkpoint)
+    return family.embeds_guidance(denoiser)
+
+
+def text_tokens(checkpoint: Path) -> int | None:
+    """Return how many tokens of a prompt a denoiser is given, None: as many as its pipeline gives.
+
+    Raises:
+        GeneratorError: as ``fit_of``.
+    """
+    family, denoiser = _untold(checkpoint)
+    return family.text_tokens(denoiser)
+
+
+def _untold(checkpoint: Path) -> tuple[Family, SimpleNamespace]:
+    """Return the family of a checkpoint, and what has its denoiser's configuration alone."""
     part, name = denoiser_class(checkpoint)
     told = SimpleNamespace(**part_config(configs_of(checkpoint), part))
-    return FAMILIES[name].embeds_guidance(SimpleNamespace(config=told))
+    return FAMILIES[name], SimpleNamespace(config=told)
 
 
 def fitted(config: RunConfig) -> RunConfig:

@@ -14,7 +14,14 @@ from regl_app.config import RunConfig, default_flat
 from regl_app.config.run_config import BUNDLED_FIT
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.fitting import fit_of, fit_words, fitted, fitted_if_here, open_keys
+from regl_app.generator.fitting import (
+    fit_of,
+    fit_words,
+    fitted,
+    fitted_if_here,
+    open_keys,
+    text_tokens,
+)
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.weights_size import weights_in_memory
 
@@ -151,6 +158,12 @@ def test_a_turbo_of_stable_diffusion_3_is_known_by_its_name_alone(
         (4, 1.0) if few else (28, 7.0)
     )
     assert ("few steps" in fit.name) == few
+
+
+@pytest.mark.parametrize(("dev", "tokens"), [(True, None), (False, 256)])
+def test_flux_schnell_reads_256_tokens(dev: bool, tokens: int | None, tmp_path: Path) -> None:
+    transformer = {"_class_name": "FluxTransformer2DModel", "guidance_embeds": dev}
+    assert text_tokens(checkpoint(tmp_path, transformer)) == tokens
 
 
 def test_the_larger_the_images_the_fewer_at_once(tmp_path: Path) -> None:
