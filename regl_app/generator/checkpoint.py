@@ -12,7 +12,7 @@ from regl_app.core.files import sha256_file
 from regl_app.core.readable import readable
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.hub_checkpoint import UNKNOWN, HubId, commit_of, fetch_pipeline
-from regl_app.generator.pipeline_config import check_channels
+from regl_app.generator.pipeline_checks import check_configs
 from regl_app.generator.single_file import SUFFIX, config_beside, config_folder
 from regl_app.generator.weight_files import (
     INDEX,
@@ -64,13 +64,13 @@ def _found(place: Path, path: str, *, fetch: bool) -> Path:
             )
         found = place.resolve()
         check_weights(found)
-        check_channels(found)
+        check_configs(found)
     elif place.suffix == SUFFIX and (place.is_file() or place.is_absolute()):
         found = place.absolute()
-        check_channels(config_folder(found, fetch=fetch))
+        check_configs(config_folder(found, fetch=fetch))
     else:
         found = fetch_pipeline(_hub_id(path), fetch=fetch)
-        check_channels(found)
+        check_configs(found)
     return found
 
 

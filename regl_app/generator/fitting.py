@@ -1,4 +1,4 @@
-"""What 'auto' becomes for a checkpoint: told by its configuration files, nothing is loaded."""
+"""What 'auto' becomes for a checkpoint: told by its configuration files and its name alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Scalar
 from regl_app.generator.checkpoint import configs_of, resolve_generator
 from regl_app.generator.denoiser_shapes import denoiser_class
+from regl_app.generator.families.family import Family
 from regl_app.generator.families.registry import FAMILIES
+from regl_app.generator.families.settings import ORIGIN
 from regl_app.generator.pipeline_config import part_config
 
 _SMALL = 64
@@ -73,8 +75,15 @@ def fit_of(checkpoint: Path, image_size: int = 0) -> Fit:
     side = image_size or _side(denoiser, part_config(folder, "vae"))
     if side <= _SMALL:
         return Fit("a small checkpoint", side, BUNDLED_FIT, as_bundled=True)
-    settings = FAMILIES[name].settings(denoiser, _scheduler(folder))
+    told = denoiser | {ORIGIN: f"{denoiser.get(ORIGIN, '')} {_name(checkpoint)}"}
+    settings = FAMILIES[name].settings(told, _scheduler(folder))
     return Fit(settings.name, side, settings.keys(side))
+
+
+def _name(checkpoint: Path) -> str:
+    """Return what a checkpoint is called: its file, its folder, or its repository's in a cache."""
+    cached = checkpoint.parent.name == "snapshots"
+    return checkpoint.parents[1].name if cached else checkpoint.name
 
 
 def tunes_by_guidance(checkpoint: Path) -> bool:
@@ -83,9 +92,25 @@ def tunes_by_guidance(checkpoint: Path) -> bool:
     Raises:
         GeneratorError: as ``fit_of``.
     """
+    family, denoiser = _untold(checkpoint)
+    return family.embeds_guidance(denoiser)
+
+
+def text_tokens(checkpoint: Path) -> int | None:
+    """Return how many tokens of a prompt a denoiser is given, None: as many as its pipeline gives.
+
+    Raises:
+        GeneratorError: as ``fit_of``.
+    """
+    family, denoiser = _untold(checkpoint)
+    return family.text_tokens(denoiser)
+
+
+def _untold(checkpoint: Path) -> tuple[Family, SimpleNamespace]:
+    """Return the family of a checkpoint, and what has its denoiser's configuration alone."""
     part, name = denoiser_class(checkpoint)
     told = SimpleNamespace(**part_config(configs_of(checkpoint), part))
-    return FAMILIES[name].embeds_guidance(SimpleNamespace(config=told))
+    return FAMILIES[name], SimpleNamespace(config=told)
 
 
 def fitted(config: RunConfig) -> RunConfig:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from regl_app.core.errors import GeneratorError
+from regl_app.generator.pipeline_checks import check_configs, check_kind
 from regl_app.generator.weight_files import (
     INDEX,
     absent_parts,
@@ -229,8 +230,12 @@ def names_at_hub(hub_id: HubId) -> list[str]:
 def _download_pipeline(hub_id: HubId) -> Path:
     names = names_at_hub(hub_id)
     index = _download_index(hub_id, names)
+    check_kind(index)
     parts = parts_of(read_index(index))
     wanted = files_read(names, parts, variant_of(names, parts))
+    # Kilobytes say what gigabytes would be refused for.
+    configs = [INDEX, *(name for name in wanted if name.endswith("/config.json"))]
+    check_configs(snapshot(hub_id, map(glob.escape, configs)))
     folder = snapshot(hub_id, map(glob.escape, wanted))
     _check_whole(folder)
     return folder

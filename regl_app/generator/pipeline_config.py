@@ -1,8 +1,9 @@
-"""What a pipeline's configs say before any weight is read: its class, channels, image size."""
+"""What a pipeline's configs say before any weight is read: its kind, its parts, image size."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,10 +12,24 @@ from typing import Any
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.weight_files import read_index
 
-_TOLD_BY_CHANNELS: Mapping[int, str] = MappingProxyType(
-    {5: "depth-to-image", 7: "an upscaler", 8: "for editing (pix2pix)", 9: "for inpainting"}
+_UNET, _PIXART = "UNet2DConditionModel", "PixArtTransformer2DModel"
+KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "StableDiffusionPipeline": ("unet", _UNET),
+        "StableDiffusionXLPipeline": ("unet", _UNET),
+        "LatentConsistencyModelPipeline": ("unet", _UNET),
+        "StableDiffusion3Pipeline": ("transformer", "SD3Transformer2DModel"),
+        "PixArtAlphaPipeline": ("transformer", _PIXART),
+        "PixArtSigmaPipeline": ("transformer", _PIXART),
+        "SanaPipeline": ("transformer", "SanaTransformer2DModel"),
+        "FluxPipeline": ("transformer", "FluxTransformer2DModel"),
+    }
 )
-"""What a UNet is for that takes more than the four channels of Stable Diffusion's latents."""
+"""The pipelines that are drawn from, and the part and class of their denoisers."""
+_SAME_PARTS = re.compile(r"(?P<kind>\w+?)(PAG)?(Img2Img|Inpaint)?Pipeline")
+"""What one checkpoint is saved as, by the task that it was loaded for."""
+_OLD_PIXART = ("Transformer2DModel", "ada_norm_single")
+"""Class and ``norm_type`` in the config of PixArt's transformer as it was published."""
 
 
 def part_config(folder: Path, part: str) -> dict[str, Any]:
@@ -23,11 +38,15 @@ def part_config(folder: Path, part: str) -> dict[str, Any]:
         content = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # loading it will say so
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    if (content.get("_class_name"), content.get("norm_type")) == _OLD_PIXART:
+        content["_class_name"] = _PIXART  # as diffusers loads it
+    return content
 
 
 def text_to_image_class(folder: Path) -> str:
-    """Return the name of the text-to-image pipeline of what is in ``folder``.
+    """Return the name of the text-to-image pipeline of what is in ``folder``, of ``KINDS``.
 
     A folder saved by an image-to-image pipeline has the same parts: it is the text-to-image
     pipeline of that kind.
@@ -35,37 +54,16 @@ def text_to_image_class(folder: Path) -> str:
     Raises:
         GeneratorError: there is none of its kind.
     """
-    from diffusers.pipelines import auto_pipeline
-
     name = read_index(folder).get("_class_name")
-    # How AutoPipelineForText2Image finds it; that has no way for single files.
-    kind = auto_pipeline._get_task_class(
-        auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False
-    )
-    if kind is None:
+    match = _SAME_PARTS.fullmatch(str(name))
+    kind = f"{match['kind']}Pipeline" if match else ""
+    if kind not in KINDS:
         raise GeneratorError(
-            f"the generator in {str(folder)!r} is a {name}, which is no text-to-image pipeline "
-            "(give one that makes images from text alone, such as a StableDiffusionPipeline)"
+            f"the generator in {str(folder)!r} is a {name}, which is no text-to-image pipeline of "
+            f"a supported kind; allowed are {', '.join(KINDS)} (give one of these: that which it "
+            "was made from, if it is steered by pictures or edits them)"
         )
-    return str(kind.__name__)
-
-
-def check_channels(folder: Path) -> None:
-    """Refuse a UNet that takes other channels than its VAE's latents have: it needs more than text.
-
-    Raises:
-        GeneratorError: names both numbers, and the remedy.
-    """
-    taken = part_config(folder, "unet").get("in_channels")
-    given = part_config(folder, "vae").get("latent_channels")
-    if taken == given or taken is None or given is None:
-        return
-    use = _TOLD_BY_CHANNELS.get(taken) if isinstance(taken, int) and given == 4 else None
-    raise GeneratorError(
-        f"the generator in {str(folder)!r} has a UNet that takes {taken} channels, its VAE's "
-        f"latents have {given}: it {f'is {use} and ' if use else ''}needs more than text (give the "
-        "text-to-image checkpoint that it was made from)"
-    )
+    return kind
 
 
 def own_image_size(side: Any, factor: int, path: str) -> int:

@@ -11,12 +11,13 @@ from regl_app.core.log import logger
 _MOST_NAMED = 3
 
 
-def warn_of_cuts(pipeline: Any, texts: Sequence[str]) -> None:
+def warn_of_cuts(pipeline: Any, texts: Sequence[str], tokens: int | None = None) -> None:
     """Say in the log which of ``texts`` (N,) lose their end, and what is lost.
 
     Of several encoders the one that reads most counts: what CLIP loses beside a T5 is read.
+    ``tokens``: how many the denoiser is given; None: as many as the pipeline gives unasked.
     """
-    limits = list(_limits(pipeline))
+    limits = list(_limits(pipeline, tokens))
     if not limits:
         return
     cuts = {
@@ -38,7 +39,7 @@ def warn_of_cuts(pipeline: Any, texts: Sequence[str]) -> None:
         logger.warning("so are the ends of %d more prompts", len(cuts) - _MOST_NAMED)
 
 
-def _limits(pipeline: Any) -> Iterator[tuple[Any, int]]:
+def _limits(pipeline: Any, tokens: int | None) -> Iterator[tuple[Any, int]]:
     """Yield each tokenizer whose encoder is there, and how many tokens are read by it."""
     asked = inspect.signature(pipeline.encode_prompt).parameters.get("max_sequence_length")
     for number in ("", "_2", "_3"):
@@ -46,7 +47,7 @@ def _limits(pipeline: Any) -> Iterator[tuple[Any, int]]:
         if tokenizer is None or getattr(pipeline, f"text_encoder{number}", None) is None:
             continue
         most = int(tokenizer.model_max_length)
-        yield tokenizer, most if asked is None else min(most, int(asked.default))
+        yield tokenizer, most if asked is None else min(most, tokens or int(asked.default))
 
 
 def _lost(tokenizer: Any, limit: int, text: str) -> str:

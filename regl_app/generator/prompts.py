@@ -112,7 +112,7 @@ def encode_prompts(
     """
     first, more = [texts[0] for texts in prompts], [text for each in prompts for text in each[1:]]
     texts = [*first, *more, told.negative]
-    warn_of_cuts(pipeline, texts)
+    warn_of_cuts(pipeline, texts, family.text_tokens(getattr(pipeline, family.part)))
     try:
         tensors = _encoded(pipeline, family, texts, told, precision)
     except torch.OutOfMemoryError:

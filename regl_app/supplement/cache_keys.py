@@ -16,7 +16,7 @@ from regl_app.data.images import ImageSet
 from regl_app.data.pictures import portions
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
-from regl_app.generator.fitting import tunes_by_guidance
+from regl_app.generator.fitting import text_tokens, tunes_by_guidance
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.prompts import class_phrasings
 
@@ -70,6 +70,12 @@ class CacheKeys:
         folder = resolve_generator(self._config.generator.path)
         held = held_precision(folder, self._precision)
         return {} if held == "fp32" else {"held": held}
+
+    @cached_property
+    def _read(self) -> dict[str, int]:
+        """Return how many tokens of a prompt are read, where that is not the pipeline's default."""
+        tokens = text_tokens(resolve_generator(self._config.generator.path))
+        return {"text_tokens": tokens} if tokens else {}
 
     def lora(self, real: ImageSet, seed: int) -> CacheKey:
         """Return the key of an adapter tuned on ``real``."""
@@ -194,6 +200,7 @@ class CacheKeys:
             "generator": self.generator,
             "precision": str(self._precision),
             **self._held,
+            **self._read,
             "threads": self._config.threads,
             "device": self._device.type,
         }

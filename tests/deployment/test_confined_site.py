@@ -20,6 +20,7 @@ from regl_app.core.types import Scalar
 from regl_app.flower.deployment.credentials import Credentials
 from regl_app.flower.deployment.task_guard import CLIENT, OTHERS
 from regl_app.flower.engines.app_bundle import write_bundle
+from regl_app.generator.checkpoint import generator_digest
 from regl_app.runs.folder import RunFolder
 
 pytestmark = pytest.mark.timeout(900)
@@ -78,7 +79,7 @@ def start_confined(
             num_partitions=1,
             name=name,
             data_dir="/srv/regl/images",
-            data_root="/srv/regl/images",
+            data_root="/srv/regl/images:/srv/regl/sd",
             state_dir="/srv/regl/state",
         )
 
@@ -98,18 +99,24 @@ def test_a_confined_node_refuses_foreign_bundles_stays_up_and_takes_part_in_a_ru
     submit_script: str,
     site_settings: dict[str, Scalar],
     site_folders: list[Path],
+    quick_generator: dict[str, Scalar],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deployment = deploy("a")
     ours = write_bundle(deployment.folder / "bundles")
     deployment.register("a")
     place = prepare(deployment, "a", ours.file)
+    # One that is not bundled, where the node's user may read and the server has none.
+    checkpoint = Path(shutil.copytree(quick_generator["generator.path"], place / "sd"))
+    for path in (checkpoint, *checkpoint.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     folders = {
         "/srv/regl/images": (site_folders[0], False),
         "/srv/regl/state": (place / "state", True),
         "/srv/regl/flwr": (place / "flwr", False),
         "/srv/regl/bin": (place / "bin", False),
         "/srv/regl/keys": (place / "keys", False),
+        "/srv/regl/sd": (checkpoint, False),
     }
     start_confined(deployment, "a", confined(folders), monkeypatch)
     node = deployment.processes["a"]
@@ -131,7 +138,8 @@ def test_a_confined_node_refuses_foreign_bundles_stays_up_and_takes_part_in_a_ru
     assert list((place / "state").glob("evil.*/any/client.py"))
     assert node.poll() is None and "FOREIGN CODE RUNS" not in deployment.log("a")
 
-    settings = {**site_settings, "rounds": 1, "server.min-nodes": 1}
+    settings = {**site_settings, **quick_generator, "rounds": 1, "server.min-nodes": 1}
+    settings["generator.path"] = "/srv/regl/sd"
     settings |= {"out-dir": str(deployment.folder / "runs")}
     pairs = [f"{key}={str(value).lower()}" for key, value in settings.items()]
     run = deployment.start("run", "regl", "run", "--superlink", "site", *pairs)
@@ -139,7 +147,9 @@ def test_a_confined_node_refuses_foreign_bundles_stays_up_and_takes_part_in_a_ru
     assert f"bundle: {ours.file.name}" in deployment.log("run")
     history = RunFolder.open(next((deployment.folder / "runs").iterdir())).read_history()
     assert len(history) == 1 and not history[0].failures
-    assert list((place / "state").glob("adapters/*/adapter.json"))
+    (adapter,) = (place / "state").glob("adapters/*/adapter.json")
+    assert generator_digest(checkpoint) in adapter.read_text(encoding="utf-8")
+    assert history[0].clients[0]["generated"] > 0
     # The warm worker served it, and no byte of the bundle was changed or compiled in place.
     assert "this message is served without" not in deployment.log("a")
     installed = place / "flwr" / "apps" / ours.installed_as

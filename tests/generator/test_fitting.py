@@ -14,7 +14,14 @@ from regl_app.config import RunConfig, default_flat
 from regl_app.config.run_config import BUNDLED_FIT
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.fitting import fit_of, fit_words, fitted, fitted_if_here, open_keys
+from regl_app.generator.fitting import (
+    fit_of,
+    fit_words,
+    fitted,
+    fitted_if_here,
+    open_keys,
+    text_tokens,
+)
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.weights_size import weights_in_memory
 
@@ -29,7 +36,7 @@ def checkpoint(
     """Write the configuration files of a pipeline, without weights, and return its folder."""
     part = "unet" if str(denoiser["_class_name"]).startswith("UNet") else "transformer"
     contents: dict[str, Mapping[str, Any]] = {
-        "model_index.json": {"_class_name": "Pipeline"},
+        "model_index.json": {"_class_name": "StableDiffusionPipeline"},
         f"{part}/config.json": denoiser,
         "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
         "scheduler/scheduler_config.json": EULER if scheduler is None else scheduler,
@@ -87,6 +94,14 @@ def checkpoint(
             20,
             4.5,
         ),
+        (
+            {"_class_name": "PixArtTransformer2DModel", "sample_size": 128},
+            {"_class_name": "LCMScheduler"},
+            "PixArt, distilled to few steps",
+            1024,
+            4,
+            1.0,
+        ),
         ({"_class_name": "SanaTransformer2DModel", "sample_size": 32}, EULER, "Sana", 256, 20, 4.5),
         (
             {"_class_name": "FluxTransformer2DModel", "guidance_embeds": False},
@@ -121,6 +136,34 @@ def test_each_family_has_its_own(
     assert fit.keys["generator.guidance"] == guidance
     assert set(fit.keys) == set(BUNDLED_FIT)
     RunConfig.from_flat({"generator.path": "/x", **fit.keys})  # all of them are allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "few"),
+    [
+        ("SD3.5-Large-Turbo", "", True),
+        ("models--stabilityai--stable-diffusion-3.5-large-turbo/snapshots/0123", "", True),
+        ("sd3", "stabilityai/stable-diffusion-3.5-large-turbo", True),
+        ("turbo/sd3.5-large", "", False),
+        ("models--stabilityai--stable-diffusion-3.5-large/snapshots/0123", "", False),
+    ],
+)
+def test_a_turbo_of_stable_diffusion_3_is_known_by_its_name_alone(
+    path: str, told: str, few: bool, tmp_path: Path
+) -> None:
+    (tmp_path / path).mkdir(parents=True)
+    transformer = {"_class_name": "SD3Transformer2DModel", "sample_size": 128}
+    fit = fit_of(checkpoint(tmp_path / path, transformer | {"_name_or_path": told}))
+    assert (fit.keys["generator.steps"], fit.keys["generator.guidance"]) == (
+        (4, 1.0) if few else (28, 7.0)
+    )
+    assert ("few steps" in fit.name) == few
+
+
+@pytest.mark.parametrize(("dev", "tokens"), [(True, None), (False, 256)])
+def test_flux_schnell_reads_256_tokens(dev: bool, tokens: int | None, tmp_path: Path) -> None:
+    transformer = {"_class_name": "FluxTransformer2DModel", "guidance_embeds": dev}
+    assert text_tokens(checkpoint(tmp_path, transformer)) == tokens
 
 
 def test_the_larger_the_images_the_fewer_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +221,25 @@ def test_a_repository_without_a_pipeline_is_refused(hub: Hub) -> None:
     (hub.content / "model_index.json").unlink()
     with pytest.raises(GeneratorError, match=r"'owner/name' holds no model_index\.json"):
         resolve_generator("owner/name")
+
+
+def edit(file: Path, changes: dict[str, object]) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes), encoding="utf-8")
+
+
+def test_of_another_kind_of_pipeline_the_index_alone_is_fetched(hub: Hub) -> None:
+    edit(hub.content / "model_index.json", {"_class_name": "FluxControlPipeline"})
+    with pytest.raises(GeneratorError, match="is a FluxControlPipeline, which is no text-to-image"):
+        resolve_generator("owner/name")
+    assert hub.fetched == {"model_index.json"}
+
+
+def test_of_what_needs_more_than_text_no_weights_are_fetched(hub: Hub) -> None:
+    edit(hub.content / "unet" / "config.json", {"in_channels": 9})
+    with pytest.raises(GeneratorError, match=r"takes 9 channels.* for inpainting"):
+        resolve_generator("owner/name")
+    assert "unet/config.json" in hub.fetched
+    assert {Path(name).name for name in hub.fetched} == {"model_index.json", "config.json"}
 
 
 def test_an_image_encoder_is_fetched_without_what_is_not_read_and_found_again(hub: Hub) -> None:

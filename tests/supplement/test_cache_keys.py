@@ -73,3 +73,13 @@ def test_guidance_counts_in_tuning_where_the_denoiser_is_told_it(
     assert keys(guided, concepts, real)[1] == keys(config, concepts, real)[1]
     monkeypatch.setattr(cache_keys, "tunes_by_guidance", lambda _: True)
     assert keys(guided, concepts, real)[1] != keys(config, concepts, real)[1]
+
+
+def test_how_many_tokens_are_read_counts_where_it_is_not_the_pipelines_number(
+    config: RunConfig, real: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = keys(config, ("a cat", "a dog"), real)
+    assert all("text_tokens" not in key for key in plain)
+    monkeypatch.setattr(cache_keys, "text_tokens", lambda _: 256)
+    fewer = keys(config, ("a cat", "a dog"), real)
+    assert [key["text_tokens"] for key in fewer] == [256] * 3

@@ -51,6 +51,10 @@ def _no(_: Any) -> bool:
     return False
 
 
+def _as_the_pipeline(_: Any) -> None:
+    return None
+
+
 def _sample_size(pipeline: Any, part: str) -> Any:
     return getattr(pipeline, part).config.get("sample_size")
 
@@ -89,6 +93,8 @@ class Family:
         patch: latents are cut into squares of this side.
         embeds_guidance: whether the denoiser takes the guidance scale as an input, so that it is
             called once a step and never without its prompt.
+        text_tokens: how many the denoiser was trained to read, where that is fewer than its
+            pipeline passes on unasked; None: as many.
         sample_size: side of a latent of the checkpoint's own, as its config has it, of the pipeline
             and ``part``.
         settings: what fits a checkpoint, of its denoiser's and its scheduler's configuration.
@@ -104,6 +110,7 @@ class Family:
     latent_shape: Callable[[Any, int], tuple[int, int, int]] = _latent_shape
     patch: Callable[[Any], int] = _one
     embeds_guidance: Callable[[Any], bool] = _no
+    text_tokens: Callable[[Any], int | None] = _as_the_pipeline
     sample_size: Callable[[Any, str], Any] = _sample_size
     solver: Callable[[Any, int, int], dict[str, Any]] = _steps
 

@@ -25,7 +25,9 @@ _MOST_SHIFT = 1.15
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
-    embeddings, pooled, _ = pipeline.encode_prompt(list(texts), device=told.encoded_on)
+    most = _text_tokens(pipeline.transformer)
+    length = {"max_sequence_length": most} if most else {}
+    embeddings, pooled, _ = pipeline.encode_prompt(list(texts), device=told.encoded_on, **length)
     conditioning = {"embeddings": embeddings.float(), "pooled": pooled.float()}
     if _embeds_guidance(pipeline.transformer):
         conditioning["guidance"] = torch.full((len(texts),), told.guidance)
@@ -81,6 +83,11 @@ def _embeds_guidance(transformer: Any) -> bool:
     return bool(getattr(transformer.config, "guidance_embeds", False))
 
 
+def _text_tokens(transformer: Any) -> int | None:
+    """Return 256 for schnell, as its reference and diffusers' page of FLUX have it."""
+    return None if _embeds_guidance(transformer) else 256
+
+
 def _sample_size(pipeline: Any, _part: str) -> int:
     return int(pipeline.default_sample_size)
 
@@ -116,6 +123,7 @@ FLUX = Family(
     latent_shape=_latent_shape,
     patch=_patch,
     embeds_guidance=_embeds_guidance,
+    text_tokens=_text_tokens,
     sample_size=_sample_size,
     solver=_solver,
 )

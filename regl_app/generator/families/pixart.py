@@ -16,7 +16,7 @@ from regl_app.generator.families.family import (
     Told,
     patch_size,
 )
-from regl_app.generator.families.settings import Settings
+from regl_app.generator.families.settings import Settings, few_steps
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
@@ -49,7 +49,9 @@ def _predict(
     return prediction
 
 
-def _settings(_transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
+def _settings(_transformer: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Settings:
+    if few_steps(scheduler):
+        return Settings("PixArt, distilled to few steps", steps=4, guidance=1.0)
     return Settings("PixArt", steps=20, guidance=4.5)
 
 

@@ -6,12 +6,16 @@ themselves (``regl_app/config/supplement_sections.py``), which are measured here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _PIXELS_AT_ONCE = 4 * 1024**2
 """Images denoised at once: 4 of 1024 pixels, 16 of 512. What does not fit a card is halved."""
 _PIXELS_A_STEP = 1024**2
 """Images of an optimizer's step: 1 of 1024 pixels, as in diffusers' examples, 4 of 512."""
+ORIGIN = "_name_or_path"
+"""In a denoiser's configuration: the names by which it was loaded, as diffusers has it."""
 _CANDIDATES = 80
 """Of a class in the pool: twice the default of ``supplement.cap``, so that half is left out."""
 
@@ -27,6 +31,7 @@ class Settings:
         guidance: scale. 2.0 for the UNets: what the papers found best for images to train on
             (Sariyildiz et al. 2023, Yuan et al. 2024); the pipelines' own defaults for
             transformers, of which no paper says; 1, off, where it was distilled away.
+            Stable Diffusion 3.5 Large Turbo, PixArt-LCM: of their model cards.
         lora_rank: DataDream (Kim et al. 2024), which tunes Stable Diffusion on a few images of each
             class to train classifiers; PixArt's own example and diffusers' for FLUX.1 Kontext.
             Alpha is the same, as in DataDream and in diffusers' scripts.
@@ -68,3 +73,15 @@ class Settings:
             "dpo.lr": self.dpo_lr,
             "pool.per-class": _CANDIDATES,
         }
+
+
+def few_steps(scheduler: Mapping[str, Any]) -> bool:
+    """Return whether a scheduler is one that Turbo, Lightning, LCM and TCD come with."""
+    name = str(scheduler.get("_class_name"))
+    if name in ("LCMScheduler", "TCDScheduler"):
+        return True
+    return (
+        name.startswith("Euler")
+        and scheduler.get("timestep_spacing") == "trailing"
+        and not scheduler.get("rescale_betas_zero_snr")
+    )

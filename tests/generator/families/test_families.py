@@ -83,6 +83,7 @@ def by_diffusers(
     }
     if "true_cfg_scale" in names and not foundation.embeds_guidance:  # FLUX schnell
         told |= {"true_cfg_scale": config.guidance, "negative_prompt": [negative] * len(LABELS)}
+        told["max_sequence_length"] = 256  # what diffusers' page of FLUX allows this one
     elif negative:
         told["negative_prompt"] = [negative] * len(LABELS)
     images: torch.Tensor = pipeline(
