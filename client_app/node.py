@@ -179,7 +179,8 @@ class Node:
             kept = KeptPictures.of(self._state_dir, self.run_name, self.partition_id)
             if self.config.resume and not kept.path.exists():
                 logger.warning(
-                    "%s: nothing here says which pictures this run began with: it goes on with "
+                    "%s: nothing here says which pictures this run began with (no round of it was "
+                    "complete, this node joins it, or its state-dir was emptied): it goes on with "
                     "those that are there now",
                     self.settings.name,
                 )

@@ -175,6 +175,7 @@ def _warn_of_own_parts(config: RunConfig, model: Classifier) -> None:
 def _chosen(loop: RoundLoop, last: int) -> dict[str, int]:
     """Give the loop's model the weights of the round that is to be kept; say which that is."""
     best, kept = loop.choice.best, last
+    loop.folder.leave_best(dict.fromkeys(loop.choice.needed, (best,)))  # none goes on from here
     if loop.config.validation.keep == "best":
         kept = best
         loop.model.load_state_dict(dict(loop.folder.load_best(best)))

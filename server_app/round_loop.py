@@ -21,7 +21,7 @@ from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
-from regl_app.rounds.choosing import Choice, pooled_validation
+from regl_app.rounds.choosing import LOOKED_BACK, Choice, pooled_validation
 from regl_app.rounds.exchange import Validation
 from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.runs.confusions import keep_confusion
@@ -138,8 +138,16 @@ class RoundLoop:
                 found = Validation(seen.images, seen.accuracy, loss)
             self.choice.add(record.round, found)
         if self.choice.best:
+            self._see_best()
+        self.folder.leave_best(self.choice.needed)
+
+    def _see_best(self) -> None:
+        try:
             self.folder.load_best(self.choice.best)
-        self.folder.leave_best(self.choice.bests)
+        except RunError as error:
+            if self.config.validation.keep == "best":
+                raise
+            logger.warning("%s; the last round's model is kept, as validation.keep says", error)
 
     def _await_nodes(self, number: int | None = None) -> None:
         """Wait for enough nodes: without any, Flower's strategies would wait for ever."""
@@ -213,9 +221,10 @@ class RoundLoop:
         known = self.choice.measured
         if not evaluated.replies and not known:
             raise RunError(f"no client could evaluate the global model{listed(evaluated.failures)}")
-        # Who is away may be who has the images.
+        # Who is away may be who has the images, and may come back.
         whole = len(evaluated.replies) == self.clients.num_partitions
-        return pooled_validation(evaluated.replies.values(), required=whole and not known)
+        required = not known and (whole or len(self.choice.recent) + 1 >= LOOKED_BACK)
+        return pooled_validation(evaluated.replies.values(), required=required)
 
     def _pooled(self) -> Metrics:
         return pooled_metrics(self.strategy.evaluated, self.federation.num_classes)
@@ -228,7 +237,7 @@ class RoundLoop:
         )
         chooses = self.config.validation.used
         better = self.choice.add(result.number, result.validation) if chooses else None
-        if chooses and not self.choice.compared:
+        if chooses and not self.choice.compared and max(self.choice.recent):
             logger.warning(
                 "round %d is not compared with the others: %d of %d validation images were "
                 "measured, as not every client answered",
@@ -241,7 +250,7 @@ class RoundLoop:
         checkpoint = Checkpoint(result.number, self.model.state_dict(), self.strategy.memory())
         self._tell(record, result.metrics, checkpoint, better)
         if chooses:
-            self.folder.leave_best(self.choice.bests)
+            self.folder.leave_best(self.choice.needed)
         self._tell_depths(record)
         logger.info(round_line(record, self.config))
         if quality := quality_line(record):

@@ -50,8 +50,7 @@ def ask_worker(
     if owner <= 1 or begun is None:
         raise WorkerUnavailableError(f"no process {owner} that it could end with")
     # This process is new: it sees the files as they are now.
-    named = (str(context.run_config.get(key, "")) for key in ("model.name", "objective"))
-    code = named_code_hash(*named)
+    code = named_code_hash(str(context.run_config.get("model.name", "")))
     request = WorkerRequest(kind, code, content, context)
     why = ""
     for _ in range(_TRIES):

@@ -50,9 +50,8 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
             with line, suppress(EOFError, ConnectionError):
                 line.setblocking(True)
                 request = receive_request(line)
-                keys = request.context.run_config
-                named = (str(keys.get(key, "")) for key in ("model.name", "objective"))
-                ours = request.code == named_code_hash(*named)
+                model = str(request.context.run_config.get("model.name", ""))
+                ours = request.code == named_code_hash(model)
                 if not ours:  # nobody may find this worker once it has said so
                     path.unlink(missing_ok=True)
                     listener.close()

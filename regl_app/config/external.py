@@ -1,8 +1,8 @@
 """Local learning rules of other packages: entry points of the group ``regl.methods``.
 
 A package offers ``name = "module:Class"`` there, a ``Method`` that is made of a ``TrainConfig``.
-Its code is in no bundle and in no code hash, so that two nodes could run different code under one
-name: ``is_external`` is for those who have to refuse that.
+Its code is in no bundle, and nodes would run it because a run names it: ``is_external`` is for who
+has to refuse that.
 """
 
 from __future__ import annotations

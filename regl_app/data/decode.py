@@ -231,7 +231,8 @@ def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepP
             f"at most {most:,} pixels are read: make it smaller or cut it into several",
         ) from error
     except Exception as error:  # a damaged file can lead a decoder into any
-        why = re.sub(rf":? {re.escape(repr(str(file)))}", "", str(error))  # it is named already
+        named = repr(str(file) if isinstance(file, Path) else stream)  # already, by ``name``
+        why = re.sub(rf":? {re.escape(named)}", "", str(error))
         raise _UnreadableError(
             f"{name}: not a readable image ({why})", "repair the file or remove it"
         ) from error

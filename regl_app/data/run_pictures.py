@@ -125,7 +125,8 @@ class KeptPictures:
         text = json.dumps(vars(pictures)).encode()
         with storing(self.path):  # a picture's name can say whose it is
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        save_tensors(self.path, {_TEXT: torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+        held = {_TEXT: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+        save_tensors(self.path, held, durable=True)  # without it the run cannot go on
         oldest = time.time() - _KEPT_SECONDS
         for path in self.path.parents[2].glob(f"*/*/{_NAME}"):
             with suppress(OSError):

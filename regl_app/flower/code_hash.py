@@ -30,7 +30,7 @@ def run_code_hash(config: RunConfig) -> str:
     return named_code_hash(config.model.name, config.objective)
 
 
-def named_code_hash(model: str, objective: str) -> str:
+def named_code_hash(model: str, objective: str = "") -> str:
     """Return ``run_code_hash`` of a run whose ``model.name`` and ``objective`` are these; any other
     text: as for what is ours.
 
@@ -46,7 +46,7 @@ def named_code_hash(model: str, objective: str) -> str:
 def refuse_uncovered(config: RunConfig, models: Collection[str] | None = None) -> None:
     """Refuse in a deployment what runs code that no hash covers, or that no operator allowed.
 
-    On one machine another package's method is the same for all; two sites may have two versions.
+    In a simulation whoever starts the run has installed another package's method himself.
 
     Args:
         config: the run's.
@@ -65,7 +65,6 @@ def refuse_uncovered(config: RunConfig, models: Collection[str] | None = None) -
         )
     if is_deployed() and is_external(config.objective):
         raise ConfigError(
-            f"objective={config.objective!r} is another package's, whose code the nodes cannot "
-            "compare: a deployment takes built-in methods only (add its file to "
-            "regl_app/learning/methods, or run it in a simulation)"
+            f"objective={config.objective!r} is another package's: a deployment takes built-in "
+            "methods only (add its file to regl_app/learning/methods, or run it in a simulation)"
         )

@@ -42,33 +42,39 @@ def pooled_validation(
 
 
 @dataclass
+class _Best:
+    """The best round of those that were measured on equally many images."""
+
+    round: int = 0
+    value: float = -math.inf
+    worse: int = 0
+    """Rounds since that were compared with it."""
+
+
+@dataclass
 class Choice:
     """The best round so far, 0 before the first; of equal ones the earlier.
 
     Rounds are compared where they were measured on equally many images. One that has fewer than
     another of the last `LOOKED_BACK`, as a site did not answer, is left aside: it is not the best
-    and does not count against patience. One that has more than the best, or fewer when no more were
-    seen for so long, begins anew: it is the best, as nothing before can be compared with it.
+    and does not count against patience. Where there are more than before, or fewer and no more were
+    seen for so long, the best is that of the rounds with so many, earlier ones among them.
 
     It follows from the rounds' validation alone, so that a resumed run adds those of its history
     again and is where it was.
     """
 
     config: ValidationConfig
-    best: int = 0
-    value: float = -math.inf
     images: int = 0
-    """On how many the best round was measured."""
-    worse: int = 0
-    """Rounds since the best one that were compared with it."""
-    measured: bool = False
-    """Whether any round was."""
+    """On how many the last round was measured that was compared."""
     compared: bool = False
-    """Whether the last round was a candidate."""
+    """Whether the last round was."""
     recent: tuple[int, ...] = ()
     """The last rounds' images, `LOOKED_BACK` at most."""
-    bests: dict[int, int] = field(default_factory=dict)
-    """By round, which was the best when it was complete."""
+    needed: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """By round, those whose models it or a later one may come to: the best of each number of images
+    when it was complete."""
+    _bests: dict[int, _Best] = field(default_factory=dict)
 
     def add(self, number: int, found: Validation | None) -> bool:
         """Take note of round ``number``, None if nobody measured it; return whether it is the best.
@@ -77,22 +83,36 @@ class Choice:
         """
         images = 0 if found is None else found.images
         self.recent = (*self.recent, images)[-LOOKED_BACK:]
-        self.measured = self.measured or images > 0
         self.compared = images > 0 and images == max(self.recent)
         better = False
         if found is not None and self.compared:
+            self.images, best = images, self._bests.setdefault(images, _Best())
             value = found.accuracy if self.config.metric == "accuracy" else -found.loss
-            better = math.isfinite(value) and (images != self.images or value > self.value)
-            self.worse += 1
+            better = math.isfinite(value) and value > best.value
+            best.worse += 1
             if better:
-                self.best, self.value, self.images, self.worse = number, value, images, 0
-        self.bests[number] = self.best
+                self._bests[images] = _Best(number, value)
+        self.needed[number] = tuple(each.round for each in self._bests.values() if each.round)
         return better
+
+    @property
+    def measured(self) -> bool:
+        """Whether any round was."""
+        return bool(self._bests)
+
+    @property
+    def best(self) -> int:
+        """The best round."""
+        return self._best.round
+
+    @property
+    def _best(self) -> _Best:
+        return self._bests.get(self.images, _Best())
 
     @property
     def exhausted(self) -> bool:
         """Whether the last ``validation.patience`` rounds compared brought nothing better."""
-        return 0 < self.config.patience <= self.worse
+        return 0 < self.config.patience <= self._best.worse
 
     @property
     def words(self) -> str:
@@ -100,8 +120,8 @@ class Choice:
         if self.best == 0:
             return "none yet"
         value = (
-            f"accuracy {self.value:.1%}"
+            f"accuracy {self._best.value:.1%}"
             if self.config.metric == "accuracy"
-            else f"loss {-self.value:.4f}"
+            else f"loss {-self._best.value:.4f}"
         )
         return f"round {self.best}, validation {value}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from regl_app.core.log import is_deployed
 from regl_app.core.tensor_files import load_tensors, save_tensors
 from regl_app.core.types import Counts, Floats, Tensors, Weights
 from regl_app.rounds.client import Client
@@ -93,8 +94,9 @@ class ClientState:
         tensors |= {_MODEL + name: value for name, value in memory.weights.items()}
         tensors |= {_METHOD + name: value for name, value in memory.kept.items()}
         first = not self._files()
-        # What a method keeps is nowhere else: of a model, a client's own part.
-        save_tensors(self._path(memory.round), tensors, durable=bool(memory.kept))
+        # What a method keeps is nowhere else: of a model, a client's own part. A simulation, which
+        # would wait for each of its clients, is begun again.
+        save_tensors(self._path(memory.round), tensors, durable=bool(memory.kept) and is_deployed())
         files = self._files()
         for number, path in files:
             # Later ones are of rounds that are being repeated.

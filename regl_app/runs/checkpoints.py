@@ -8,7 +8,7 @@ of each checkpoint, as either may be what is gone on from.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,16 +100,16 @@ def write_best(folder: Path, number: int, weights: Tensors) -> Path:
     return path
 
 
-def leave_best(folder: Path, bests: Mapping[int, int]) -> None:
+def leave_best(folder: Path, needed: Mapping[int, Collection[int]]) -> None:
     """Remove the models of rounds that were the best, but what a kept checkpoint goes on with.
 
     Args:
         folder: that of the checkpoints.
-        bests: by round, which was the best when it was complete.
+        needed: by round, whose models are needed to go on from it.
     """
-    needed = {_best(folder, bests[number]) for number, _ in _found(folder) if number in bests}
+    kept = {_best(folder, one) for number, _ in _found(folder) for one in needed.get(number, ())}
     for path in folder.glob("best-*.safetensors"):
-        if path not in needed:
+        if path not in kept:
             path.unlink(missing_ok=True)
 
 

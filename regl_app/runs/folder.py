@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -235,12 +235,12 @@ class RunFolder:
         """Write the global model of round ``number``, the best so far, beside the one before."""
         return write_best(self.checkpoints, number, weights)
 
-    def leave_best(self, bests: Mapping[int, int]) -> None:
+    def leave_best(self, needed: Mapping[int, Collection[int]]) -> None:
         """Remove the models of rounds that were the best, but those that kept checkpoints need.
 
-        ``bests`` says by round which was the best when it was complete.
+        ``needed`` says by round whose models are.
         """
-        leave_best(self.checkpoints, bests)
+        leave_best(self.checkpoints, needed)
 
     def load_best(self, number: int) -> Tensors:
         """Return the global model of round ``number``, the best one.

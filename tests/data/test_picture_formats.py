@@ -14,7 +14,7 @@ from PIL import Image
 
 from regl_app.core.errors import DataError
 from regl_app.data import picture_formats
-from regl_app.data.decode import decode_images
+from regl_app.data.decode import _read, _UnreadableError, decode_images
 from regl_app.data.picture_formats import ending_of, endings, formats_for, remedy_for
 
 # What Pillow has an ending for and we do not read, each for its reason.
@@ -129,3 +129,10 @@ def test_avif_without_its_decoder_names_the_remedy(monkeypatch: pytest.MonkeyPat
 
 def test_endings_are_compared_in_small_letters() -> None:
     assert ending_of("A.B.JFIF") == ".jfif" and ending_of("x") == ""
+
+
+def test_a_damaged_picture_of_a_table_is_named_by_its_row_alone() -> None:
+    """Neither by its bytes nor by where they lie in memory."""
+    said = r"^row 3: not a readable image \(cannot identify image file\)$"
+    with pytest.raises(_UnreadableError, match=said):
+        _read("row 3", b"x" * 100, None)

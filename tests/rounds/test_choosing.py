@@ -62,6 +62,17 @@ def test_more_images_than_ever_begin_anew() -> None:
     assert not _seen((60, 0.9), (60, 0.8), (90, 0.6), patience=2).exhausted
 
 
+def test_a_site_that_comes_back_finds_the_best_of_its_rounds_again() -> None:
+    gone = [(60, 0.5)] * LOOKED_BACK
+    choice = _seen((90, 0.9), *gone)
+    assert choice.best == LOOKED_BACK + 1
+    assert set(choice.needed[LOOKED_BACK + 1]) == {1, LOOKED_BACK + 1}
+    assert _seen((90, 0.9), *gone, (90, 0.4)).best == 1
+    assert not _seen((90, 0.9), *gone, (90, 0.4), patience=2).exhausted
+    assert _seen((90, 0.9), *gone, (90, 0.4), (90, 0.5), patience=2).exhausted
+    assert _seen((90, 0.9), *gone, (90, 0.95)).best == LOOKED_BACK + 2
+
+
 def test_a_site_that_is_gone_for_good_does_not_end_the_choice() -> None:
     gone = [(60, 0.5)] * (LOOKED_BACK - 1)
     assert _seen((90, 0.6), *gone).best == 1

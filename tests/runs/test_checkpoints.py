@@ -51,16 +51,16 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 def test_what_any_kept_checkpoint_needs_of_the_best_models_stays(tmp_path: Path) -> None:
     folder = RunFolder.create(RunConfig(), tmp_path)
-    bests: dict[int, int] = {}
+    bests: dict[int, tuple[int, ...]] = {}
     for number, best in enumerate((1, 1, 3, 4, 4), start=1):
         weights = {"w": torch.full((2,), float(number))}
         if best == number:
             folder.keep_best(number, weights)
         folder.checkpoint(Checkpoint(number, weights, {}))
-        bests[number] = best
+        bests[number] = (best,)
         folder.leave_best(bests)
         kept = sorted(path.name for path in folder.checkpoints.glob("best-*"))
-        needed = sorted({bests[number], bests.get(number - 1, best)})
+        needed = sorted({*bests[number], *bests.get(number - 1, ())})
         assert kept == [f"best-{each:04d}.safetensors" for each in needed]
 
 

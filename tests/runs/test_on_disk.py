@@ -11,6 +11,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.files import write_text
+from regl_app.data.run_pictures import KeptPictures, RunPictures
 from regl_app.rounds.client_state import ClientState, Memory
 from regl_app.runs.checkpoints import Checkpoint
 from regl_app.runs.folder import RunFolder
@@ -67,7 +68,7 @@ def test_a_checkpoint_is_there_before_older_ones_go(steps: list[str], tmp_path: 
         steps.clear()
         folder.keep_best(number, WEIGHTS)
         folder.checkpoint(Checkpoint(number, WEIGHTS, {}))
-        folder.leave_best({number - 1: number - 1, number: number})
+        folder.leave_best({number - 1: [number - 1], number: [number]})
     assert steps == [
         *("sync .", "name best-0003.safetensors", "sync checkpoints"),
         *("sync .", "name round-0003.safetensors", "sync checkpoints"),
@@ -85,12 +86,24 @@ def test_a_history_is_listed_in_its_folder(steps: list[str], tmp_path: Path) -> 
     assert steps == ["sync history.jsonl", f"sync {tmp_path.name}", "sync history.jsonl"]
 
 
-def test_a_clients_own_part_is_on_the_disk_and_what_can_be_made_again_waits_for_nothing(
-    steps: list[str], tmp_path: Path
+def test_a_nodes_own_part_is_on_the_disk_and_what_can_be_made_again_waits_for_nothing(
+    steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = ClientState(tmp_path / "client-00")
     state.save(Memory(1, WEIGHTS, held=np.array([1])))
     assert steps == ["name round-0001.safetensors"]
     steps.clear()
     state.save(Memory(2, kept=WEIGHTS))
-    assert steps == ["sync .", "name round-0002.safetensors", "sync client-00"]
+    assert steps == ["name round-0002.safetensors"], "a simulation can be begun again"
+    steps.clear()
+    monkeypatch.setattr("sys.argv", ["/bin/flwr-clientapp"])
+    state.save(Memory(3, kept=WEIGHTS))
+    assert steps[:3] == ["sync .", "name round-0003.safetensors", "sync client-00"]
+
+
+def test_which_pictures_a_sites_run_began_with_is_on_the_disk(
+    steps: list[str], tmp_path: Path
+) -> None:
+    kept = KeptPictures.of(tmp_path / "state-dir", "run", 0)
+    kept.write(RunPictures((("cat/0.png", 0, 1, 2),)))
+    assert steps[:2] == ["sync .", f"name {kept.path.name}"]
