@@ -18,6 +18,7 @@ from regl_app.core.errors import DataError
 from regl_app.data.client import ClientData
 from regl_app.data.images import ImageSet
 from regl_app.data.run_pictures import KeptPictures
+from regl_app.data.sources import site
 from regl_app.data.sources.site import SiteFolder, load_site
 
 KEYS = RunConfig.from_flat(
@@ -55,8 +56,8 @@ def load(folder: Path, tmp_path: Path) -> Callable[..., ClientData]:
     """Return what reads the site as the messages of a run do."""
 
     def read(run: str = "run", config: DataConfig = KEYS) -> ClientData:
-        site = SiteFolder(folder, AllowedFolders((folder.resolve(),)))
-        return load_site(site, config, 0, 0.3, 0.2, kept=at(tmp_path / "kept", run))
+        place = SiteFolder(folder, AllowedFolders((folder.resolve(),)))
+        return load_site(place, config, 0, 0.3, 0.2, kept=at(tmp_path / "kept", run))
 
     return read
 
@@ -76,6 +77,16 @@ def test_the_first_message_splits_as_without_a_run(
 ) -> None:
     plain = load_site(SiteFolder(folder, AllowedFolders()), KEYS, 0, 0.3, 0.2)
     assert sides(load()) == sides(load()) == sides(plain)
+
+
+def test_the_pictures_are_read_once_and_held_once(
+    load: Callable[..., ClientData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site._LOADED.clear()
+    first = load()
+    monkeypatch.setattr(site, "read_pictures", None)
+    assert load() is first
+    assert load("another run") is first
 
 
 def test_no_picture_changes_its_side_when_others_come(
@@ -125,7 +136,7 @@ def test_what_could_not_be_read_at_first_stays_left_out(
     assert before.unreadable == 1
     damaged.write_bytes(content)  # as a right that is given: neither size nor time tells it
     os.utime(damaged, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-    load_site.__globals__["_load"].cache_clear()
+    site._LOADED.clear()
     again = load()
     assert sides(again) == sides(before) and again.unreadable == 1
 
@@ -138,7 +149,7 @@ def test_what_cannot_be_read_any_more_is_named(
     length, seen = path.stat().st_size, path.stat()
     path.write_bytes(b"?" * length)
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-    load_site.__globals__["_load"].cache_clear()
+    site._LOADED.clear()
     with pytest.raises(DataError, match=r"dog/07\.png: cannot be read any more"):
         load()
 

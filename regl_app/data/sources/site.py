@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,8 +156,29 @@ class _Files:
     named: str
 
 
-@lru_cache(maxsize=2)
 def _load(
+    files: _Files, unreadable: tuple[int, ...] | None, *how: Any
+) -> tuple[ClientData, tuple[int, ...]]:
+    """Return what ``_read_and_split`` does, at once if it is among the last two.
+
+    Who does not know yet what is left out gets the same images as who does.
+    """
+    which = (files, *how)
+    for (known, lost), found in list(_LOADED.items()):  # threads share it
+        if known == which and unreadable in (None, lost):
+            return found
+    found = _read_and_split(files, unreadable, *how)
+    _LOADED[which, found[1]] = found
+    for old in list(_LOADED)[:-_LOADED_MOST]:
+        _LOADED.pop(old, None)
+    return found
+
+
+_LOADED: dict[tuple[tuple[Any, ...], tuple[int, ...]], tuple[ClientData, tuple[int, ...]]] = {}
+_LOADED_MOST = 2
+
+
+def _read_and_split(
     files: _Files,
     unreadable: tuple[int, ...] | None,
     left_out: str,
