@@ -59,12 +59,13 @@ class Fit:
         return values
 
 
-def fit_of(checkpoint: Path, image_size: int = 0) -> Fit:
+def fit_of(checkpoint: Path, image_size: int = 0, named: str = "") -> Fit:
     """Return what fits a checkpoint.
 
     Args:
         checkpoint: a diffusers pipeline's folder, or one file of all its weights.
         image_size: side of the images to be made; 0: the checkpoint's own.
+        named: what the run calls it, which a link's target may have lost.
 
     Raises:
         GeneratorError: its denoiser is of no known family, or its configuration is nowhere.
@@ -75,7 +76,7 @@ def fit_of(checkpoint: Path, image_size: int = 0) -> Fit:
     side = image_size or _side(denoiser, part_config(folder, "vae"))
     if side <= _SMALL:
         return Fit("a small checkpoint", side, BUNDLED_FIT, as_bundled=True)
-    told = denoiser | {ORIGIN: f"{denoiser.get(ORIGIN, '')} {_name(checkpoint)}"}
+    told = denoiser | {ORIGIN: f"{denoiser.get(ORIGIN, '')} {_name(checkpoint)} {Path(named).name}"}
     settings = FAMILIES[name].settings(told, _scheduler(folder))
     return Fit(settings.name, side, settings.keys(side))
 
@@ -122,8 +123,7 @@ def fitted(config: RunConfig) -> RunConfig:
     wanted = open_keys(config)
     if not wanted:
         return config
-    generator = config.generator
-    values = fit_of(resolve_generator(generator.path), generator.image_size).values(config)
+    values = _fit(config, fetch=True).values(config)
     return config.updated({key: values[key] for key in wanted})
 
 
@@ -149,15 +149,20 @@ def fit_words(config: RunConfig) -> str:
     wanted = open_keys(config)
     if not wanted:
         return ""
-    generator = config.generator
     try:
         # A server fetches nothing to talk about it.
-        fit = fit_of(resolve_generator(generator.path, fetch=False), generator.image_size)
+        fit = _fit(config, fetch=False)
     except GeneratorError as error:
         return f"as fits each client's own ({error})"
     values = fit.values(config)
     settings = ", ".join(f"{key}={values[key]}" for key in wanted)
     return f"{fit.name} of {fit.side} px: {settings}"
+
+
+def _fit(config: RunConfig, *, fetch: bool) -> Fit:
+    generator = config.generator
+    found = resolve_generator(generator.path, fetch=fetch)
+    return fit_of(found, generator.image_size, generator.path)
 
 
 def _side(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:

@@ -160,6 +160,16 @@ def test_a_turbo_of_stable_diffusion_3_is_known_by_its_name_alone(
     assert ("few steps" in fit.name) == few
 
 
+def test_a_link_s_name_counts_and_not_that_of_the_folder_alone_that_it_leads_to(
+    tmp_path: Path,
+) -> None:
+    transformer = {"_class_name": "SD3Transformer2DModel", "sample_size": 128}
+    (tmp_path / "12ab").mkdir()
+    target = checkpoint(tmp_path / "12ab", transformer)
+    assert fit_of(target, 0, str(tmp_path / "sd3.5-large-turbo")).keys["generator.steps"] == 4
+    assert fit_of(target, 0, "owner/sd3.5-large").keys["generator.steps"] == 28
+
+
 @pytest.mark.parametrize(("dev", "tokens"), [(True, None), (False, 256)])
 def test_flux_schnell_reads_256_tokens(dev: bool, tokens: int | None, tmp_path: Path) -> None:
     transformer = {"_class_name": "FluxTransformer2DModel", "guidance_embeds": dev}
