@@ -215,8 +215,8 @@ class CacheKeys:
     def _adapted(self, adapter: str) -> dict[str, object]:
         if adapter == "frozen":
             return {"adapter": adapter, "guide": "frozen"}
-        # Earlier versions rounded to the nearest.
-        rounded = {"merged": "by chance"} if self._held.get("held") == "bf16" else {}
+        # Earlier versions rounded to the nearest, then by a chance that was the device's.
+        rounded = {"merged": "by a hash"} if self._held.get("held") == "bf16" else {}
         return {"adapter": adapter, "guide": self._config.generator.guide, **rounded}
 
 

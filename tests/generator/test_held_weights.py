@@ -281,10 +281,12 @@ def test_images_of_weights_in_half_the_size_are_kept_apart(
         {"generator.path": str(second_pipeline), "generator.precision": "bf16"}
     )
 
-    def key(device: torch.device) -> dict[str, Any]:
+    def key(device: torch.device, adapter: str = "frozen") -> dict[str, Any]:
         keys = CacheKeys(config, CONCEPTS, (3, 32, 32), device)
-        return dict(keys.pool("frozen", 1, 2))
+        return dict(keys.pool(adapter, 1, 2))
 
     assert "held" not in key(CUDA)
+    assert "merged" not in key(CUDA, "an adapter's digest")
     monkeypatch.setattr(held_weights, "SMALL", 1)
     assert key(CUDA)["held"] == key(torch.device("cpu"))["held"] == "bf16"
+    assert key(CUDA, "an adapter's digest")["merged"] == "by a hash"
