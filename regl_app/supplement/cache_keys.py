@@ -18,6 +18,7 @@ from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
 from regl_app.generator.fitting import tunes_by_guidance
 from regl_app.generator.held_weights import held_precision
+from regl_app.generator.kept_digests import digests_folder
 from regl_app.generator.prompts import class_phrasings
 
 _AT_ONCE = 256
@@ -52,13 +53,14 @@ class CacheKeys:
     @cached_property
     def generator(self) -> str:
         """Return the digest of the generator's files."""
-        return generator_digest(resolve_generator(self._config.generator.path))
+        checkpoint = resolve_generator(self._config.generator.path)
+        return generator_digest(checkpoint, digests_folder(self._config))
 
     @cached_property
     def image_encoder(self) -> str:
         """Return the digest of the files of the image encoder that the run names, '' if none."""
-        path = self._config.image_encoder
-        return image_encoder_digest(resolve_image_encoder(path)) if path else ""
+        path, kept = self._config.image_encoder, digests_folder(self._config)
+        return image_encoder_digest(resolve_image_encoder(path), kept) if path else ""
 
     @cached_property
     def _precision(self) -> Precision:
