@@ -9,11 +9,12 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.digests import tensor_bytes
-from regl_app.core.precision import Precision, resolve_precision
+from regl_app.core.precision import Precision
 from regl_app.core.types import CacheKey
 from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 from regl_app.data.pictures import portions
+from regl_app.generator.card_precision import precision_on
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
 from regl_app.generator.fitting import tunes_by_guidance
@@ -64,7 +65,8 @@ class CacheKeys:
 
     @cached_property
     def _precision(self) -> Precision:
-        return resolve_precision(self._config.generator.precision, self._device)
+        config = self._config.generator
+        return precision_on(config.precision, self._device, resolve_generator(config.path))
 
     @cached_property
     def _held(self) -> dict[str, str]:

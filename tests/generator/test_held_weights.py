@@ -90,7 +90,7 @@ def test_every_weight_takes_two_bytes(second_pipeline: Path) -> None:
 def test_a_vae_that_overflows_in_fp16_stays_in_fp32(
     second_pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "resolve_precision", lambda *_: "fp16")
+    monkeypatch.setattr(module, "precision_on", lambda *_: "fp16")
     load = module._load_pipeline
     for overflows, expected in ((True, torch.float32), (False, torch.float16)):
 
@@ -170,7 +170,7 @@ def test_an_adapter_is_merged_with_one_rounding(second_pipeline: Path) -> None:
 def test_of_a_small_update_nothing_is_rounded_away_in_the_mean(
     second_pipeline: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    monkeypatch.setattr(module, "resolve_precision", lambda *_: precision)
+    monkeypatch.setattr(module, "precision_on", lambda *_: precision)
     foundation = Foundation.load(settings(second_pipeline, precision=precision), CONCEPTS)
     random = torch.Generator().manual_seed(0)
     step = {"bf16": 2.0**-8, "fp16": 2.0**-11}[precision]

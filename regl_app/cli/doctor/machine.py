@@ -157,8 +157,8 @@ def _column(source: Source, column: str) -> Finding:
 
 def _generator(config: RunConfig) -> Iterator[Finding]:
     from regl_app.core.devices import resolve_device
-    from regl_app.core.precision import resolve_precision
     from regl_app.data.prompt_table import run_source
+    from regl_app.generator.card_precision import precision_on
     from regl_app.generator.checkpoint import resolve_generator
     from regl_app.generator.compatibility import check_source
     from regl_app.generator.fitting import fit_words
@@ -188,7 +188,7 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
         yield Finding("settings", "ok", words)
     try:
         device = resolve_device(config.device)
-        precision = resolve_precision(config.generator.precision, device)
+        precision = precision_on(config.generator.precision, device, folder)
         held = held_precision(folder, precision)
         weights = weights_in_memory(folder) / (1e9 if held == "fp32" else 2e9)
     except ReglError as error:
