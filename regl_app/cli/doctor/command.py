@@ -85,7 +85,11 @@ def doctor(
         raise ConfigError("--root-certificates and --insecure belong to --superlink HOST:PORT")
     link = Link.parse(superlink, root_certificates, insecure) if superlink else None
     wanted = Deployment(link, keys, key, port, state_dir, data_dir)
-    findings = list(examine_deployment(wanted, resolved)) if wanted else examine(resolved)
+    if wanted:
+        findings = list(examine_deployment(wanted, resolved))
+    else:
+        with console.status("looking; a large generator's memory takes a minute to count"):
+            findings = examine(resolved, counted=not time)  # that counts it by itself
     if time:
         from regl_app.cli.doctor.pace import expected_time
 
