@@ -19,7 +19,6 @@ from shapes import SHAPES
 
 from regl_app.config import RunConfig
 from regl_app.config.sections import ModelConfig
-from regl_app.core.precision import resolve_precision
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import Tensors
 from regl_app.data.federation import Federation
@@ -27,6 +26,7 @@ from regl_app.data.images import ImageSet
 from regl_app.data.sources.registry import load_source
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import tune_lora
+from regl_app.generator.card_precision import precision_on
 from regl_app.generator.fitting import fitted
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.prompts import class_prompts
@@ -91,7 +91,7 @@ class Benchmark:
         keys |= {key: value for key, value in given.items() if value}
         self.keys, self.size = keys, size
         self.config = fitted(RunConfig.from_flat(keys))
-        self.dtype = _DTYPES[resolve_precision(options.precision, device)]
+        self.dtype = _DTYPES[precision_on(options.precision, device, folder)]
         self.concepts = load_source(self.config.data).concepts
         self.prompts = class_prompts(self.config.generator, self.concepts)
         self.lora = self.config.lora.model_copy(update={"steps": options.tuning_steps})

@@ -177,7 +177,7 @@ def _measured(
         with half.adapters.using(state, "adapter"):
             answers = {"merged": question.put(half)}
         with (
-            mock.patch.object(merging, "_rounded", lambda exact, dtype, _: exact.to(dtype)),
+            mock.patch.object(merging, "rounded", lambda exact, dtype, _: exact.to(dtype)),
             half.adapters.using(state, "adapter"),
         ):
             answers["nearest"] = question.put(half)

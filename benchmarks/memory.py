@@ -10,21 +10,16 @@ float32, norms as by CUDA's autocast. No card was asked. Some minutes of one cor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from shapes import SHAPES, quiet
 from table import machine_facts, machine_line
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.files import write_json, write_text
-from regl_app.core.precision import DTYPES
-from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.families.registry import FAMILIES
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.image_prompts import ImagePromptSlot
 from regl_app.generator.memory_needs import (
     ASIDE,
     DrawingNeeds,
@@ -32,13 +27,11 @@ from regl_app.generator.memory_needs import (
     drawing_needs,
     tuning_needs,
 )
-from regl_app.generator.placement import Placement
-from regl_app.generator.prompts import PromptRows, TextConditioning
+from regl_app.generator.without_weights import Bare, without_weights
 from regl_app.runs.comparison.tables import markdown_table
 
 RESULT = Path(__file__).resolve().parent / "results" / "memory.md"
 CARDS = (8, 12, 16, 24, 48, 80)
-_META = torch.device("meta")
 _VAE_16: Mapping[str, Any] = {
     **SHAPES["sdxl"].vae,
     "latent_channels": 16,
@@ -46,32 +39,6 @@ _VAE_16: Mapping[str, Any] = {
     "use_quant_conv": False,
     "use_post_quant_conv": False,
 }
-_T5 = {"embeddings": (77 + 256, 4096), "pooled": (2048,)}
-
-
-@dataclass(frozen=True)
-class Bare:
-    """A checkpoint's denoiser and autoencoder, of which only the configurations are known.
-
-    Args:
-        kind: the denoiser's class.
-        denoiser: its configuration.
-        vae: likewise.
-        told: shapes of an image's conditioning, by name.
-        size: side of its images, in pixels.
-        vae_kind: the autoencoder's class.
-        factor: pixels a side that one latent stands for.
-        scheduler: what 'auto' is told by.
-    """
-
-    kind: str
-    denoiser: Mapping[str, Any]
-    vae: Mapping[str, Any]
-    told: Mapping[str, tuple[int, ...]]
-    size: int = 1024
-    vae_kind: str = "AutoencoderKL"
-    factor: int = 8
-    scheduler: Mapping[str, Any] = field(default_factory=dict)
 
 
 BARE: Mapping[str, Bare] = {
@@ -79,14 +46,12 @@ BARE: Mapping[str, Bare] = {
         "UNet2DConditionModel",
         SHAPES["sd15"].unet,
         SHAPES["sd15"].vae,
-        {"embeddings": (77, 768)},
         size=512,
     ),
     "Stable Diffusion XL": Bare(
         "UNet2DConditionModel",
         SHAPES["sdxl"].unet,
         SHAPES["sdxl"].vae,
-        {"embeddings": (77, 2048), "pooled": (1280,), "time_ids": (6,)},
     ),
     "PixArt-Sigma XL": Bare(
         "PixArtTransformer2DModel",
@@ -98,7 +63,6 @@ BARE: Mapping[str, Bare] = {
             "use_additional_conditions": False,
         },
         SHAPES["sdxl"].vae,
-        {"embeddings": (300, 4096), "mask": (300,)},
     ),
     "Sana 1.6B": Bare(
         "SanaTransformer2DModel",
@@ -117,7 +81,6 @@ BARE: Mapping[str, Bare] = {
             "latent_channels": 32,
             "scaling_factor": 0.41407,
         },
-        {"embeddings": (300, 2304), "mask": (300,)},
         vae_kind="AutoencoderDC",
         factor=32,
     ),
@@ -134,7 +97,6 @@ BARE: Mapping[str, Bare] = {
             "dual_attention_layers": tuple(range(13)),
         },
         _VAE_16,
-        _T5,
     ),
     "Stable Diffusion 3.5 large": Bare(
         "SD3Transformer2DModel",
@@ -148,13 +110,11 @@ BARE: Mapping[str, Bare] = {
             "qk_norm": "rms_norm",
         },
         _VAE_16,
-        _T5,
     ),
     "FLUX.1 dev": Bare(
         "FluxTransformer2DModel",
         {"guidance_embeds": True},  # the rest are its defaults
         _VAE_16,
-        {"embeddings": (512, 4096), "pooled": (768,), "guidance": ()},
     ),
 }
 
@@ -209,48 +169,6 @@ def counted(bare: Bare, foundation: Foundation) -> tuple[DrawingNeeds, TuningNee
     config = GeneratorConfig(guidance=keys["generator.guidance"])
     lora = LoraConfig(rank=keys["lora.rank"], alpha=keys["lora.alpha"], layers=keys["lora.layers"])
     return drawing_needs(foundation, config, lora), tuning_needs(foundation, lora), keys
-
-
-def without_weights(bare: Bare) -> Foundation:
-    """Return a generator of ``bare``'s shape on the meta device, its weights in bf16."""
-    import diffusers
-
-    with _META:
-        denoiser = getattr(diffusers, bare.kind)(**bare.denoiser)
-        vae = getattr(diffusers, bare.vae_kind)(**bare.vae)
-        told = {
-            name: torch.ones(2, *shape, dtype=torch.int64 if name == "mask" else torch.float32)
-            for name, shape in bare.told.items()
-        }
-    for part in (denoiser, vae):
-        part.requires_grad_(False)
-        for weight in part.parameters():
-            weight.data = weight.data.to(DTYPES["bf16"])
-        for module in part.modules():  # what a checkpoint's file has is of its type, too
-            for name, buffer in module._buffers.items():
-                kept = buffer is not None and name not in module._non_persistent_buffers_set
-                if kept and buffer.is_floating_point():
-                    module._buffers[name] = buffer.to(DTYPES["bf16"])
-    family = FAMILIES[bare.kind]
-    adapters = AdapterSlot(denoiser, family.part, _META)
-    return Foundation(
-        denoiser=denoiser,
-        family=family,
-        vae=vae,
-        scheduler=None,
-        text=TextConditioning(told),
-        prompts=("one", "two"),
-        prompt_rows=PromptRows.of([["one"], ["two"]]),
-        digest="",
-        device=_META,
-        precision="bf16",
-        image_size=bare.size,
-        factor=bare.factor,
-        adapters=adapters,
-        image_prompts=ImagePromptSlot(denoiser),
-        placement=Placement(denoiser, vae, adapters, _META, "", "bf16"),
-        held="bf16",
-    )
 
 
 def _works(drawing: DrawingNeeds, tuning: TuningNeeds, keys: Mapping[str, Any]) -> dict[str, int]:

@@ -207,7 +207,8 @@ class GeneratorConfig(Section):
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="'auto': bf16 where the processor is built for it, else fp32",
+        description="'auto': bf16 where the device is built for it; fp16 on older GPUs for large "
+        "UNets; else fp32",
         json_schema_extra=RESULT,
     )
     image_conditioning: bool = Field(

@@ -13,6 +13,7 @@ from regl_app.flower.messages.alike import DISTANCE, GENERATOR, IMAGE_ENCODER, I
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
 from regl_app.generator.ip_adapter import IpAdapter
+from regl_app.generator.kept_digests import digests_folder
 
 
 def alike_here(config: RunConfig, federation: Federation) -> dict[str, str]:
@@ -29,11 +30,11 @@ def alike_here(config: RunConfig, federation: Federation) -> dict[str, str]:
     if config.generates_at_client:
         with suppress(GeneratorError):  # a server need not have it
             folder = resolve_generator(config.generator.path, fetch=False)
-            found[GENERATOR] = generator_digest(folder)
+            found[GENERATOR] = generator_digest(folder, digests_folder(config))
     if config.image_encoder:
         with suppress(GeneratorError):
             encoder = resolve_image_encoder(config.image_encoder, fetch=False)
-            found[IMAGE_ENCODER] = image_encoder_digest(encoder)
+            found[IMAGE_ENCODER] = image_encoder_digest(encoder, digests_folder(config))
     if config.ip_adapter:
         with suppress(GeneratorError):
             found[IP_ADAPTER] = IpAdapter.of(config.ip_adapter).digest

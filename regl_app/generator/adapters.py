@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import atomic_path, sha256_file
-from regl_app.core.seeding import torch_generator
 from regl_app.core.types import Tensors
+from regl_app.generator.chance_rounding import rounded
 from regl_app.generator.denoiser_shapes import denoiser_shapes
 from regl_app.generator.families.registry import PARTS
 from regl_app.generator.foreign_adapters import plain_lora
@@ -254,7 +254,7 @@ class AdapterSlot:
             update = lora_update(down.float(), up.float())
             # In float32 also where weights are in half of it: rounded once, not twice.
             exact = weight.to(torch.float32, copy=True)
-            self._merged[name] = _rounded(exact.add_(update.to(exact)), weight.dtype, name)
+            self._merged[name] = rounded(exact.add_(update.to(exact)), weight.dtype, name)
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -290,28 +290,6 @@ class AdapterSlot:
         self._used = weights
         for name, weight in weights.items():
             self._denoiser.get_submodule(name).weight.data = weight
-
-
-def _rounded(exact: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
-    """Return ``exact``, float32 of any shape, in ``dtype``: in bf16 up or down by chance, unbiased.
-
-    ``exact`` may be overwritten.
-
-    To the nearest, all that is less than half a step of bf16 would be lost, which is most of a
-    small update; so each weight takes its share of it on average (stochastic rounding, as in
-    training in bf16: Zamirai et al. 2020), at no more noise in what the denoiser predicts
-    (benchmarks/half_adapters.py). The chance is the layer's: an adapter always gives the same.
-    """
-    if dtype != torch.bfloat16:
-        return exact.to(dtype)
-    random = torch_generator(0, "merge", name, device=str(exact.device))
-    # A bf16 is a float32's upper half: what is added to the lower one carries, or is cut off.
-    bits = exact.view(torch.int32)
-    bits += torch.randint(
-        2**16, bits.shape, generator=random, dtype=torch.int32, device=exact.device
-    )
-    bits &= -(2**16)
-    return exact.to(dtype)
 
 
 def lora_update(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from pathlib import Path
 
 from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import GeneratorError
-from regl_app.core.files import sha256_file
 from regl_app.core.readable import readable
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.hub_checkpoint import UNKNOWN, HubId, commit_of, fetch_pipeline
+from regl_app.generator.kept_digests import kept_digest
 from regl_app.generator.pipeline_checks import check_configs
 from regl_app.generator.single_file import SUFFIX, config_beside, config_folder
 from regl_app.generator.weight_files import (
@@ -94,13 +93,14 @@ def configs_of(checkpoint: Path) -> Path:
     return checkpoint if checkpoint.is_dir() else config_folder(checkpoint)
 
 
-def generator_digest(checkpoint: Path) -> str:
+def generator_digest(checkpoint: Path, kept: Path | None = None) -> str:
     """Return the hex digest of the weights and configs that a pipeline is loaded from.
 
     Known without loading the pipeline, so a run whose images are all in the store never does.
 
     Args:
         checkpoint: a pipeline's folder, or the one file of its weights, whose configs count too.
+        kept: where the machine keeps digests (``digests_folder``); None: only the process does.
     """
     if checkpoint.is_dir():
         files = _files_of(checkpoint)
@@ -110,7 +110,10 @@ def generator_digest(checkpoint: Path) -> str:
         # Of the hub's pipeline there may be weights in the cache or not: they are not read.
         files = {n: file for n, file in files.items() if beside or file.suffix != SUFFIX}
         files["weights"] = checkpoint
-    return _digest(tuple((name, str(file), *_stat(file)) for name, file in files.items()))
+    digest = hashlib.sha256()
+    for name, file in files.items():
+        digest.update(f"{name}:{kept_digest(file, kept)}\n".encode())
+    return digest.hexdigest()
 
 
 def _files_of(folder: Path) -> dict[str, Path]:
@@ -121,30 +124,18 @@ def _files_of(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in sorted(read)}
 
 
-def _stat(file: Path) -> tuple[int, int]:
-    state = file.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-def generator_identity(path: str) -> str:
+def generator_identity(path: str, kept: Path | None = None) -> str:
     """Return what tells the generator that ``path`` leads to from others, or 'unknown'.
 
     Of files on this machine their digest; of a hub id repository and commit, whether it is in the
     cache or not. No weights are fetched: a server need not have the generator that its clients use.
+    ``kept`` as for :func:`generator_digest`.
     """
     place = Path(path).expanduser()
     try:
         if path == BUNDLED or place.is_dir() or place.suffix in (SUFFIX, *PICKLES):
-            return generator_digest(resolve_generator(path))
+            return generator_digest(resolve_generator(path), kept)
         hub_id = _hub_id(path)
         return f"{hub_id.repository}@{commit_of(hub_id)}"
     except GeneratorError:
         return UNKNOWN
-
-
-@functools.lru_cache(maxsize=8)
-def _digest(files: tuple[tuple[str, str, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for name, file, _, _ in files:
-        digest.update(f"{name}:{sha256_file(Path(file))}\n".encode())
-    return digest.hexdigest()

@@ -14,7 +14,6 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from regl_app.core.errors import GeneratorError
-from regl_app.core.files import sha256_file
 from regl_app.generator.hub_checkpoint import (
     UNKNOWN,
     HubId,
@@ -24,6 +23,7 @@ from regl_app.generator.hub_checkpoint import (
     names_at_hub,
     snapshot,
 )
+from regl_app.generator.kept_digests import kept_digest
 from regl_app.generator.weight_files import PICKLES, files_read, variant_of
 
 KEY = "generator.image-encoder"
@@ -111,21 +111,25 @@ def encoder_weights(folder: Path) -> list[Path]:
     return [folder / name for name in _read(_names_in(folder)) if name.endswith(_SAFETENSORS)]
 
 
-def image_encoder_digest(folder: Path) -> str:
+def image_encoder_digest(folder: Path, kept: Path | None = None) -> str:
     """Return the hex digest of the files that an encoder is loaded from.
 
     Args:
         folder: what ``resolve_image_encoder`` returned.
+        kept: as for ``generator_digest``.
     """
-    files = [folder / name for name in _read(_names_in(folder))]
-    return _digest(tuple((str(file), *_stat(file)) for file in files))
+    digest = hashlib.sha256()
+    for name in _read(_names_in(folder)):
+        file = folder / name
+        digest.update(f"{file.name}:{kept_digest(file, kept)}\n".encode())
+    return digest.hexdigest()
 
 
-def image_encoder_identity(path: str) -> str:
+def image_encoder_identity(path: str, kept: Path | None = None) -> str:
     """Return what tells an image encoder from others, or 'unknown': as ``generator_identity``."""
     try:
         if Path(path).expanduser().is_dir():
-            return image_encoder_digest(resolve_image_encoder(path))
+            return image_encoder_digest(resolve_image_encoder(path), kept)
         hub_id = HubId.parse(path)
         return f"{hub_id.repository}@{commit_of(hub_id, _WANTED)}" if hub_id else UNKNOWN
     except GeneratorError:
@@ -166,16 +170,3 @@ def _download(hub_id: HubId) -> Path:
     folder = snapshot(hub_id, map(glob.escape, _read(names)))
     check_files(folder, str(hub_id))
     return folder
-
-
-def _stat(file: Path) -> tuple[int, int]:
-    state = file.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-@functools.lru_cache(maxsize=8)
-def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for file, _, _ in files:
-        digest.update(f"{Path(file).name}:{sha256_file(Path(file))}\n".encode())
-    return digest.hexdigest()

@@ -22,10 +22,11 @@ from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.making_modules import MAKING_MODULES
-from regl_app.core.precision import DTYPES, Precision, autocast, resolve_precision
+from regl_app.core.precision import DTYPES, Precision, autocast
 from regl_app.core.types import Tensors
 from regl_app.data.concepts import Concept
 from regl_app.generator.adapters import AdapterSlot
+from regl_app.generator.card_precision import precision_on
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.compatibility import check_concepts
 from regl_app.generator.families.family import Family, Told
@@ -93,7 +94,7 @@ class Foundation:
         place = torch.device(device)
         check_concepts(config.path, concepts)
         folder = resolve_generator(config.path)
-        precision = resolve_precision(config.precision, place)
+        precision = precision_on(config.precision, place, folder)
         held = _held(folder, precision)
         pipeline = _load_pipeline(folder, held)
         family = _check(pipeline, folder)

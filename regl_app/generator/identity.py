@@ -5,6 +5,7 @@ from __future__ import annotations
 from regl_app.config import RunConfig
 from regl_app.generator.checkpoint import generator_identity
 from regl_app.generator.encoder_files import image_encoder_identity
+from regl_app.generator.kept_digests import digests_folder
 
 
 def identity_of(config: RunConfig) -> str:
@@ -13,9 +14,10 @@ def identity_of(config: RunConfig) -> str:
     Of files on this machine digests, of hub ids repository and commit, 'unknown' of what is not
     found. No weights are fetched.
     """
-    parts = [generator_identity(config.generator.path)]
+    kept = digests_folder(config)
+    parts = [generator_identity(config.generator.path, kept)]
     if config.image_encoder:
-        parts.append(f"image encoder {image_encoder_identity(config.image_encoder)}")
+        parts.append(f"image encoder {image_encoder_identity(config.image_encoder, kept)}")
     if config.ip_adapter:
         # It imports torch, which no door of the library does.
         from regl_app.generator.ip_adapter import ip_adapter_identity

@@ -14,26 +14,30 @@ from regl_app.generator.portions import AT_ONCE, in_portions
 
 @torch.no_grad()
 def encode_latents(
-    foundation: Foundation, images: Pictures, at_once: int = AT_ONCE
+    foundation: Foundation,
+    images: Pictures,
+    at_once: int = AT_ONCE,
+    kept: torch.device | None = None,
 ) -> torch.Tensor:
     """Return scaled latents, float32 ``(N, c, h, w)``, of uint8 images ``(N, C, H, W)``.
 
-    At most ``at_once`` images are encoded at once.
+    At most ``at_once`` images are encoded at once; each time, what is made goes to ``kept``, by
+    default the foundation's device.
 
     Raises:
         GeneratorError: what the VAE makes of them is not finite, or does not fit into memory.
     """
-    size = foundation.image_size
+    size, kept = foundation.image_size, kept or foundation.device
 
     def encode(part: slice) -> torch.Tensor:
         pictures = to_float(fit(images[part], (3, size, size))).to(foundation.device)
         latents = foundation.encode(pictures)
         check_encoded(foundation, latents)
-        return latents
+        return latents.to(kept)
 
     parts = in_portions(foundation, "encoding", len(images), at_once, encode)
     if not parts:
-        return torch.empty((0, *foundation.latent_shape), device=foundation.device)
+        return torch.empty((0, *foundation.latent_shape), device=kept)
     return torch.cat(parts)
 
 

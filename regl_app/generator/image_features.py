@@ -31,7 +31,8 @@ def image_features(
     Args:
         foundation: the generator.
         pictures: uint8 ``(N, C, H, W)`` of any side.
-        latents: what the VAE makes of them, scaled, ``(N, c, h, w)``.
+        latents: what the VAE makes of them, scaled, ``(N, c, h, w)``, on any device; not looked at
+            where there is an image encoder.
         at_once: pictures at once, at most.
         encoder: that the run names; None: none.
 
@@ -41,7 +42,7 @@ def image_features(
     encoder = encoder or foundation.image_encoder
     if encoder is None:
         side = min(_SIDE, latents.shape[-1])
-        return F.adaptive_avg_pool2d(latents.float(), side).flatten(1)
+        return F.adaptive_avg_pool2d(latents.float(), side).flatten(1).to(foundation.device)
 
     return read_pictures(foundation, pictures, at_once, encoder)
 

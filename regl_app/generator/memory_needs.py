@@ -118,7 +118,8 @@ def tuning_needs(foundation: Foundation, lora: LoraConfig) -> TuningNeeds:
     """Return what ``foundation`` needs to be tuned; it stays as it was, and may be on ``meta``.
 
     On the meta device it stands for a card's: norms are computed in float32 as by CUDA's autocast.
-    Not counted: image tokens, an adapter that preference tuning starts from.
+    Not counted: image tokens, an adapter that preference tuning starts from. The latents that are
+    tuned on wait in the processor's memory, but for a step's, or are of small pictures.
 
     Args:
         foundation: the generator.

@@ -9,15 +9,17 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.digests import tensor_bytes
-from regl_app.core.precision import Precision, resolve_precision
+from regl_app.core.precision import Precision
 from regl_app.core.types import CacheKey
 from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 from regl_app.data.pictures import portions
+from regl_app.generator.card_precision import precision_on
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
 from regl_app.generator.fitting import text_tokens, tunes_by_guidance
 from regl_app.generator.held_weights import held_precision
+from regl_app.generator.kept_digests import digests_folder
 from regl_app.generator.prompts import class_phrasings
 
 _AT_ONCE = 256
@@ -52,17 +54,19 @@ class CacheKeys:
     @cached_property
     def generator(self) -> str:
         """Return the digest of the generator's files."""
-        return generator_digest(resolve_generator(self._config.generator.path))
+        checkpoint = resolve_generator(self._config.generator.path)
+        return generator_digest(checkpoint, digests_folder(self._config))
 
     @cached_property
     def image_encoder(self) -> str:
         """Return the digest of the files of the image encoder that the run names, '' if none."""
-        path = self._config.image_encoder
-        return image_encoder_digest(resolve_image_encoder(path)) if path else ""
+        path, kept = self._config.image_encoder, digests_folder(self._config)
+        return image_encoder_digest(resolve_image_encoder(path), kept) if path else ""
 
     @cached_property
     def _precision(self) -> Precision:
-        return resolve_precision(self._config.generator.precision, self._device)
+        config = self._config.generator
+        return precision_on(config.precision, self._device, resolve_generator(config.path))
 
     @cached_property
     def _held(self) -> dict[str, str]:
@@ -222,8 +226,8 @@ class CacheKeys:
     def _adapted(self, adapter: str) -> dict[str, object]:
         if adapter == "frozen":
             return {"adapter": adapter, "guide": "frozen"}
-        # Earlier versions rounded to the nearest.
-        rounded = {"merged": "by chance"} if self._held.get("held") == "bf16" else {}
+        # Earlier versions rounded to the nearest, then by a chance that was the device's.
+        rounded = {"merged": "by a hash"} if self._held.get("held") == "bf16" else {}
         return {"adapter": adapter, "guide": self._config.generator.guide, **rounded}
 
 

@@ -90,7 +90,7 @@ def test_every_weight_takes_two_bytes(second_pipeline: Path) -> None:
 def test_a_vae_that_overflows_in_fp16_stays_in_fp32(
     second_pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "resolve_precision", lambda *_: "fp16")
+    monkeypatch.setattr(module, "precision_on", lambda *_: "fp16")
     load = module._load_pipeline
     for overflows, expected in ((True, torch.float32), (False, torch.float16)):
 
@@ -170,7 +170,7 @@ def test_an_adapter_is_merged_with_one_rounding(second_pipeline: Path) -> None:
 def test_of_a_small_update_nothing_is_rounded_away_in_the_mean(
     second_pipeline: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    monkeypatch.setattr(module, "resolve_precision", lambda *_: precision)
+    monkeypatch.setattr(module, "precision_on", lambda *_: precision)
     foundation = Foundation.load(settings(second_pipeline, precision=precision), CONCEPTS)
     random = torch.Generator().manual_seed(0)
     step = {"bf16": 2.0**-8, "fp16": 2.0**-11}[precision]
@@ -281,10 +281,12 @@ def test_images_of_weights_in_half_the_size_are_kept_apart(
         {"generator.path": str(second_pipeline), "generator.precision": "bf16"}
     )
 
-    def key(device: torch.device) -> dict[str, Any]:
+    def key(device: torch.device, adapter: str = "frozen") -> dict[str, Any]:
         keys = CacheKeys(config, CONCEPTS, (3, 32, 32), device)
-        return dict(keys.pool("frozen", 1, 2))
+        return dict(keys.pool(adapter, 1, 2))
 
     assert "held" not in key(CUDA)
+    assert "merged" not in key(CUDA, "an adapter's digest")
     monkeypatch.setattr(held_weights, "SMALL", 1)
     assert key(CUDA)["held"] == key(torch.device("cpu"))["held"] == "bf16"
+    assert key(CUDA, "an adapter's digest")["merged"] == "by a hash"

@@ -95,7 +95,11 @@ def doctor(
     if data_root and data_dir is None:
         raise ConfigError("--data-root belongs to --data-dir FOLDER")
     wanted = Deployment(link, keys, key, port, state_dir, data_dir, data_root)
-    findings = list(examine_deployment(wanted, resolved)) if wanted else examine(resolved)
+    if wanted:
+        findings = list(examine_deployment(wanted, resolved))
+    else:
+        with console.status("looking; a large generator's memory takes a minute to count"):
+            findings = examine(resolved, counted=not time)  # that counts it by itself
     if time:
         from regl_app.cli.doctor.pace import expected_time
 

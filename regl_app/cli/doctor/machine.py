@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +18,13 @@ from packaging.requirements import Requirement
 from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding, unread
 from regl_app.cli.doctor.image_encoder import image_encoder
 from regl_app.config import RunConfig
+from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import DataError, ReglError
 from regl_app.core.files import folder_bytes
 
 if TYPE_CHECKING:
+    import torch
+
     from regl_app.data.source import Source
 
 # Flower's managed local SuperLink listens there unless the variable says otherwise.
@@ -32,12 +36,15 @@ _WORTH_TELLING = 0.5
 """Gigabytes of weights from which on a person may run out of memory."""
 
 
-def examine(config: RunConfig) -> list[Finding]:
-    """Return what was found for a run of ``config``, in reading order."""
+def examine(config: RunConfig, *, counted: bool = True) -> list[Finding]:
+    """Return what was found for a run of ``config``, in reading order.
+
+    ``counted``: with the memory that its generator needs, which takes a minute for a large one.
+    """
     return [
         *machine(config),
         *_data(config),
-        *_generator(config),
+        *_generator(config, counted),
         *image_encoder(config),
         *_folders(config),
         *_flower(),
@@ -155,10 +162,10 @@ def _column(source: Source, column: str) -> Finding:
     )
 
 
-def _generator(config: RunConfig) -> Iterator[Finding]:
+def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     from regl_app.core.devices import resolve_device
-    from regl_app.core.precision import resolve_precision
     from regl_app.data.prompt_table import run_source
+    from regl_app.generator.card_precision import precision_on
     from regl_app.generator.checkpoint import resolve_generator
     from regl_app.generator.compatibility import check_source
     from regl_app.generator.fitting import fit_words
@@ -177,7 +184,13 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
     except DataError:
         pass  # told under its own topic
     except NotCachedError as error:
-        yield Finding("generator", "note", f"{error}; it is fetched when first used")
+        yield Finding(
+            "generator",
+            "note",
+            f"{error}; when first used, its configurations, tokenizers and the safetensors of "
+            "denoiser, VAE and text encoders are fetched, of large checkpoints tens of GB; what "
+            "'auto' means for it and the memory that it needs are told once it is here",
+        )
         return
     except ReglError as error:
         yield Finding("generator", "fail", str(error))  # says the remedy itself
@@ -188,20 +201,41 @@ def _generator(config: RunConfig) -> Iterator[Finding]:
         yield Finding("settings", "ok", words)
     try:
         device = resolve_device(config.device)
-        precision = resolve_precision(config.generator.precision, device)
+        precision = precision_on(config.generator.precision, device, folder)
         held = held_precision(folder, precision)
         weights = weights_in_memory(folder) / (1e9 if held == "fp32" else 2e9)
     except ReglError as error:
         yield Finding("memory", "fail", str(error))
         return
+    told = ""
     if weights >= _WORTH_TELLING:
+        told = f"the generator's weights take {weights:.1f} GB of each worker's device, in {held}"
+    count = counted and path != BUNDLED  # which takes some MB
+    yield from _memory(config, folder, device, told) if count else _noted(told)
+
+
+def _memory(config: RunConfig, folder: Path, device: torch.device, told: str) -> Iterator[Finding]:
+    """Yield what drawing and tuning take, after what is ``told`` already."""
+    from regl_app.cli.doctor.memory import expected_memory
+    from regl_app.generator.fitting import fitted
+    from regl_app.generator.without_weights import foundation_of_configs
+
+    try:
+        here = fitted(config)
+        foundation = foundation_of_configs(folder, here.generator, device)
+    except ReglError as error:
         yield Finding(
-            "memory",
-            "note",
-            f"the generator's weights take {weights:.1f} GB of each worker's device, in {held}; "
-            "what is computed with them comes on top (generator.batch-size, lora.batch-size; "
-            "--time says how much)",
+            "memory", "note", f"{told}{'; ' * bool(told)}the rest is not counted: {error}"
         )
+        return
+    found = expected_memory(foundation, here, device)
+    status = "note" if told else found.status
+    yield replace(found, status=status, detail=f"{told}{'; ' * bool(told)}{found.detail}")
+
+
+def _noted(told: str) -> Iterator[Finding]:
+    if told:
+        yield Finding("memory", "note", f"{told}; what is computed with them comes on top")
 
 
 def _folders(config: RunConfig) -> Iterator[Finding]:

@@ -23,13 +23,17 @@ from regl_app.generator.memory_needs import (
 )
 
 
-def expected_memory(foundation: Foundation, config: RunConfig) -> Finding:
+def expected_memory(
+    foundation: Foundation, config: RunConfig, device: torch.device | None = None
+) -> Finding:
     """Return what drawing and tuning take, counted by the shapes of all tensors.
 
     Args:
-        foundation: the generator, loaded.
+        foundation: the generator, loaded or without weights.
         config: with no key left at 'auto'.
+        device: that it is for; None: the one that it is on.
     """
+    device = device or foundation.device
     adapter = ADAPTERS[config.supplement.adapter]
     tunes = config.adapts_to_client_images or adapter.uses_pool
     try:
@@ -50,9 +54,9 @@ def expected_memory(foundation: Foundation, config: RunConfig) -> Finding:
     words = f"{told} at once, counted by shapes with {size(drawing.weights)} of weights"
     if adapter.compares_models and not tunes:
         words += "; what discrepancy guidance takes beside that is not counted"
-    if foundation.device.type != "cuda":
+    if device.type != "cuda":
         return Finding("memory", "ok", words)
-    room = torch.cuda.get_device_properties(foundation.device).total_memory
+    room = torch.cuda.get_device_properties(device).total_memory
     words += f"; the device has {size(room)}, some of which is no tensor's"
     room -= ASIDE
     if drawing.weights + max(each.whole for each in works) <= room:

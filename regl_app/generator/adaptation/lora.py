@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,12 +15,12 @@ from regl_app.core.transfer import to_device
 from regl_app.core.types import StepProgress, Tensors
 from regl_app.data.images import ImageSet
 from regl_app.data.pictures import Pictures
+from regl_app.generator.adaptation.batches import TuningBatches
 from regl_app.generator.adaptation.fit import fit_layers, gradient_scaler, refuse_divergence
 from regl_app.generator.adaptation.layers import lora_layers, lora_state
 from regl_app.generator.adaptation.micro_batches import BatchLoss, MicroBatches
 from regl_app.generator.adaptation.shared import SharedStart
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.image_conditioning import encode_latents
 from regl_app.generator.image_encoder import ImageEncoder
 from regl_app.generator.image_features import image_features
 from regl_app.generator.image_tokens import ImageTokens
@@ -81,16 +81,24 @@ def tune_lora(
     if len(real) == 0:
         raise GeneratorError("an adapter needs at least one real image, got none")
     began = Span()
-    batches = _Batches(foundation, real, config, prior, seed, encoded_at_once, pictures)
+    encoder = image_encoder or foundation.image_encoder
+    batches = TuningBatches(
+        foundation,
+        real,
+        config,
+        prior,
+        seed,
+        encoded_at_once,
+        pictures,
+        every=bool(config.image_tokens) and encoder is None,
+    )
     process = foundation.noise_process(config.min_snr)
     noise = torch_generator(seed, "lora", "noise")
 
     tokens, drop = None, torch_generator(seed, "lora", "looks")
     if config.image_tokens:
         shown = real.pixels if pictures is None else pictures
-        features = image_features(
-            foundation, shown, batches.latents, encoded_at_once, image_encoder
-        )
+        features = image_features(foundation, shown, batches.latents, encoded_at_once, encoder)
         width = foundation.text.tensors["embeddings"].shape[-1]
         tokens = ImageTokens.new(features, real.labels, config.image_tokens, width)
 
@@ -133,56 +141,3 @@ def _dropped(looks: torch.Tensor, places: torch.Tensor, random: torch.Generator)
     kept = told & (places >= 0)
     chosen: torch.Tensor = looks[places] * kept.to(looks)[:, None]
     return chosen
-
-
-class _Batches:
-    """Real latents in reshuffled epochs, joined by prior latents of the lacking classes."""
-
-    def __init__(
-        self,
-        foundation: Foundation,
-        real: ImageSet,
-        config: LoraConfig,
-        prior: Pool | None,
-        seed: int,
-        encoded_at_once: int,
-        pictures: Pictures | None,
-    ) -> None:
-        shown = real.pixels if pictures is None else pictures
-        self.latents = encode_latents(foundation, shown, encoded_at_once)
-        self.rows = foundation.prompt_rows.of_set(real.labels).to(foundation.device)
-        self.generator = torch_generator(seed, "lora", "batches")
-        self.size = min(config.batch_size, max(len(real), 1) * 4)
-        self.config = config
-        self.order: Iterator[int] = iter(())
-        lacking = None if prior is None else prior.lacking(real.counts(foundation.num_classes))
-        self.prior = (
-            lacking if config.prior_weight > 0 and lacking and len(lacking.labels) else None
-        )
-
-    def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return latents ``(B, c, h, w)``, prompt rows, loss weights and places ``(B,)``.
-
-        The place is among the client's images, -1 for a prior one.
-        """
-        chosen = torch.tensor([self._next() for _ in range(self.size)])
-        chosen = to_device(chosen, self.latents.device)
-        latents, rows = self.latents[chosen], self.rows[chosen]
-        weights = torch.ones(len(rows))
-        if self.prior is not None:
-            count = max(self.size // 2, 1)
-            picked = torch.randint(len(self.prior.labels), (count,), generator=self.generator)
-            latents = torch.cat([latents, self.prior.latents[picked].to(latents)])
-            rows = torch.cat([rows, self.prior.labels[picked].to(rows)])
-            weights = torch.cat([weights, torch.full((count,), self.config.prior_weight)])
-            outside = torch.full((count,), -1, device=chosen.device)
-            chosen = torch.cat([chosen, outside])
-        return latents, rows, to_device(weights.to(latents.dtype), latents.device), chosen
-
-    def _next(self) -> int:
-        index = next(self.order, None)
-        if index is None:
-            order = torch.randperm(len(self.latents), generator=self.generator)
-            self.order = iter(order.tolist())
-            index = next(self.order)
-        return index

@@ -129,6 +129,21 @@ def test_a_hub_id_is_not_fetched() -> None:
     finding = found("generator", {"method": "regl", "generator.path": "nobody/nothing"})
     assert finding.status == "note"
     assert "nobody/nothing" in finding.detail
+    assert "safetensors of denoiser, VAE and text encoders are fetched" in finding.detail
+
+
+def test_memory_is_counted_before_any_weight_is_loaded(
+    quick_generator: dict[str, Scalar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object) -> None:
+        raise AssertionError("loaded")
+
+    keys: dict[str, Scalar] = {"method": "regl", "generator.batch-size": 2, **quick_generator}
+    _, _, exact = expected_time(RunConfig.from_flat(keys))
+    monkeypatch.setattr("regl_app.generator.foundation.load_pipeline", loaded)
+    finding = found("memory", keys)
+    assert finding.status == "ok"
+    assert finding.detail == exact.detail
 
 
 def test_a_taken_port_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
