@@ -149,6 +149,8 @@ def federate(
     )
     record = loop.run(start)
     phase("keep")
+    if config.validation.used and not loop.choice.best:
+        logger.warning("no round's validation was measured: the last round's model is kept")
     if loop.choice.best:
         rounds |= _chosen(loop, record.round)
         record = record_of(folder, rounds["model_round"])

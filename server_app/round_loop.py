@@ -21,7 +21,7 @@ from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
-from regl_app.rounds.choosing import LOOKED_BACK, Choice, pooled_validation
+from regl_app.rounds.choosing import Choice, pooled_validation
 from regl_app.rounds.exchange import Validation
 from regl_app.rounds.server_round import evaluate_global, personalized_due
 from regl_app.runs.confusions import keep_confusion
@@ -137,17 +137,15 @@ class RoundLoop:
                 loss = math.nan if seen.loss is None else seen.loss
                 found = Validation(seen.images, seen.accuracy, loss)
             self.choice.add(record.round, found)
-        if self.choice.best:
-            self._see_best()
+        for best in self.choice.needed.get(number, ()):
+            try:
+                self.folder.load_best(best)
+            except RunError as error:
+                if best == self.choice.best and self.config.validation.keep == "best":
+                    raise
+                logger.warning("%s; the choice goes on without it", error)
+                self.choice.forget(best)
         self.folder.leave_best(self.choice.needed)
-
-    def _see_best(self) -> None:
-        try:
-            self.folder.load_best(self.choice.best)
-        except RunError as error:
-            if self.config.validation.keep == "best":
-                raise
-            logger.warning("%s; the last round's model is kept, as validation.keep says", error)
 
     def _await_nodes(self, number: int | None = None) -> None:
         """Wait for enough nodes: without any, Flower's strategies would wait for ever."""
@@ -223,8 +221,7 @@ class RoundLoop:
             raise RunError(f"no client could evaluate the global model{listed(evaluated.failures)}")
         # Who is away may be who has the images, and may come back.
         whole = len(evaluated.replies) == self.clients.num_partitions
-        required = not known and (whole or len(self.choice.recent) + 1 >= LOOKED_BACK)
-        return pooled_validation(evaluated.replies.values(), required=required)
+        return pooled_validation(evaluated.replies.values(), required=whole and not known)
 
     def _pooled(self) -> Metrics:
         return pooled_metrics(self.strategy.evaluated, self.federation.num_classes)

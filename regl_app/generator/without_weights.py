@@ -165,7 +165,8 @@ def told_shapes(bare: Bare, denoiser: Any) -> dict[str, tuple[int, ...]]:
             told["guidance"] = (config.time_cond_proj_dim,)
         return told
     if kind in ("SD3Transformer2DModel", "FluxTransformer2DModel"):
-        places = bare.clip_places + _T5 if kind.startswith("SD3") else _LONG_T5
+        long = FAMILIES[kind].text_tokens(denoiser) or _LONG_T5
+        places = bare.clip_places + _T5 if kind.startswith("SD3") else long
         told = {
             "embeddings": (places, config.joint_attention_dim),
             "pooled": (config.pooled_projection_dim,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from regl_app.config.validation_section import ValidationConfig
 from regl_app.core.errors import RunError
@@ -41,7 +41,11 @@ def pooled_validation(
     )
 
 
-@dataclass
+_MOST = 4
+"""Numbers of images whose best rounds are known: each has its model on the disk."""
+
+
+@dataclass(frozen=True)
 class _Best:
     """The best round of those that were measured on equally many images."""
 
@@ -86,14 +90,23 @@ class Choice:
         self.compared = images > 0 and images == max(self.recent)
         better = False
         if found is not None and self.compared:
-            self.images, best = images, self._bests.setdefault(images, _Best())
+            best = self._bests.pop(images, _Best())
             value = found.accuracy if self.config.metric == "accuracy" else -found.loss
             better = math.isfinite(value) and value > best.value
-            best.worse += 1
-            if better:
-                self._bests[images] = _Best(number, value)
+            best = _Best(number, value) if better else replace(best, worse=best.worse + 1)
+            self._bests[images] = best  # as the last
+            if best.round or not self.best:
+                self.images = images
+            for old in list(self._bests)[:-_MOST]:
+                del self._bests[old]
         self.needed[number] = tuple(each.round for each in self._bests.values() if each.round)
         return better
+
+    def forget(self, number: int) -> None:
+        """Take round ``number`` for none of the best: its model is gone."""
+        for images, best in self._bests.items():
+            if best.round == number:
+                self._bests[images] = _Best()
 
     @property
     def measured(self) -> bool:

@@ -16,10 +16,12 @@ import pytest
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.core.errors import RunError
 from regl_app.core.processes import descendants
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.folder import RunFolder
+from regl_app.runs.lock import running
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
 KEPT = ("metrics", "personalized", "discrepancy", "quotas", "real_counts", "synthetic_counts")
@@ -46,6 +48,15 @@ def wait_until(deployment: Any, seen: Callable[[], bool]) -> None:
     while not seen():
         assert time.monotonic() < deadline, deployment.log("run")
         time.sleep(0.05)
+
+
+def not_run(run: RunFolder) -> bool:
+    """Return whether no ServerApp has the run in its hands any more."""
+    try:
+        with running(run.path):
+            return True
+    except RunError:
+        return False
 
 
 def sent_to_train(deployment: Any) -> int:
@@ -108,6 +119,7 @@ def test_a_run_whose_server_was_killed_twice_ends_like_one_that_was_not(
     back = time.monotonic() + GONE
     whole = RunFolder.open(run_in_process(calm, sites=sites, workers=1))
     time.sleep(max(0.0, back - time.monotonic()))
+    wait_until(deployment, lambda: not_run(run))  # a busy machine's ServerApp is slow to see it
     assert all(deployment.processes[name].poll() is None for name in ("a", "b"))
     deployment.start_superlink()
     log = deployment.run(**settings, **again)

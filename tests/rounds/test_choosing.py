@@ -73,6 +73,35 @@ def test_a_site_that_comes_back_finds_the_best_of_its_rounds_again() -> None:
     assert _seen((90, 0.9), *gone, (90, 0.95)).best == LOOKED_BACK + 2
 
 
+def test_a_loss_that_is_no_number_takes_the_place_of_no_best_round() -> None:
+    choice = Choice(ValidationConfig(fraction=0.1, metric="loss", patience=2))
+    choice.add(1, Validation(60, 0.5, 0.3))
+    choice.add(2, Validation(90, 0.5, math.nan))
+    assert choice.best == 1
+    choice.add(3, Validation(90, 0.5, 0.9))
+    assert choice.best == 3
+    lost = Choice(ValidationConfig(fraction=0.1, metric="loss", patience=2))
+    for number in (1, 2):
+        lost.add(number, Validation(90, 0.5, math.inf))
+    assert lost.best == 0 and lost.exhausted
+
+
+def test_no_more_models_are_kept_than_a_few() -> None:
+    choice = _seen(*((number, 0.5) for number in range(60, 70)))
+    assert choice.best == 10
+    assert len(choice.needed[10]) == 4
+
+
+def test_a_best_round_whose_model_is_gone_is_none() -> None:
+    choice = _seen((60, 0.9), (90, 0.6))
+    choice.forget(1)
+    assert choice.best == 2
+    choice.forget(2)
+    assert choice.best == 0
+    choice.add(3, Validation(90, 0.5, 1.0))
+    assert choice.best == 3
+
+
 def test_a_site_that_is_gone_for_good_does_not_end_the_choice() -> None:
     gone = [(60, 0.5)] * (LOOKED_BACK - 1)
     assert _seen((90, 0.6), *gone).best == 1

@@ -211,11 +211,13 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     if weights >= _WORTH_TELLING:
         told = f"the generator's weights take {weights:.1f} GB of each worker's device, in {held}"
     count = counted and path != BUNDLED  # which takes some MB
-    yield from _memory(config, folder, device, told) if count else _noted(told)
+    yield from counted_memory(config, folder, device, told) if count else _noted(told)
 
 
-def _memory(config: RunConfig, folder: Path, device: torch.device, told: str) -> Iterator[Finding]:
-    """Yield what drawing and tuning take, after what is ``told`` already."""
+def counted_memory(
+    config: RunConfig, folder: Path, device: torch.device, told: str = ""
+) -> Iterator[Finding]:
+    """Yield what drawing and tuning take, by configs alone, after what is ``told`` already."""
     from regl_app.cli.doctor.memory import expected_memory
     from regl_app.generator.fitting import fitted
     from regl_app.generator.without_weights import foundation_of_configs

@@ -15,25 +15,32 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
 
     And the memory, counted. The generator has to be on this machine: nothing is fetched.
     """
+    from regl_app.cli.doctor.machine import counted_memory
     from regl_app.cli.doctor.memory import expected_memory
     from regl_app.core.devices import resolve_device
     from regl_app.data.prompt_table import run_source
-    from regl_app.generator.checkpoint import resolve_generator
+    from regl_app.generator.checkpoint import generator_digest, resolve_generator
     from regl_app.generator.fitting import fitted
     from regl_app.generator.foundation import shared_foundation
+    from regl_app.generator.kept_digests import digests_folder
     from regl_app.generator.pace import measure_pace
 
     if not config.needs_generator:
         yield Finding("time", "ok", f"no generator is needed by method={config.method!r}")
         return
+    folder = device = None
     try:
-        resolve_generator(config.generator.path, fetch=False)
+        folder = resolve_generator(config.generator.path, fetch=False)
         here = fitted(config)
         device = resolve_device(config.device)
-        foundation = shared_foundation(here.generator, run_source(config).concepts, device)
+        digest = generator_digest(folder, digests_folder(config))
+        concepts = run_source(config).concepts
+        foundation = shared_foundation(here.generator, concepts, device, digest)
         pace = measure_pace(foundation, here.generator, here.lora)
     except ReglError as error:
         yield Finding("time", "note", f"not measured: {error}")
+        if folder is not None and device is not None:
+            yield from counted_memory(config, folder, device)
         return
     cap = config.supplement.cap
     yield Finding(

@@ -164,17 +164,18 @@ def _load(
     Who does not know yet what is left out gets the same images as who does.
     """
     which = (files, *how)
-    for (known, lost), found in list(_LOADED.items()):  # threads share it
-        if known == which and unreadable in (None, lost):
-            return found
-    found = _read_and_split(files, unreadable, *how)
-    _LOADED[which, found[1]] = found
+    for (known, lost), (data, undecoded) in list(_LOADED.items()):  # threads share it
+        if known == which and lost == (undecoded if unreadable is None else unreadable):
+            return data, lost
+    data, lost, undecoded = _read_and_split(files, unreadable, *how)
+    _LOADED[which, lost] = data, undecoded
     for old in list(_LOADED)[:-_LOADED_MOST]:
         _LOADED.pop(old, None)
-    return found
+    return data, lost
 
 
 _LOADED: dict[tuple[tuple[Any, ...], tuple[int, ...]], tuple[ClientData, tuple[int, ...]]] = {}
+"""By files, keys and what is left out: the images, and what could not be decoded."""
 _LOADED_MOST = 2
 
 
@@ -187,8 +188,8 @@ def _read_and_split(
     test_fraction: float,
     validation_fraction: float,
     store: PictureStore | None,
-) -> tuple[ClientData, tuple[int, ...]]:
-    """Return the images, and the places of the files that are left out as they cannot be read.
+) -> tuple[ClientData, tuple[int, ...], tuple[int, ...]]:
+    """Return the images, the places of the files that are left out, and of those not decoded now.
 
     ``unreadable`` are those that a run began without; None: whichever they are now.
     """
@@ -196,7 +197,7 @@ def _read_and_split(
         logger.warning("data-dir: not read: %s", left_out)
     read = _read(files.found, config, store, files.named)
     images = read.images
-    lost = tuple(sorted(set(range(len(files.found))) - set(read.kept.tolist())))
+    undecoded = lost = tuple(sorted(set(range(len(files.found))) - set(read.kept.tolist())))
     if unreadable is not None and unreadable != lost:
         if odd := sorted(set(lost) - set(unreadable)):
             raise DataError(
@@ -217,7 +218,7 @@ def _read_and_split(
         held_out, kept = images.subset(kept[places]), np.delete(kept, places)
     train = images.subset(kept).alone()
     data = ClientData(partition_id, train, test, len(lost), left_out, held_out, read.depth)
-    return data, lost
+    return data, lost, undecoded
 
 
 def _read(

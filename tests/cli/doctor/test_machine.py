@@ -14,6 +14,7 @@ from regl_app.cli.doctor.finding import Finding
 from regl_app.cli.doctor.machine import SUPERLINK_PORT_VARIABLE, examine
 from regl_app.cli.doctor.pace import expected_time
 from regl_app.config import RunConfig
+from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Scalar
 from regl_app.data.sources import registry
 from regl_app.generator import pace
@@ -238,6 +239,18 @@ def test_what_cannot_be_tuned_here_is_said_beside_how_long_drawing_takes(
     images, adapter, _ = expected_time(RunConfig.from_flat({"method": "regl"} | quick_generator))
     assert images.status == "ok" and "2 images a second" in images.detail
     assert (adapter.status, adapter.detail) == ("note", told)
+
+
+def test_memory_is_counted_where_nothing_can_be_timed(
+    quick_generator: dict[str, Scalar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise GeneratorError("no room for it")
+
+    monkeypatch.setattr(pace, "measure_pace", fails)
+    timed, memory = expected_time(RunConfig.from_flat({"method": "regl"} | quick_generator))
+    assert timed.status == "note" and "not measured: no room for it" in timed.detail
+    assert memory.topic == "memory" and "counted by shapes" in memory.detail
 
 
 def test_what_is_not_here_is_not_fetched_to_be_timed() -> None:

@@ -40,6 +40,16 @@ def test_the_shapes_are_those_that_are_loaded(name: str, pipelines: Callable[[st
         assert told[key].ndim == value.ndim and told[key].shape[first:] == value.shape[first:], key
 
 
+@pytest.mark.parametrize(("name", "tokens"), [("flux-dev", 512), ("flux-schnell", 256)])
+def test_prompts_are_as_long_as_the_denoiser_reads(
+    name: str, tokens: int, pipelines: Callable[[str], Path]
+) -> None:
+    folder = pipelines(name)
+    config = GeneratorConfig(path=str(folder), precision="fp32", image_size=64)
+    told = foundation_of_configs(folder, config, CPU).text.tensors
+    assert tokens in told["embeddings"].shape
+
+
 def test_on_a_card_weights_count_as_they_are_held(
     pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
