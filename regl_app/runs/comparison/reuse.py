@@ -111,7 +111,7 @@ def tell_silent(wanted: Sequence[Wanted], reused: Sequence[Outcome | None]) -> N
             "%d reused runs do not say which files they saw, as an earlier version made them: if "
             "pictures, labels or weights have changed since, remove their folders (%s)",
             len(silent),
-            ", ".join(silent[:_TOLD]) + (", ..." if silent[_TOLD:] else ""),
+            _few(silent),
         )
 
 
@@ -123,8 +123,12 @@ def tell_other_code(reused: Sequence[Outcome | None]) -> None:
             "%d reused runs were made by another state of this app's code: to have them by the "
             "present one, remove their folders (%s)",
             len(other),
-            ", ".join(other[:_TOLD]) + (", ..." if other[_TOLD:] else ""),
+            _few(other),
         )
+
+
+def _few(folders: Sequence[str]) -> str:
+    return ", ".join(folders[:_TOLD]) + (", ..." if folders[_TOLD:] else "")
 
 
 def _differences(was: Mapping[str, object], now: Mapping[str, object]) -> str:
