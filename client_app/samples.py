@@ -27,41 +27,32 @@ def leave_samples(
 
     They are for looking at: what keeps them from there is a warning, and training goes on.
     """
+    client = node.client
     try:
-        _leave(node, run_dir, synthesizer, adaptation, probe)
+        if not node.settings.roots.holds(run_dir) or not (run_dir / "config.json").is_file():
+            return
+        # A prefix of the client's own sequence: later rounds reuse what is made here.
+        few = np.full(client.num_classes, PER_CLASS, dtype=np.int64)
+        adapted = adaptation.path is not None
+        save_samples(
+            run_dir,
+            client.partition_id,
+            real=client.data.train,
+            frozen=probe,
+            adapted=synthesizer.generate(few, adaptation, client.data.train).images
+            if adapted
+            else None,
+            class_names=client.source.class_names,
+        )
+        if adaptation.path is not None:
+            own = run_dir / "adapters" / f"client-{client.partition_id:02d}"
+            with atomic_path(own) as temporary:
+                shutil.copytree(adaptation.path, temporary)
     except Exception as error:  # the folder may be another user's, or its disk full
         logger.warning(
             "%s: no sample pictures in %s, training goes on without: %s: %s",
-            node.client.label,
+            client.label,
             run_dir,
             type(error).__name__,
             error,
         )
-
-
-def _leave(
-    node: Node,
-    run_dir: Path,
-    synthesizer: Synthesizer,
-    adaptation: ClientGenerator,
-    probe: ImageSet,
-) -> None:
-    if not node.settings.roots.holds(run_dir) or not (run_dir / "config.json").is_file():
-        return
-    client = node.client
-    # A prefix of the client's own sequence: later rounds reuse what is made here.
-    few = np.full(client.num_classes, PER_CLASS, dtype=np.int64)
-    adapted = adaptation.path is not None
-    save_samples(
-        run_dir,
-        client.partition_id,
-        real=client.data.train,
-        frozen=probe,
-        adapted=synthesizer.generate(few, adaptation, client.data.train).images
-        if adapted
-        else None,
-        class_names=client.source.class_names,
-    )
-    if adaptation.path is not None:
-        with atomic_path(run_dir / "adapters" / f"client-{client.partition_id:02d}") as temporary:
-            shutil.copytree(adaptation.path, temporary)
