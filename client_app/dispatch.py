@@ -32,15 +32,15 @@ def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
     except Exception as error:
         values = context.node_config
         name = values.get("name") or f"client {values.get(PARTITION_ID_KEY)}"
-        told = _one_line(str(error))
+        told = _first_line(str(error))
         if isinstance(error, ReglError):
             raise type(error)(f"{name}: {told}") from error
         told = ": ".join(filter(None, (type(error).__name__, told)))
         raise RunError(f"{name}: {told}") from error
 
 
-def _one_line(text: str) -> str:
-    """Return what of an error leaves the node; its log has all lines."""
+def _first_line(text: str) -> str:
+    """Return an error's first line, with the second where that ends in ':'; the log has all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
 

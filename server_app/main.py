@@ -157,13 +157,18 @@ def federate(
     folder.save_model(model.state_dict())
     test = federation.source.test
     # A model without its clients' own parts sees nothing.
-    if len(test) and not personal(make_method(config), list(model.state_dict())):
+    if len(test) and not _own_parts(config, model):
         write_features(folder, model, test, strategy.trained.replies, device)
     return record
 
 
+def _own_parts(config: RunConfig, model: Classifier) -> frozenset[str]:
+    """Return the names of the tensors that the objective leaves to clients."""
+    return personal(make_method(config), list(model.state_dict()))
+
+
 def _warn_of_own_parts(config: RunConfig, model: Classifier) -> None:
-    if own := sorted(personal(make_method(config), list(model.state_dict()))):
+    if own := sorted(_own_parts(config, model)):
         logger.warning(
             "model.weights=%s: what objective=%r leaves to clients begins untrained there, as it "
             "is never sent: %d tensors, such as %s",

@@ -12,9 +12,9 @@ _WORD = 2**32 - 1
 
 
 def rounded(exact: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
-    """Return ``exact``, float32 of any shape, in ``dtype``: in bf16 up or down by chance, unbiased.
+    """Return ``exact``, float32, in ``dtype``: in bf16 up or down by chance, unbiased.
 
-    ``exact`` may be overwritten.
+    ``exact`` has a dimension or more and is not empty; it may be overwritten.
 
     To the nearest, all that is less than half a step of bf16 would be lost, which is most of a
     small update; so each weight takes its share of it on average (stochastic rounding, as in

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from regl_app.config.run_config import BUNDLED
@@ -10,7 +9,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.readable import readable
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.hub_checkpoint import UNKNOWN, HubId, commit_of, fetch_pipeline
-from regl_app.generator.kept_digests import kept_digest
+from regl_app.generator.kept_digests import digest_of
 from regl_app.generator.pipeline_checks import check_configs
 from regl_app.generator.single_file import SUFFIX, config_beside, config_folder
 from regl_app.generator.weight_files import (
@@ -110,10 +109,7 @@ def generator_digest(checkpoint: Path, kept: Path | None = None) -> str:
         # Of the hub's pipeline there may be weights in the cache or not: they are not read.
         files = {n: file for n, file in files.items() if beside or file.suffix != SUFFIX}
         files["weights"] = checkpoint
-    digest = hashlib.sha256()
-    for name, file in files.items():
-        digest.update(f"{name}:{kept_digest(file, kept)}\n".encode())
-    return digest.hexdigest()
+    return digest_of(files.items(), kept)
 
 
 def _files_of(folder: Path) -> dict[str, Path]:

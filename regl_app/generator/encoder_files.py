@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import glob
-import hashlib
 import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,7 @@ from regl_app.generator.hub_checkpoint import (
     names_at_hub,
     snapshot,
 )
-from regl_app.generator.kept_digests import kept_digest
+from regl_app.generator.kept_digests import digest_of
 from regl_app.generator.weight_files import PICKLES, files_read, variant_of
 
 KEY = "generator.image-encoder"
@@ -118,11 +117,8 @@ def image_encoder_digest(folder: Path, kept: Path | None = None) -> str:
         folder: what ``resolve_image_encoder`` returned.
         kept: as for ``generator_digest``.
     """
-    digest = hashlib.sha256()
-    for name in _read(_names_in(folder)):
-        file = folder / name
-        digest.update(f"{file.name}:{kept_digest(file, kept)}\n".encode())
-    return digest.hexdigest()
+    files = (folder / name for name in _read(_names_in(folder)))
+    return digest_of(((file.name, file) for file in files), kept)
 
 
 def image_encoder_identity(path: str, kept: Path | None = None) -> str:

@@ -18,8 +18,8 @@ from regl_app.generator.checkpoint import configs_of, resolve_generator
 from regl_app.generator.denoiser_shapes import denoiser_class
 from regl_app.generator.families.family import Family
 from regl_app.generator.families.registry import FAMILIES
-from regl_app.generator.families.settings import ORIGIN
-from regl_app.generator.pipeline_config import part_config
+from regl_app.generator.families.settings import NAMED
+from regl_app.generator.pipeline_config import part_config, vae_factor
 
 _SMALL = 64
 """Up to this side a checkpoint is taken as one of the bundled one's kind."""
@@ -76,7 +76,10 @@ def fit_of(checkpoint: Path, image_size: int = 0, named: str = "") -> Fit:
     side = image_size or _side(denoiser, part_config(folder, "vae"))
     if side <= _SMALL:
         return Fit("a small checkpoint", side, BUNDLED_FIT, as_bundled=True)
-    told = denoiser | {ORIGIN: f"{denoiser.get(ORIGIN, '')} {_name(checkpoint)} {Path(named).name}"}
+    origin = Path(str(denoiser.get(NAMED) or ""))
+    origin = origin.parent if origin.name == part else origin
+    names = (_name(origin), _name(checkpoint), Path(named).name)
+    told = denoiser | {NAMED: " ".join(names)}
     settings = FAMILIES[name].settings(told, _scheduler(folder))
     return Fit(settings.name, side, settings.keys(side))
 
@@ -169,9 +172,7 @@ def _side(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
     """Return the side of a checkpoint's images, as its pipeline would have it."""
     sample = denoiser.get("sample_size") or 128  # FLUX names none, and its pipeline takes this
     latent = int(max(sample) if isinstance(sample, list) else sample)
-    blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0] * 4
-    factor: int = 2 ** (len(blocks) - 1)
-    return latent * factor
+    return latent * vae_factor(vae)
 
 
 def _scheduler(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ cross-attention layer of a UNet, ``ip_adapter.<n>.to_k_ip.weight`` and ``.to_v_i
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from regl_app.core.errors import GeneratorError
-from regl_app.core.files import sha256_file
 from regl_app.core.readable import readable
 from regl_app.generator.denoiser_shapes import denoiser_class, denoiser_shapes
 from regl_app.generator.encoder_files import encoder_weights
 from regl_app.generator.hub_checkpoint import UNKNOWN
+from regl_app.generator.kept_digests import kept_digest
 from regl_app.generator.weight_files import PICKLES
 
 KEY = "generator.ip-adapter"
@@ -56,7 +55,7 @@ class IpAdapter:
         file = _file(path)
         shapes = _shapes(file)
         _check_kind(shapes, path)
-        return cls(file, _digest(file, *_stat(file)), int(shapes[f"{_PROJECTION}proj.weight"][1]))
+        return cls(file, kept_digest(file, None), int(shapes[f"{_PROJECTION}proj.weight"][1]))
 
     def read(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return its tensors as ``load_ip_adapter`` takes them.
@@ -68,7 +67,7 @@ class IpAdapter:
             tensors = load_file(self.file)
         except (OSError, SafetensorError) as error:
             raise GeneratorError(f"{KEY} {str(self.file)!r} cannot be read: {error}") from error
-        if _digest(self.file, *_stat(self.file)) != self.digest:
+        if kept_digest(self.file, None) != self.digest:
             raise GeneratorError(
                 f"{KEY} {str(self.file)!r} was replaced in the midst of a run (start the run "
                 "again, or put the former one back)"
@@ -144,16 +143,6 @@ def _file(path: str) -> Path:
             "FILE --local-dir FOLDER fetches one)"
         )
     return place.absolute()
-
-
-def _stat(file: Path) -> tuple[int, int]:
-    state = file.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-@functools.lru_cache(maxsize=8)
-def _digest(file: Path, _size: int, _time: int) -> str:
-    return sha256_file(file)
 
 
 def _shapes(file: Path) -> Shapes:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from regl_app.config import RunConfig
@@ -50,6 +51,17 @@ def kept_digest(file: Path, folder: Path | None) -> str:
             _known.clear()
         _known[key] = _found(file, stamp, folder)
     return _known[key]
+
+
+def digest_of(files: Iterable[tuple[str, Path]], folder: Path | None) -> str:
+    """Return the hex digest of several files, each with the name that it counts under.
+
+    ``folder`` as for :func:`kept_digest`.
+    """
+    digest = hashlib.sha256()
+    for name, file in files:
+        digest.update(f"{name}:{kept_digest(file, folder)}\n".encode())
+    return digest.hexdigest()
 
 
 def _found(file: Path, stamp: dict[str, int], folder: Path | None) -> str:

@@ -45,6 +45,13 @@ def part_config(folder: Path, part: str) -> dict[str, Any]:
     return content
 
 
+def vae_factor(vae: Mapping[str, Any]) -> int:
+    """Return how many pixels a side one latent stands for, by an autoencoder's configuration."""
+    blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0] * 4
+    factor: int = 2 ** (len(blocks) - 1)
+    return factor
+
+
 def text_to_image_class(folder: Path) -> str:
     """Return the name of the text-to-image pipeline of what is in ``folder``, of ``KINDS``.
 

@@ -24,15 +24,17 @@ from regl_app.generator.fitting import fit_of
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.image_prompts import ImagePromptSlot
-from regl_app.generator.pipeline_config import part_config
+from regl_app.generator.pipeline_config import part_config, text_to_image_class, vae_factor
 from regl_app.generator.placement import Placement
 from regl_app.generator.prompts import PromptRows, TextConditioning
 from regl_app.generator.quiet import quiet
 
 _META = torch.device("meta")
 _T5, _LONG_T5 = 256, 512
-"""Places of a prompt, as the pipelines have them; a Gemma's and PixArt's T5 have ``_CAPTION``."""
-_CAPTION = 300
+"""Places of a prompt, as the pipelines have them."""
+_CAPTION, _ALPHA = 300, 120
+"""Likewise of Sana and PixArt-Sigma, and of PixArt-Alpha."""
+_ALPHA_PIPELINE = "PixArtAlphaPipeline"
 _SIZES = 6
 """What Stable Diffusion XL is told of size and crop."""
 _FAILS = (TypeError, ValueError, RuntimeError, AttributeError, LookupError)
@@ -52,6 +54,7 @@ class Bare:
         factor: pixels a side that one latent stands for.
         scheduler: what 'auto' is told by.
         clip_places: places of a prompt in CLIP.
+        caption_places: likewise in Sana's Gemma and PixArt's T5.
     """
 
     kind: str
@@ -62,6 +65,7 @@ class Bare:
     factor: int = 8
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     clip_places: int = 77
+    caption_places: int = _CAPTION
 
 
 def foundation_of_configs(
@@ -80,7 +84,6 @@ def foundation_of_configs(
     folder = configs_of(checkpoint)
     part, kind = denoiser_class(checkpoint)
     vae = part_config(folder, "vae")
-    blocks = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0] * 4
     precision = precision_on(config.precision, device, checkpoint)
     bare = Bare(
         kind,
@@ -88,8 +91,9 @@ def foundation_of_configs(
         vae,
         fit_of(checkpoint, config.image_size).side,
         str(vae.get("_class_name", "AutoencoderKL")),
-        2 ** (len(blocks) - 1),
+        vae_factor(vae),
         clip_places=int(part_config(folder, "text_encoder").get("max_position_embeddings", 77)),
+        caption_places=_ALPHA if text_to_image_class(folder) == _ALPHA_PIPELINE else _CAPTION,
     )
     held = held_precision(checkpoint, precision)
     place = device if device.type == "cpu" else _META
@@ -172,7 +176,10 @@ def told_shapes(bare: Bare, denoiser: Any) -> dict[str, tuple[int, ...]]:
             "pooled": (config.pooled_projection_dim,),
         }
         return told | ({"guidance": ()} if config.get("guidance_embeds") else {})
-    told = {"embeddings": (_CAPTION, config.caption_channels), "mask": (_CAPTION,)}
+    told = {
+        "embeddings": (bare.caption_places, config.caption_channels),
+        "mask": (bare.caption_places,),
+    }
     if getattr(denoiser, "use_additional_conditions", False):
         told |= {"resolution": (2,), "aspect_ratio": (1,)}
     return told

@@ -15,6 +15,8 @@ LOOKED_BACK = 5
 
 A site that is away for fewer is waited for; one that is away for longer no longer counts.
 """
+_MOST = 4
+"""Numbers of images whose best rounds are known: each has its model on the disk."""
 
 
 def pooled_validation(
@@ -41,10 +43,6 @@ def pooled_validation(
     )
 
 
-_MOST = 4
-"""Numbers of images whose best rounds are known: each has its model on the disk."""
-
-
 @dataclass(frozen=True)
 class _Best:
     """The best round of those that were measured on equally many images."""
@@ -62,7 +60,8 @@ class Choice:
     Rounds are compared where they were measured on equally many images. One that has fewer than
     another of the last `LOOKED_BACK`, as a site did not answer, is left aside: it is not the best
     and does not count against patience. Where there are more than before, or fewer and no more were
-    seen for so long, the best is that of the rounds with so many, earlier ones among them.
+    seen for so long, the best is that of the rounds with so many, earlier ones among them; of the
+    last `_MOST` such numbers.
 
     It follows from the rounds' validation alone, so that a resumed run adds those of its history
     again and is where it was.

@@ -14,6 +14,8 @@ from regl_app.core.app_root import APP_ROOT
 from regl_app.core.processors import usable_processors
 from regl_app.core.version import __version__
 
+CODE = "code"
+"""Under this: the digest of the app's own code."""
 _PACKAGES = ("flwr", "flwr-datasets", "torch", "torchvision", "diffusers", "peft", "numpy", "ray")
 
 
@@ -23,7 +25,7 @@ def describe_environment(device: str = "cpu") -> dict[str, str]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "regl": __version__,
         "revision": _revision(),
-        "code": own_code_hash(),
+        CODE: own_code_hash(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": str(usable_processors()),

@@ -36,16 +36,14 @@ from regl_app.runs.checkpoints import (
     write_best,
     write_checkpoint,
 )
-from regl_app.runs.environment import describe_environment
+from regl_app.runs.environment import CODE, describe_environment
 from regl_app.runs.history import append_round, read_history
 from regl_app.runs.records import FederationFacts, Record, RoundRecord, RunResult
 
 __all__ = ["CODE", "DATA", "GENERATOR", "NAMED_CODE", "WEIGHTS", "Checkpoint", "RunFolder"]
 
-CODE = "code"
-"""In a run's environment: the digest of the app's own code."""
 NAMED_CODE = "named-code"
-"""Likewise: that of the packages which a model's module and another package's method lie in."""
+"""In a run's environment: the digest of the packages of an own model and of another's method."""
 DATA = "data"
 """In a run's environment: the state of the files that its server read (``RunFiles.words``)."""
 GENERATOR = "generator"

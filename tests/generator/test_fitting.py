@@ -145,6 +145,8 @@ def test_each_family_has_its_own(
         ("models--stabilityai--stable-diffusion-3.5-large-turbo/snapshots/0123", "", True),
         ("sd3", "stabilityai/stable-diffusion-3.5-large-turbo", True),
         ("turbo/sd3.5-large", "", False),
+        ("sd3", "/data/turbo/sd3.5-large", False),
+        ("sd3", "/cache/models--o--large-turbo/snapshots/0123/transformer", True),
         ("models--stabilityai--stable-diffusion-3.5-large/snapshots/0123", "", False),
     ],
 )

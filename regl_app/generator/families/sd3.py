@@ -16,7 +16,7 @@ from regl_app.generator.families.family import (
     Told,
     patch_size,
 )
-from regl_app.generator.families.settings import ORIGIN, Settings
+from regl_app.generator.families.settings import NAMED, Settings
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
@@ -42,7 +42,7 @@ def _predict(
 
 def _settings(transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
     # 3.5 Large Turbo has the very configuration of 3.5 Large.
-    if "turbo" in str(transformer.get(ORIGIN)).lower():
+    if "turbo" in str(transformer.get(NAMED)).lower():
         return Settings("Stable Diffusion 3, distilled to few steps", steps=4, guidance=1.0)
     return Settings("Stable Diffusion 3", steps=28, guidance=7.0)
 

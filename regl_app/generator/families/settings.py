@@ -14,7 +14,7 @@ _PIXELS_AT_ONCE = 4 * 1024**2
 """Images denoised at once: 4 of 1024 pixels, 16 of 512. What does not fit a card is halved."""
 _PIXELS_A_STEP = 1024**2
 """Images of an optimizer's step: 1 of 1024 pixels, as in diffusers' examples, 4 of 512."""
-ORIGIN = "_name_or_path"
+NAMED = "_name_or_path"
 """In a denoiser's configuration: the names by which it was loaded, as diffusers has it."""
 _CANDIDATES = 80
 """Of a class in the pool: twice the default of ``supplement.cap``, so that half is left out."""

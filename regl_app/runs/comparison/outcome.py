@@ -41,7 +41,7 @@ class Files:
 
     @property
     def words(self) -> str:
-        """Return both for people."""
+        """Return those that are known for people, digests cut to 16 digits."""
         weights = f"model.weights {self.weights[:16]}" if self.weights else ""
         code = f"its own code {self.code[:16]}" if self.code else ""
         return "; ".join(filter(None, (self.data, weights, code)))

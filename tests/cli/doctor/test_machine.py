@@ -141,7 +141,8 @@ def test_memory_is_counted_before_any_weight_is_loaded(
 
     keys: dict[str, Scalar] = {"method": "regl", "generator.batch-size": 2, **quick_generator}
     _, _, exact = expected_time(RunConfig.from_flat(keys))
-    monkeypatch.setattr("regl_app.generator.foundation.load_pipeline", loaded)
+    for name in ("load_pipeline", "shared_foundation"):
+        monkeypatch.setattr(f"regl_app.generator.foundation.{name}", loaded)
     finding = found("memory", keys)
     assert finding.status == "ok"
     assert finding.detail == exact.detail

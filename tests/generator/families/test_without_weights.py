@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +50,20 @@ def test_prompts_are_as_long_as_the_denoiser_reads(
     config = GeneratorConfig(path=str(folder), precision="fp32", image_size=64)
     told = foundation_of_configs(folder, config, CPU).text.tensors
     assert tokens in told["embeddings"].shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"), [("PixArtAlphaPipeline", 120), ("PixArtSigmaPipeline", 300)]
+)
+def test_pixart_alpha_reads_fewer_tokens_than_sigma(
+    kind: str, places: int, pipelines: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(pipelines("pixart"), tmp_path / "copy"))
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": kind}))
+    config = GeneratorConfig(path=str(folder), precision="fp32", image_size=64)
+    told = foundation_of_configs(folder, config, CPU).text.tensors
+    assert places in told["embeddings"].shape and places in told["mask"].shape
 
 
 def test_on_a_card_weights_count_as_they_are_held(
