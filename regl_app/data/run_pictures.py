@@ -6,10 +6,8 @@ less would give most others another side, and what was trained on would be teste
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,13 +16,13 @@ from typing import Self
 
 import torch
 
+from regl_app.core.client_folders import client_folder, remove_unused
 from regl_app.core.errors import DataError
 from regl_app.core.files import storing
 from regl_app.core.readable import readable
 from regl_app.core.tensor_files import load_tensors, save_tensors
 
 _NAME, _TEXT = "pictures.safetensors", "pictures"
-_KEPT_SECONDS = 30 * 24 * 3600
 
 Labelled = tuple[Path, int]
 
@@ -92,8 +90,7 @@ class KeptPictures:
 
         ``run`` is what the server calls the run, the same where it goes on after a break.
         """
-        folder = hashlib.sha256(json.dumps([run]).encode()).hexdigest()[:32]
-        return cls(state_dir / "state" / folder / f"client-{client:02d}" / _NAME)
+        return cls(client_folder(state_dir, (run,), client) / _NAME)
 
     def read(self) -> RunPictures | None:
         """Return what is kept, None if nothing is.
@@ -127,13 +124,7 @@ class KeptPictures:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         held = {_TEXT: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
         save_tensors(self.path, held, durable=True)  # without it the run cannot go on
-        oldest = time.time() - _KEPT_SECONDS
-        for path in self.path.parents[2].glob(f"*/*/{_NAME}"):
-            with suppress(OSError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
-                    path.parent.rmdir()
-                    path.parent.parent.rmdir()
+        remove_unused(self.path.parent)
 
 
 def _state(path: Path) -> list[int] | None:

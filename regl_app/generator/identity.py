@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from regl_app.config import RunConfig
-from regl_app.generator.checkpoint import generator_identity
+from regl_app.generator.checkpoint import generator_digest, generator_identity, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_identity
 from regl_app.generator.kept_digests import digests_folder
+
+
+def checkpoint_digest(config: RunConfig) -> str:
+    """Return the digest of the files of a run's generator, fetched if they are not here.
+
+    Raises:
+        GeneratorError: there is nothing at ``generator.path`` that could be used.
+    """
+    return generator_digest(resolve_generator(config.generator.path), digests_folder(config))
 
 
 def identity_of(config: RunConfig) -> str:

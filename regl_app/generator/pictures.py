@@ -28,18 +28,19 @@ def generate_images(
     Raises:
         GeneratorError: generator or adapter cannot be used.
     """
-    from regl_app.generator.checkpoint import generator_digest, resolve_generator
     from regl_app.generator.fitting import fitted
     from regl_app.generator.foundation import shared_foundation
-    from regl_app.generator.kept_digests import digests_folder
+    from regl_app.generator.identity import checkpoint_digest
     from regl_app.generator.sampling import sample
 
     config = fitted(config)
     source = run_source(config)
     check_source(config, source)
-    digest = generator_digest(resolve_generator(config.generator.path), digests_folder(config))
     foundation = shared_foundation(
-        config.generator, source.concepts, resolve_device(config.device), digest
+        config.generator,
+        source.concepts,
+        resolve_device(config.device),
+        checkpoint_digest(config),
     )
     labels = [label for label in classes for _ in range(count)]
     indices = [index for _ in classes for index in range(count)]

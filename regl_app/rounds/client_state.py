@@ -6,8 +6,6 @@ large models silently.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from regl_app.core.client_folders import KEPT_SECONDS, client_folder, remove, remove_unused
 from regl_app.core.log import is_deployed
 from regl_app.core.tensor_files import load_tensors, save_tensors
 from regl_app.core.types import Counts, Floats, Tensors, Weights
@@ -22,7 +21,7 @@ from regl_app.rounds.client import Client
 
 _ROUND, _PREFERRED, _MODEL, _METHOD = "round", "preferred", "model.", "method."
 _TUNED, _HELD, _DISCREPANCY = "tuned", "held", "discrepancy"
-_KEPT_SECONDS, _FINISHED_SECONDS = 30 * 24 * 3600, 24 * 3600
+_FINISHED_SECONDS = 24 * 3600
 # One more than the server's checkpoints: the older of these may be what is gone on from.
 KEPT_ROUNDS = 3
 
@@ -65,9 +64,7 @@ class ClientState:
     @classmethod
     def at(cls, state_dir: Path, run: str, identity: tuple[str, str], client: int) -> ClientState:
         """Return likewise the state of client number ``client`` below ``state_dir``."""
-        text = json.dumps([run, *identity])
-        folder = hashlib.sha256(text.encode()).hexdigest()[:32]
-        return cls(state_dir / "state" / folder / f"client-{client:02d}")
+        return cls(client_folder(state_dir, (run, *identity), client))
 
     def before(self, round_number: int, template: Weights) -> Memory:
         """Return what the last round before ``round_number`` left; empty if that is nothing.
@@ -103,18 +100,18 @@ class ClientState:
             if number > memory.round or (number, path) not in files[-KEPT_ROUNDS:]:
                 path.unlink(missing_ok=True)
         if first or memory.round == 1:  # its first here, or begun anew
-            self._prune()
+            remove_unused(self.folder)
 
     def finish(self) -> None:
         """Let go of what is kept, a day from now: the last round is done."""
-        almost = time.time() - _KEPT_SECONDS + _FINISHED_SECONDS
+        almost = time.time() - KEPT_SECONDS + _FINISHED_SECONDS
         for _, path in self._files():
             os.utime(path, (almost, almost))
 
     def forget(self) -> None:
         """Remove all that is kept, now."""
         for _, path in self._files():
-            _remove(path)
+            remove(path)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"round-{number:04d}.safetensors"
@@ -124,16 +121,6 @@ class ClientState:
             (int(path.stem.removeprefix("round-")), path)
             for path in self.folder.glob("round-*.safetensors")
         )
-
-    def _prune(self) -> None:
-        """Remove what other runs, aborted ones say, left a month ago."""
-        oldest = time.time() - _KEPT_SECONDS
-        for path in self.folder.parent.parent.glob("*/*/*.safetensors"):
-            try:
-                if path.stat().st_mtime < oldest:
-                    _remove(path)
-            except FileNotFoundError:
-                continue
 
 
 def _read(path: Path, number: int, template: Weights) -> Memory | None:
@@ -156,12 +143,3 @@ def _read(path: Path, number: int, template: Weights) -> Memory | None:
         held[_DISCREPANCY].numpy() if _DISCREPANCY in held else None,
         {k.removeprefix(_METHOD): v for k, v in held.items() if k.startswith(_METHOD)},
     )
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    try:
-        path.parent.rmdir()
-        path.parent.parent.rmdir()
-    except OSError:  # absent, or other rounds' or clients' files are in it
-        return

@@ -15,10 +15,11 @@ from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 from regl_app.data.pictures import portions
 from regl_app.generator.card_precision import precision_on
-from regl_app.generator.checkpoint import generator_digest, resolve_generator
+from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
 from regl_app.generator.fitting import text_tokens, tunes_by_guidance
 from regl_app.generator.held_weights import held_precision
+from regl_app.generator.identity import checkpoint_digest
 from regl_app.generator.kept_digests import digests_folder
 from regl_app.generator.prompts import class_phrasings
 
@@ -54,8 +55,7 @@ class CacheKeys:
     @cached_property
     def generator(self) -> str:
         """Return the digest of the generator's files."""
-        checkpoint = resolve_generator(self._config.generator.path)
-        return generator_digest(checkpoint, digests_folder(self._config))
+        return checkpoint_digest(self._config)
 
     @cached_property
     def image_encoder(self) -> str:

@@ -262,17 +262,16 @@ def _preparation(config: RunConfig) -> Callable[[], None] | None:
 
     def load() -> None:
         from regl_app.data.prompt_table import run_source
-        from regl_app.generator.checkpoint import generator_digest, resolve_generator
         from regl_app.generator.compatibility import check_source
         from regl_app.generator.fitting import fitted
         from regl_app.generator.foundation import shared_foundation
-        from regl_app.generator.kept_digests import digests_folder
+        from regl_app.generator.identity import checkpoint_digest
 
         local = fitted(config)
         torch.set_num_threads(config.threads)
         source = run_source(local)
         check_source(local, source)
-        digest = generator_digest(resolve_generator(local.generator.path), digests_folder(local))
+        digest = checkpoint_digest(local)
         shared_foundation(local.generator, source.concepts, resolve_device(config.device), digest)
 
     return load
