@@ -22,9 +22,11 @@ STOPPED = "stopped from outside (flwr stop, or its SuperLink was ended)"
 
 @contextmanager
 def record_run_end(
-    folder: RunFolder, on_end: Callable[[RunResult], None]
+    folder: RunFolder, on_end: Callable[[RunResult], None], started: float
 ) -> Iterator[dict[str, int]]:
     """Write result.json when the block ends, and call ``on_end`` with what it says.
+
+    ``started`` is when the run began, by ``time.monotonic``: loading its data is a part of it.
 
     What the block puts into the table that it gets is said too, if the run is finished.
 
@@ -34,7 +36,7 @@ def record_run_end(
     Raises:
         RunError: another process runs this folder.
     """
-    end = _End(folder, on_end)
+    end = _End(folder, on_end, started)
     with running(folder.path):
         folder.forget_result()
         if Path(sys.argv[0]).name.startswith("flwr-"):  # only there does Flower end the process
@@ -61,9 +63,9 @@ def record_run_end(
 class _End:
     folder: RunFolder
     on_end: Callable[[RunResult], None]
+    started: float
     told: bool = False
     rounds: dict[str, int] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
 
     def tell(self, status: str, error: str | None = None) -> None:
         if self.told:  # no lock: a signal handler may come in between, in the same thread

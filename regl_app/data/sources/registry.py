@@ -37,6 +37,23 @@ def source_state(config: DataConfig, roots: AllowedFolders | None = None) -> str
         return files_state(files(config, roots) if choice.links else files(config))
 
 
+def refuse_absent(config: DataConfig) -> None:
+    """Raise if nothing that the source of ``config`` is read from is there, nor will be fetched.
+
+    What else may be wrong with it shows when it is read, which takes longer.
+
+    Raises:
+        DataError: says what is expected where, and the remedy.
+    """
+    choice = SOURCES[config.source]
+    if not choice.files or choice.remote or config.download:
+        return
+    source_state(config)
+    files = resolve(choice.files)
+    if not any(path.exists() for path in (files(config, None) if choice.links else files(config))):
+        load_source(config)
+
+
 def load_source(
     config: DataConfig,
     roots: AllowedFolders | None = None,

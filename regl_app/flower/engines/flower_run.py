@@ -30,11 +30,12 @@ from regl_app.flower.engines.resources import check_resources, reserved_gpus
 from regl_app.flower.engines.superlink import SuperLink, simulation_options
 from regl_app.runs.records import RunResult
 
-COMPLETED = "finished:completed"
+COMPLETED, STOPPED = "finished:completed", "finished:stopped"
 STOP_TIMEOUT = 30.0
 LOST_SECONDS = 120.0
 SCRATCH_MEGABYTES = 100
 
+_SLOW_RAY = "The current node timed out during startup"
 _OWN_ERRORS = f"{ReglError.__module__}."
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_PREFIX = re.compile(r"^\((?:ClientAppActor )?pid=\d+\) ")
@@ -67,7 +68,8 @@ def run_flower(
     Raises:
         ConfigError: this machine cannot hold one client with these reservations, or
             ``model.weights`` are not there.
-        DataError: a partition as the run asks for cannot be for so many clients.
+        DataError: nothing is at ``data.path``, or a partition as the run asks for cannot be for so
+            many clients.
         StorageError: no run folder, cache or temporary file can be written where it is to be.
         RunError: the run was refused, failed, or was stopped.
     """
@@ -100,12 +102,17 @@ def run_flower(
 def _check_files(config: RunConfig, clients: int) -> None:
     """Refuse here what the run's own processes would refuse, once Flower has started them."""
     from regl_app.data.partition import check_partition
+    from regl_app.data.sources.registry import refuse_absent
     from regl_app.learning.models.pretrained import check_weights
+    from regl_app.runs.folder import RunFolder
 
     local = with_absolute_paths(config)
     if not config.data.local:
         check_partition(local.partition, clients)
-    if not config.resume:
+        refuse_absent(local.data)
+    if config.resume:
+        RunFolder.open(Path(local.resume))
+    else:
         check_weights(local.model)
 
 
@@ -138,12 +145,18 @@ def _run(
     """Submit ``config``, show its log, and return the folder of a run that completed."""
     show = on_line or _print
     folder: list[Path] = []
+    causes: list[str] = []
     started = time.monotonic()
 
     def line(text: str) -> None:
         named = run_folder_in(text)
         if named is not None:
             folder.append(named)
+        if _SLOW_RAY in text:
+            causes.append(
+                "Ray did not start in time: this machine is busy or short of memory (end other "
+                "work and try again, or run without Ray by --engine in-process)"
+            )
         show(text)
 
     def end(status: Literal["failed", "stopped"], why: str) -> None:
@@ -170,8 +183,8 @@ def _run(
         end("failed", str(error))
         raise
     if status != COMPLETED:
-        why = f"the run ended as {status}: {details or 'no details given'}"
-        end("failed", why)
+        why = f"the run ended as {status}: {next(iter(causes), details) or 'no details given'}"
+        end("stopped" if status == STOPPED else "failed", why)
         where = f" (run folder: {folder[0]})" if folder else ""
         raise RunError(why + where)
     if not folder:
@@ -180,12 +193,16 @@ def _run(
 
 
 def _tell_end(path: Path, result: RunResult) -> None:
-    """Write how the run ended, unless its server did: Flower may have killed it before it could."""
+    """Write how the run ended, unless its server did: Flower may have killed it before it could.
+
+    A server that is ended takes it for a stop; that nobody stopped it is known here only.
+    """
     from regl_app.runs.folder import RunFolder
 
     with suppress(ReglError, OSError):  # what is raised already says more
         folder = RunFolder.open(path)
-        if folder.read_result() is None:
+        told = folder.read_result()
+        if told is None or (told.status == "stopped" and result.status == "failed"):
             folder.write_result(result)
 
 

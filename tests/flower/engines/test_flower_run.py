@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pytest
 
 from regl_app.config import RunConfig
-from regl_app.core.errors import ConfigError, RunError, StorageError
+from regl_app.core.errors import ConfigError, DataError, RunError, StorageError
 from regl_app.core.processors import usable_processors
 from regl_app.flower.engines import flower_run as runner
 from regl_app.flower.engines.flower_run import clean_line, run_deployed, run_flower
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import RunResult
+
+# What a server says that is ended by whomever.
+STOP = "stopped from outside"
 
 
 class FakeSuperLink:
@@ -290,6 +293,8 @@ def test_a_superlink_of_ones_own_is_not_waited_for_once_it_is_dead(
     [
         ("finished:failed", None, ("failed", "the run ended as finished:failed: killed")),
         ("finished:failed", "too few replies", ("failed", "too few replies")),
+        ("finished:failed", STOP, ("failed", "the run ended as finished:failed: killed")),
+        ("finished:stopped", STOP, ("stopped", STOP)),
         ("interrupted", None, ("stopped", "stopped by the user")),
     ],
 )
@@ -303,7 +308,8 @@ def test_a_server_that_could_not_tell_its_end_has_it_told(
 ) -> None:
     folder = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}), tmp_path)
     if own:
-        folder.write_result(RunResult(status="failed", seconds=1.0, error=own))
+        how: Literal["failed", "stopped"] = "stopped" if own == STOP else "failed"
+        folder.write_result(RunResult(status=how, seconds=1.0, error=own))
     monkeypatch.setattr(fake, "log", f"run folder: {folder.path}\n")
     monkeypatch.setattr(fake, "statuses", ((status, "killed"),))
 
@@ -315,6 +321,34 @@ def test_a_server_that_could_not_tell_its_end_has_it_told(
         run_flower(RunConfig.from_flat({}), clients=3, on_line=line)
     result = folder.read_result()
     assert result is not None and (result.status, result.error) == left
+
+
+def test_a_ray_that_did_not_start_is_named_with_a_remedy(fake: type[FakeSuperLink]) -> None:
+    fake.log = LOG + "Exception: The current node timed out during startup. This could happen\n"
+    fake.statuses = (("finished:failed", "Simulation failed with exception: ..."),)
+    with pytest.raises(RunError, match=r"failed: Ray did not start in time: .* --engine in-proc"):
+        run_flower(RunConfig.from_flat({}), clients=2, on_line=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"data.source": "folder"}, "nowhere' is not a folder"),
+        ({"data.source": "mnist"}, "nowhere"),
+        ({"data.source": "cifar10"}, "nowhere"),
+        ({"data.source": "tiny-imagenet"}, "nowhere"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_before_anything_starts(
+    settings: dict[str, str], expected: str, fake: type[FakeSuperLink], tmp_path: Path
+) -> None:
+    keys = settings | {"data.path": str(tmp_path / "nowhere")}
+    with pytest.raises(DataError, match=expected):
+        run_flower(RunConfig.from_flat(keys), clients=2, on_line=lambda _: None)
+    config = RunConfig.from_flat({"resume": str(tmp_path / "nowhere")})
+    with pytest.raises(RunError, match="nowhere is not a run folder"):
+        run_flower(config, clients=2, on_line=lambda _: None)
+    assert not hasattr(fake, "asked")
 
 
 def test_ray_gets_the_processors_that_this_process_may_use(
