@@ -61,6 +61,12 @@ _TURNS = {
 }
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what runs leave out of the user's own cache: all workers' is in this tree."""
+    if getattr(config, "cache", None):  # not with -p no:cacheprovider
+        os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("runs"))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Give a file's tests to one worker, and a turn's files: ``--dist loadfile``."""
@@ -171,18 +177,14 @@ def _build_pipeline(
     return folder
 
 
-def build_second_pipeline(folder: Path) -> Path:
-    """Write an untrained pipeline that shares no shape with the bundled one, and return its folder.
+@pytest.fixture(scope="session")
+def second_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an untrained pipeline that shares no shape with the bundled one.
 
     48 x 48 RGB, latents (4, 12, 12), cross-attention width 24, DDIM with epsilon prediction.
     """
+    folder = tmp_path_factory.mktemp("second-pipeline")
     return _build_pipeline(folder, latent=12, blocks=(16, 32), depth=3, width=24, heads=4)
-
-
-@pytest.fixture(scope="session")
-def second_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a small, untrained, differently shaped Stable Diffusion pipeline."""
-    return build_second_pipeline(tmp_path_factory.mktemp("second-pipeline"))
 
 
 @pytest.fixture(scope="session")
