@@ -23,6 +23,10 @@ class ProtocolError(ReglError):
     """A message from a peer does not have the form, shape or values it must have."""
 
 
+class DivergedError(ProtocolError):
+    """A model's answers are no finite numbers: it has diverged."""
+
+
 class StorageError(ReglError, OSError):
     """A file cannot be written: the disk is full, or this user may not."""
 

@@ -66,6 +66,7 @@ def train_round(
         on_first: called in round 1 with the generator and the probe set, to show samples.
 
     Raises:
+        DivergedError: the models' weights are finite, and their answers on the probe set are not.
         ReglError: generator, payload or what was kept cannot be used.
     """
     config, real = client.config, client.data.train
@@ -110,7 +111,9 @@ def train_round(
     phase("probe")
     started = Span()
     global_model = client.model(weights, memory.kept)
-    discrepancy = _discrepancy(client, supplement, global_model, local)
+    # A model that is no numbers has no answers to compare: ``diverged`` says so to the server.
+    sound = not_finite(local.state_dict()) is None
+    discrepancy = _discrepancy(client, supplement, global_model, local) if sound else None
     own_test = evaluate(local, client.data.test, client.num_classes, client.device)
 
     # 4. Tell what may be told, and keep what the next round needs.

@@ -19,7 +19,7 @@ from regl_app.config import RunConfig
 from regl_app.config.choices import STRATEGIES
 from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.devices import resolve_device
-from regl_app.core.errors import ConfigError, RunError
+from regl_app.core.errors import ConfigError, DivergedError, RunError
 from regl_app.core.finite import not_finite
 from regl_app.core.log import logger
 from regl_app.core.types import Floats, Tensors, Weights
@@ -274,8 +274,12 @@ class _Loop:
                 site.adapter(key),
             )
             images = None if self.own_images is None else self.own_images(client, number)
-            result = train_round(client, task, weights, images=images)
-            if problem := diverged(result):
+            try:
+                result = train_round(client, task, weights, images=images)
+                problem = diverged(result)
+            except DivergedError as error:
+                problem = str(error)
+            if problem:
                 logger.warning(
                     "round %d: client %d left out: %s (lower train.lr)", number, key, problem
                 )

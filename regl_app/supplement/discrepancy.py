@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from regl_app.core.errors import ProtocolError
+from regl_app.core.errors import DivergedError, ProtocolError
 from regl_app.core.types import Floats
 
 
@@ -29,7 +29,8 @@ def class_discrepancy(
         num_classes: C.
 
     Raises:
-        ProtocolError: shapes disagree, or a value is not finite.
+        ProtocolError: shapes disagree.
+        DivergedError: a value is NaN.
     """
     y = np.asarray(labels, dtype=np.int64)
     log_g = np.asarray(log_p_global, dtype=np.float64)
@@ -38,7 +39,7 @@ def class_discrepancy(
         if values.shape != (len(y), num_classes):
             raise ProtocolError(f"{name} must be {(len(y), num_classes)}, got {values.shape}")
         if np.isnan(values).any():
-            raise ProtocolError(f"{name} holds NaN: the model has diverged (lower train.lr)")
+            raise DivergedError(f"{name} holds NaN: the model has diverged (lower train.lr)")
     rows = np.arange(len(y))
     p_global, p_local = np.exp(log_g[rows, y]), np.exp(log_l[rows, y])
     gap = np.where(p_global > 1.0 / num_classes, p_global - p_local, 0.0)
