@@ -26,7 +26,8 @@ class ServerMemory:
     that clients keep; ``preferred`` and ``tuned`` its preference-tuned adapters and in how many
     rounds each was tuned;
     ``method`` is the method's state; ``shared`` the adapter of all clients, B by name;
-    ``going`` the weights that the next round goes on from, where they are not the global model's.
+    ``going`` the weights that the next round goes on from, where they are not the global model's;
+    ``empty`` the clients known to have no images.
     """
 
     run: str
@@ -40,6 +41,7 @@ class ServerMemory:
     method: Tensors = field(default_factory=dict)
     shared: Tensors = field(default_factory=dict)
     going: Tensors = field(default_factory=dict)
+    empty: frozenset[int] = frozenset()
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name."""
@@ -68,6 +70,7 @@ class ServerMemory:
             "preferred": self.preferred,
             "tuned": self.tuned,
             "references": references,
+            "empty": sorted(self.empty),
         }
         for prefix, named in (
             (_METHOD, self.method),
@@ -127,6 +130,7 @@ class ServerMemory:
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
                 for prefix in (_METHOD, _SHARED, _GOING)
             ),
+            empty=frozenset(texts.get("empty", ())),  # earlier versions did not keep them
         )
 
 

@@ -39,6 +39,7 @@ from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.pretrained import check_weights, weights_digest
 from regl_app.rounds.method_state import shared_weights
 from regl_app.rounds.sites.registry import make_site
+from regl_app.rounds.without_images import without_images
 from regl_app.runs.depths import depth_record
 from regl_app.runs.folder import WEIGHTS, RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
@@ -231,6 +232,7 @@ def _strategy(
         ),
         partitions=clients.partitions,
         num_partitions=clients.num_partitions,
+        empty=without_images({k: each.real_counts for k, each in clients.clients.items()}),
         run_dir=str(folder.path.resolve()),
         method=method,
         method_template=method.template(model),

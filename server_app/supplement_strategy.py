@@ -34,6 +34,7 @@ from regl_app.learning.methods.method import Method
 from regl_app.rounds.method_state import aggregate_method, reported
 from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
+from regl_app.rounds.without_images import still_without_images
 from server_app.checkpoint_state import ServerMemory
 from server_app.parameter_steps import step_parameters_only
 from server_app.replies import Replies, check_replies, listed
@@ -57,6 +58,7 @@ class SupplementStrategy(Strategy):
         handshake: code and configuration that clients must share.
         partitions: node id -> partition, as introduced.
         num_partitions: K.
+        empty: the partitions that are known to have no images.
         run_dir: the run folder, for clients on the same machine.
         site: the server's half of the supplement.
         method: the run's; it may keep a state at the server.
@@ -81,6 +83,7 @@ class SupplementStrategy(Strategy):
         handshake: Handshake,
         partitions: Mapping[int, int],
         num_partitions: int,
+        empty: frozenset[int] = frozenset(),
         run_dir: str = "",
         site: Site,
         method: Method,
@@ -95,6 +98,7 @@ class SupplementStrategy(Strategy):
         self.handshake = handshake
         self._partitions = dict(partitions)
         self._num_partitions = num_partitions
+        self._empty = empty
         self._run_dir = run_dir
         self._method = method
         self._method_state = dict(method_template)
@@ -114,6 +118,7 @@ class SupplementStrategy(Strategy):
             self.handshake.code_hash,
             method=self._method_state,
             going=self.going,
+            empty=self._empty,
             **self.site.memory(),
         )
         return own.to_tensors() | {
@@ -134,6 +139,7 @@ class SupplementStrategy(Strategy):
         else:  # a state that clients have no part of any more would only mislead them
             self._method_state = dict(own.method)
         self.going = own.going
+        self._empty |= own.empty
         self.site.restore(vars(own))
         inner = {k.removeprefix(_INNER): v for k, v in memory.items() if k.startswith(_INNER)}
         restore_inner_state(self.inner, inner)
@@ -199,10 +205,10 @@ class SupplementStrategy(Strategy):
             )
             go_on_from(self.inner, averaged)
         arrays = self._checked(server_round, averaged)
+        self._empty = still_without_images(self._empty, self.trained.replies)
+        able = self._num_partitions - len(self._empty)
         self._method_state = dict(
-            aggregate_method(
-                self._method, self._method_state, self.trained.replies, self._num_partitions
-            )
+            aggregate_method(self._method, self._method_state, self.trained.replies, able)
         )
         weights = weights_from_record(arrays, self.template)
         start = weights_from_record(self._start, self.template)

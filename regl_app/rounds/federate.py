@@ -37,6 +37,7 @@ from regl_app.rounds.client import Client, client_name
 from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_state import ClientState
 from regl_app.rounds.client_supplement import own_pool
+from regl_app.rounds.disclosure import shared_counts
 from regl_app.rounds.exchange import (
     EvaluationResult,
     RoundResult,
@@ -49,6 +50,7 @@ from regl_app.rounds.server_round import evaluate_global, personalized_due, samp
 from regl_app.rounds.shared_adapter import AdapterTask, SharedTuning, odd_part, tune_part
 from regl_app.rounds.sites.registry import make_site
 from regl_app.rounds.sites.site import Site
+from regl_app.rounds.without_images import still_without_images, without_images
 from regl_app.supplement.distance_features import check_distance
 
 OwnImages = Callable[[Client, int], ImageSet]
@@ -166,7 +168,7 @@ class _Loop:
     """What the server and the clients hold between rounds.
 
     ``model`` is the global model as it is measured, ``going`` what the next round goes on from,
-    where that is another one.
+    where that is another one. ``empty`` are the clients that are known to have no images.
     """
 
     config: RunConfig
@@ -183,9 +185,12 @@ class _Loop:
     going: Weights = field(default_factory=dict)
     best: Weights = field(default_factory=dict)
     choice: Choice = field(init=False)
+    empty: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.choice = Choice(self.config.validation)
+        told = {c.partition_id: shared_counts(self.config, c.real_counts) for c in self.clients}
+        self.empty = without_images(told)
 
     @classmethod
     def of(cls, config: RunConfig, total: int, run: str, own_images: OwnImages | None) -> _Loop:
@@ -276,13 +281,12 @@ class _Loop:
             images = None if self.own_images is None else self.own_images(client, number)
             try:
                 result = train_round(client, task, weights, images=images)
-                problem = diverged(result)
+                why = diverged(result)
+                problem = why and f"{why} (lower train.lr)"
             except DivergedError as error:
                 problem = str(error)
             if problem:
-                logger.warning(
-                    "round %d: client %d left out: %s (lower train.lr)", number, key, problem
-                )
+                logger.warning("round %d: client %d left out: %s", number, key, problem)
             else:
                 self.results[key] = result
         self.site.answered(asked, self.results)
@@ -307,7 +311,9 @@ class _Loop:
         measured = reported(self.config, self.method, number, start, weights, usable)
         self.model.load_state_dict(dict(measured), strict=False)
         self.going = weights if self.method.reports else {}
-        self.state = aggregate_method(self.method, self.state, usable, len(self.clients))
+        self.empty = still_without_images(self.empty, self.results)
+        able = len(self.clients) - len(self.empty)
+        self.state = aggregate_method(self.method, self.state, usable, able)
         self.site.after_average(number, weights, self.results)
         for key, changes in self.site.notes.items():
             self.results[key] = dataclasses.replace(self.results[key], **changes)

@@ -28,7 +28,7 @@ def aggregate_method(
         method: the run's.
         state: its state so far.
         results: by partition.
-        num_clients: K.
+        num_clients: how many can train, those that took no part in this round included.
     """
     trained = _trained(results)
     return method.aggregate(

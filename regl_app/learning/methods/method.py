@@ -162,7 +162,8 @@ class Method:
             state: the server's, of ``template``.
             sent: what clients sent in this round, by partition, ascending.
             weights: the images they trained on, by partition.
-            num_clients: K, those that took no part included.
+            num_clients: the clients that can train, those that took no part in this round included.
+                Who is not known to have no images counts.
         """
         return state
 

@@ -66,7 +66,10 @@ class Scaffold(Method):
         weights: Mapping[int, float],
         num_clients: int,
     ) -> Tensors:
-        """Return ``c + 1/N * sum_i (c_i+ - c_i)``, over those of all N clients that took part."""
+        """Return ``c + 1/N * sum_i (c_i+ - c_i)``, over those of N clients that took part.
+
+        N are all that can train: who has no images has no control either.
+        """
         return {
             name: value + sum(each[name] for each in sent.values()) / num_clients
             for name, value in state.items()
