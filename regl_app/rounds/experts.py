@@ -84,13 +84,14 @@ def expert_head(
     shares: Floats,
     *,
     bounded_by: Floats | None = None,
+    kept: Sequence[bool] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return the average with a last layer whose rows come from those who hold their class.
 
     ``w_c = sum_k s_k[c] W_k[c]``, weights and biases alike, in double precision.
 
     Args:
-        average: of the states.
+        average: what the run's strategy made of the states.
         states: the clients' last models, K of them.
         shares: their say s, ``(K, C)``.
         bounded_by: what they are taken to hold, ``(K, C)``, as ``say`` was told: no row, weights
@@ -100,6 +101,8 @@ def expert_head(
             and take the other classes' images; the bound also limits what a client can do that
             claims a class (ours, measured in docs/teaching.md). A class that nobody holds keeps the
             average's row, and says nothing of how far the others go. None: no bound.
+        kept: the classes ``(C,)`` whose row stays the average's; None: no class's. Of a plain
+            average, everybody's say by number of images gives that row again, up to rounding.
     """
     own = torch.from_numpy(shares)  # (K, C)
     mixed: dict[str, torch.Tensor] = {}
@@ -108,6 +111,10 @@ def expert_head(
         weights = own.reshape(*own.shape, *(1,) * (theirs.ndim - 2))
         mixed[name] = (weights * theirs).sum(dim=0)
     middle = {name: average[name].detach().cpu().double() for name in mixed}
+    if kept is not None:
+        rest = torch.tensor(kept)
+        for name, value in mixed.items():
+            value[rest] = middle[name][rest]
     rows: Tensors = mixed
     if bounded_by is not None:
         rows = _bounded(mixed, middle, torch.from_numpy(bounded_by.sum(axis=0) > 0))

@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.choices import SITES, STRATEGIES
 from regl_app.core.activity import Span
 from regl_app.core.finite import not_finite
 from regl_app.core.log import logger
@@ -81,7 +82,8 @@ class Teacher:
             states = [each.weights for each in results.values() if each.weights is not None]
             shares = say(results, self.held)
             bounded_by = self.held if keys.head == "bounded" else None
-            taught = expert_head(taught, states, shares, bounded_by=bounded_by)
+            kept = None if self._plain else (self.held.sum(axis=0) == 0).tolist()
+            taught = expert_head(taught, states, shares, bounded_by=bounded_by, kept=kept)
         if self._config.distills:
             images = self._pool if images is None else images
             taught = self._distilled(number, taught, results, images)
@@ -96,6 +98,15 @@ class Teacher:
         states = [each.weights for each in results.values() if each.weights is not None]
         assert self.held is not None
         return opinion(states, say(results, self.held), self._model, images, self._device)
+
+    @property
+    def _plain(self) -> bool:
+        """Return whether what is averaged are the uploads as they came, by number of images."""
+        config = self._config
+        tuned = config.generates_at_server and not (
+            config.distills or SITES[config.supplement.site].sends_images
+        )
+        return STRATEGIES[config.server.strategy].plain_average and not tuned
 
     @property
     def _num_classes(self) -> int:

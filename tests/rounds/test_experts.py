@@ -135,6 +135,24 @@ def test_classes_that_nobody_holds_bound_no_row() -> None:
     torch.testing.assert_close(nobody["head.weight"], average["head.weight"])
 
 
+@pytest.mark.parametrize("bounded", [False, True])
+def test_a_kept_row_is_the_averages_to_the_bit(bounded: bool) -> None:
+    average = model(9).state_dict()  # as a server optimizer makes it: no mean of the states
+    states, shares = [model(1).state_dict(), model(2).state_dict()], np.full((2, 3), 0.5)
+    held = np.array([[5.0, 0, 0], [0, 5.0, 0]])
+    found = expert_head(
+        average,
+        states,
+        shares,
+        bounded_by=held if bounded else None,
+        kept=[False, False, True],
+    )
+    for name in ("head.weight", "head.bias"):
+        assert torch.equal(found[name][2], average[name][2])
+    moved = (found["head.weight"] != average["head.weight"]).any(dim=1)
+    assert moved.tolist() == [True, True, False]
+
+
 @pytest.mark.parametrize("classes", [3, 1000])
 def test_an_opinion_travels_within_half_a_percent(classes: int) -> None:
     random = torch.Generator().manual_seed(0)

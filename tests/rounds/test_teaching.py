@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from regl_app import RunConfig, federate
 from regl_app.core.types import Scalar
+from regl_app.learning.models.build import build_model
+from regl_app.rounds.exchange import RoundResult
 from regl_app.rounds.federate import Federated
+from regl_app.rounds.teaching import Teacher
 
 SMALL: dict[str, Scalar] = {
     "rounds": 2,
@@ -88,3 +92,32 @@ def test_a_distillation_that_diverges_leaves_the_average(
     taught = run(**keys, teaching__distill="experts", teaching__lr=1e30)
     assert "lower teaching.lr=1e+30" in caplog.text
     assert equal(taught, run(**keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"),
+    [
+        ({"method": "fedavg"}, False),  # its average's row is everybody's mean, up to rounding
+        ({"method": "fedavg", "server.strategy": "fedavgm"}, True),
+        ({"method": "fedavg", "server.strategy": "fedmedian"}, True),
+        ({"method": "feddpd", "supplement.site": "download"}, False),
+        ({"method": "feddpd", "supplement.site": "server"}, True),  # averages tuned uploads
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else str(value),
+)
+def test_a_class_that_nobody_holds_keeps_the_row_of_the_runs_strategy(
+    keys: dict[str, Scalar], kept: bool
+) -> None:
+    config = RunConfig.from_flat({**SMALL, "teaching.head": "experts", "model.width": 4, **keys})
+    start, average, one, other = (build_model(config.model, 3, 1, 16, seed) for seed in range(4))
+    results = {
+        key: RoundResult(key, 1, 10, 10, 0.0, each.state_dict(), real_counts=np.array(counts))
+        for key, each, counts in ((0, one, [5, 0, 0]), (1, other, [0, 5, 0]))
+    }
+    teacher = Teacher(config, start, device=torch.device("cpu"), synthesizer=None)
+    taught = teacher.teach(1, average.state_dict(), results, start.state_dict())
+    for name in ("head.weight", "head.bias"):
+        rows = [each.state_dict()[name] for each in (average, one, other)]
+        mean = ((rows[1].double() + rows[2].double()) / 2).float()
+        assert torch.equal(taught[name][2], (rows[0] if kept else mean)[2])
+        assert torch.equal(taught[name][:2], torch.stack([rows[1][0], rows[2][1]]))
