@@ -22,9 +22,9 @@ class ServerMemory:
     """A run's name for its clients, its code, and what is known of each client, by partition.
 
     ``measured`` is what the clients' quotas follow from, ``held`` (C,) are the server supplement's
-    last ones; ``payloads`` go out with the next requests; ``adapters`` are the digests of those
-    that clients keep; ``preferred`` and ``tuned`` its preference-tuned adapters and in how many
-    rounds each was tuned;
+    last ones; ``payloads`` go out with the next requests, to clients of so many ``real_images``;
+    ``adapters`` are the digests of those that clients keep; ``preferred`` and ``tuned`` its
+    preference-tuned adapters and in how many rounds each was tuned;
     ``method`` is the method's state; ``shared`` the adapter of all clients, B by name;
     ``going`` the weights that the next round goes on from, where they are not the global model's;
     ``empty`` the clients known to have no images.
@@ -42,6 +42,7 @@ class ServerMemory:
     shared: Tensors = field(default_factory=dict)
     going: Tensors = field(default_factory=dict)
     empty: frozenset[int] = frozenset()
+    real_images: Mapping[int, int] = field(default_factory=dict)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name."""
@@ -71,6 +72,7 @@ class ServerMemory:
             "tuned": self.tuned,
             "references": references,
             "empty": sorted(self.empty),
+            "real_images": self.real_images,
         }
         for prefix, named in (
             (_METHOD, self.method),
@@ -130,7 +132,9 @@ class ServerMemory:
                 {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
                 for prefix in (_METHOD, _SHARED, _GOING)
             ),
-            empty=frozenset(texts.get("empty", ())),  # earlier versions did not keep them
+            # earlier versions kept neither
+            empty=frozenset(texts.get("empty", ())),
+            real_images=by_partition("real_images") if "real_images" in texts else {},
         )
 
 

@@ -157,7 +157,7 @@ class SupplementStrategy(Strategy):
                 server_round,
                 self._run_dir,
                 self.site.quotas(partition_id, server_round),
-                self.site.payload(partition_id),
+                self.site.payload(partition_id, server_round),
                 self._run,
             )
             _add(request, ours.to_record(self.handshake))

@@ -273,7 +273,7 @@ class _Loop:
                 number,
                 "",
                 site.quotas(key, number),
-                site.payload(key),
+                site.payload(key, number),
                 self.run,
                 self.state,
                 site.adapter(key),

@@ -93,6 +93,11 @@ class ServerSupplement:
         self._screened = 0.0
 
     @property
+    def num_classes(self) -> int:
+        """Return C."""
+        return self._model.head.out_features
+
+    @property
     def pool_digest(self) -> str:
         """Return what identifies the shared pool."""
         return self._synthesizer.pool_digest

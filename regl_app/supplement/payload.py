@@ -14,6 +14,8 @@ from regl_app.core.types import Counts, Indices, Labels
 from regl_app.data.images import ImageSet
 from regl_app.generator.adapters import WEIGHTS
 from regl_app.supplement.make_supplement import Supplement
+from regl_app.supplement.policy import allocate
+from regl_app.supplement.selection import first
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,25 @@ class Payload:
         """Return the payload for a client that keeps ``adapter``: its file need not travel."""
         known = self.reference is not None and self.reference.adapter == adapter
         return replace(self, adapter_file=b"") if known else self
+
+    def cut(self, most: int) -> Payload:
+        """Return the payload with at most ``most`` images: the first of every class, in its mix."""
+        if len(self.labels) <= most:
+            return self
+        counts = np.bincount(self.labels)
+        places = first(self.labels, allocate(counts, most, counts))
+
+        def rows(content: bytes) -> bytes:
+            return np.frombuffer(content, np.uint8).reshape(len(self.labels), -1)[places].tobytes()
+
+        reference = self.reference
+        return replace(
+            self,
+            labels=self.labels[places],
+            reference=reference and replace(reference, indices=reference.indices[places]),
+            pixels=self.pixels and zlib.compress(rows(zlib.decompress(self.pixels)), 9),
+            opinion=rows(self.opinion),
+        )
 
     def with_opinion(self, probabilities: torch.Tensor | None) -> Payload:
         """Return the payload with ``probabilities`` ``(M, C)``, each row in 255ths of its largest.

@@ -66,6 +66,7 @@ SOME: dict[str, Scalar] = {"server.fraction": 0.7, "rounds": 3}
         {"method": "regl-dpd", "objective": "scaffold", "supplement.adapter": "frozen"},
         {"method": "regl-dpd", "supplement.adapter": "dpo"},
         {"method": "feddpd", "supplement.site": "download"},
+        {"method": "feddpd", "supplement.site": "download", "supplement.decay": 2.0, **SOME},
         {"method": "feddpd", "supplement.site": "server"},
         {
             "method": "regl",

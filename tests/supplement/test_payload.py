@@ -68,3 +68,23 @@ def test_a_bomb_is_not_unpacked() -> None:
     bomb = Payload(np.array([0]), pixels=zlib.compress(bytes(10**8)))
     with pytest.raises(ProtocolError, match="more"):
         unpack(bomb, SHAPE, None)
+
+
+def test_a_cut_takes_the_first_of_every_class_in_proportion() -> None:
+    sent = images(12).subset([0, 3, 6, 9, 1, 4, 2])  # 4, 2 and 1 of a class
+    opinion = torch.eye(3)[sent.labels] * 0.5 + 0.1
+    whole = Payload.of_images(sent).with_opinion(opinion)
+    assert whole.cut(7) is whole and whole.cut(8) is whole
+    part, places = whole.cut(4), [0, 1, 4, 6]
+    found = unpack(part, SHAPE, None)
+    assert torch.equal(found.images, sent.images[places])
+    assert torch.equal(found.labels, sent.labels[places])
+    rows = whole.probabilities(3), part.probabilities(3)
+    assert rows[0] is not None and rows[1] is not None and torch.equal(rows[1], rows[0][places])
+    indices = np.array([10, 11, 12, 13, 20, 21, 30])
+    reference = PoolReference("abc", indices, "def", np.array([14, 22, 31]))
+    named = Payload(sent.labels.numpy(), reference, adapter_file=b"file").cut(4)
+    assert named.adapter_file == b"file" and named.reference is not None
+    assert named.reference.indices.tolist() == [10, 11, 20, 30]
+    assert named.reference.sequence is reference.sequence
+    assert named.labels.tolist() == [0, 0, 1, 2]

@@ -17,6 +17,7 @@ from regl_app.rounds.sites.server import ServerSite
 from regl_app.rounds.sites.site import Results
 from regl_app.rounds.teaching import Teacher
 from regl_app.supplement.payload import Payload, pack
+from regl_app.supplement.plan import budget
 
 
 class DownloadSite(ServerSite):
@@ -38,12 +39,23 @@ class DownloadSite(ServerSite):
         super().__init__(config, supplement, teacher)
         self._pools = dict(pools)
         self._payloads: dict[int, Payload] = {}
+        self._real_images: dict[int, int] = {}
         self._adapters: dict[int, str] = {}
 
-    def payload(self, partition_id: int) -> Payload | None:
-        """Return the images for a client, without what it holds already."""
-        payload = self._payloads.get(partition_id)
-        return payload and payload.for_holder(self._adapters.get(partition_id, ""))
+    def payload(self, partition_id: int, number: int) -> Payload | None:
+        """Return the images for a client, without what it holds already.
+
+        Who is asked later than in the round that they were chosen for gets as many of them as the
+        budget of round ``number`` has.
+        """
+        payload, real = self._payloads.get(partition_id), self._real_images.get(partition_id)
+        if payload is None:
+            return None
+        if real is not None:
+            payload = payload.cut(budget(self._config, real, self._supplement.num_classes, number))
+        if len(payload.labels) == 0:
+            return None
+        return payload.for_holder(self._adapters.get(partition_id, ""))
 
     def answered(self, asked: Collection[int], results: Results) -> None:
         """Note which adapter each client keeps.
@@ -59,7 +71,7 @@ class DownloadSite(ServerSite):
         return {}
 
     def after_average(self, number: int, weights: Weights, results: Results) -> None:
-        """Choose what goes out with the next round; a client that failed gets its old images."""
+        """Choose what goes out with the next round; a client that failed gets of its old images."""
         self.notes, self._seconds = {}, {}
         if number >= self._config.rounds:
             return
@@ -75,6 +87,7 @@ class DownloadSite(ServerSite):
                 pool = digest if self._pools.get(key) == digest else ""
                 payload = pack(share.supplement, pool, self._adapters.get(key, ""))
                 self._payloads[key] = payload.with_opinion(opinions.get(key))
+                self._real_images[key] = results[key].real_images
         self._note(results, shares, used_now=False)
         if opinions:
             self._seconds = {**self._seconds, "label": label_seconds}
@@ -95,6 +108,7 @@ class DownloadSite(ServerSite):
         return {
             "payloads": self._payloads,
             "adapters": self._adapters,
+            "real_images": self._real_images,
             **super().memory(),
         }
 
@@ -103,3 +117,4 @@ class DownloadSite(ServerSite):
         super().restore(memory)
         self._payloads = dict(memory["payloads"])
         self._adapters = dict(memory["adapters"])
+        self._real_images = dict(memory["real_images"])

@@ -45,8 +45,8 @@ class Site:
         """Return the quotas ``(C,)`` of round ``number``, None where the client plans itself."""
         return None
 
-    def payload(self, partition_id: int) -> Payload | None:
-        """Return the images to be sent, None if there are none."""
+    def payload(self, partition_id: int, number: int) -> Payload | None:
+        """Return the images to be sent in round ``number``, None if there are none."""
         return None
 
     def adapter(self, partition_id: int) -> SharedAdapter | None:
