@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from regl_app.core.types import Counts
+from regl_app.core.types import Counts, Floats
 
 
-def balanced(counts: Counts) -> torch.Tensor:
+def balanced(counts: Counts | Floats) -> torch.Tensor:
     """Return the weights ``(C,)`` of classes with ``counts`` ``(C,)`` images: ``N / (P n_c)``.
 
     P of the classes have images, N altogether, so that each of the P weighs the same in sum and an
@@ -17,7 +17,7 @@ def balanced(counts: Counts) -> torch.Tensor:
     only soft labels can speak of, weighs 1.
     """
     present = np.maximum(1, np.count_nonzero(counts))
-    weights = np.where(counts > 0, counts.sum() / (present * np.maximum(1, counts)), 1.0)
+    weights = np.where(counts > 0, counts.sum() / (present * np.where(counts > 0, counts, 1)), 1.0)
     return torch.from_numpy(weights).float()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from regl_app.learning.methods.label_counts import label_counts
+from regl_app.learning.methods.label_counts import ABSENT, label_counts
 from regl_app.learning.methods.method import Batch, Local, Method
 
 
@@ -21,7 +21,7 @@ class FedRS(Method):
 
     def loss(self, model: nn.Module, batch: Batch, local: Local) -> torch.Tensor:
         """Return the cross-entropy of the restricted softmax."""
-        absent = local.once(label_counts) < 1
+        absent = local.once(label_counts) <= ABSENT
         logits = model(batch.images).float()
         restricted = torch.where(absent, self.train.fedrs_alpha * logits, logits)
         return self.cross_entropy(restricted, batch, local)

@@ -15,8 +15,9 @@ def label_counts(local: Local) -> torch.Tensor:
     """Return the images per class ``(C,)`` that this round trains on, on the model's device.
 
     Synthetic ones count: the bias to be corrected is that of all images trained on, and a class
-    that a supplement has filled is none that the client lacks.
+    that a supplement has filled is none that the client lacks. They count as often as steps draw
+    them, which is less where ``train.real-share`` keeps a share for real ones.
     """
     device = next(local.model.parameters()).device
-    counts = torch.from_numpy(local.label_counts).to(device, torch.float32)
+    counts = torch.from_numpy(local.step_counts).to(device, torch.float32)
     return counts.clamp_min(ABSENT)

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from regl_app.config.sections import TrainConfig
 from regl_app.core.errors import RunError
-from regl_app.core.types import Counts, Tensors, Weights
+from regl_app.core.types import Counts, Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.methods.class_weights import balanced, weighed_cross_entropy
 
@@ -53,6 +53,8 @@ class Local:
     among them. ``kept`` is what ``finish`` kept at this client, empty at first; ``received`` is
     the server's state, see ``Method.aggregate``; both are on the CPU, as are ``real_images``, the
     real ones themselves, and ``generator``, the round's own: what a loss draws, it draws from it.
+    ``drawn_counts`` ``(C,)`` are the ``label_counts`` as steps draw them in the mean
+    (``train.real-share``), None where these come as they are: see ``step_counts``.
     """
 
     model: nn.Module
@@ -63,7 +65,13 @@ class Local:
     begun: bool = False
     real_images: ImageSet | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
+    drawn_counts: Floats | None = None
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def step_counts(self) -> Counts | Floats:
+        """Return what corrects for label skew: images per class ``(C,)``, as steps draw them."""
+        return self.label_counts if self.drawn_counts is None else self.drawn_counts
 
     @cached_property
     def global_model(self) -> nn.Module:
@@ -192,7 +200,7 @@ class Method:
 
 
 def _class_weights(local: Local) -> torch.Tensor:
-    return balanced(local.label_counts)
+    return balanced(local.step_counts)
 
 
 def personal(method: Method, names: Sequence[str]) -> frozenset[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from regl_app.config.sections import TrainConfig
+from regl_app.core.types import Counts, Floats
 
 
 def num_steps(images: int, config: TrainConfig) -> int:
@@ -38,10 +39,8 @@ def batches(
         real: how many of them, the first ones, are real; None: all.
     """
     steps, real = num_steps(images, config), images if real is None else real
-    size = min(config.batch_size, images)
-    if 0 < real < config.real_share * images:
-        anchored = min(real, max(1, round(config.real_share * size)))
-        others = min(images - real, size - anchored)
+    if (parts := _parts(images, real, config)) is not None:
+        anchored, others = parts
         theirs, rest = _Deck(0, real, generator), _Deck(real, images, generator)
         for _ in range(steps):
             yield torch.cat([theirs.take(anchored), rest.take(others)])
@@ -50,9 +49,38 @@ def batches(
             order = torch.randperm(images, generator=generator)
             yield from torch.split(order, config.batch_size)
     else:
-        deck = _Deck(0, images, generator)
+        deck, size = _Deck(0, images, generator), min(config.batch_size, images)
         for _ in range(steps):
             yield deck.take(size)
+
+
+def drawn_counts(counts: Counts, real_counts: Counts, config: TrainConfig) -> Floats | None:
+    """Return the images per class ``(C,)`` that ``batches`` draws from, in the mean over steps.
+
+    They add up to as many as ``counts``, and stand to each other as what a step holds of them.
+    None where images come as they are, so that ``counts`` say it.
+
+    Args:
+        counts: of all images, ``(C,)``.
+        real_counts: of the real ones among them, ``(C,)``.
+        config: how many images of a step are real.
+    """
+    images, real = int(counts.sum()), int(real_counts.sum())
+    if (parts := _parts(images, real, config)) is None:
+        return None
+    share = parts[0] / sum(parts)
+    of_real, of_others = share / real, (1 - share) / (images - real)
+    drawn: Floats = images * (of_real * real_counts + of_others * (counts - real_counts))
+    return drawn
+
+
+def _parts(images: int, real: int, config: TrainConfig) -> tuple[int, int] | None:
+    """Return how many real and how many other images a step takes; None: as they come."""
+    if not 0 < real < config.real_share * images:
+        return None
+    size = min(config.batch_size, images)
+    anchored = min(real, max(1, round(config.real_share * size)))
+    return anchored, min(images - real, size - anchored)
 
 
 class _Deck:

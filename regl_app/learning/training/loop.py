@@ -21,7 +21,7 @@ from regl_app.data.images import ImageSet, to_float
 from regl_app.learning.methods.method import Batch, Local, Method, detached
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.training.augment import make_augment
-from regl_app.learning.training.batches import batches, num_steps
+from regl_app.learning.training.batches import batches, drawn_counts, num_steps
 
 Progress = Callable[[int, int], None]
 
@@ -85,7 +85,8 @@ def train_local(
     layout = memory_format(device)
     model.to(memory_format=layout)
     real = len(data) if real_images is None else real_images
-    local = _local(model, data, real, kept or {}, received or {}, torch_generator(seed, "method"))
+    drawing = torch_generator(seed, "method")
+    local = _local(model, data, real, train, kept or {}, received or {}, drawing)
     # What lies in a file stays there, and goes to the device batch by batch.
     pixels = data.pixels.to(device) if isinstance(data.pixels, torch.Tensor) else data.pixels
     labels = data.labels.to(device)
@@ -146,6 +147,7 @@ def _local(
     model: nn.Module,
     data: ImageSet,
     real_images: int,
+    config: TrainConfig,
     kept: Tensors,
     received: Tensors,
     generator: torch.Generator,
@@ -155,7 +157,16 @@ def _local(
     real = torch.bincount(data.labels[:real_images], minlength=classes).numpy()
     images = data.first(real_images)
     counts = data.counts(classes)
-    return Local(model, counts, real, kept, received, real_images=images, generator=generator)
+    return Local(
+        model,
+        counts,
+        real,
+        kept,
+        received,
+        real_images=images,
+        generator=generator,
+        drawn_counts=drawn_counts(counts, real, config),
+    )
 
 
 def _soft(data: ImageSet, real_images: int, targets: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regl_app.config.sections import TrainConfig
-from regl_app.learning.training.batches import batches, num_steps
+from regl_app.learning.training.batches import batches, drawn_counts, num_steps
 
 
 def _batches(
@@ -79,3 +80,23 @@ def test_synthetic_images_alone_come_as_they_are() -> None:
             _batches(20, TrainConfig(steps=3, batch_size=8)),
         )
     )
+
+
+def test_label_counts_are_those_that_steps_draw() -> None:
+    labels = np.array([0, 0, 0, 1, *[1] * 4, *[2] * 8])  # four real ones, twelve synthetic
+    counts, real = np.bincount(labels), np.bincount(labels[:4], minlength=3)
+    config = TrainConfig(steps=3, batch_size=8, real_share=0.5)
+    seen = torch.cat(_batches(16, config, real=4)).numpy()  # real ones thrice, the others once
+    assert np.bincount(labels[seen]).tolist() == [9, 3 + 4, 8]
+    found = drawn_counts(counts, real, config)
+    assert found is not None
+    np.testing.assert_allclose(found, 16 / 24 * np.array([9, 7, 8]))
+    assert drawn_counts(counts, real, TrainConfig(steps=3, batch_size=8)) is None
+    assert drawn_counts(counts, 0 * real, config) is None
+    assert drawn_counts(counts, counts, config) is None
+
+
+def test_synthetic_images_that_no_step_draws_count_for_nothing() -> None:
+    counts, real = np.array([3, 4, 8]), np.array([3, 1, 0])
+    found = drawn_counts(counts, real, TrainConfig(steps=3, batch_size=4, real_share=1.0))
+    assert found is not None and found.tolist() == [15 * 3 / 4, 15 / 4, 0]
