@@ -95,6 +95,8 @@ class CacheKeys:
             "prompts": self.prompts,
             "seed": seed,
         }
+        if preserving:
+            key["prior"] = "a mean of its own"  # earlier versions took one mean over all images
         if real.originals is not None:
             key["originals"] = real.originals.digest
         if self._config.lora.image_tokens and self.image_encoder:

@@ -78,16 +78,20 @@ class TuningBatches:
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return a step's latents ``(B, c, h, w)``, prompt rows, loss weights and places ``(B,)``.
 
+        The mean of B weighed losses is that of the client's own, plus ``prior_weight`` times that
+        of the prior's, if there are any.
         The place is among the client's images, -1 for a prior one.
         """
         chosen, picked = next(self._plan)
         latents = self.latents[to_device(self._at[chosen], self.latents.device)]
         rows, weights = self._rows[chosen], torch.ones(len(chosen))
         if self._prior is not None and picked is not None:
-            count = len(picked)
+            # One mean is taken over all: each kind is to come to a mean of its own in it.
+            own, count = len(chosen), len(picked)
             latents = torch.cat([latents, self._prior.latents[picked].to(latents)])
             rows = torch.cat([rows, self._prior.labels[picked].to(rows)])
-            weights = torch.cat([weights, torch.full((count,), self._prior_weight)])
+            theirs = torch.full((count,), self._prior_weight * (own + count) / count)
+            weights = torch.cat([weights * ((own + count) / own), theirs])
             chosen = torch.cat([chosen, torch.full((count,), -1)])
         device, weights = self._device, weights.to(latents.dtype)
         return (

@@ -92,7 +92,7 @@ def test_batches_are_those_of_all_pictures(
         assert own.sum() == CONFIG.batch_size and (~own).sum() == with_prior
         assert torch.equal(latents[own], every.latents[places[own]])
         assert torch.equal(rows[own], large.prompt_rows.of_set(real.labels)[places[own]])
-        assert (rows[~own] == 2).all() and (weights[own] == 1).all()
+        assert (rows[~own] == 2).all() and (weights[own] == 1 + with_prior / 2).all()
 
 
 def test_latents_of_large_pictures_wait_in_the_processor_s_memory(
