@@ -79,7 +79,13 @@ class _Loop:
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], times: int = 1) -> dict[str, Any]:
         """Return what the denoiser is told of all ``texts``, ``times`` over."""
-        encoded = self.pipeline.encode_prompt(list(texts), self.device, 1, False)
+        # By name: an XL's second argument is its second prompt.
+        encoded = self.pipeline.encode_prompt(
+            prompt=list(texts),
+            device=self.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )
         told: dict[str, Any] = {"encoder_hidden_states": encoded[0].repeat(times, 1, 1)}
         if self.large:
             side = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor

@@ -38,6 +38,29 @@ _VAE: Mapping[str, Any] = {
     "latent_channels": 4,
     "norm_num_groups": 32,
 }
+_TINY_UNET: Mapping[str, Any] = {
+    "sample_size": 8,
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+}
+_TINY_VAE: Mapping[str, Any] = {
+    **_VAE,
+    "block_out_channels": (8, 16, 16),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 32,
+}
+_TINY_TEXT: Mapping[str, Any] = {
+    **_CLIP_L,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "projection_dim": 32,
+}
 _NOISE: Mapping[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -137,43 +160,41 @@ SHAPES: Mapping[str, Shape] = {
         texts=(_CLIP_L, _CLIP_BIG_G),
         scheduler=("EulerDiscreteScheduler", {**_NOISE, "timestep_spacing": "leading"}),
     ),
-    # Of Stable Diffusion 1.5's make, small enough for a processor: to see that all of it runs.
+    # Of their makes, small enough for a processor: to see that all of it runs.
     "tiny": Shape(
         size=32,
         unet={
-            "sample_size": 8,
-            "block_out_channels": (32, 64),
+            **_TINY_UNET,
             "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
             "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-            "layers_per_block": 1,
             "cross_attention_dim": 32,
             "attention_head_dim": 4,
-            "norm_num_groups": 8,
         },
-        vae={
-            **_VAE,
-            "block_out_channels": (8, 16, 16),
-            "down_block_types": ("DownEncoderBlock2D",) * 3,
-            "up_block_types": ("UpDecoderBlock2D",) * 3,
-            "layers_per_block": 1,
-            "norm_num_groups": 4,
-            "sample_size": 32,
-            "scaling_factor": 0.18215,
-        },
-        texts=(
-            {
-                **_CLIP_L,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "projection_dim": 32,
-            },
-        ),
+        vae={**_TINY_VAE, "scaling_factor": 0.18215},
+        texts=(_TINY_TEXT,),
         scheduler=(
             "PNDMScheduler",
             {**_NOISE, "skip_prk_steps": True, "set_alpha_to_one": False},
         ),
+        vocabulary=600,
+    ),
+    "tiny-xl": Shape(
+        size=32,
+        unet={
+            **_TINY_UNET,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2),
+            "cross_attention_dim": 64,
+            "attention_head_dim": (2, 4),
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 80,
+        },
+        vae={**_TINY_VAE, "scaling_factor": 0.13025, "force_upcast": True},
+        texts=(_TINY_TEXT, {**_TINY_TEXT, "hidden_act": "gelu"}),
+        scheduler=("EulerDiscreteScheduler", {**_NOISE, "timestep_spacing": "leading"}),
         vocabulary=600,
     ),
 }

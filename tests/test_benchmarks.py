@@ -234,14 +234,15 @@ def test_the_shapes_that_a_gpu_is_measured_on_are_the_public_ones(
         assert shapes[name].size == parts["unet"].config.sample_size * factor
 
 
+@pytest.mark.parametrize("shape", ["tiny", "tiny-xl"])
 def test_both_sides_of_the_gpu_benchmark_do_the_same_work(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    shape: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.chdir(tmp_path)
     few = "--images 3 --batch 2 --steps 2 --naive-images 1 --naive-steps 2 --tuning-steps 2"
     few += " --tuning-batch 2 --uploads 2 --scored 4 --per-class 1 --probe 1 --lora-steps 1"
-    options = ["--precision", "fp32", "--device", "cpu", "--repeats", "1"]
+    options = ["--shape", shape, "--precision", "fp32", "--device", "cpu", "--repeats", "1"]
     importlib.import_module("gpu").main([*options, *few.split()])
     (result,) = (tmp_path / "runs" / "benchmarks").glob("*.json")  # not among the tables' results
     found = json.loads(result.read_text(encoding="utf-8"))
@@ -264,7 +265,7 @@ def test_both_sides_of_the_gpu_benchmark_do_the_same_work(
         assert row["ours"]["rate"] > 0 and row["ours"]["peak"] is None  # no GPU, no figure
     text = result.with_suffix(".md").read_text(encoding="utf-8")
     assert text.startswith("**No GPU")
-    assert "--shape tiny --batch 2 --images 3" in text
+    assert f"--shape {shape} --batch 2 --images 3" in text
 
 
 def test_a_checkpoint_of_full_size_is_checked_by_code_that_also_runs_on_a_tiny_one(
