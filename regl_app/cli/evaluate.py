@@ -9,6 +9,7 @@ import typer
 
 from regl_app.cli.console import out as console
 from regl_app.cli.console import print_path, print_table
+from regl_app.cli.endings import check_file
 from regl_app.cli.options import Settings
 from regl_app.cli.trained import Device, OfClient, RunArgument, Trust
 from regl_app.core.log import setup_logging
@@ -41,6 +42,7 @@ def evaluate(
 
     Example: [bold]regl evaluate runs/a data.source=folder data.path=new-photos[/bold]
     """
+    check_file("--out", out)
     setup_logging()
     from regl_app.cli.trained import open_model
     from regl_app.config.parsing import parse_settings

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from regl_app.cli.console import print_path
+from regl_app.cli.endings import PICTURES, check_file
 from regl_app.cli.options import ConfigFile, Settings, resolve
 from regl_app.config.name_list import parse_names
 from regl_app.core.errors import ConfigError
@@ -21,7 +22,7 @@ def generate(
         str, typer.Option(help="Names, comma-separated or a JSON list; '' = all.")
     ] = "",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images per class.")] = 8,
-    out: Annotated[Path, typer.Option(help="PNG of the grid.")] = Path("grid.png"),
+    out: Annotated[Path, typer.Option(help="Picture of the grid.")] = Path("grid.png"),
     adapter: Annotated[
         Path | None,
         typer.Option(
@@ -36,6 +37,7 @@ def generate(
 
     Example: [bold]regl generate --classes 0,3 -n 8 generator.guidance=3[/bold]
     """
+    check_file("--out", out, PICTURES)
     resolved = resolve(settings, config)
     setup_logging()
     from regl_app.cli.pictures import save_grid

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from regl_app.cli.console import out as console
 from regl_app.cli.console import print_path, print_table
+from regl_app.cli.endings import DRAWINGS, TABLES, check_file
 from regl_app.cli.options import Clients, ConfigFile, Settings, resolve
 from regl_app.core.errors import DataError
 from regl_app.core.log import setup_logging
@@ -25,7 +26,9 @@ def partition(
     settings: Settings = None,
     clients: Clients = 10,
     config: ConfigFile = None,
-    out: Annotated[Path, typer.Option(help="PNG of the heat map.")] = Path("partition.png"),
+    out: Annotated[Path, typer.Option(help="Picture of the heat map, by its ending.")] = Path(
+        "partition.png"
+    ),
     write: Annotated[
         Path | None,
         typer.Option(
@@ -47,6 +50,8 @@ def partition(
 
     Example: [bold]regl partition partition.beta=0.01 --clients 10[/bold]
     """
+    check_file("--out", out, DRAWINGS)
+    check_file("--write", write, TABLES)
     resolved = resolve(settings, config)
     setup_logging()
     from regl_app.cli.pictures import save_heatmap

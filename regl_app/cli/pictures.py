@@ -1,4 +1,4 @@
-"""Pictures the commands write: label heat map and class grid, both PNG."""
+"""Pictures the commands write: label heat map and class grid, in the form of their ending."""
 
 from __future__ import annotations
 

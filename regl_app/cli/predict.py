@@ -11,9 +11,9 @@ import typer
 
 from regl_app.cli.console import out as console
 from regl_app.cli.console import print_path, print_table
+from regl_app.cli.endings import TABLES, check_file
 from regl_app.cli.trained import Device, OfClient, RunArgument, Trust
 from regl_app.config.sections import DepthRule
-from regl_app.core.errors import ConfigError
 from regl_app.core.log import logger, setup_logging
 
 _STDOUT = Path("-")
@@ -51,11 +51,9 @@ def predict(
 
     Example: [bold]regl predict runs/regl-folder-s0 photos --out labels.csv[/bold]
     """
-    if out is not None and out != _STDOUT and out.suffix.lower() not in (".csv", ".json"):
-        raise ConfigError(f"--out must end in .csv or .json, or be '-', got {str(out)!r}")
-    if out is not None and out.is_dir():
-        raise ConfigError(f"--out {str(out)!r} is a folder: name a file in it")
-    if out == _STDOUT:  # which is the table's alone
+    if out != _STDOUT:
+        check_file("--out", out, TABLES, other=", or be '-'")
+    else:  # which is the table's alone
         logger.addHandler(logging.StreamHandler(sys.stderr))
     setup_logging()
     from regl_app.cli.trained import open_model

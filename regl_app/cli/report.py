@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from regl_app.cli.console import print_path
+from regl_app.cli.endings import check_file
 
 
 def report(
@@ -31,6 +32,7 @@ def report(
 
     With [bold]--figures figures[/bold] every figure is also a picture for a paper or a slide.
     """
+    check_file("--out", out)
     from regl_app.runs.report.build import build_report
 
     if out is None:
