@@ -48,8 +48,8 @@ def phrasings(concept: Concept) -> tuple[str, ...]:
     return (concept,) if isinstance(concept, str) else concept
 
 
-def prompts_line(texts: Sequence[Sequence[str]], negative: str, most: int = 10) -> str:
-    """Return the prompts of all classes in one line; of many the first ones."""
+def prompts_line(texts: Sequence[Sequence[str]], negative: str, most: int = 1000) -> str:
+    """Return the prompts of all classes in one line; of more than ``most`` the first ones."""
     shown = [" | ".join(phrasing) for phrasing in texts[:most]]
     more = f"; and {len(texts) - most} more" if len(texts) > most else ""
     return "; ".join(shown) + more + (f"; away from {negative!r}" if negative else "")

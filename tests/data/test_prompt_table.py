@@ -173,3 +173,9 @@ def test_letters_of_both_cases_are_told_apart(
 def test_the_line_of_prompts_is_shortened() -> None:
     assert prompts_line([["a", "b"], ["c"]], "") == "a | b; c"
     assert prompts_line([["a"]] * 12, "d", most=2) == "a; a; and 10 more; away from 'd'"
+
+
+def test_the_log_has_the_prompts_of_a_thousand_classes() -> None:
+    texts = [[f"a photo of {number}"] for number in range(1001)]
+    assert prompts_line(texts[:1000], "") == "; ".join(text for (text,) in texts[:1000])
+    assert prompts_line(texts, "").endswith("a photo of 999; and 1 more")

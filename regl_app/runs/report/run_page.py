@@ -29,6 +29,7 @@ from regl_app.runs.report.run_words import (
     key_settings,
     keys,
     lede,
+    prompts,
     rows,
     tiles,
 )
@@ -130,6 +131,7 @@ class RunPage:
     class_rows: list[list[str]]
     columns: list[str]
     rows: list[list[str]]
+    prompts: list[tuple[str, str]]
     keys: list[tuple[str, str, bool]]
     environment: dict[str, str]
 
@@ -175,6 +177,7 @@ def run_page(run: RunData, prefix: str = "") -> RunPage:
         class_rows=classes.class_rows(run),
         columns=columns(run),
         rows=rows(run),
+        prompts=prompts(run),
         keys=keys(run.config),
         environment=run.environment,
     )

@@ -230,6 +230,14 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
     return settings
 
 
+def prompts(run: RunData) -> list[tuple[str, str]]:
+    """Return every class with its prompts; nothing where nothing is generated."""
+    facts = run.facts
+    if facts is None:
+        return []
+    return [(run.class_names[label], " | ".join(each)) for label, each in enumerate(facts.prompts)]
+
+
 def _fitted(run: RunData) -> RunConfig:
     """Return the run's configuration with what 'auto' became, where the server could tell."""
     flat = run.config.to_flat()

@@ -253,6 +253,26 @@ def test_settings_say_what_auto_became_where_it_is_known(
     assert ("Adapter", "rank auto, auto steps") in key_settings(odd)
 
 
+def test_every_prompt_is_in_the_report(make_run: RunMaker, tmp_path: Path) -> None:
+    folder = RunFolder(make_run(tmp_path, method="regl", bare=True, rounds=1))
+    names = [f"kind-{number}" for number in range(12)]
+    texts = [[f"a photo of {name}", f"<i>{name}"] for name in names]
+    folder.write_facts(FederationFacts(class_names=names, num_clients=1, prompts=texts))
+    html = build_report([folder.path], tmp_path / "r.html").read_text()
+    found = re.search(r"<details><summary>Every prompt <span>(.*?)</details>", html, flags=re.S)
+    assert found is not None and found[1].startswith("12 classes")
+    for name in names:
+        assert f"<dt>{name}</dt><dd>a photo of {name} | &lt;i&gt;{name}</dd>" in found[1]
+    # Among the settings the first three.
+    assert html.index("; and 9 more</dd>") < html.index("Every prompt")
+    assert "<i>kind" not in html
+
+
+def test_a_run_that_draws_nothing_has_no_prompts(make_run: RunMaker, tmp_path: Path) -> None:
+    run = make_run(tmp_path, method="fedavg", bare=True, rounds=1)
+    assert "Every prompt" not in build_report([run], tmp_path / "r.html").read_text()
+
+
 def test_labels_tell_the_papers_form_from_the_taught_one(
     make_run: RunMaker, tmp_path: Path
 ) -> None:

@@ -74,6 +74,13 @@ TEMPLATE = """
     <tbody>{% for row in run.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
     {%- endfor %}</tbody>
   </table></div></details>
+  {%- if run.prompts %}
+  <details><summary>Every prompt <span>{{ run.prompts|length }} classes</span></summary>
+  <div class="inside"><dl class="keys">
+    {%- for key, value in run.prompts %}
+    <div><dt>{{ key }}</dt><dd>{{ value }}</dd></div>{% endfor %}
+  </dl></div></details>
+  {%- endif %}
   <details><summary>Full configuration <span>{{ run.keys|length }} keys, changed ones in blue</span>
   </summary><div class="inside"><dl class="keys">
     {%- for key, value, changed in run.keys %}
