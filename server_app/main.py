@@ -30,7 +30,7 @@ from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_public_part, check_source
-from regl_app.generator.fitting import fit_words
+from regl_app.generator.fitting import fit_words, unheard_prompt
 from regl_app.generator.prompts import class_phrasings
 from regl_app.learning.methods.method import personal
 from regl_app.learning.methods.registry import make_method
@@ -139,7 +139,11 @@ def federate(
     if config.needs_generator and (words := fit_words(local)):
         logger.info("generator: %s", words)
     if prompts:
-        logger.info("prompts: %s", prompts_line(prompts, config.generator.negative_prompt))
+        ignored = unheard_prompt(local)
+        away = "" if ignored else config.generator.negative_prompt
+        logger.info("prompts: %s", prompts_line(prompts, away))
+        if ignored:
+            logger.warning("%s", ignored)
 
     model.to(device)
     strategy = _strategy(local, handshake, clients, federation.source, model, device, folder)

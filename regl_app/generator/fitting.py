@@ -19,6 +19,7 @@ from regl_app.generator.denoiser_shapes import denoiser_class
 from regl_app.generator.families.family import Family
 from regl_app.generator.families.registry import FAMILIES
 from regl_app.generator.families.settings import NAMED
+from regl_app.generator.negative_prompt import unheard
 from regl_app.generator.pipeline_config import part_config, vae_factor
 
 _SMALL = 64
@@ -117,8 +118,10 @@ def _untold(checkpoint: Path) -> tuple[Family, SimpleNamespace]:
     return FAMILIES[name], SimpleNamespace(config=told)
 
 
-def fitted(config: RunConfig) -> RunConfig:
+def fitted(config: RunConfig, *, fetch: bool = True) -> RunConfig:
     """Return ``config`` with a value for every key that says 'auto' until the generator is known.
+
+    ``fetch``: whether the hub may be asked for a generator that is not in its cache.
 
     Raises:
         GeneratorError: there is no such generator here, or nobody knows what fits it.
@@ -126,7 +129,7 @@ def fitted(config: RunConfig) -> RunConfig:
     wanted = open_keys(config)
     if not wanted:
         return config
-    values = _fit(config, fetch=True).values(config)
+    values = _fit(config, fetch=fetch).values(config)
     return config.updated({key: values[key] for key in wanted})
 
 
@@ -160,6 +163,21 @@ def fit_words(config: RunConfig) -> str:
     values = fit.values(config)
     settings = ", ".join(f"{key}={values[key]}" for key in wanted)
     return f"{fit.name} of {fit.side} px: {settings}"
+
+
+def unheard_prompt(config: RunConfig) -> str:
+    """Return why a run's negative prompt has no effect; '' if it has, or nobody here can know.
+
+    Nothing is fetched to tell.
+    """
+    generator = config.generator
+    if not config.needs_generator or not generator.negative_prompt:
+        return ""
+    try:
+        checkpoint = resolve_generator(generator.path, fetch=False)
+        return unheard(fitted(config, fetch=False).generator, tunes_by_guidance(checkpoint))
+    except GeneratorError:
+        return ""
 
 
 def _fit(config: RunConfig, *, fetch: bool) -> Fit:

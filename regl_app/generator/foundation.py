@@ -36,6 +36,7 @@ from regl_app.generator.held_weights import held_precision, text_precision, type
 from regl_app.generator.image_encoder import ImageEncoder, OwnEncoder
 from regl_app.generator.image_prompts import ImagePromptSlot
 from regl_app.generator.image_tokens import beside_text
+from regl_app.generator.negative_prompt import unheard
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.pipeline_config import own_image_size
 from regl_app.generator.pipeline_loading import load_pipeline
@@ -109,6 +110,8 @@ class Foundation:
                 f"generator.image-size must be a multiple of {unit} for {config.path!r}, "
                 f"got {image_size}"
             )
+        if told_nobody := unheard(config, family.embeds_guidance(denoiser)):
+            logger.warning("%s", told_nobody)
         # The bundled one's run there in fp32 as ever.
         encoded_on = "cpu" if held == "fp32" else str(place)
         told = Told(image_size, config.guidance, config.negative_prompt, encoded_on)

@@ -24,7 +24,7 @@ from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import sync_folder, write_json
 from regl_app.core.tensor_files import save_weights
 from regl_app.core.types import Tensors
-from regl_app.generator.fitting import fit_words
+from regl_app.generator.fitting import fit_words, unheard_prompt
 from regl_app.generator.identity import identity_of
 from regl_app.runs.checkpoints import (
     Checkpoint,
@@ -40,7 +40,16 @@ from regl_app.runs.environment import CODE, describe_environment
 from regl_app.runs.history import append_round, read_history
 from regl_app.runs.records import FederationFacts, Record, RoundRecord, RunResult
 
-__all__ = ["CODE", "DATA", "GENERATOR", "NAMED_CODE", "WEIGHTS", "Checkpoint", "RunFolder"]
+__all__ = [
+    "CODE",
+    "DATA",
+    "GENERATOR",
+    "NAMED_CODE",
+    "UNHEARD",
+    "WEIGHTS",
+    "Checkpoint",
+    "RunFolder",
+]
 
 NAMED_CODE = "named-code"
 """In a run's environment: the digest of the packages of an own model and of another's method."""
@@ -48,6 +57,8 @@ DATA = "data"
 """In a run's environment: the state of the files that its server read (``RunFiles.words``)."""
 GENERATOR = "generator"
 """Likewise: the ``identity_of`` what its images are made with, if any are."""
+UNHEARD = "generator-negative-prompt"
+"""Likewise: why its negative prompt has no effect, where one is set that has none."""
 WEIGHTS = "weights"
 """Likewise: the SHA-256 of the file that its model started from, if ``model.weights`` names one."""
 
@@ -94,6 +105,8 @@ class RunFolder:
             environment[GENERATOR] = identity_of(local)
             if words := fit_words(local):
                 environment["generator-settings"] = words
+            if words := unheard_prompt(local):
+                environment[UNHEARD] = words
         content = {"config": config.to_flat(), "environment": environment}
         write_json(folder.path / "config.json", content, durable=True)
         sync_folder(parent)

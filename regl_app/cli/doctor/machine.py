@@ -168,7 +168,7 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     from regl_app.generator.card_precision import precision_on
     from regl_app.generator.checkpoint import resolve_generator
     from regl_app.generator.compatibility import check_source
-    from regl_app.generator.fitting import fit_words
+    from regl_app.generator.fitting import fit_words, unheard_prompt
     from regl_app.generator.held_weights import held_precision
     from regl_app.generator.hub_checkpoint import NotCachedError
     from regl_app.generator.weights_size import weights_in_memory
@@ -199,6 +199,8 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     yield Finding("generator", "ok", f"{path}, {size / 1e6:.1f} MB ({folder})")
     if words := fit_words(config):
         yield Finding("settings", "ok", words)
+    if words := unheard_prompt(config):
+        yield Finding("negative prompt", "note", words)
     try:
         device = resolve_device(config.device)
         precision = precision_on(config.generator.precision, device, folder)

@@ -16,6 +16,7 @@ from regl_app.core.formats import NONE, duration, percent, size
 from regl_app.core.types import Scalar
 from regl_app.data.concepts import prompts_line
 from regl_app.runs.depths import depth_words, depths_of
+from regl_app.runs.folder import UNHEARD
 from regl_app.runs.kept import kept_words
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.choice import early_words, kept_note, warm_up
@@ -207,7 +208,8 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         guided = _guidance(config.to_flat())
         settings.append(("Generator", f"{where}, {generator.steps} steps, {guided}"))
         if run.facts is not None and run.facts.prompts:
-            texts = prompts_line(run.facts.prompts, generator.negative_prompt, most=3)
+            away = "" if _unheard(run, config) else generator.negative_prompt
+            texts = prompts_line(run.facts.prompts, away, most=3)
             settings.append(("Prompts", texts))
         if config.supplement.adapter == "lora":
             settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))
@@ -236,6 +238,16 @@ def prompts(run: RunData) -> list[tuple[str, str]]:
     if facts is None:
         return []
     return [(run.class_names[label], " | ".join(each)) for label, each in enumerate(facts.prompts)]
+
+
+def _unheard(run: RunData, config: RunConfig) -> bool:
+    """Return whether the negative prompt is known to have had no effect."""
+    flat = config.to_flat()
+    return (
+        UNHEARD in run.environment
+        or flat["generator.guidance"] == 1
+        or flat["generator.guidance-stop"] == 0
+    )
 
 
 def _fitted(run: RunData) -> RunConfig:

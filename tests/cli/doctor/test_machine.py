@@ -59,6 +59,12 @@ def test_the_bundled_generator_is_found_whole() -> None:
     assert "bundled" in finding.detail
 
 
+def test_a_negative_prompt_that_nothing_hears_is_noted() -> None:
+    keys: dict[str, Scalar] = {"generator.negative-prompt": "ugly", "generator.guidance": 1.0}
+    finding = found("negative prompt", {"method": "regl", **keys})
+    assert finding.status == "note" and "generator.guidance=1 is off" in finding.detail
+
+
 def test_a_method_without_generator_needs_none() -> None:
     assert "not needed" in found("generator").detail
 

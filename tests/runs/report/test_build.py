@@ -13,7 +13,7 @@ import pytest
 
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
-from regl_app.runs.folder import RunFolder
+from regl_app.runs.folder import UNHEARD, RunFolder
 from regl_app.runs.records import FederationFacts, GlobalMetrics, RoundRecord, RunResult
 from regl_app.runs.report.build import build_report
 from regl_app.runs.report.run_data import RunData, conditions
@@ -271,6 +271,35 @@ def test_every_prompt_is_in_the_report(make_run: RunMaker, tmp_path: Path) -> No
 def test_a_run_that_draws_nothing_has_no_prompts(make_run: RunMaker, tmp_path: Path) -> None:
     run = make_run(tmp_path, method="fedavg", bare=True, rounds=1)
     assert "Every prompt" not in build_report([run], tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("keys", "environment", "heard"),
+    [
+        ({}, {}, True),
+        ({}, {UNHEARD: "has no effect"}, False),
+        ({"generator__guidance": 1.0}, {}, False),
+        ({"generator__guidance-stop": 0.0}, {}, False),
+        (
+            {"generator__path": "/sd"},
+            {"generator-settings": "SD of 8 px: generator.guidance=1.0"},
+            False,
+        ),
+    ],
+)
+def test_a_negative_prompt_is_named_where_it_is_not_known_to_be_unheard(
+    make_run: RunMaker,
+    tmp_path: Path,
+    keys: dict[str, Any],
+    environment: dict[str, str],
+    heard: bool,
+) -> None:
+    away = {"generator__negative-prompt": "ugly"}
+    run = RunData.load(make_run(tmp_path, method="regl", bare=True, rounds=1, **away, **keys))
+    facts = FederationFacts(class_names=["cat"], num_clients=2, prompts=[["a cat"]])
+    found = replace(run, facts=facts, environment={**run.environment, **environment})
+    (line,) = [value for name, value in key_settings(found) if name == "Prompts"]
+    assert line.endswith("away from 'ugly'") == heard
 
 
 def test_labels_tell_the_papers_form_from_the_taught_one(
