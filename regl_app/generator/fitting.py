@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from regl_app.config import RunConfig
 from regl_app.config.or_auto import AUTO
@@ -20,7 +18,7 @@ from regl_app.generator.families.family import Family
 from regl_app.generator.families.registry import FAMILIES
 from regl_app.generator.families.settings import NAMED
 from regl_app.generator.negative_prompt import unheard
-from regl_app.generator.pipeline_config import part_config, vae_factor
+from regl_app.generator.pipeline_config import native_side, part_config, scheduler_config
 
 _SMALL = 64
 """Up to this side a checkpoint is taken as one of the bundled one's kind."""
@@ -74,14 +72,14 @@ def fit_of(checkpoint: Path, image_size: int = 0, named: str = "") -> Fit:
     part, name = denoiser_class(checkpoint)
     folder = configs_of(checkpoint)
     denoiser = part_config(folder, part)
-    side = image_size or _side(denoiser, part_config(folder, "vae"))
+    side = image_size or native_side(denoiser, part_config(folder, "vae"))
     if side <= _SMALL:
         return Fit("a small checkpoint", side, BUNDLED_FIT, as_bundled=True)
     origin = Path(str(denoiser.get(NAMED) or ""))
     origin = origin.parent if origin.name == part else origin
     names = (_name(origin), _name(checkpoint), Path(named).name)
     told = denoiser | {NAMED: " ".join(names)}
-    settings = FAMILIES[name].settings(told, _scheduler(folder))
+    settings = FAMILIES[name].settings(told, scheduler_config(folder))
     return Fit(settings.name, side, settings.keys(side))
 
 
@@ -184,19 +182,3 @@ def _fit(config: RunConfig, *, fetch: bool) -> Fit:
     generator = config.generator
     found = resolve_generator(generator.path, fetch=fetch)
     return fit_of(found, generator.image_size, generator.path)
-
-
-def _side(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
-    """Return the side of a checkpoint's images, as its pipeline would have it."""
-    sample = denoiser.get("sample_size") or 128  # FLUX names none, and its pipeline takes this
-    latent = int(max(sample) if isinstance(sample, list) else sample)
-    return latent * vae_factor(vae)
-
-
-def _scheduler(folder: Path) -> dict[str, Any]:
-    try:
-        text = (folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")
-        content = json.loads(text)
-    except (OSError, ValueError):
-        return {}  # loading it will say so
-    return content if isinstance(content, dict) else {}

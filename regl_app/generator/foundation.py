@@ -36,6 +36,7 @@ from regl_app.generator.held_weights import held_precision, text_precision, type
 from regl_app.generator.image_encoder import ImageEncoder, OwnEncoder
 from regl_app.generator.image_prompts import ImagePromptSlot
 from regl_app.generator.image_tokens import beside_text
+from regl_app.generator.limits import check_limits, check_size
 from regl_app.generator.negative_prompt import unheard
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
 from regl_app.generator.pipeline_config import own_image_size
@@ -49,6 +50,7 @@ from regl_app.generator.prompts import (
     encode_prompts,
 )
 from regl_app.generator.quiet import quiet
+from regl_app.generator.solver import solver_of
 
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -57,7 +59,8 @@ _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 class Foundation:
     """Denoiser, VAE and scheduler of one checkpoint with the text conditioning of all classes.
 
-    ``precision`` is what they are run in, ``held`` what the denoiser's weights are in.
+    ``precision`` is what they are run in, ``held`` what the denoiser's weights are in; ``pipeline``
+    is the class that they are of.
     """
 
     denoiser: Any
@@ -77,6 +80,7 @@ class Foundation:
     placement: Placement
     held: Precision = "fp32"
     image_encoder: ImageEncoder | None = None
+    pipeline: str = ""
 
     @classmethod
     def load(
@@ -89,12 +93,13 @@ class Foundation:
 
         Raises:
             GeneratorError: the checkpoint does not know a concept, is absent, damaged, has no
-                safetensors, or is no latent diffusion model of a known family with a scheduler
-                of diffusion or flow matching.
+                safetensors, is no latent diffusion model of a known family with a scheduler
+                of diffusion or flow matching, or cannot draw so large or in so many steps.
         """
         place = torch.device(device)
         check_concepts(config.path, concepts)
         folder = resolve_generator(config.path)
+        check_limits(folder, config)
         precision = precision_on(config.precision, place, folder)
         held = _held(folder, precision)
         pipeline = _load_pipeline(folder, held)
@@ -104,12 +109,7 @@ class Foundation:
         factor = int(pipeline.vae_scale_factor)
         latent = family.sample_size(pipeline, family.part)
         image_size = config.image_size or own_image_size(latent, factor, config.path)
-        unit = factor * family.patch(denoiser)
-        if image_size % unit:
-            raise GeneratorError(
-                f"generator.image-size must be a multiple of {unit} for {config.path!r}, "
-                f"got {image_size}"
-            )
+        check_size(family, denoiser, image_size, factor, config.path)
         if told_nobody := unheard(config, family.embeds_guidance(denoiser)):
             logger.warning("%s", told_nobody)
         # The bundled one's run there in fp32 as ever.
@@ -135,6 +135,7 @@ class Foundation:
             placement=Placement(denoiser, pipeline.vae, adapters, place, digest, held),
             held=held,
             image_encoder=_image_encoder(pipeline),
+            pipeline=type(pipeline).__name__,
         )
         foundation.placement.begin(foundation.vae_held)
         return foundation
@@ -154,16 +155,16 @@ class Foundation:
         kind = FlowProcess if is_flow(self.scheduler) else DiffusionProcess
         return kind.of(self.scheduler, self.device, min_snr)
 
-    def new_scheduler(self, steps: int) -> Any:
+    def new_scheduler(self, steps: int, strength: float | None = None) -> Any:
         """Return a fresh scheduler of the checkpoint's own kind, with ``steps`` to go.
 
-        Schedulers keep state: no two batches may share one.
+        Schedulers keep state: no two batches may share one. ``strength`` as for ``solver_of``.
+
+        Raises:
+            GeneratorError: its configuration does not allow that many.
         """
-        scheduler = type(self.scheduler).from_config(self.scheduler.config)
         side = self.image_size // self.factor // self.family.patch(self.denoiser)
-        arguments = self.family.solver(scheduler, steps, side**2)
-        scheduler.set_timesteps(**arguments, device=self.device)
-        return scheduler
+        return solver_of(self.family, self.scheduler, steps, side**2, self.device, strength)
 
     @property
     def embeds_guidance(self) -> bool:

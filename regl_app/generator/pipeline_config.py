@@ -52,6 +52,23 @@ def vae_factor(vae: Mapping[str, Any]) -> int:
     return factor
 
 
+def native_side(denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """Return the side of a checkpoint's images in pixels, as its pipeline would have it."""
+    sample = denoiser.get("sample_size") or 128  # FLUX names none, and its pipeline takes this
+    latent = int(max(sample) if isinstance(sample, list) else sample)
+    return latent * vae_factor(vae)
+
+
+def scheduler_config(folder: Path) -> dict[str, Any]:
+    """Return the config of a pipeline's scheduler; empty where it is absent or damaged."""
+    try:
+        text = (folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError):
+        return {}  # loading it will say so
+    return content if isinstance(content, dict) else {}
+
+
 def text_to_image_class(folder: Path) -> str:
     """Return the name of the text-to-image pipeline of what is in ``folder``, of ``KINDS``.
 

@@ -23,6 +23,7 @@ from regl_app.generator.finite import check_denoised
 from regl_app.generator.flow_process import is_flow
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import in_portions
+from regl_app.generator.solver import BY_STRENGTH
 
 
 @torch.no_grad()
@@ -142,12 +143,13 @@ def _denoise(
     discrepancy_guidance: DiscrepancyGuidance | None,
 ) -> torch.Tensor:
     """Return the latents ``(N, c, h, w)`` that the scheduler's steps lead the noise to."""
-    process, scheduler = foundation.noise_process(), foundation.new_scheduler(config.steps)
+    process, scheduler = foundation.noise_process(), _solver(foundation, config, start)
     timesteps = scheduler.timesteps
     if start is None:
         latents = process.start(scheduler, noise.initial)
     else:
-        timesteps = _last_timesteps(scheduler, config)
+        if foundation.pipeline != BY_STRENGTH:
+            timesteps = _last_timesteps(scheduler, config)
         start = start.to(foundation.device)
         latents = process.start_from(scheduler, start, noise.initial, timesteps[:1])
     labels, told = labels.to(foundation.device), told.on(foundation.device)
@@ -168,6 +170,11 @@ def _denoise(
         stepped = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)
         latents = stepped[0].float()
     return latents
+
+
+def _solver(foundation: Foundation, config: GeneratorConfig, start: torch.Tensor | None) -> Any:
+    spread = start is not None and foundation.pipeline == BY_STRENGTH
+    return foundation.new_scheduler(config.steps, config.image_strength if spread else None)
 
 
 def runs_twice(foundation: Foundation, config: GeneratorConfig) -> bool:
@@ -224,4 +231,6 @@ def _guided(
 def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
     # Stochastic schedulers (ancestral, SDE, DDPM) draw noise in every step.
     accepted = inspect.signature(scheduler.step).parameters
-    return {"generator": generators} if "generator" in accepted else {}
+    drawn: dict[str, Any] = {"generator": generators} if "generator" in accepted else {}
+    # As the pipelines pass it, whatever a solver's own default is (TCD: 0.3).
+    return drawn | ({"eta": 0.0} if "eta" in accepted else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -15,13 +16,15 @@ from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 from regl_app.data.pictures import portions
 from regl_app.generator.card_precision import precision_on
-from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.checkpoint import configs_of, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
 from regl_app.generator.fitting import text_tokens, tunes_by_guidance
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.identity import checkpoint_digest
 from regl_app.generator.kept_digests import digests_folder
+from regl_app.generator.pipeline_config import scheduler_config, text_to_image_class
 from regl_app.generator.prompts import class_phrasings
+from regl_app.generator.solver import BY_STRENGTH
 
 _AT_ONCE = 256
 
@@ -80,6 +83,16 @@ class CacheKeys:
         """Return how many tokens of a prompt are read, where that is not the pipeline's default."""
         tokens = text_tokens(resolve_generator(self._config.generator.path))
         return {"text_tokens": tokens} if tokens else {}
+
+    @property
+    def _configs(self) -> Path:
+        return configs_of(resolve_generator(self._config.generator.path))
+
+    @property
+    def _solver(self) -> dict[str, object]:
+        """Return what earlier versions had otherwise: TCD's noise, which no pipeline adds."""
+        noisy = scheduler_config(self._configs).get("_class_name") == "TCDScheduler"
+        return {"eta": 0.0} if noisy else {}
 
     def lora(self, real: ImageSet, seed: int) -> CacheKey:
         """Return the key of an adapter tuned on ``real``."""
@@ -186,6 +199,8 @@ class CacheKeys:
             key["pictures"] = f"{digest}/{generator.image_strength}/{generator.image_share}"
             if pictures.originals is not None:
                 key["originals"] = pictures.originals.digest
+            if text_to_image_class(self._configs) == BY_STRENGTH:  # earlier versions left steps out
+                key["starts"] = "all steps"
         if models is not None:
             steering = self._config.steering
             key["steering"] = f"{models}/{steering.strength}/{steering.limit}"
@@ -217,6 +232,7 @@ class CacheKeys:
         return (
             self._common()
             | told
+            | self._solver
             | {
                 "steps": config.steps,
                 "guidance": config.guidance,

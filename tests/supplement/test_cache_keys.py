@@ -12,6 +12,7 @@ from regl_app.config import RunConfig
 from regl_app.core.types import CacheKey
 from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
+from regl_app.generator.solver import BY_STRENGTH
 from regl_app.supplement import cache_keys
 from regl_app.supplement.cache_keys import CacheKeys
 
@@ -83,3 +84,20 @@ def test_how_many_tokens_are_read_counts_where_it_is_not_the_pipelines_number(
     monkeypatch.setattr(cache_keys, "text_tokens", lambda _: 256)
     fewer = keys(config, ("a cat", "a dog"), real)
     assert [key["text_tokens"] for key in fewer] == [256] * 3
+
+
+def test_what_few_step_solvers_made_otherwise_is_not_taken_for_the_same(
+    config: RunConfig, real: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started() -> CacheKey:
+        made = CacheKeys(config, ("a cat", "a dog"), (1, 16, 16), torch.device("cpu"))
+        return made.images(0, "frozen", real, 0, None)
+
+    assert all("eta" not in key for key in keys(config, ("a cat", "a dog"), real))
+    assert "starts" not in started()
+    monkeypatch.setattr(cache_keys, "scheduler_config", lambda _: {"_class_name": "TCDScheduler"})
+    noisy = keys(config, ("a cat", "a dog"), real)
+    assert ["eta" in key for key in noisy] == [True, False, True]
+    monkeypatch.setattr(cache_keys, "text_to_image_class", lambda _: BY_STRENGTH)
+    assert "starts" in started()
+    assert "starts" not in keys(config, ("a cat", "a dog"), real)[2]

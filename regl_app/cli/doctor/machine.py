@@ -168,9 +168,10 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     from regl_app.generator.card_precision import precision_on
     from regl_app.generator.checkpoint import resolve_generator
     from regl_app.generator.compatibility import check_source
-    from regl_app.generator.fitting import fit_words, unheard_prompt
+    from regl_app.generator.fitting import fit_words, fitted, unheard_prompt
     from regl_app.generator.held_weights import held_precision
     from regl_app.generator.hub_checkpoint import NotCachedError
+    from regl_app.generator.limits import check_limits
     from regl_app.generator.weights_size import weights_in_memory
 
     path = config.generator.path
@@ -199,6 +200,10 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     yield Finding("generator", "ok", f"{path}, {size / 1e6:.1f} MB ({folder})")
     if words := fit_words(config):
         yield Finding("settings", "ok", words)
+    try:
+        check_limits(folder, fitted(config, fetch=False).generator)
+    except ReglError as error:
+        yield Finding("generator's limits", "fail", str(error))
     if words := unheard_prompt(config):
         yield Finding("negative prompt", "note", words)
     try:

@@ -55,6 +55,10 @@ def _as_the_pipeline(_: Any) -> None:
     return None
 
 
+def _any_side(_: Any) -> None:
+    return None
+
+
 def _sample_size(pipeline: Any, part: str) -> Any:
     return getattr(pipeline, part).config.get("sample_size")
 
@@ -91,6 +95,7 @@ class Family:
         predict: how the denoiser is called.
         latent_shape: ``(c, h, w)`` of a latent, of the denoiser and h.
         patch: latents are cut into squares of this side.
+        most_side: of latents that the denoiser has places for; None: any.
         embeds_guidance: whether the denoiser takes the guidance scale as an input, so that it is
             called once a step and never without its prompt.
         text_tokens: how many the denoiser was trained to read, where that is fewer than its
@@ -109,6 +114,7 @@ class Family:
     settings: Callable[[Mapping[str, Any], Mapping[str, Any]], Settings]
     latent_shape: Callable[[Any, int], tuple[int, int, int]] = _latent_shape
     patch: Callable[[Any], int] = _one
+    most_side: Callable[[Any], int | None] = _any_side
     embeds_guidance: Callable[[Any], bool] = _no
     text_tokens: Callable[[Any], int | None] = _as_the_pipeline
     sample_size: Callable[[Any, str], Any] = _sample_size

@@ -40,6 +40,12 @@ def _predict(
     return prediction
 
 
+def _most_side(transformer: Any) -> int | None:
+    """Return the side of the table of places, in latents."""
+    squares = getattr(transformer.config, "pos_embed_max_size", None)
+    return None if squares is None else int(squares) * patch_size(transformer)
+
+
 def _settings(transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
     # 3.5 Large Turbo has the very configuration of 3.5 Large.
     if "turbo" in str(transformer.get(NAMED)).lower():
@@ -59,4 +65,5 @@ SD3 = Family(
     predict=_predict,
     settings=_settings,
     patch=patch_size,
+    most_side=_most_side,
 )

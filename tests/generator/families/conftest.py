@@ -286,6 +286,7 @@ MAKERS: Mapping[str, Callable[[Any], Any]] = {
     "sdxl-turbo": lambda tokenizer: _sdxl(tokenizer, "EulerAncestralDiscrete", "trailing"),
     "sdxl-lightning": lambda tokenizer: _sdxl(tokenizer, "EulerDiscrete", "trailing"),
     "sdxl-lcm": lambda tokenizer: _sdxl(tokenizer, "LCM"),
+    "sdxl-tcd": lambda tokenizer: _sdxl(tokenizer, "TCD"),
     "lcm": _lcm,
     "sd3": lambda tokenizer: _sd3(tokenizer, told_by_t5=True),
     "sd3-without-t5": lambda tokenizer: _sd3(tokenizer, told_by_t5=False),

@@ -35,7 +35,7 @@ NAMES = (
     "flux-schnell",
     "flux-dev",
 )
-FEW_STEPS = ("sdxl-turbo", "sdxl-lightning", "sdxl-lcm")
+FEW_STEPS = ("sdxl-turbo", "sdxl-lightning", "sdxl-lcm", "sdxl-tcd")
 """An XL with the solvers that its distilled kin come with."""
 DRAWING = ("lcm", "sdxl-turbo", "sdxl-lcm")
 """Their solvers draw noise in every step but the last: here of one generator per image."""
@@ -193,7 +193,8 @@ def test_pictures_become_the_latents_of_its_autoencoder(
 
 # Neither PixArt nor Sana has such a pipeline; FLUX's takes no negative prompt without a scale.
 @pytest.mark.parametrize(
-    "name", ["sdxl", "sdxl-lightning", "sd3", "sd3.5", "flux-schnell", "flux-dev"]
+    "name",
+    ["sdxl", "sdxl-lightning", "sdxl-tcd", "lcm", "sd3", "sd3.5", "flux-schnell", "flux-dev"],
 )
 def test_images_from_pictures_are_those_of_its_img2img_pipeline(
     name: str, pipelines: Callable[[str], Path]
@@ -202,7 +203,8 @@ def test_images_from_pictures_are_those_of_its_img2img_pipeline(
 
     schnell = name == "flux-schnell"
     config = settings(pipelines(name), 1.0 if schnell else 2.5)
-    config = config.model_copy(update={"steps": 4, "image_strength": 0.6})
+    # Of several steps the solver of the latter draws noise.
+    config = config.model_copy(update={"steps": 1 if name == "lcm" else 4, "image_strength": 0.6})
     foundation = Foundation.load(config, CLASSES)
     starts = torch.randn((len(LABELS), *foundation.latent_shape), generator=torch_generator(0))
     own = {"text_encoder_3": None, "tokenizer_3": None} if name == "sd3.5" else {}
@@ -227,6 +229,30 @@ def test_images_from_pictures_are_those_of_its_img2img_pipeline(
     assert ((expected * 255) - images).abs().max() <= 1.0
     without = sample(foundation, LABELS, INDICES, config, stream=7)
     assert not torch.equal(images, without)
+
+
+def test_all_steps_of_a_latent_consistency_model_start_from_a_picture_as_in_its_pipeline(
+    pipelines: Callable[[str], Path],
+) -> None:
+    from diffusers import AutoPipelineForImage2Image
+
+    config = settings(pipelines("lcm"), 2.5)
+    config = config.model_copy(update={"steps": 4, "image_strength": 0.6})
+    foundation = Foundation.load(config, CLASSES)
+    pipeline = AutoPipelineForImage2Image.from_pretrained(pipelines("lcm"), safety_checker=None)
+    pipeline.scheduler.set_timesteps(config.steps, strength=config.image_strength)
+    expected = pipeline.scheduler.timesteps
+    starts, seen = torch.zeros((1, *foundation.latent_shape)), []
+    predict = Foundation.predict
+
+    def spy(self: Foundation, latents: torch.Tensor, timestep: torch.Tensor, *told: Any) -> Any:
+        seen.append(int(timestep))
+        return predict(self, latents, timestep, *told)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Foundation, "predict", spy)
+        sample_latents(foundation, [0], [0], config, stream=7, starts=starts)
+    assert seen == expected.tolist() and seen[0] == 599 and len(seen) == 4
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,119 @@
+"""What a checkpoint's own configuration does not allow is refused before it is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regl_app.cli.doctor.machine import examine
+from regl_app.config import RunConfig
+from regl_app.config.supplement_sections import GeneratorConfig
+from regl_app.core.errors import GeneratorError
+from regl_app.core.types import Scalar
+from regl_app.generator import foundation as loading
+from regl_app.generator.foundation import Foundation
+from regl_app.generator.limits import check_limits
+
+Pipelines = Callable[[str], Path]
+CLASSES = ("a cat", "a dog")
+
+
+def with_scheduler(folder: Path, place: Path, scheduler: Mapping[str, Any]) -> Path:
+    """Return a copy of a pipeline with another scheduler."""
+    copy = Path(shutil.copytree(folder, place))
+    (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "told"),
+    [
+        ("lcm", {"steps": 60}, r"generator\.steps=60: .*LCMScheduler.*is 50 \(set generator\.ste"),
+        ("sdxl-lcm", {"steps": 60}, r"generator\.steps=60: .* is 50 "),
+        (
+            "lcm",
+            {"steps": 40, "image_strength": 0.6},
+            r"image-strength=0\.6, the nearest that it makes is 30 .*image-conditioning=false",
+        ),
+        ("sd3", {"image_size": 136}, r"generator\.image-size=136 .*at most 128 \(lower"),
+        ("sd3", {"image_size": 36}, r"generator\.image-size must be a multiple of 8 "),
+        ("pixart", {"image_size": 36}, r"generator\.image-size must be a multiple of 8 "),
+        ("flux-dev", {"image_size": 36}, r"generator\.image-size must be a multiple of 8 "),
+    ],
+)
+def test_it_is_refused_by_key_before_a_weight_is_read(
+    name: str,
+    keys: dict[str, Any],
+    told: str,
+    pipelines: Pipelines,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(loading, "_load_pipeline", read)
+    config = GeneratorConfig.model_validate(
+        {"path": str(pipelines(name)), "image_size": 32, "steps": 4, "guidance": 1.0} | keys
+    )
+    with pytest.raises(GeneratorError, match=told):
+        Foundation.load(config, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "nearest"),
+    [
+        ({"_class_name": "PNDMScheduler"}, 2, 4),
+        ({"_class_name": "TCDScheduler"}, 51, 50),
+        ({"_class_name": "DDIMScheduler", "steps_offset": 1}, 1000, 999),
+        ({"_class_name": "DDPMScheduler", "num_train_timesteps": 100}, 101, 100),
+    ],
+)
+def test_what_a_solver_cannot_make_is_told_with_the_nearest_that_it_can(
+    scheduler: Mapping[str, Any], steps: int, nearest: int, pipelines: Pipelines, tmp_path: Path
+) -> None:
+    folder = with_scheduler(pipelines("sdxl"), tmp_path / "copy", scheduler)
+    config = GeneratorConfig(path=str(folder), image_size=32, steps=steps)
+    with pytest.raises(GeneratorError, match=rf"steps={steps}: .* is {nearest} \(set"):
+        check_limits(folder, config)
+    check_limits(folder, config.model_copy(update={"steps": nearest}))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("lcm", {"steps": 50, "image_conditioning": False}),
+        ("lcm", {"steps": 30}),
+        ("sdxl-lcm", {"steps": 50}),
+        ("sd3", {"image_size": 128}),
+        ("sd3-shifted-by-size", {}),
+        ("pixart", {"image_size": 256}),
+        ("sana", {"image_size": 256}),
+        ("sana-dpm", {"steps": 1}),
+        ("flux-dev", {"image_size": 256, "steps": 1}),
+        ("sdxl", {"image_size": 20, "steps": 1000}),
+    ],
+)
+def test_what_is_allowed_passes(name: str, keys: dict[str, Any], pipelines: Pipelines) -> None:
+    config = GeneratorConfig.model_validate({"path": str(pipelines(name)), "image_size": 32} | keys)
+    check_limits(pipelines(name), config)
+
+
+def test_a_loaded_one_s_steps_are_looked_at_again(pipelines: Pipelines) -> None:
+    config = GeneratorConfig(path=str(pipelines("lcm")), image_size=32, steps=4)
+    with pytest.raises(GeneratorError, match=r"generator\.steps=60"):
+        Foundation.load(config, CLASSES).new_scheduler(60)
+
+
+def test_the_doctor_tells_it_by_configurations(
+    pipelines: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys: dict[str, Scalar] = {"generator.path": str(pipelines("lcm")), "generator.steps": 60}
+    config = RunConfig.from_flat({"method": "regl", "cache-dir": "cache", **keys})
+    (finding,) = [each for each in examine(config, counted=False) if "limits" in each.topic]
+    assert finding.status == "fail" and "generator.steps=60" in finding.detail
