@@ -41,7 +41,7 @@ from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of
 from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.client import Client
-from regl_app.rounds.method_state import shared_weights
+from regl_app.rounds.method_state import first_state, shared_weights
 from regl_app.supplement.payload import PayloadLimits
 
 
@@ -139,12 +139,12 @@ class Node:
     @property
     def template(self) -> Weights:
         """Return a model state with the names, shapes and types that the server's must have."""
-        return shared_weights(make_method(self.config), self._untrained)
+        return shared_weights(self.config, make_method(self.config), self._untrained)
 
     @property
     def method_template(self) -> Tensors:
         """Return tensors with the names, shapes and types of the method's state at the server."""
-        return make_method(self.config).template(self._untrained)
+        return first_state(self.config, make_method(self.config), self._untrained)
 
     @property
     def adapter_template(self) -> Callable[[], Tensors] | None:

@@ -37,7 +37,7 @@ from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.pretrained import check_weights, weights_digest
-from regl_app.rounds.method_state import shared_weights
+from regl_app.rounds.method_state import first_state, most_sent, shared_weights
 from regl_app.rounds.sites.registry import make_site
 from regl_app.rounds.without_images import without_images
 from regl_app.runs.depths import depth_record
@@ -229,7 +229,7 @@ def _strategy(
     return SupplementStrategy(
         make_strategy(config.server),
         config,
-        template=shared_weights(method, model),
+        template=shared_weights(config, method, model),
         num_classes=source.num_classes,
         handshake=replace(
             handshake, num_partitions=clients.num_partitions, alike=lambda: clients.alike
@@ -239,8 +239,8 @@ def _strategy(
         empty=without_images({k: each.real_counts for k, each in clients.clients.items()}),
         run_dir=str(folder.path.resolve()),
         method=method,
-        method_template=method.template(model),
-        method_sends=method.sends(model),
+        method_template=first_state(config, method, model),
+        method_sends=most_sent(config, method, model),
         buffers=[name for name, _ in model.named_buffers()],
         site=make_site(
             config,

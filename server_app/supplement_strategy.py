@@ -208,7 +208,13 @@ class SupplementStrategy(Strategy):
         self._empty = still_without_images(self._empty, self.trained.replies)
         able = self._num_partitions - len(self._empty)
         self._method_state = dict(
-            aggregate_method(self._method, self._method_state, self.trained.replies, able)
+            aggregate_method(
+                self._config,
+                self._method,
+                self._method_state,
+                self.trained.replies,
+                able,
+            )
         )
         weights = weights_from_record(arrays, self.template)
         start = weights_from_record(self._start, self.template)

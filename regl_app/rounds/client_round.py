@@ -7,12 +7,11 @@ import torch
 from regl_app.config.choices import LABELS
 from regl_app.config.learning_rates import at_round
 from regl_app.core.activity import Span, note, phase
-from regl_app.core.finite import not_finite
 from regl_app.core.types import Fact, Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
 from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, score
-from regl_app.learning.methods.method import check_sent
+from regl_app.learning.methods.checks import check_kept, check_sent
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
@@ -43,6 +42,7 @@ from regl_app.rounds.exchange import (
     Validation,
     diverged,
 )
+from regl_app.rounds.method_state import most_sent
 from regl_app.supplement.discrepancy import class_discrepancy
 from regl_app.supplement.image_distance import DISTANCES
 from regl_app.supplement.image_quality import ImageQuality
@@ -105,7 +105,7 @@ def train_round(
         received=task.received,
     )
 
-    check_sent(trained.sent, method.sends(local), config.objective)
+    check_sent(trained.sent, most_sent(config, method, local), config.objective)
 
     # 3. Probe: where is the global model surer than the local one?
     phase("probe")
@@ -118,13 +118,14 @@ def train_round(
 
     # 4. Tell what may be told, and keep what the next round needs.
     state = local.state_dict()
+    shared = method.shared(list(state))
     result = RoundResult(
         partition_id=client.partition_id,
         round=task.round,
         num_examples=len(real) + (len(supplement.images) if config.server.weights == "all" else 0),
         real_images=len(real),
         loss=trained.loss,
-        weights={name: state[name] for name in method.shared(list(state))},
+        weights={name: state[name] for name in shared},
         discrepancy=shared_discrepancy(client, task, discrepancy),
         held=shared_quotas(config, supplement.quotas),
         real_counts=shared_counts(config, client.real_counts),
@@ -148,8 +149,9 @@ def train_round(
         },
         sent=trained.sent,
     )
-    # Nobody goes on from what the server refuses.
-    if not diverged(result) and not_finite(trained.kept) is None:
+    if not diverged(result):  # nobody goes on from what the server refuses
+        own = {name: value for name, value in state.items() if name not in shared}
+        check_kept(method, trained.kept, own, config.objective)
         remember(client, task, method, state, trained.kept, supplement, discrepancy)
     return result
 

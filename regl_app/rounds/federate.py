@@ -45,7 +45,12 @@ from regl_app.rounds.exchange import (
     Validation,
     diverged,
 )
-from regl_app.rounds.method_state import aggregate_method, reported, shared_weights
+from regl_app.rounds.method_state import (
+    aggregate_method,
+    first_state,
+    reported,
+    shared_weights,
+)
 from regl_app.rounds.server_round import evaluate_global, personalized_due, sampled_clients
 from regl_app.rounds.shared_adapter import AdapterTask, SharedTuning, odd_part, tune_part
 from regl_app.rounds.sites.registry import make_site
@@ -207,7 +212,7 @@ class _Loop:
         if own_images is not None:
             site = Site(site.teacher)
         method = make_method(config)
-        state = method.template(model)
+        state = first_state(config, method, model)
         return cls(config, federation, clients, model, device, site, method, state, run, own_images)
 
     def close(self) -> None:
@@ -258,7 +263,7 @@ class _Loop:
         return found
 
     def _weights(self) -> Weights:
-        return shared_weights(self.method, self.model)
+        return shared_weights(self.config, self.method, self.model)
 
     def _start(self) -> Weights:
         return self.going or self._weights()
@@ -313,7 +318,7 @@ class _Loop:
         self.going = weights if self.method.reports else {}
         self.empty = still_without_images(self.empty, self.results)
         able = len(self.clients) - len(self.empty)
-        self.state = aggregate_method(self.method, self.state, usable, able)
+        self.state = aggregate_method(self.config, self.method, self.state, usable, able)
         self.site.after_average(number, weights, self.results)
         for key, changes in self.site.notes.items():
             self.results[key] = dataclasses.replace(self.results[key], **changes)

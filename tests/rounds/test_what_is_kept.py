@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from regl_app.config import RunConfig
-from regl_app.core.types import Scalar
+from regl_app.core.errors import RunError
+from regl_app.core.types import Scalar, Tensors
 from regl_app.data.federation import Federation
 from regl_app.learning.methods import make_method
+from regl_app.learning.methods.method import Local, Method
 from regl_app.rounds.client import Client, client_name
 from regl_app.rounds.client_round import evaluate_round, train_round
 from regl_app.rounds.client_state import ClientState, Memory
@@ -22,6 +25,79 @@ from regl_app.rounds.method_state import aggregate_method
 
 CPU = torch.device("cpu")
 Make = Callable[..., list[Client]]
+Offer = Callable[[type[Method]], None]
+HERS = "objective='hers': "
+
+
+class Prior(Method):
+    """Keeps how many rounds it saw, and the logarithm of counts: -inf of absent classes."""
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        prior = torch.log(torch.tensor([3.0, 0.0, 2.0]))
+        return {"n": local.kept.get("n", torch.zeros(())) + 1, "prior": prior}, {}
+
+
+class Undefined(Method):
+    """Keeps 0 / 0."""
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        return {"fine": torch.ones(1), "ratio": torch.zeros(2) / 0}, {}
+
+
+class EndlessHead(Method):
+    """Leaves the head at the client, where it has grown beyond numbers."""
+
+    def shared(self, names: Sequence[str]) -> Sequence[str]:
+        return [name for name in names if not name.startswith("head.")]
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        head = {k: v.clone() for k, v in model.state_dict().items() if k.startswith("head.")}
+        head["head.bias"][0] = torch.inf
+        return head, {}
+
+
+class Restarting(EndlessHead):
+    """Leaves the head at the client, and forgets a half of it there."""
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        return {"head.weight": model.state_dict()["head.weight"]}, {}
+
+
+class Forgetful(Restarting):
+    """Leaves the head at the client, and does not keep it."""
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        return {}, {}
+
+
+class Reshaped(Restarting):
+    """Keeps a head of another shape than the model's."""
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        state = model.state_dict()
+        return {"head.weight": state["head.weight"][:1], "head.bias": state["head.bias"]}, {}
+
+
+class Denying(Prior):
+    """Keeps something, and says that it keeps nothing: it would never be found again."""
+
+    @property
+    def keeps(self) -> bool:
+        return False
+
+
+class Single(Method):
+    """Returns what is kept alone."""
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        return {"n": torch.ones(())}  # type: ignore[return-value]
+
+
+class Numbers(Method):
+    """Keeps what is no tensor."""
+
+    def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
+        return {"n": 1.0}, {}  # type: ignore[dict-item]
 
 
 @pytest.fixture
@@ -62,7 +138,7 @@ def test_scaffolds_server_control_is_the_mean_of_all_clients_controls(clients: M
             k: train_round(everyone[k], RoundTask(number, run="r", received=c), weights)
             for k in taking_part
         }
-        c = aggregate_method(method, c, results, len(everyone))
+        c = aggregate_method(config, method, c, results, len(everyone))
     kept = [ClientState.of(one, "r").before(4, one.template).kept for one in everyone]
     assert kept[0].keys() == c.keys()
     assert any(float(value.abs().max()) > 1e-3 for value in c.values())
@@ -83,6 +159,54 @@ def test_what_a_round_kept_changes_the_next_one(clients: Make, method: str) -> N
     gone = train_round(one, RoundTask(2, run="another"), weights)
     assert there.weights is not None and gone.weights is not None
     assert any(not torch.equal(there.weights[k], gone.weights[k]) for k in there.weights)
+
+
+def test_an_infinite_number_is_kept_as_it_is(
+    clients: Make, offer: Offer, caplog: pytest.LogCaptureFixture
+) -> None:
+    offer(Prior)
+    one = clients("fedavg", objective="hers")[0]
+    weights = one.model().state_dict()
+    for number in (1, 2, 3):
+        train_round(one, RoundTask(number, run="r"), weights)
+        kept = ClientState.of(one, "r").before(number + 1, one.template).kept
+        assert (float(kept["n"]), kept["prior"][1].item()) == (number, -torch.inf)
+    assert "nothing of an earlier round" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (Undefined, HERS + r"finish keeps NaN in 'ratio'.*finite, inf or -inf"),
+        (
+            EndlessHead,
+            HERS + r"finish keeps NaN or infinity in 'head.bias', a part of the model",
+        ),
+        (
+            Restarting,
+            HERS + r"finish must keep what shared leaves out.* 1 of 2 .* 'head.bias'",
+        ),
+        (
+            Forgetful,
+            HERS + r"finish must keep what shared leaves out.* 2 of 2 .* 'head.bias'",
+        ),
+        (
+            Reshaped,
+            HERS + r"finish must keep .* of the model.*'head.weight'.*instead of",
+        ),
+        (Denying, HERS + r"finish keeps 'n'.* keeps says"),
+        (Single, r"Single.finish must return two tables of tensors.*got dict"),
+        (Numbers, r"Numbers.finish must return two tables of tensors.*'n' is of type float"),
+    ],
+)
+def test_what_no_round_could_go_on_from_is_refused_by_name(
+    clients: Make, offer: Offer, method: type[Method], words: str
+) -> None:
+    offer(method)
+    one = clients("fedavg", objective="hers")[0]
+    with pytest.raises(RunError, match=words):
+        train_round(one, RoundTask(1, run="r"), one.model().state_dict())
+    assert ClientState.of(one, "r").before(2, one.template).round == 0
 
 
 def test_a_client_is_tested_with_its_own_head(clients: Make) -> None:

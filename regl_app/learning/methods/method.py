@@ -145,7 +145,7 @@ class Method:
         """Return what the client keeps for its next round, and what the server is sent.
 
         Both are copied to the CPU by whoever asks. What is sent must have the names, shapes and
-        types of ``sends``.
+        types of ``sends``; what is kept must have all that ``shared`` leaves out, and no NaN.
         """
         return {}, {}
 
@@ -166,6 +166,8 @@ class Method:
     ) -> Tensors:
         """Return the server's next state, which clients receive in the next round.
 
+        It must be finite, with the names, shapes and types of ``template``.
+
         Args:
             state: the server's, of ``template``.
             sent: what clients sent in this round, by partition, ascending.
@@ -179,6 +181,8 @@ class Method:
         self, start: Weights, average: Weights, sent: Mapping[int, Tensors], seed: int
     ) -> Weights:
         """Return the model by which a round is measured; the next goes on from ``average`` anyway.
+
+        It must be finite, with the names, shapes and types of ``average``.
 
         Args:
             start: the global model that the round began with, shared tensors only, as the others.
@@ -206,26 +210,6 @@ def _class_weights(local: Local) -> torch.Tensor:
 def personal(method: Method, names: Sequence[str]) -> frozenset[str]:
     """Return which of a model's tensors stay at the client."""
     return frozenset(names) - frozenset(method.shared(names))
-
-
-def check_sent(sent: Tensors, bound: Tensors, name: str) -> None:
-    """Refuse what method ``name`` sends unless it has the names, shapes and types of ``bound``.
-
-    The server would refuse it, which says less.
-
-    Raises:
-        RunError: it differs; says in what.
-    """
-    forms = [
-        {key: (tuple(value.shape), str(value.dtype)) for key, value in each.items()}
-        for each in (sent, bound)
-    ]
-    if odd := sorted({key for key, _ in forms[0].items() ^ forms[1].items()}):
-        told, wanted = ({key: form[key] for key in odd[:3] if key in form} for form in forms)
-        raise RunError(
-            f"objective={name!r}: finish must send all that sends (template, unless overridden) "
-            f"has, in every round: {len(odd)} tensors differ, such as {told} instead of {wanted}"
-        )
 
 
 def detached(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ from regl_app.core.precision import memory_format, trains_fast_in_bf16
 from regl_app.core.seeding import derive_seed, torch_generator
 from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet, to_float
+from regl_app.learning.methods.checks import check_finished
 from regl_app.learning.methods.method import Batch, Local, Method, detached
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.training.augment import make_augment
@@ -71,6 +72,9 @@ def train_local(
         kept: what this client's last round kept for the method.
         received: what the server sent for the method.
         progress: called with (steps done, steps in total) after each step.
+
+    Raises:
+        RunError: the method's ``finish`` returns something else than tensors.
     """
     started = Span()
     if method is not None and objective is not None:
@@ -124,7 +128,9 @@ def train_local(
     _let_train(learnable, learnable)
     # The usual layout again: safetensors refuses any other.
     model.to(memory_format=torch.contiguous_format)
-    keeps, sends = (detached(each) for each in method.finish(model, local, steps))
+    finished = method.finish(model, local, steps)
+    check_finished(finished, method)
+    keeps, sends = map(detached, finished)
     seconds = started.seconds
     return TrainResult(float(total) / steps, steps, len(data), seconds, keeps, sends)
 

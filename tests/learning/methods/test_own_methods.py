@@ -12,7 +12,8 @@ from regl_app.config.sections import TrainConfig
 from regl_app.core.errors import RunError
 from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet
-from regl_app.learning.methods.method import Batch, Local, Method, check_sent
+from regl_app.learning.methods.checks import check_sent
+from regl_app.learning.methods.method import Batch, Local, Method
 from regl_app.learning.models.build import build_model
 from regl_app.learning.training.loop import train_local
 
