@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
+from regl_app.data.sources.hub_names import features_of, load_files
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "validation", "valid", "val", "dev", "eval")
@@ -56,7 +57,8 @@ def load_splits(config: DataConfig) -> Mapping[str, Any]:
     try:
         if folder.is_dir():
             files = _parquet_files(folder, config)
-            return _as_splits(datasets.load_dataset("parquet", data_files=files))
+            train = train_split(files, config)
+            return load_files(files, train, _label_asked(files[train][0], config))
         if not config.download:
             raise DataError(
                 f"data.path={config.path!r} is no local folder, and fetching it from the hub "
@@ -179,6 +181,11 @@ def _image_column(features: Mapping[str, Any]) -> str:
 
     typed = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     return next(iter([*typed, *(name for name in _IMAGE_COLUMNS if name in features)]), "")
+
+
+def _label_asked(file: str, config: DataConfig) -> str:
+    """Return the name of the column of labels, as ``columns`` does, by a file's own columns."""
+    return (config.column_names or ("", _label_column(features_of(file))))[1]
 
 
 def _label_column(features: Mapping[str, Any]) -> str:

@@ -1,0 +1,137 @@
+"""Parquet files of one set, each of which has a list of class names of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from regl_app.config.sections import DataConfig
+from regl_app.core.errors import DataError
+from regl_app.data.images import ImageSet
+from regl_app.data.source import Source
+from regl_app.data.sources.registry import load_source
+
+GRAYS = {"cat": 10, "dog": 20, "bird": 30, "emu": 40}
+Save = Callable[..., None]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Return what writes a parquet file: its list of names, and a picture of each of ``shown``."""
+    import datasets
+
+    def write(
+        name: str,
+        names: Sequence[str] | None,
+        shown: Sequence[str],
+        ward: Sequence[str] = ("Ulm",),
+    ) -> None:
+        listed = list(names or ["cat", "dog"])
+        kind = datasets.ClassLabel(names=listed) if names else datasets.Value("int64")
+        features = {"image": datasets.Image(), "label": kind}
+        features["ward"] = datasets.ClassLabel(names=list(ward))
+        rows = {
+            "image": [Image.new("L", (8, 8), GRAYS.get(each, 0)) for each in shown],
+            "label": [listed.index(each) if each in listed else -1 for each in shown],
+            "ward": [n % len(ward) for n in range(len(shown))],
+        }
+        (tmp_path / "set").mkdir(exist_ok=True)
+        table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+        table.to_parquet(tmp_path / "set" / name)
+
+    return write
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Source]:
+    def read(**keys: Any) -> Source:
+        path = str(tmp_path / "set")
+        return load_source(DataConfig(**{"source": "hub", "path": path, "image_size": 8, **keys}))
+
+    return read
+
+
+def read_as(source: Source, images: ImageSet) -> list[str]:
+    """Return each image's class by its label, having seen that it is what the picture shows."""
+    named = [source.class_names[label] for label in images.labels.tolist()]
+    assert images.images[:, 0, 0, 0].tolist() == [GRAYS[name] for name in named]
+    return named
+
+
+def test_splits_that_number_their_classes_differently_are_read_by_name(
+    save: Save, load: Callable[..., Source]
+) -> None:
+    save("train.parquet", ["cat", "dog"], ["cat", "dog", "dog"] * 2)
+    save("test.parquet", ["dog", "cat"], ["cat", "dog", "cat"])
+    source = load()
+    assert source.class_names == ("cat", "dog")
+    assert read_as(source, source.train) == ["cat", "dog", "dog"] * 2
+    assert read_as(source, source.test) == ["cat", "dog", "cat"]
+
+
+def test_so_are_shards_of_one_split(save: Save, load: Callable[..., Source]) -> None:
+    save("train-0.parquet", ["cat", "dog"], ["cat", "dog"] * 2)
+    save("train-1.parquet", ["dog", "cat"], ["dog", "dog", "cat"])
+    save("train-2.parquet", ["dog", "emu"], ["emu", "dog"])
+    source = load(test_fraction=0.3)
+    assert source.class_names == ("cat", "dog", "emu")
+    together = [*read_as(source, source.train), *read_as(source, source.test)]
+    assert sorted(together) == ["cat"] * 3 + ["dog"] * 5 + ["emu"]
+
+
+def test_a_test_split_may_name_fewer_classes_or_none_that_it_shows(
+    save: Save, load: Callable[..., Source]
+) -> None:
+    save("train.parquet", ["bird", "cat", "dog"], ["bird", "cat", "dog"] * 2)
+    save("test.parquet", ["cat", "dog", "emu"], ["cat", "dog"])
+    source = load()
+    assert source.class_names == ("bird", "cat", "dog")
+    assert read_as(source, source.test) == ["cat", "dog"]
+
+
+def test_a_class_that_the_training_split_does_not_name_is_refused_with_both_lists(
+    save: Save, load: Callable[..., Source]
+) -> None:
+    save("train.parquet", ["cat", "dog"], ["cat", "dog"] * 2)
+    save("test.parquet", ["dog", "emu", "cat"], ["cat", "emu", "emu"])
+    with pytest.raises(DataError) as caught:
+        load()
+    for words in ("test.parquet", "2 rows of 'emu'", "['dog', 'emu', 'cat']", "['cat', 'dog']"):
+        assert words in str(caught.value)
+    assert "train.parquet" in str(caught.value) and "data.splits" in str(caught.value)
+
+
+def test_numbers_without_names_are_refused_beside_lists_that_differ(
+    save: Save, load: Callable[..., Source]
+) -> None:
+    save("train-0.parquet", None, ["cat", "dog"] * 2)
+    save("train-1.parquet", ["cat", "dog"], ["cat", "dog"])
+    save("test.parquet", ["dog", "cat"], ["cat", "dog"])
+    with pytest.raises(DataError, match=r"train-0\.parquet .*no names.*test\.parquet"):
+        load()
+
+
+def test_a_secret_split_of_another_list_is_still_passed_over(
+    save: Save, load: Callable[..., Source]
+) -> None:
+    save("train.parquet", ["cat", "dog"], ["cat", "dog"] * 2)
+    save("test.parquet", ["dog", "cat"], ["secret"] * 3)
+    save("validation.parquet", ["dog", "cat"], ["dog"])
+    source = load()
+    assert read_as(source, source.test) == ["dog"]
+
+
+def test_columns_to_deal_rows_out_by_are_read_by_name_as_well(
+    save: Save, load: Callable[..., Source]
+) -> None:
+    names = ["cat", "dog"]
+    save("train-0.parquet", names, ["cat", "dog"], ["Ulm", "Wien"])
+    save("train-1.parquet", names, ["cat", "dog"], ["Wien", "Bonn"])
+    save("test.parquet", names, ["cat", "dog"], ["Rom", "Wien"])
+    facts = load().train.facts
+    assert facts is not None and facts.names("ward") == ["Ulm", "Wien", "Wien", "Bonn"]
+    assert facts.whole.columns == ("label", "ward")
