@@ -95,6 +95,9 @@ class ServerMemory:
                 if key.startswith(prefix)
             }
 
+        def below(prefix: str) -> dict[str, torch.Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
         def by_partition(name: str) -> dict[int, Any]:
             return {int(key): value for key, value in texts[name].items()}
 
@@ -128,10 +131,9 @@ class ServerMemory:
             by_partition("adapters"),
             by_partition("preferred"),
             by_partition("tuned"),
-            *(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-                for prefix in (_METHOD, _SHARED, _GOING)
-            ),
+            below(_METHOD),
+            below(_SHARED),
+            below(_GOING),
             # earlier versions kept neither
             empty=frozenset(texts.get("empty", ())),
             real_images=by_partition("real_images") if "real_images" in texts else {},

@@ -7,6 +7,7 @@ import torch
 from regl_app.config.choices import LABELS
 from regl_app.config.learning_rates import at_round
 from regl_app.core.activity import Span, note, phase
+from regl_app.core.finite import not_finite
 from regl_app.core.types import Fact, Floats, Tensors, Weights
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
