@@ -134,7 +134,7 @@ def main() -> None:
                 continue
             tuning, span = span.seconds, Span()
             known = (
-                Known.drawn(pool)
+                Known.drawn(foundation, pool)
                 if real is None
                 else Known.real(foundation, real, CONFIG.generator.batch_size)
             )

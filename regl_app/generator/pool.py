@@ -36,6 +36,13 @@ class Pool:
         """Return the classes, ``(N,)``."""
         return self.images.labels
 
+    def rows(self, foundation: Foundation) -> torch.Tensor:
+        """Return the rows ``(N,)`` of the prompts that ``foundation`` drew each image by.
+
+        A pool has whole classes, so that an image's place in its class tells the phrasing.
+        """
+        return foundation.prompt_rows.of_set(self.labels)
+
     def lacking(self, counts: Counts) -> Self:
         """Return the part whose classes have no real image in ``counts`` (C,)."""
         absent = torch.nonzero(torch.from_numpy(counts == 0)[self.labels]).flatten()

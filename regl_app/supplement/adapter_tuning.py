@@ -221,7 +221,7 @@ class AdapterTuning:
             tuned = tune_dpo(
                 foundation,
                 pool.latents,
-                pool.labels,
+                pool.rows(foundation),
                 torch.from_numpy(np.stack([ranked.winners, ranked.losers])),
                 config.dpo,
                 config.lora,
@@ -235,7 +235,7 @@ class AdapterTuning:
             "implicit_margin": tuned.margins[-1],
         }
         made = TunedAdapter(state, tuned.steps, tuned.loss, tuned.seconds, facts)
-        return self._judged(made, base, Known.drawn(pool))
+        return self._judged(made, base, Known.drawn(foundation, pool))
 
     def _prior(self, real: ImageSet) -> Pool | None:
         """Return what LoRA must not forget; None if nothing, or if ``real`` has every class."""

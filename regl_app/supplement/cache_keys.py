@@ -144,7 +144,10 @@ class CacheKeys:
             seed: of the tuning.
         """
         layers = ("rank", "alpha", "layers")
+        # Earlier versions told all images of a class its first phrasing.
+        several = any(isinstance(texts, list) for texts in self.prompts)
         return {
+            **({"told": "as drawn"} if several else {}),
             "pool": pool,
             "judges": models,  # its old name stays: by it adapters are found again
             "disagreement": self._config.supplement.disagreement,

@@ -11,6 +11,7 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.config.sections import ModelConfig
 from regl_app.core.types import Progress
+from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet
 from regl_app.learning.models.build import build_model
 from regl_app.supplement.model_pair import ModelPair
@@ -55,7 +56,7 @@ def run_generator() -> Callable[..., RunGenerator]:
         config: RunConfig,
         *,
         seed: int = 0,
-        concepts: tuple[str, ...] = CONCEPTS,
+        concepts: tuple[Concept, ...] = CONCEPTS,
         progress: Progress | None = None,
     ) -> RunGenerator:
         return RunGenerator(config, concepts, SHAPE, seed, torch.device("cpu"), progress)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +16,12 @@ from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
 from regl_app.data.picture_store import PictureStore
 from regl_app.generator.adaptation.cache import AdapterCache
+from regl_app.generator.adaptation.dpo import PreferenceTuned, tune_dpo
 from regl_app.generator.adaptation.ruin import Known
 from regl_app.generator.adaptation.shared import SharedAdapter, up_of
 from regl_app.generator.adapters import WEIGHTS, load_adapter
 from regl_app.generator.fitting import fitted
+from regl_app.generator.foundation import Foundation
 from regl_app.supplement.adapter_tuning import AdapterTuning
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.model_pair import ModelPair
@@ -150,6 +153,30 @@ def test_a_preferred_adapter_is_tuned_once_and_found_by_name(
     assert warm.preferred("a", "") is None
     assert warm.preferred("a", "../" + preferred.path.name) is None
     assert warm.preferred("a", "0" * 40) is None
+
+
+def test_preferences_are_told_what_their_images_were_drawn_from(
+    config: RunConfig,
+    real: ImageSet,
+    make: Make,
+    model_pair: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tuning = make(
+        config.updated({"supplement.adapter": "dpo", "dpo.start": "frozen", "pool.per-class": 4}),
+        concepts=("the digit zero", ("the digit one", "a one"), "the digit two"),
+    )
+    told: list[list[int]] = []
+
+    def watched(
+        foundation: Foundation, latents: torch.Tensor, rows: torch.Tensor, *args: Any, **keys: Any
+    ) -> PreferenceTuned:
+        told.append(rows.tolist())
+        return tune_dpo(foundation, latents, rows, *args, **keys)
+
+    monkeypatch.setattr("regl_app.supplement.adapter_tuning.tune_dpo", watched)
+    tuning.prefer(tuning.adapt("a", real), model_pair())
+    assert told == [[0, 0, 0, 0, 1, 3, 1, 3, 2, 2, 2, 2]]
 
 
 def test_another_reward_is_another_adapter(

@@ -63,6 +63,7 @@ class TuningBatches:
         )
         self._plan = iter(plan)
         self._rows = foundation.prompt_rows.of_set(real.labels)
+        self._prior_rows = torch.empty(0) if lacking is None else lacking.rows(foundation)
         shown = real.pixels if pictures is None else pictures
         small = foundation.image_size <= _SMALL
         self._at = torch.arange(len(real))
@@ -89,7 +90,7 @@ class TuningBatches:
             # One mean is taken over all: each kind is to come to a mean of its own in it.
             own, count = len(chosen), len(picked)
             latents = torch.cat([latents, self._prior.latents[picked].to(latents)])
-            rows = torch.cat([rows, self._prior.labels[picked].to(rows)])
+            rows = torch.cat([rows, self._prior_rows[picked].to(rows)])
             theirs = torch.full((count,), self._prior_weight * (own + count) / count)
             weights = torch.cat([weights * ((own + count) / own), theirs])
             chosen = torch.cat([chosen, torch.full((count,), -1)])

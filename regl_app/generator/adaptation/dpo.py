@@ -83,7 +83,7 @@ def tune_dpo(
     Args:
         foundation: the model, with the adapter to start from merged, if any.
         latents: the pool's scaled latents, ``(N, c, h, w)``.
-        rows: the pool's classes, ``(N,)``.
+        rows: of the prompts that the pool was drawn by, ``(N,)``.
         pairs: places of winners and losers in the pool, ``(2, M)``.
         config: strength, steps, learning rate.
         lora: rank, scale and layers of the update.

@@ -72,13 +72,15 @@ class Known:
         shown = real.pixels if pictures is None else pictures
         chosen = torch.cat([shown[place : place + 1] for place in places.tolist()])
         latents = encode_latents(foundation, chosen, at_once)
-        return cls(latents, real.labels[places], _REAL, LIMITS["lora"])
+        rows = foundation.prompt_rows.of_set(real.labels)[places]
+        return cls(latents, rows, _REAL, LIMITS["lora"])
 
     @classmethod
-    def drawn(cls, pool: Pool) -> Self:
+    def drawn(cls, foundation: Foundation, pool: Pool) -> Self:
         """Return some of what the model before drew."""
         places = _spread(len(pool.labels))
-        return cls(pool.latents[places], pool.labels[places], 1.0, LIMITS["dpo"])
+        rows = pool.rows(foundation)[places]
+        return cls(pool.latents[places], rows, 1.0, LIMITS["dpo"])
 
 
 def strangeness(
@@ -106,9 +108,10 @@ def strangeness(
             sound; what is returned may then be too large, but not above its limit.
     """
     config = sampler.model_copy(update={"steps": min(_STEPS, sampler.steps), "guidance": 1.0})
-    rows = _spread(foundation.num_classes)
+    labels = _spread(foundation.num_classes)
+    rows = foundation.prompt_rows.of_images(labels, range(_IMAGES))
     stream = derive_seed(0, "ruin")
-    draw = partial(sample_latents, foundation, rows, range(_IMAGES), config, stream=stream)
+    draw = partial(sample_latents, foundation, labels, range(_IMAGES), config, stream=stream)
     judge = partial(_errors, foundation, at_once=config.batch_size)
     using = foundation.adapters.using
     try:

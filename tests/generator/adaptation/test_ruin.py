@@ -79,7 +79,7 @@ def test_preference_tuning_is_ruined_by_its_rate(
     foundation: Foundation, pool: Pool, changes: Mapping[str, float], ruined: bool
 ) -> None:
     state = preferred(foundation, pool, DPO.model_copy(update=changes))
-    found = strangeness(foundation, SAMPLER, state, {}, Known.drawn(pool))
+    found = strangeness(foundation, SAMPLER, state, {}, Known.drawn(foundation, pool))
     assert found > 1.5 * LIMITS["dpo"] if ruined else found < LIMITS["dpo"] / 3
 
 
@@ -106,7 +106,7 @@ def test_a_sound_adapter_costs_one_drawing(
 
     state = preferred(foundation, pool, DPO.model_copy(update={"steps": 1}))
     monkeypatch.setattr(Foundation, "predict", spy)
-    strangeness(foundation, SAMPLER, state, {}, Known.drawn(pool))
+    strangeness(foundation, SAMPLER, state, {}, Known.drawn(foundation, pool))
     assert asked == [8] * 4 + [16]
 
 
@@ -117,7 +117,7 @@ def test_what_it_is_tuned_from_judges(
     look = LORA.model_copy(update={"lr": 2e-2, "steps": 25})
     start = tune_lora(foundation, inverted, look, seed=0).state
     both = stack_adapters(start, preferred(foundation, pool, DPO.model_copy(update={"lr": 1e-6})))
-    nothing = replace(Known.drawn(pool), share=0.0)
+    nothing = replace(Known.drawn(foundation, pool), share=0.0)
     with_start = strangeness(foundation, SAMPLER, both, start, nothing, exact=True)
     assert with_start == pytest.approx(1.0, abs=0.05)
     assert strangeness(foundation, SAMPLER, both, {}, nothing, exact=True) > 1.5
@@ -129,12 +129,12 @@ def test_nothing_is_left_behind_and_no_random_number_used(
     state = preferred(foundation, pool, DPO.model_copy(update={"steps": 2}))
     weights = copy.deepcopy(foundation.denoiser.state_dict())
     random = torch.get_rng_state()
-    first = strangeness(foundation, SAMPLER, state, {}, Known.drawn(pool))
+    first = strangeness(foundation, SAMPLER, state, {}, Known.drawn(foundation, pool))
     assert torch.equal(torch.get_rng_state(), random)
     after = foundation.denoiser.state_dict()
     assert all(torch.equal(after[name], value) for name, value in weights.items())
     assert not foundation.adapters.filled
-    assert strangeness(foundation, SAMPLER, state, {}, Known.drawn(pool)) == first
+    assert strangeness(foundation, SAMPLER, state, {}, Known.drawn(foundation, pool)) == first
     save_adapter(tmp_path / "a", state)
     with foundation.adapter(tmp_path / "a"):  # can be merged as ever
         pass
@@ -146,7 +146,7 @@ def test_what_draws_no_number_is_as_strange_as_can_be(
 ) -> None:
     state = preferred(foundation, pool, DPO.model_copy(update={"steps": 1}))
     broken = {name: torch.full_like(each, value) for name, each in state.items()}
-    assert strangeness(foundation, SAMPLER, broken, {}, Known.drawn(pool)) == MOST
+    assert strangeness(foundation, SAMPLER, broken, {}, Known.drawn(foundation, pool)) == MOST
 
 
 def test_it_is_judged_where_noise_is_middling_in_either_process(foundation: Foundation) -> None:
