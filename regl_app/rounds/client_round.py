@@ -67,7 +67,7 @@ def train_round(
         on_first: called in round 1 with the generator and the probe set, to show samples.
 
     Raises:
-        DivergedError: the models' weights are finite, and their answers on the probe set are not.
+        DivergedError: a model's weights are finite, and its answers on synthetic images are not.
         ReglError: generator, payload or what was kept cannot be used.
     """
     config, real = client.config, client.data.train

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from regl_app.core.errors import ProtocolError
+from regl_app.core.errors import DivergedError, ProtocolError
 from regl_app.core.types import Counts, Floats, Indices, Labels
 
 Flags = npt.NDArray[np.bool_]
@@ -22,7 +22,8 @@ class PairPredictions:
     """Two models' log-probabilities ``(N, C)`` on the same N images of classes ``labels`` (N,).
 
     Raises:
-        ProtocolError: shapes disagree, a label is no class, or a value is NaN.
+        ProtocolError: shapes disagree, or a label is no class.
+        DivergedError: a value is NaN.
     """
 
     log_p_global: Floats
@@ -39,7 +40,7 @@ class PairPredictions:
                     f"{values.shape} for {count} images"
                 )
             if np.isnan(values).any():
-                raise ProtocolError(f"{name} holds NaN: the model has diverged (lower train.lr)")
+                raise DivergedError(f"{name} holds NaN: the model has diverged (lower train.lr)")
         if count and not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise ProtocolError(f"labels must be < {self.num_classes}, got {self.labels.max()}")
 
