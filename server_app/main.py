@@ -28,6 +28,7 @@ from regl_app.data.source import Source
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.run_state import RUN_FOLDER_STATE
+from regl_app.generator.card_precision import precision_words
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_public_part, check_source
 from regl_app.generator.fitting import fit_words, unheard_prompt
@@ -138,6 +139,8 @@ def federate(
     _announce(config, facts)
     if config.needs_generator and (words := fit_words(local)):
         logger.info("generator: %s", words)
+    if words := precision_words(local):
+        logger.info("generator's precision: %s", words)
     if prompts:
         ignored = unheard_prompt(local)
         away = "" if ignored else config.generator.negative_prompt

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from regl_app.core.errors import GeneratorError
+from regl_app.config import RunConfig
+from regl_app.core.devices import resolve_device
+from regl_app.core.errors import GeneratorError, ReglError
 from regl_app.core.precision import Precision, resolve_precision
-from regl_app.generator.checkpoint import configs_of
+from regl_app.generator.checkpoint import configs_of, resolve_generator
 from regl_app.generator.denoiser_shapes import denoiser_class
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.pipeline_config import part_config
@@ -42,6 +44,27 @@ def precision_on(wanted: str, device: torch.device, checkpoint: Path) -> Precisi
         return "fp16" if large and _bears_fp16(checkpoint) else "fp32"
     except GeneratorError:
         return "fp32"  # what is wrong with the files is told by what loads them
+
+
+def precision_words(config: RunConfig) -> str:
+    """Return what the generator of a run is run in and held in, for log, configuration and report.
+
+    What 'auto' means is told for this machine, the server's. '' where no generator is used.
+    """
+    if not config.needs_generator:
+        return ""
+    wanted = config.generator.precision
+    try:
+        device = resolve_device(config.device)
+        # A server fetches nothing to talk about it.
+        folder = resolve_generator(config.generator.path, fetch=False)
+        precision = precision_on(wanted, device, folder)
+        words = f"{precision}, weights held in {held_precision(folder, precision)}"
+    except ReglError:  # no such checkpoint or device here: those who draw may have it
+        return "as fits each client's device, told in its log" if wanted == "auto" else wanted
+    if wanted != "auto":
+        return words
+    return f"{words} on the server's {device.type} (of a client elsewhere its log says it)"
 
 
 def _has_fast_fp16(device: torch.device) -> bool:

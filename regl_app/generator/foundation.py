@@ -319,8 +319,10 @@ def shared_foundation(
         started = Span()
         _local.foundation = Foundation.load(config, concepts, device)
         logger.info(
-            "generator loaded to %s in %.1f s by process %d",
+            "generator loaded to %s (runs in %s, weights held in %s) in %.1f s by process %d",
             device,
+            _local.foundation.precision,
+            _local.foundation.held,
             started.seconds,
             os.getpid(),
         )

@@ -24,6 +24,7 @@ from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.files import sync_folder, write_json
 from regl_app.core.tensor_files import save_weights
 from regl_app.core.types import Tensors
+from regl_app.generator.card_precision import precision_words
 from regl_app.generator.fitting import fit_words, unheard_prompt
 from regl_app.generator.identity import identity_of
 from regl_app.runs.checkpoints import (
@@ -107,6 +108,7 @@ class RunFolder:
                 environment["generator-settings"] = words
             if words := unheard_prompt(local):
                 environment[UNHEARD] = words
+            environment["generator-precision"] = precision_words(local)
         content = {"config": config.to_flat(), "environment": environment}
         write_json(folder.path / "config.json", content, durable=True)
         sync_folder(parent)

@@ -13,7 +13,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.generator import card_precision, held_weights
-from regl_app.generator.card_precision import precision_on
+from regl_app.generator.card_precision import precision_on, precision_words
 from regl_app.supplement.cache_keys import CacheKeys
 
 CUDA = torch.device("cuda", 0)
@@ -98,3 +98,40 @@ def test_images_are_kept_under_what_they_are_drawn_in(second_pipeline: Path, car
     config = RunConfig.from_flat({"generator.path": str(second_pipeline)})
     key = CacheKeys(config, ("a cat", "a dog"), (3, 32, 32), CUDA).pool("frozen", 1, 2)
     assert (key["precision"], key["held"]) == ("fp16", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("name", "major", "minor", "expected"),
+    [
+        ("NVIDIA T4", 7, 5, "fp16, weights held in fp16"),
+        ("NVIDIA H200", 9, 0, "bf16, weights held"),
+    ],
+)
+def test_what_auto_became_is_said_with_the_device(
+    second_pipeline: Path,
+    card: Card,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    major: int,
+    minor: int,
+    expected: str,
+) -> None:
+    card(name, major, minor)
+    monkeypatch.setattr(card_precision, "resolve_device", lambda _wanted: CUDA)
+    config = RunConfig.from_flat({"generator.path": str(second_pipeline)})
+    words = precision_words(config)
+    assert words.startswith(expected)
+    assert words.endswith(" on the server's cuda (of a client elsewhere its log says it)")
+    named = config.updated({"generator.precision": "fp32"})
+    assert precision_words(named) == "fp32, weights held in fp32"
+
+
+def test_a_server_that_cannot_know_leaves_it_to_its_clients(
+    second_pipeline: Path, tmp_path: Path
+) -> None:
+    absent = RunConfig.from_flat({"generator.path": str(tmp_path / "absent")})
+    assert precision_words(absent) == "as fits each client's device, told in its log"
+    # On a server's processor fp16 is an error, at its clients perhaps not.
+    named = {"generator.path": str(second_pipeline), "generator.precision": "fp16", "device": "cpu"}
+    assert precision_words(RunConfig.from_flat(named)) == "fp16"
+    assert precision_words(RunConfig.from_flat({"method": "fedavg"})) == ""

@@ -61,6 +61,16 @@ def test_weights_are_frozen_fp32(foundation: Foundation) -> None:
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in module.parameters())
 
 
+def test_the_log_says_what_it_runs_in(
+    second_pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="regl")
+    config = GeneratorConfig(path=str(second_pipeline), precision="bf16")
+    shared_foundation(config, ("a log", "a line"))
+    (line,) = [text for text in caplog.messages if text.startswith("generator loaded to cpu ")]
+    assert "(runs in bf16, weights held in fp32) in " in line
+
+
 def test_one_foundation_per_thread_and_configuration(second_pipeline: Path) -> None:
     import threading
 

@@ -31,6 +31,14 @@ def test_config_round_trips_with_its_environment(tmp_path: Path) -> None:
     assert folder.read_environment()["torch"] == torch.__version__.split("+")[0]
 
 
+def test_the_environment_says_what_the_generator_runs_in(tmp_path: Path) -> None:
+    config = RunConfig.from_flat({"method": "regl", "generator.precision": "bf16"})
+    found = RunFolder.create(config, tmp_path).read_environment()
+    assert found["generator-precision"] == "bf16, weights held in fp32"
+    plain = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}), tmp_path)
+    assert "generator-precision" not in plain.read_environment()
+
+
 def test_out_dir_defaults_to_the_configured_one(tmp_path: Path) -> None:
     config = RunConfig.from_flat({"out-dir": str(tmp_path / "deep" / "runs")})
     assert RunFolder.create(config).path.parent == tmp_path / "deep" / "runs"

@@ -214,6 +214,7 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     except ReglError as error:
         yield Finding("memory", "fail", str(error))
         return
+    yield Finding("precision", "ok", f"{precision} on {device.type}, weights held in {held}")
     told = ""
     if weights >= _WORTH_TELLING:
         told = f"the generator's weights take {weights:.1f} GB of each worker's device, in {held}"

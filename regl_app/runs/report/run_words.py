@@ -207,6 +207,8 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
         guided = _guidance(config.to_flat())
         settings.append(("Generator", f"{where}, {generator.steps} steps, {guided}"))
+        if precision := run.environment.get("generator-precision"):
+            settings.append(("Precision", precision))
         if run.facts is not None and run.facts.prompts:
             away = "" if _unheard(run, config) else generator.negative_prompt
             texts = prompts_line(run.facts.prompts, away, most=3)

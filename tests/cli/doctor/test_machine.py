@@ -97,6 +97,11 @@ def test_a_folder_that_is_no_pipeline_fails(tmp_path: Path) -> None:
     assert "model_index.json" in finding.detail
 
 
+def test_the_precision_that_the_generator_runs_in_is_told() -> None:
+    keys: dict[str, Scalar] = {"method": "regl", "generator.precision": "bf16", "device": "cpu"}
+    assert found("precision", keys).detail == "bf16 on cpu, weights held in fp32"
+
+
 def test_an_image_encoder_is_told_where_it_is_named(tmp_path: Path) -> None:
     named: dict[str, Scalar] = {"method": "regl", "generator.image-encoder": "nobody/nothing"}
     unread = found("image encoder", named)

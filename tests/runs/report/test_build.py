@@ -249,6 +249,10 @@ def test_settings_say_what_auto_became_where_it_is_known(
     assert any(value.startswith("sd, 30 steps") for _, value in key_settings(known))
     named = replace(known, config=run.config.updated({"lora.rank": 4}))
     assert ("Adapter", "rank 4, 500 steps") in key_settings(named)
+    older = replace(run, environment={})
+    assert not any(key == "Precision" for key, _ in key_settings(older))
+    precise = replace(run, environment={"generator-precision": "bf16, weights held in fp32"})
+    assert ("Precision", "bf16, weights held in fp32") in key_settings(precise)
     odd = replace(run, environment={"generator-settings": "else of 8 px: lora.rank=none, a"})
     assert ("Adapter", "rank auto, auto steps") in key_settings(odd)
 
