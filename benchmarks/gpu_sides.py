@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import gc
 import statistics
+import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from regl_app.generator.sampling import sample
 from regl_app.learning.models.build import build_model, make_model
 from regl_app.rounds.client import Client, client_name
 from regl_app.rounds.client_round import train_round
-from regl_app.rounds.exchange import RoundResult, RoundTask
+from regl_app.rounds.exchange import RoundTask
 from regl_app.supplement.batched_scoring import score_models
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,8 +57,8 @@ class Side:
 class Row:
     """What is counted by the second, ours and the other's; ``other`` None: nobody to compare with.
 
-    ``note`` is what shows that both did the same, and ``apart`` how far results are from each
-    other, where they can be compared.
+    ``note`` is what shows that both did the same, ``apart`` how far results are from each other,
+    where they can be compared, and ``parts`` the seconds of ours by part, of a client's round.
     """
 
     name: str
@@ -65,13 +66,40 @@ class Row:
     other: Side | None
     note: str
     apart: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+ROWS: Mapping[str, str] = {
+    "first-round": "first_round",
+    "next-client": "next_client",
+    "images": "images",
+    "lora": "tuning",
+    "preferences": "preferences",
+    "uploads": "scoring",
+}
+"""By the names of ``--only``: the methods that measure them, in this order.
+
+The first round comes first: later the card's kernels are loaded and its limits are known.
+"""
+
+
+@dataclass(frozen=True)
+class ClientRound:
+    """A client's first round, with the most memory that its worker has taken until its end."""
+
+    side: Side
+    note: str
+    parts: Mapping[str, float]
 
 
 class Benchmark:
     """All comparisons on one pipeline's folder."""
 
-    def __init__(self, folder: Path, device: torch.device, options: argparse.Namespace) -> None:
+    def __init__(
+        self, folder: Path, device: torch.device, options: argparse.Namespace, scratch: Path
+    ) -> None:
         self.folder, self.device, self.options = folder, device, options
+        self.scratch = scratch
         size = options.size or SHAPES[options.shape].size
         keys: dict[str, Any] = {
             "method": "regl",
@@ -97,11 +125,10 @@ class Benchmark:
         self.lora = self.config.lora.model_copy(update={"steps": options.tuning_steps})
         self.dpo = self.config.dpo.model_copy(update={"steps": options.tuning_steps})
 
-    def rows(self, scratch: Path) -> tuple[list[Row], dict[str, float]]:
-        """Return all rows, and the seconds of the client's round by part."""
-        rows = [*self.images(), self.tuning(), self.preferences(), *self.scoring()]
-        row, seconds = self.client_round(scratch / "cache")
-        return [*rows, row], seconds
+    def rows(self, name: str) -> list[Row]:
+        """Measure what is called ``name`` in ``ROWS``."""
+        measured: list[Row] = getattr(self, ROWS[name])()
+        return measured
 
     def images(self) -> list[Row]:
         """Measure images a second against the pipeline, in batches and one at a time."""
@@ -162,7 +189,7 @@ class Benchmark:
         ]
         return torch.stack(each).to(self.device, self.dtype)
 
-    def tuning(self) -> Row:
+    def tuning(self) -> list[Row]:
         """Measure optimizer steps a second by LoRA, encoding included."""
         steps, lora, real = self.lora.steps, self.lora, self.pictures()
 
@@ -182,9 +209,9 @@ class Benchmark:
 
             return self.measured(steps, tune)[0], loop.tuned
 
-        return _tuning_row(f"LoRA steps of {lora.batch_size}", ours(), theirs())
+        return [_tuning_row(f"LoRA steps of {lora.batch_size}", ours(), theirs())]
 
-    def preferences(self) -> Row:
+    def preferences(self) -> list[Row]:
         """Measure pairs a second of preference tuning."""
         config, count, steps = self.dpo, self.dpo.batch_size, self.dpo.steps
         labels = self.classes(count)
@@ -211,7 +238,7 @@ class Benchmark:
 
             return self.measured(steps * count, tune)[0], loop.tuned
 
-        return _tuning_row(f"preferences, {count} pairs a step", ours(), theirs())
+        return [_tuning_row(f"preferences, {count} pairs a step", ours(), theirs())]
 
     def tuned(self, count: int, tune: Callable[[], Tensors]) -> tuple[Side, int]:
         """Measure a tuning of ours; return also how many weights it tunes."""
@@ -245,9 +272,27 @@ class Benchmark:
             rows.append(Row(f"uploads scored, {count}", both[0][0], both[1][0], note, apart))
         return rows
 
-    def client_round(self, cache: Path) -> tuple[Row, dict[str, float]]:
+    def first_round(self) -> list[Row]:
         """Measure a client's first round: nothing loaded, nothing cached, to a trained model."""
+        (only,) = self.client_rounds(1)
+        return [Row("a client's first round", only.side, None, only.note, parts=only.parts)]
+
+    def next_client(self) -> list[Row]:
+        """Measure the first round of a worker's second client, against that of its first.
+
+        Peaks show how many copies of the foundation a worker of several clients holds.
+        """
+        first, second = self.client_rounds(2)
+        memory = "memory not measured"
+        if first.side.peak and second.side.peak:
+            memory = f"memory of both {second.side.peak / first.side.peak:.2f} times the first's"
+        name = "a second client of the same worker"
+        return [Row(name, second.side, first.side, f"{second.note}; {memory}", parts=second.parts)]
+
+    def client_rounds(self, clients: int) -> list[ClientRound]:
+        """Return the first rounds of ``clients`` that a new worker serves, one after the other."""
         per_class = self.options.per_class
+        cache = Path(tempfile.mkdtemp(prefix="cache-", dir=self.scratch))
         keys = self.keys | {
             "supplement.policy": "equal",
             "supplement.cap": per_class,
@@ -261,29 +306,30 @@ class Benchmark:
         config = RunConfig.from_flat(keys)
         federation = Federation.load(config, 10)
         weights = make_model(config, federation).state_dict()
-        data, name = federation.client(0), client_name(0)
-        client = Client(config, 0, federation.source, data, self.device, cache, name)
-        found: list[tuple[float, RoundResult]] = []
+        found: list[ClientRound] = []
 
         def work() -> None:
-            began = time.perf_counter()
-            result = train_round(client, RoundTask(1), weights)
-            self.wait()
-            found.append((time.perf_counter() - began, result))
+            for number in range(clients):
+                data, name = federation.client(number), client_name(number)
+                client = Client(config, number, federation.source, data, self.device, cache, name)
+                began = time.perf_counter()
+                result = train_round(client, RoundTask(1), weights)
+                self.wait()
+                seconds = time.perf_counter() - began
+                made = result.num_examples - result.real_images
+                _same(made, per_class * len(self.concepts), "images made")
+                parts = {"all": seconds, **{key: float(s) for key, s in result.seconds.items()}}
+                note = f"{result.real_images} real images, {made} made"
+                found.append(ClientRound(Side(1 / seconds, self.peak()), note, parts))
 
         self.forget()
         # A thread of its own has no generator yet.
         worker = threading.Thread(target=work)
         worker.start()
         worker.join()
-        if not found:
+        if len(found) < clients:
             raise SystemExit("the client's round failed: see above")
-        seconds, result = found[0]
-        made = result.num_examples - result.real_images
-        _same(made, per_class * len(self.concepts), "images made")
-        note = f"{result.real_images} real images, {made} made"
-        parts = {"all": seconds, **{key: float(each) for key, each in result.seconds.items()}}
-        return Row("a client's first round", Side(1 / seconds, self.peak()), None, note), parts
+        return found
 
     def classes(self, count: int) -> list[int]:
         """Return a class for each of ``count`` images, in turn."""

@@ -250,24 +250,93 @@ def test_both_sides_of_the_gpu_benchmark_do_the_same_work(
     found = json.loads(result.read_text(encoding="utf-8"))
     rows = {row["name"]: row for row in found["rows"]}
     assert list(rows) == [
+        "a client's first round",  # first: nothing is warm
+        "a second client of the same worker",
         "images, 2 at once",
         "images, one at a time there",
         "LoRA steps of 2",
         "preferences, 2 pairs a step",
         "uploads scored, 2",
-        "a client's first round",
     ]
     # The same noise, prompts, guidance and steps: the same images but for rounding.
     assert rows["images, 2 at once"]["apart"] < 0.1
     assert rows["uploads scored, 2"]["apart"] < 1e-4
     assert rows["a client's first round"]["note"].endswith("10 made")
-    assert {"adapt", "generate", "train", "all"} <= set(found["round_seconds"])
+    assert {"adapt", "generate", "train", "all"} <= set(rows["a client's first round"]["parts"])
+    assert "memory not measured" in rows["a second client of the same worker"]["note"]
     assert found["machine"]["revision"]
     for row in rows.values():
+        assert row["command"] in result.with_suffix(".md").read_text(encoding="utf-8")
         assert row["ours"]["rate"] > 0 and row["ours"]["peak"] is None  # no GPU, no figure
     text = result.with_suffix(".md").read_text(encoding="utf-8")
     assert text.startswith("**No GPU")
     assert f"--shape {shape} --batch 2 --images 3" in text
+
+
+@pytest.fixture
+def quick_gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the GPU benchmark, whose tuning rows take no time and whose others fail."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module, sides = importlib.import_module("gpu"), importlib.import_module("gpu_sides")
+
+    def row(name: str) -> Any:
+        return sides.Row(name, sides.Side(2.0, None), sides.Side(1.0, None), "the same")
+
+    for name in ("first_round", "next_client", "images", "scoring"):
+        monkeypatch.delattr(sides.Benchmark, name)
+    monkeypatch.setattr(sides.Benchmark, "tuning", lambda _: [row("LoRA")])
+    monkeypatch.setattr(sides.Benchmark, "preferences", lambda _: [row("preferences")])
+    monkeypatch.setattr(module, "build", lambda *_: None)
+    monkeypatch.setattr(sides.Benchmark, "__init__", lambda *_: None)
+    return module
+
+
+def test_a_gpu_s_rows_are_kept_and_told_as_they_are_measured(
+    quick_gpu: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--shape", "tiny", "--device", "cpu", "--out", str(tmp_path)]
+    with pytest.raises(AttributeError):  # the uploads' row cannot be measured
+        quick_gpu.main([*options, "--only", "uploads,lora"])
+    result = tmp_path / "gpu-tiny.json"
+    names = [row["name"] for row in json.loads(result.read_text(encoding="utf-8"))["rows"]]
+    assert names == ["LoRA"]  # in the order of all rows
+    assert "LoRA" in (tmp_path / "gpu-tiny.md").read_text(encoding="utf-8")
+    assert "LoRA: 2 a second, 1 there" in capsys.readouterr().out
+
+
+def test_a_later_call_adds_its_rows_to_those_of_the_same_card_and_code(
+    quick_gpu: Any, tmp_path: Path
+) -> None:
+    options = ["--shape", "tiny", "--device", "cpu", "--out", str(tmp_path)]
+    quick_gpu.main([*options, "--only", "preferences"])
+    quick_gpu.main([*options, "--only", "lora", "--tuning-steps", "7"])
+    result = tmp_path / "gpu-tiny.json"
+    found = json.loads(result.read_text(encoding="utf-8"))
+    commands = {row["name"]: row["command"] for row in found["rows"]}
+    assert list(commands) == ["LoRA", "preferences"]
+    assert commands["LoRA"].endswith("--tuning-steps 7 --only lora")
+    assert commands["preferences"].endswith("--only preferences")
+    # Its own result, in a folder of git's, makes a tree dirty: it is the same code.
+    found["machine"]["revision"] += "-dirty"
+    result.write_text(json.dumps(found), encoding="utf-8")
+    quick_gpu.main([*options, "--only", "lora"])
+    assert len(json.loads(result.read_text(encoding="utf-8"))["rows"]) == 2
+    found["machine"]["device"] = "cuda: another"
+    before = json.dumps(found)
+    result.write_text(before, encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"gpu-tiny.json.*device 'cuda: another'.*--out"):
+        quick_gpu.main([*options, "--only", "lora"])
+    assert result.read_text(encoding="utf-8") == before
+
+
+def test_an_unknown_row_of_a_gpu_is_refused_with_the_list(
+    quick_gpu: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        quick_gpu.main(["--only", "lora,nothing"])
+    told = capsys.readouterr().err
+    assert "'nothing'" in told
+    assert "first-round, next-client, images, lora, preferences, uploads" in told
 
 
 def test_a_checkpoint_of_full_size_is_checked_by_code_that_also_runs_on_a_tiny_one(
