@@ -14,12 +14,15 @@ from safetensors import SafetensorError, safe_open
 
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.hub_checkpoint import HubId, fetch_configs
+from regl_app.generator.prediction import EPSILON, Told, check_prediction, told_by
 from regl_app.generator.weight_files import INDEX
 
 if TYPE_CHECKING:
     import torch
 
 SUFFIX = ".safetensors"
+_SD2, _SD2_BASE = "stabilityai/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1-base"
+"""What diffusers takes every Stable Diffusion 2 for, and what half of them are."""
 
 
 def config_beside(file: Path) -> Path | None:
@@ -38,30 +41,54 @@ def config_folder(file: Path, *, fetch: bool = True) -> Path:
     Raises:
         GeneratorError: it is no such file, or its configs are nowhere.
     """
-    shapes = _shapes(file)
+    shapes, told = _head(file)
     if beside := config_beside(file):
+        check_prediction(file, beside, told, f"in {str(beside)!r}")
         return beside
     origin = _origin(shapes)
+    if origin == _SD2:
+        origin = _which_sd2(file, told)
     try:
-        return fetch_configs(HubId(origin), fetch=fetch)
+        found = fetch_configs(HubId(origin), fetch=fetch)
     except GeneratorError as error:
-        kinds = " ".join(f"--include '{kind}'" for kind in ("*.json", "*.txt", "*.model"))
         raise GeneratorError(
             f"generator.path {str(file)!r} holds weights alone, of {origin!r} as diffusers has it, "
-            f"and that one's configs are not to be had ({error}). Put them beside it: the folder "
-            f"{str(file.with_suffix(''))!r} with {INDEX} and each part's config (hf download "
-            f"{origin} {kinds} --local-dir {file.with_suffix('').name})"
+            f"and that one's configs are not to be had ({error}). {_beside(file, origin)}"
         ) from error
+    check_prediction(file, found, told, f"of {origin!r}. {_beside(file, origin)}, and there")
+    return found
 
 
-def _shapes(file: Path) -> dict[str, torch.Tensor]:
-    """Return tensors without content, by name: nothing is read but the file's head."""
+def _beside(file: Path, origin: str) -> str:
+    kinds = " ".join(f"--include '{kind}'" for kind in ("*.json", "*.txt", "*.model"))
+    return (
+        f"Put them beside it: the folder {str(file.with_suffix(''))!r} with {INDEX} and each "
+        f"part's config (hf download {origin} {kinds} --local-dir {file.with_suffix('').name})"
+    )
+
+
+def _which_sd2(file: Path, told: Told) -> str:
+    """Return which pipeline a file of Stable Diffusion 2 is of: tensors alone do not tell."""
+    if not told.prediction:
+        raise GeneratorError(
+            f"generator.path {str(file)!r} is a Stable Diffusion 2, and nothing in it says whether "
+            f"it predicts noise or v (2-base, 2-1-base: 'epsilon'; 2, 2-1: 'v_prediction'). "
+            f"{_beside(file, _SD2)}, and there prediction_type in scheduler/scheduler_config.json "
+            f"and sample_size in unet/config.json as its author says (those of {_SD2_BASE} for a "
+            "base one)"
+        )
+    return _SD2_BASE if told.prediction == EPSILON else _SD2
+
+
+def _head(file: Path) -> tuple[dict[str, torch.Tensor], Told]:
+    """Return tensors without content, by name, and what it tells of itself: its head is read."""
     import torch  # the digest of a generator is asked for by what needs no torch
 
     try:
         with safe_open(file, "pt") as content:
             names = content.keys()
             shapes = {name: content.get_slice(name).get_shape() for name in names}
+            told = told_by(names, content.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise GeneratorError(
             f"generator.path {str(file)!r} cannot be read as safetensors: {error}"
@@ -71,7 +98,7 @@ def _shapes(file: Path) -> dict[str, torch.Tensor]:
             f"generator.path {str(file)!r} is a LoRA, which only changes another checkpoint (give "
             "that one)"
         )
-    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, told
 
 
 def _origin(shapes: dict[str, torch.Tensor]) -> str:

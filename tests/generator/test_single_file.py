@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import sha256_file
 from regl_app.core.types import Tensors
+from regl_app.generator import single_file
 from regl_app.generator.adaptation.shared import up_template
 from regl_app.generator.adapters import most_adapter_bytes
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
@@ -195,3 +198,90 @@ def test_pickles_are_refused_by_name_and_never_opened(name: str, tmp_path: Path)
     for path in (name, str(tmp_path / name)):
         with pytest.raises(GeneratorError, match=rf"{name}' is a pickle.*save_pretrained"):
             resolve_generator(path)
+
+
+V = {"prediction_type": "v_prediction"}
+ZERO = V | {"rescale_betas_zero_snr": True}
+MARK = torch.zeros(0)
+
+
+def marked(file: Path, place: Path, names: Sequence[str], metadata: Mapping[str, str]) -> Path:
+    """Return a copy of a single file that tells more of itself, without configs."""
+    save_file(load_file(file) | dict.fromkeys(names, MARK), place, dict(metadata))
+    return place
+
+
+def with_configs(file: Path, configs: Path, scheduler: Mapping[str, object]) -> None:
+    """Lay ``configs`` beside ``file``, the scheduler's with more entries."""
+    folder = Path(shutil.copytree(configs, file.with_suffix("")))
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | scheduler))
+
+
+@pytest.mark.parametrize(
+    ("names", "metadata", "scheduler", "told"),
+    [
+        (["v_pred"], {}, {}, r"its tensor 'v_pred'.*\"prediction_type\": \"v_prediction\" in"),
+        (["v_pred"], {}, V, ""),
+        (["v_pred", "ztsnr"], {}, {}, r"and 'ztsnr'.*\"rescale_betas_zero_snr\": true, \"timeste"),
+        (["v_pred", "ztsnr"], {}, V, r"set \"rescale_betas_zero_snr\": true"),
+        (["v_pred", "ztsnr"], {}, ZERO, ""),
+        ([], {"modelspec.prediction_type": "v"}, {}, "metadata modelspec.prediction_type=v"),
+        ([], {"modelspec.prediction_type": "v"}, V, ""),
+        ([], {"modelspec.prediction_type": "epsilon"}, V, r"\"prediction_type\": \"epsilon\""),
+        ([], {"modelspec.prediction_type": "epsilon"}, {}, ""),
+        (["edm_vpred.sigma_max"], {}, V, "scale of noise of EDM"),
+        ([], {}, V, ""),
+    ],
+)
+def test_what_it_says_it_predicts_is_held_against_its_configs(
+    file: Path,
+    tmp_path: Path,
+    names: list[str],
+    metadata: dict[str, str],
+    scheduler: dict[str, object],
+    told: str,
+) -> None:
+    other = marked(file, tmp_path / "noob.safetensors", names, metadata)
+    with_configs(other, file.with_suffix(""), scheduler)
+    if not told:
+        assert resolve_generator(str(other)) == other
+        return
+    with pytest.raises(GeneratorError, match=told):
+        resolve_generator(str(other))
+
+
+def test_configs_of_the_hub_are_asked_too(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single_file, "fetch_configs", lambda *_, **__: file.with_suffix(""))
+    other = marked(file, tmp_path / "noob.safetensors", ["v_pred"], {})
+    with pytest.raises(GeneratorError, match=r"Put them beside it.*noob'.*hf download.*set \"p"):
+        resolve_generator(str(other))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({}, r"nothing in it says whether.*prediction_type in scheduler/scheduler_config\.json"),
+        ({"modelspec.prediction_type": "v"}, r"of 'stabilityai/stable-diffusion-2-1' as"),
+        ({"modelspec.prediction_type": "epsilon"}, r"of 'stabilityai/stable-diffusion-2-1-base' a"),
+        ({"modelspec.architecture": "stable-diffusion-v2-512"}, r"diffusion-2-1-base' as"),
+    ],
+)
+def test_a_stable_diffusion_2_is_of_either_kind(
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metadata: dict[str, str],
+    told: str,
+) -> None:
+    from diffusers.loaders.single_file_utils import CHECKPOINT_KEY_NAMES
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    other = tmp_path / "sd2.safetensors"
+    save_file({CHECKPOINT_KEY_NAMES["v2"]: torch.zeros(1, 1024)}, other, metadata)
+    with pytest.raises(GeneratorError, match=told):
+        resolve_generator(str(other), fetch=False)
+    with_configs(other, file.with_suffix(""), V if "2-1' as" in told else {})
+    assert resolve_generator(str(other), fetch=False) == other
