@@ -21,7 +21,7 @@ from regl_app.generator.negative_prompt import unheard
 from regl_app.generator.pipeline_config import native_side, part_config, scheduler_config
 
 _SMALL = 64
-"""Up to this side a checkpoint is taken as one of the bundled one's kind."""
+"""Up to this side of its own a checkpoint is taken as one of the bundled one's kind."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,9 @@ def fit_of(checkpoint: Path, image_size: int = 0, named: str = "") -> Fit:
     part, name = denoiser_class(checkpoint)
     folder = configs_of(checkpoint)
     denoiser = part_config(folder, part)
-    side = image_size or native_side(denoiser, part_config(folder, "vae"))
-    if side <= _SMALL:
+    native = native_side(denoiser, part_config(folder, "vae"))
+    side = image_size or native
+    if native <= _SMALL:
         return Fit("a small checkpoint", side, BUNDLED_FIT, as_bundled=True)
     origin = Path(str(denoiser.get(NAMED) or ""))
     origin = origin.parent if origin.name == part else origin

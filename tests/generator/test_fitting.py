@@ -185,6 +185,22 @@ def test_the_larger_the_images_the_fewer_at_once(tmp_path: Path) -> None:
     assert [keys["lora.batch-size"] for keys in found] == [16, 4, 1]
 
 
+@pytest.mark.parametrize("denoiser", [SD, SDXL, {"_class_name": "FluxTransformer2DModel"}])
+def test_a_large_checkpoint_stays_one_however_small_its_images_are(
+    denoiser: Mapping[str, Any], tmp_path: Path
+) -> None:
+    folder = checkpoint(tmp_path, denoiser)
+    own, small = fit_of(folder), fit_of(folder, 64)
+    assert (small.side, small.name, small.as_bundled) == (64, own.name, False)
+    for key in ("generator.steps", "lora.lr", "lora.rank", "dpo.lr", "dpo.beta"):
+        assert small.keys[key] == own.keys[key]
+
+
+def test_a_small_checkpoint_stays_one_however_large_its_images_are(second_pipeline: Path) -> None:
+    large = fit_of(second_pipeline, 96)
+    assert (large.side, large.as_bundled, large.keys) == (96, True, BUNDLED_FIT)
+
+
 def test_a_small_checkpoint_has_what_the_bundled_one_has(second_pipeline: Path) -> None:
     config = RunConfig.from_flat({"generator.path": str(second_pipeline)})
     plain = RunConfig.from_flat({}).to_flat() | {"generator.path": str(second_pipeline)}
