@@ -272,8 +272,9 @@ class LoraConfig(Section):
     )
     layers: Annotated[Literal["convolution", "attention", "all"], OrAuto()] = Field(
         "convolution",
-        description="what is adapted: convolutions carry the look, attention also what the text "
-        "means",
+        description="what is adapted: convolutions (feed-forward layers of transformers) carry the "
+        "look, attention also what the text means; in SD 3 and FLUX it has the text's own stream, "
+        "whose feed-forward layers are in 'all' alone",
         json_schema_extra=RESULT,
     )
     steps: Annotated[int, Field(ge=1), OrAuto()] = Field(

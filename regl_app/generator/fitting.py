@@ -100,6 +100,16 @@ def tunes_by_guidance(checkpoint: Path) -> bool:
     return family.embeds_guidance(denoiser)
 
 
+def tunes_text_stream(checkpoint: Path, layers: str) -> bool:
+    """Return whether ``lora.layers`` = ``layers`` means layers of a text's own stream, too.
+
+    Raises:
+        GeneratorError: as ``fit_of``.
+    """
+    family, _ = _untold(checkpoint)
+    return "text" in family.layers and layers in ("attention", "all")
+
+
 def text_tokens(checkpoint: Path) -> int | None:
     """Return how many tokens of a prompt a denoiser is given, None: as many as its pipeline gives.
 

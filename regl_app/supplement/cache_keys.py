@@ -18,7 +18,7 @@ from regl_app.data.pictures import portions
 from regl_app.generator.card_precision import precision_on
 from regl_app.generator.checkpoint import configs_of, resolve_generator
 from regl_app.generator.encoder_files import image_encoder_digest, resolve_image_encoder
-from regl_app.generator.fitting import text_tokens, tunes_by_guidance
+from regl_app.generator.fitting import text_tokens, tunes_by_guidance, tunes_text_stream
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.identity import checkpoint_digest
 from regl_app.generator.kept_digests import digests_folder
@@ -94,6 +94,13 @@ class CacheKeys:
         noisy = scheduler_config(self._configs).get("_class_name") == "TCDScheduler"
         return {"eta": 0.0} if noisy else {}
 
+    @property
+    def _text_stream(self) -> dict[str, bool]:
+        """Return that a text's own stream is tuned, which earlier versions left out."""
+        layers = self._config.lora.layers
+        tuned = tunes_text_stream(resolve_generator(self._config.generator.path), layers)
+        return {"text_stream": True} if tuned else {}
+
     def lora(self, real: ImageSet, seed: int) -> CacheKey:
         """Return the key of an adapter tuned on ``real``."""
         # Prior preservation also learns from the sampler's images.
@@ -107,6 +114,7 @@ class CacheKeys:
             "data": _digest_of(real),
             "prompts": self.prompts,
             "seed": seed,
+            **self._text_stream,
         }
         if preserving:
             key["prior"] = "a mean of its own"  # earlier versions took one mean over all images
@@ -132,6 +140,7 @@ class CacheKeys:
             "shared": digest,
             "generator": self.generator,
             "lora": {name: getattr(self._config.lora, name) for name in layers},
+            **self._text_stream,
             "seed": seed,
         }
 
@@ -153,6 +162,7 @@ class CacheKeys:
             "disagreement": self._config.supplement.disagreement,
             "dpo": self._config.dpo.model_dump(exclude={"rounds"}),
             "lora": {name: getattr(self._config.lora, name) for name in layers},
+            **self._text_stream,
             "seed": seed,
         }
 

@@ -89,8 +89,7 @@ def up_template(generator: Path, config: LoraConfig) -> dict[str, torch.Tensor]:
     """
     part, name = denoiser_class(generator)
     family = FAMILIES[name]
-    chosen = family.layers if config.layers == "all" else (config.layers,)
-    ends = tuple(f"{end}.weight" for group in chosen for end in family.layers[group])
+    ends = tuple(f"{end}.weight" for end in family.layer_ends(config.layers))
     template = {}
     for name, shape in denoiser_shapes(generator).items():
         if name.endswith(ends) and len(shape) in (2, 4):

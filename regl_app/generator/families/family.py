@@ -90,7 +90,7 @@ class Family:
         part: the pipeline's attribute and folder of the denoiser, and the prefix of its layers in
             a LoRA file (as in diffusers' ``_lora_loadable_modules``).
         layers: per choice of ``lora.layers``, the ends of the names of the linear layers and
-            convolutions that it means; 'all' means both.
+            convolutions that it means; 'all' means every group, also one that is no choice.
         encode: what the pipeline's text encoders make of prompts.
         predict: how the denoiser is called.
         latent_shape: ``(c, h, w)`` of a latent, of the denoiser and h.
@@ -120,10 +120,14 @@ class Family:
     sample_size: Callable[[Any, str], Any] = _sample_size
     solver: Callable[[Any, int, int], dict[str, Any]] = _steps
 
+    def layer_ends(self, choice: str) -> tuple[str, ...]:
+        """Return the ends of the names of the layers that ``lora.layers`` = ``choice`` means."""
+        chosen = self.layers if choice == "all" else (choice,)
+        return tuple(end for group in chosen for end in self.layers[group])
+
     def adapted_layers(self, denoiser: Any, choice: str) -> list[str]:
         """Return the names of the denoiser's layers that ``lora.layers`` = ``choice`` means."""
-        chosen = self.layers if choice == "all" else (choice,)
-        ends = tuple(end for group in chosen for end in self.layers[group])
+        ends = self.layer_ends(choice)
         return [
             name
             for name, module in denoiser.named_modules()
@@ -133,6 +137,10 @@ class Family:
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
+TEXT_ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+"""Of the tokens of the text, where a joint transformer has a stream for them."""
+TEXT_FEED_FORWARD = ("ff_context.net.0.proj", "ff_context.net.2")
+"""Likewise. What a text means and no look: no choice but 'all' has them."""
 
 
 def patch_size(denoiser: Any) -> int:

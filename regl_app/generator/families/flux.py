@@ -13,6 +13,8 @@ from regl_app.core.types import Tensors
 from regl_app.generator.families.family import (
     ATTENTION,
     FEED_FORWARD,
+    TEXT_ATTENTION,
+    TEXT_FEED_FORWARD,
     TIMESTEPS,
     Family,
     Told,
@@ -113,8 +115,9 @@ FLUX = Family(
     part="transformer",
     layers=MappingProxyType(
         {
-            "attention": ATTENTION,
+            "attention": (*ATTENTION, *TEXT_ATTENTION),
             "convolution": (*FEED_FORWARD, "proj_mlp", "proj_out"),
+            "text": TEXT_FEED_FORWARD,
         }
     ),
     encode=_encode,

@@ -12,6 +12,8 @@ from regl_app.core.types import Tensors
 from regl_app.generator.families.family import (
     ATTENTION,
     FEED_FORWARD,
+    TEXT_ATTENTION,
+    TEXT_FEED_FORWARD,
     Family,
     Told,
     patch_size,
@@ -57,8 +59,9 @@ SD3 = Family(
     part="transformer",
     layers=MappingProxyType(
         {
-            "attention": ATTENTION,
+            "attention": (*ATTENTION, *TEXT_ATTENTION),
             "convolution": ("pos_embed.proj", *FEED_FORWARD, "proj_out"),
+            "text": TEXT_FEED_FORWARD,
         }
     ),
     encode=_encode,

@@ -60,7 +60,8 @@ class Settings:
             # As the pipelines do it.
             "generator.guidance-stop": 1.0,
             "generator.batch-size": max(_PIXELS_AT_ONCE // side**2, 1),
-            # As diffusers' examples: a look is learned there as well, and convolutions are few.
+            # As diffusers' examples, with the stream of the text where it has one: a look is
+            # learned there as well, and convolutions are few.
             "lora.layers": "attention",
             "lora.rank": self.lora_rank,
             "lora.alpha": float(self.lora_rank),
