@@ -50,7 +50,7 @@ def load_hub(config: DataConfig, store: PictureStore | None = None) -> Source:
     splits = load_splits(config)
     train = train_split(splits, config)
     image_column, label_column = columns(splits[train], config)
-    names = _class_names(splits[train], label_column)
+    names = _class_names(splits[train], label_column, config)
     reader = _Reader(config, image_column, label_column, names, store)
     test_split = _labelled(reader, splits, test_splits(splits, config, train))
     if test_split is None:
@@ -78,19 +78,36 @@ def _labelled(reader: _Reader, splits: Mapping[str, Any], names: Sequence[str]) 
     return None
 
 
-def _class_names(split: Any, column: str) -> tuple[str, ...]:
-    """Return the classes, in NFC: those that the data set names, or the values that there are."""
+def _class_names(split: Any, column: str, config: DataConfig) -> tuple[str, ...]:
+    """Return the classes, in NFC: those that the data set names, or the values that there are.
+
+    Raises:
+        DataError: the values are measurements.
+    """
     import datasets
 
     feature = split.features[column]
     if isinstance(feature, datasets.ClassLabel):
         return tuple(map(_nfc, feature.names))
-    values = {_nfc(value) for value in split.unique(column) if value is not None}
+    values = {_nfc(value) for value in split.unique(column) if not _is_none(value)}
+    if broken := [value for value in values if isinstance(value, float) and value % 1 != 0]:
+        raise DataError(
+            f"data.path={config.path!r}: column {column!r} holds {min(broken)}, which is a "
+            "measurement: these are no classes (name a column of classes by data.columns, or "
+            "write ranges of it as text)"
+        )
     return tuple(map(str, sorted(values)))
 
 
 def _nfc(value: Any) -> Any:
     return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
+def _is_none(value: Any) -> bool:
+    """Return whether a value stands for no label: as a class nobody could learn it."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, int | float) and not value >= 0)  # NaN, -1
 
 
 @dataclass(frozen=True)
@@ -147,7 +164,8 @@ class _Reader:
             raise DataError(
                 f"data.path={self.config.path!r}, split {name!r}: {len(unknown)} rows have no "
                 f"label, or one that the training split lacks (column {self.label_column!r}, rows "
-                f"{told}; remove those rows, or name other splits or columns by data.splits and "
+                f"{told}; nothing, NaN and negative numbers are no labels: remove those rows, "
+                "write classes as text, or name other splits or columns by data.splits and "
                 "data.columns)"
             )
         rows = np.arange(len(labels), dtype=np.int64)
@@ -201,7 +219,7 @@ class _Reader:
             return np.array([-1 if value is None else value for value in values], dtype=np.int64)
         index = {name: position for position, name in enumerate(self.class_names)}
         return np.array(
-            [-1 if value is None else index.get(str(_nfc(value)), -1) for value in values],
+            [-1 if _is_none(value) else index.get(str(_nfc(value)), -1) for value in values],
             dtype=np.int64,
         )
 

@@ -97,6 +97,41 @@ def test_rows_without_a_label_are_named(save: Save, load: Callable[..., Source])
         load()
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "told"),
+    [
+        ("int64", [0, 1, -1] * 8, "8 rows have no label.* rows 2, 5, 8"),
+        ("float64", [0.0, float("nan"), 1.0] * 8, "8 rows have no label.* rows 1, 4, 7"),
+        ("float32", [-1.0, 0.0, 1.0] * 8, "8 rows have no label.* rows 0, 3, 6"),
+        ("string", ["", "cat", "dog", " \t"] * 8, "16 rows have no label.* rows 0, 3, 4"),
+        ("float64", [0.5, 1.0, None] * 8, r"'label' holds 0\.5, .* no classes .*data\.columns"),
+        ("float64", [float("inf"), 1.0] * 8, r"'label' holds inf, .* no classes"),
+    ],
+)
+def test_what_is_no_label_is_no_class(
+    save: Save, load: Callable[..., Source], kind: str, values: list[Any], told: str
+) -> None:
+    import datasets
+
+    save("train.parquet", values, datasets.Value(kind))
+    with pytest.raises(DataError, match=told):
+        load()
+
+
+def test_whole_numbers_that_are_stored_as_others_are_classes_as_before(
+    save: Save, load: Callable[..., Source]
+) -> None:
+    import datasets
+
+    save("train.parquet", [0.0, 2.0] * 4, datasets.Value("float64"))
+    save("test.parquet", [-1.0, float("nan")], datasets.Value("float64"))
+    source = load(test_fraction=0.5)
+    assert source.class_names == ("0.0", "2.0") and source.train.counts(2).tolist() == [2, 2]
+    save("test.parquet", [float("nan"), -1.0, 2.0], datasets.Value("float64"))
+    with pytest.raises(DataError, match=r"split 'test': 2 rows have no label.* rows 0, 1"):
+        load()
+
+
 def test_rows_without_a_picture_are_refused_or_counted(
     save: Save, load: Callable[..., Source]
 ) -> None:
