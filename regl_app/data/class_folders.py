@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from regl_app.core.allowed_folders import AllowedFolders
@@ -21,21 +22,27 @@ NOTES = frozenset(
 )
 """Endings of what lies beside pictures in many data sets: nobody misses a picture for them."""
 _TOLD = 10
+_LOOKED_INTO = 50
 
 
 @dataclass
 class LeftOut:
-    """Files that are not read: how many by ending, links that lead nowhere, loose pictures."""
+    """Files that are not read: how many by ending, links that lead nowhere, loose pictures.
+
+    ``hidden`` are folders that are never read and hold pictures, by name: no pictures are missed.
+    """
 
     endings: Counter[str] = field(default_factory=Counter)
     broken_links: int = 0
     beside: int = 0
+    hidden: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: LeftOut) -> LeftOut:
         return LeftOut(
             self.endings + other.endings,
             self.broken_links + other.broken_links,
             self.beside + other.beside,
+            self.hidden + other.hidden,
         )
 
     def __bool__(self) -> bool:
@@ -67,6 +74,15 @@ class LeftOut:
         if self:
             log = logger.warning if self.matters else logger.info
             log("%s: not read: %s", what, self.words)
+        self.tell_hidden(what)
+
+    def tell_hidden(self, what: str) -> None:
+        """Log which folders in ``what`` are never read though they hold pictures."""
+        if self.hidden:
+            found = sorted(self.hidden.items(), key=lambda each: (-each[1], each[0]))
+            told = ", ".join(f"{count} {name!r}" for name, count in found[:_TOLD])
+            more = ", ..." if len(found) > _TOLD else ""
+            logger.info("%s: never read, though pictures are in them: %s%s", what, told, more)
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,7 @@ class ClassFolders:
     roots: AllowedFolders
     folders: Mapping[str, tuple[Path, ...]]
     beside: int = 0
+    hidden: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, root: Path, what: str, roots: AllowedFolders | None = None) -> ClassFolders:
@@ -107,7 +124,8 @@ class ClassFolders:
         allowed = roots or AllowedFolders()
         found: dict[str, tuple[Path, ...]] = {}
         beside = 0
-        for entry in _entries(root):
+        hidden: Counter[str] = Counter()
+        for entry in _entries(root, hidden):
             path = root / entry.name
             if path.is_dir():
                 if entry.is_symlink():
@@ -117,7 +135,7 @@ class ClassFolders:
                 found[name] = (*found.get(name, ()), path)
             elif ending_of(entry.name) in endings():
                 beside += 1
-        return cls(root, what, allowed, dict(sorted(found.items())), beside)
+        return cls(root, what, allowed, dict(sorted(found.items())), beside, hidden)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,7 +163,7 @@ class ClassFolders:
                     left_out.endings[ending_of(path.name)] += 1
             files += known
             by_class.append(left_out)
-        total = sum(by_class, LeftOut(beside=self.beside))
+        total = sum(by_class, LeftOut(beside=self.beside, hidden=self.hidden))
         return Found(tuple(files), total, tuple(by_class))
 
 
@@ -180,10 +198,11 @@ def empty_classes(found: Found, names: Sequence[str]) -> str:
     return ", ".join(told[:_TOLD]) + more
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, hidden: Counter[str]) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder, sorted; counts folders of pictures that are left out."""
     try:
         with os.scandir(folder) as found:
-            entries = [entry for entry in found if not is_leftover(entry.name)]
+            every = list(found)
     except PermissionError:  # said by its key: ``readable``
         raise
     except OSError as error:
@@ -191,7 +210,19 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             f"{folder} cannot be read: {error.strerror} (give this user the right to, or move it "
             "elsewhere)"
         ) from error
+    entries = []
+    for entry in every:
+        if not is_leftover(entry.name):
+            entries.append(entry)
+        elif entry.is_dir(follow_symlinks=False) and _holds_pictures(entry.path):
+            hidden[entry.name] += 1
     return sorted(entries, key=lambda entry: entry.name)
+
+
+def _holds_pictures(folder: str) -> bool:
+    """Return whether a picture lies in one of the first folders below ``folder``."""
+    below = islice(os.walk(folder), _LOOKED_INTO)
+    return any(ending_of(name) in endings() for _, _, names in below for name in names)
 
 
 def _files(
@@ -208,7 +239,7 @@ def _files(
         if real in seen:  # another link to it, or a circle
             continue
         seen.add(real)
-        for entry in _entries(folder):
+        for entry in _entries(folder, left_out.hidden):
             path = folder / entry.name
             if entry.is_symlink():
                 if not path.exists():

@@ -18,13 +18,20 @@ _NAMES = frozenset(
         "#recycle",
         "#snapshot",
         "__pycache__",
+        # What network stores keep beside each folder.
+        "@eadir",
+        "@synoresource",
+        "@synoeastream",
+        "@tmp",
+        "@__thumb",
+        "@__qini",
+        "@recycle",
+        "@recently-snapshot",
+        "@snapshot",
     }
 )
-# What network stores keep beside each folder: @eaDir, @__thumb, @Recycle, @tmp, @SynoResource, ...
-_STORES = ("@ea", "@__", "@recycle", "@recently", "@snapshot", "@syno", "@tmp")
 
 
 def is_leftover(name: str) -> bool:
     """Return whether a file or folder of this name is hidden or a system's own, at any depth."""
-    folded = name.casefold()
-    return folded.startswith((".", *_STORES)) or folded in _NAMES
+    return name.startswith(".") or name.casefold() in _NAMES

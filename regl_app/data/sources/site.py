@@ -115,6 +115,7 @@ def load_site(
         if begun is None:
             found = _found(root, config.class_names, named, folder.roots)
             now = RunPictures.of(root, found.files)
+            found.left_out.tell_hidden(named)
         else:
             folders = _folders(root, config.class_names, named, folder.roots)
             found, now = folders.pictures(config.class_names), begun

@@ -120,8 +120,20 @@ def test_hidden_and_system_leftovers_are_no_data_at_any_depth(tmp_path: Path) ->
 
 
 def test_pictures_that_are_called_like_nothing_special_are_no_leftovers() -> None:
-    for name in ("a.png", "_x.png", "@home", "$5", "#1.png", "thumbs.png", "recycle", "~x.jpg"):
+    plain = ("a.png", "_x.png", "@home", "$5", "#1.png", "thumbs.png", "recycle", "~x.jpg")
+    for name in (*plain, "@earth", "@EAGLE", "@snapshots of us", "@tmp_art", "@__x", "@synonym"):
         assert not is_leftover(name)
+
+
+def test_folders_of_pictures_that_are_never_read_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, {"@earth": 3, "dog": 3, ".cat": 1, "dog/@eaDir/0.png": 1, "dog/in/@eaDir": 2})
+    (tmp_path / ".git").mkdir()
+    with caplog.at_level(logging.INFO, "regl"):
+        assert load(tmp_path).class_names == ("@earth", "dog")
+    assert "never read, though pictures are in them: 2 '@eaDir', 1 '.cat'" in caplog.text
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 def test_links_are_followed_and_each_picture_is_taken_once(tmp_path: Path) -> None:
