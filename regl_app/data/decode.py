@@ -29,6 +29,7 @@ from regl_app.data.pixels import (
     shallow_pixels,
     upright,
 )
+from regl_app.data.png_notes import without_large_notes
 from regl_app.data.resize import own_side, to_square
 from regl_app.data.squares import Reading, Squares, SquaresInMemory
 
@@ -212,16 +213,13 @@ def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepP
         raise _UnreadableError(f"{name}: holds no picture", "give it one or remove it")
     stream = BytesIO(file) if isinstance(file, bytes) else file
     try:
-        with Image.open(stream, formats=formats_for(name)) as image:
-            raw = raw_mode(image)
-            finish: Callable[[], DeepPixels] | None = None
-            if image.mode in DEEP_MODES:
-                finish = deep_pixels(name, image)
-            image.load()
-            if finish is not None:
-                return finish()
-            gray = image.mode in GRAY_MODES if channels is None else channels == 1
-            return upright(shallow_pixels(image, raw, gray), orientation(image))
+        try:
+            return _pixels(name, stream, channels)
+        except ValueError:
+            content = file if isinstance(file, bytes) else file.read_bytes()
+            if (light := without_large_notes(content)) is None:
+                raise
+            return _pixels(name, BytesIO(light), channels)
     except MemoryError:
         raise
     except Image.DecompressionBombError as error:
@@ -236,6 +234,21 @@ def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepP
         raise _UnreadableError(
             f"{name}: not a readable image ({why})", "repair the file or remove it"
         ) from error
+
+
+def _pixels(name: str, stream: Path | BytesIO, channels: int | None) -> Pixels | DeepPixels:
+    from PIL import Image
+
+    with Image.open(stream, formats=formats_for(name)) as image:
+        raw = raw_mode(image)
+        finish: Callable[[], DeepPixels] | None = None
+        if image.mode in DEEP_MODES:
+            finish = deep_pixels(name, image)
+        image.load()
+        if finish is not None:
+            return finish()
+        gray = image.mode in GRAY_MODES if channels is None else channels == 1
+        return upright(shallow_pixels(image, raw, gray), orientation(image))
 
 
 def _square(pixels: Pixels, size: int, rule: FitRule) -> torch.Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from regl_app.core.errors import DataError
 from regl_app.data.decode import decode_images
 
 RNG = np.random.default_rng(0)
@@ -48,6 +49,34 @@ def test_every_orientation_is_upright_in_every_format_that_has_one(kind: str, tu
     content = encoded(image, kind, exif=exif, **options)
     shown = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     assert np.array_equal(decoded(content), np.asarray(shown.convert("RGB")).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("kind", ["iCCP", "zTXt", "iTXt", "many"])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_a_png_with_large_notes_is_the_picture_that_it_is(kind: str, late: bool, mode: str) -> None:
+    shown = COLOURS if mode == "RGB" else (COLOURS[..., 0].astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = encoded(Image.fromarray(shown), exif=exif)
+    large, small = zlib.compress(bytes(2**20 + 1)), zlib.compress(bytes(2**20))
+    notes = {
+        "iCCP": [(b"iCCP", b"a\0\0" + large)],
+        "zTXt": [(b"zTXt", b"a\0\0" + small), (b"zTXt", b"b\0\0" + large)],
+        "iTXt": [(b"iTXt", b"a\0\1\0en\0a\0" + large), (b"iTXt", b"b\0\0\0\0\0" + b"x" * 2**20)],
+        "many": [(b"zTXt", b"%d\0\0" % number + small) for number in range(65)],
+    }
+    chunks = [
+        struct.pack(">I", len(note)) + name + note + struct.pack(">I", zlib.crc32(name + note))
+        for name, note in notes[kind]
+    ]
+    place = len(plain) - 12 if late and kind != "iCCP" else plain.index(b"IHDR") + 21
+    content = plain[:place] + b"".join(chunks) + plain[place:]
+    with pytest.raises(ValueError, match="MAX_TEXT"), Image.open(io.BytesIO(content)) as refused:
+        refused.load()
+    assert np.array_equal(decoded(content), decoded(plain))
+    with pytest.raises(DataError, match="not a readable image"):
+        decoded(content[:-60])
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
