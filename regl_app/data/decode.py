@@ -31,10 +31,12 @@ from regl_app.data.pixels import (
 )
 from regl_app.data.png_notes import without_large_notes
 from regl_app.data.resize import own_side, to_square
+from regl_app.data.room import Room
 from regl_app.data.squares import Reading, Squares, SquaresInMemory
 
 _TOLD = 10
 _MOST_WORKERS, _AHEAD = 8, 4
+_MOST_PIXELS = 100_000_000  # of pictures decoded at once, 17 bytes each
 _UNKNOWN = np.zeros((1, 1), np.uint8)
 DECODING = 2
 """Counts up whenever a picture that could be read becomes other pixels: what is stored is stale."""
@@ -167,16 +169,19 @@ def _read_all(
     Only a few are held at once.
     """
 
+    room = Room(_MOST_PIXELS)
+
     def read(name: str, file: Path | bytes) -> _Read | _UnreadableError:
-        try:
-            pixels = _read(name, file, channels)
-        except _UnreadableError as error:
-            return error
-        side = own_side(pixels.shape[0], pixels.shape[1], rule)
-        if not isinstance(pixels, DeepPixels):
-            return _Read(_square(pixels, size, rule), side)
-        shallow = _UNKNOWN if depth is None else pixels.shallow(depth)
-        return _Read(_square(shallow, size, rule), side, pixels.forgotten())
+        with room.place() as place:
+            try:
+                pixels = _read(name, file, channels, place.take)
+            except _UnreadableError as error:
+                return error
+            side = own_side(pixels.shape[0], pixels.shape[1], rule)
+            if not isinstance(pixels, DeepPixels):
+                return _Read(_square(pixels, size, rule), side)
+            shallow = _UNKNOWN if depth is None else pixels.shallow(depth)
+            return _Read(_square(shallow, size, rule), side, pixels.forgotten())
 
     workers = min(usable_processors(), _MOST_WORKERS)
     pending: deque[Future[_Read | _UnreadableError]] = deque()
@@ -206,7 +211,13 @@ class _UnreadableError(Exception):
         self.remedy = f"{remedy}, or leave such files out (data.unreadable=skip)"
 
 
-def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepPixels:
+def _read(
+    name: str,
+    file: Path | bytes,
+    channels: int | None,
+    sized: Callable[[int], None] = lambda _: None,
+) -> Pixels | DeepPixels:
+    """Return a picture's pixels; ``sized`` is told how many they are before they are decoded."""
     from PIL import Image
 
     if file == b"":
@@ -214,12 +225,12 @@ def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepP
     stream = BytesIO(file) if isinstance(file, bytes) else file
     try:
         try:
-            return _pixels(name, stream, channels)
+            return _pixels(name, stream, channels, sized)
         except ValueError:
             content = file if isinstance(file, bytes) else file.read_bytes()
             if (light := without_large_notes(content)) is None:
                 raise
-            return _pixels(name, BytesIO(light), channels)
+            return _pixels(name, BytesIO(light), channels, sized)
     except MemoryError:
         raise
     except Image.DecompressionBombError as error:
@@ -236,10 +247,13 @@ def _read(name: str, file: Path | bytes, channels: int | None) -> Pixels | DeepP
         ) from error
 
 
-def _pixels(name: str, stream: Path | BytesIO, channels: int | None) -> Pixels | DeepPixels:
+def _pixels(
+    name: str, stream: Path | BytesIO, channels: int | None, sized: Callable[[int], None]
+) -> Pixels | DeepPixels:
     from PIL import Image
 
     with Image.open(stream, formats=formats_for(name)) as image:
+        sized(image.width * image.height)
         raw = raw_mode(image)
         finish: Callable[[], DeepPixels] | None = None
         if image.mode in DEEP_MODES:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from regl_app.data.depth import Depth, Extent, Values, to_8_bit
+from regl_app.data.depth import Depth, Extent, to_8_bit
 from regl_app.data.pixels import Pixels, orientation, raw_mode, upright
 
 DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0
 _ALL_16 = 65535.0
+_AT_ONCE = 2**22  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +24,19 @@ class DeepPixels:
     name: str
     shape: tuple[int, int]
     extent: Extent
-    values: Values | None
+    values: Pixels | None
     transparent: Pixels | None
     inverted: bool
 
     def shallow(self, depth: Depth) -> Pixels:
         """Return the pixels as uint8."""
         assert self.values is not None
-        pixels = to_8_bit(self.values, depth.scale(self.extent))
+        scale = depth.scale(self.extent)
+        pixels = np.empty(self.shape, np.uint8)
+        rows = max(1, _AT_ONCE // self.shape[1])
+        for first in range(0, self.shape[0], rows):  # as floats they are many times as large
+            some = self.values[first : first + rows].astype(np.float64)
+            pixels[first : first + rows] = to_8_bit(some, scale)
         if self.inverted:
             pixels = 255 - pixels
         if self.transparent is not None:
@@ -48,13 +54,10 @@ def deep_pixels(name: str, image: Any) -> Callable[[], DeepPixels]:
 
     def read() -> DeepPixels:
         turned = orientation(image)
-        stored = upright(np.asarray(image), turned)
-        values = stored.astype(np.float64)
+        values = upright(np.asarray(image), turned)
         whole = image.mode != "F"
         finite = values if whole else values[np.isfinite(values)]
-        low, high = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
-        if low > high:  # not a single number
-            low = high = 0.0
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         key = image.info.get("transparency")
         transparent = values == key if isinstance(key, int) else None
         extent = Extent(low, high, whole, promised)

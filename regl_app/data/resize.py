@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
@@ -43,11 +45,18 @@ def _to_size(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
         return images.contiguous()
     # In chunks: float copies of a large set would take several times its memory.
     each = images.shape[1] * max(height * width, images.shape[2] * images.shape[3])
+    most = images.shape[1] if each <= _CHUNK else 1
     parts = [
-        _resized(part.float(), height, width).round_().clamp_(0, 255).to(torch.uint8)
+        torch.cat(
+            [_rounded(colours, height, width) for colours in torch.split(part, most, dim=1)], 1
+        )
         for part in torch.split(images, max(1, _CHUNK // each))
     ]
     return torch.cat(parts)
+
+
+def _rounded(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return _resized(images.float(), height, width).round_().clamp_(0, 255).to(torch.uint8)
 
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -62,8 +71,12 @@ def fit(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
         return images
     if len(images) == 0:
         return torch.empty((0, *shape), dtype=torch.uint8)
-    values = fit_floats(images.float(), shape)
-    return values.round().clamp(0, 255).to(torch.uint8).contiguous()
+    each = max(images[0].numel(), math.prod(shape))
+    parts = [
+        fit_floats(part.float(), shape).round().clamp(0, 255).to(torch.uint8)
+        for part in torch.split(images, max(1, _CHUNK // each))
+    ]
+    return torch.cat(parts).contiguous()
 
 
 def fit_floats(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
