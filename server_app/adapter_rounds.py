@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 from flwr.app import Message, MessageType, RecordDict
@@ -28,15 +28,20 @@ _TYPE = f"{MessageType.TRAIN}.adapter"
 
 
 def tune_together(
-    grid: Grid, config: RunConfig, handshake: Handshake, partitions: Mapping[int, int]
+    grid: Grid,
+    config: RunConfig,
+    handshake: Handshake,
+    partitions: Mapping[int, int],
+    left_out: Collection[int] = (),
 ) -> tuple[SharedTuning, list[Replies[AdapterReply]]]:
     """Let every client that is there tune, ``lora.rounds`` times, and average what comes back.
 
     Args:
-        grid: asks every node, whatever ``server.fraction`` says.
+        grid: asks every node but those left out, whatever ``server.fraction`` says.
         config: the run.
         handshake: code, configuration and number of clients.
         partitions: node id -> partition, as introduced.
+        left_out: nodes that were refused at hello.
 
     Returns:
         What came of it, and each round's replies.
@@ -50,7 +55,7 @@ def tune_together(
     tuning, rounds, known = SharedTuning(), list[Replies[AdapterReply]](), dict(partitions)
     for number in range(1, config.lora.rounds + 1):
         content = AdapterRequest(number, tuning.up).to_content(handshake)
-        nodes = sorted(grid.get_node_ids())
+        nodes = sorted(set(grid.get_node_ids()).difference(left_out))
         requests = [Message(content, node_id, _TYPE) for node_id in nodes]
         replies = exchange(grid, requests, config.server)
         checked = check_replies(
@@ -60,6 +65,7 @@ def tune_together(
             known,
             "adapter",
             most_bytes(0, template),
+            lambda: set(grid.get_node_ids()),
         )
         if len(checked.replies) < config.server.min_replies:
             raise RunError(

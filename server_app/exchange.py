@@ -78,7 +78,9 @@ def _back(
     """Wait for nodes that were given up, if they are needed; return the requests to who came."""
     lost = {r.metadata.dst_node_id: r for r in _with_error(asked, replies)}
     training = any(request.metadata.message_type.startswith(MessageType.TRAIN) for request in asked)
-    answered = sum(not reply.has_error() for reply in replies)
+    # Who is only asked who he is answers for nobody's training.
+    _, counted = of_requests(replies, apart(asked)[0] if training else asked)
+    answered = sum(not reply.has_error() for reply in counted)
     needed = (server.min_replies if training else 1) - answered
     if not lost or needed <= 0:
         return []
@@ -132,3 +134,22 @@ def _exchange(grid: Grid, requests: list[Message], deadline: float) -> list[Mess
         if missing and not arrived:
             time.sleep(_LOOK_SECONDS)
     return replies
+
+
+def apart(requests: Iterable[Message]) -> tuple[list[Message], list[Message]]:
+    """Return the requests to work, and those that only ask a node who it is."""
+    parts: tuple[list[Message], list[Message]] = ([], [])
+    for request in requests:
+        parts[request.metadata.message_type == MessageType.QUERY].append(request)
+    return parts
+
+
+def of_requests(
+    replies: Iterable[Message], requests: Iterable[Message]
+) -> tuple[list[Message], list[Message]]:
+    """Return the replies to other requests, and those to ``requests``."""
+    ids = {request.metadata.message_id for request in requests}
+    parts: tuple[list[Message], list[Message]] = ([], [])
+    for reply in replies:
+        parts[reply.metadata.reply_to_message_id in ids].append(reply)
+    return parts

@@ -30,13 +30,15 @@ from server_app.replies import check_replies, listed
 class Clients:
     """The clients that can take part: by partition, and which node holds which.
 
-    ``alike`` are the digests of what all of them have alike, once that is known.
+    ``alike`` are the digests of what all of them have alike, once that is known; ``left_out`` are
+    the nodes that were asked and cannot take part.
     """
 
     clients: Mapping[int, ClientInfo]
     partitions: Mapping[int, int]
     num_partitions: int
     alike: Mapping[str, str] = field(default_factory=dict)
+    left_out: frozenset[int] = frozenset()
 
     def counts(self) -> list[list[int] | None] | None:
         """Return the clients' label histograms, K x C; None if none are shared."""
@@ -88,7 +90,8 @@ def discover_clients(
             logger.warning("%s", failure)
             failures.append(failure)
     _check_enough(usable, len(nodes), config, failures)
-    return Clients(usable, _of(partitions, usable), total)
+    known = _of(partitions, usable)
+    return Clients(usable, known, total, left_out=frozenset(nodes) - known.keys())
 
 
 def without_odd_ones(clients: Clients, config: RunConfig, federation: Federation) -> Clients:
@@ -113,7 +116,8 @@ def without_odd_ones(clients: Clients, config: RunConfig, federation: Federation
             del usable[client]
     _check_enough(usable, len(told), config.server, failures)
     known = _of(clients.partitions, usable)
-    return Clients(usable, known, clients.num_partitions, wanted)
+    left_out = clients.left_out | (clients.partitions.keys() - known.keys())
+    return Clients(usable, known, clients.num_partitions, wanted, left_out)
 
 
 def _check_enough(

@@ -238,6 +238,7 @@ def _strategy(
             handshake, num_partitions=clients.num_partitions, alike=lambda: clients.alike
         ),
         partitions=clients.partitions,
+        left_out=clients.left_out,
         num_partitions=clients.num_partitions,
         empty=without_images({k: each.real_counts for k, each in clients.clients.items()}),
         run_dir=str(folder.path.resolve()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from flwr.serverapp import Grid
 
@@ -13,19 +14,22 @@ from regl_app.core.log import logger
 _POLL_SECONDS, _TELL_SECONDS = 0.25, 30.0
 
 
-def wait_for_nodes(grid: Grid, at_least: int, timeout: float) -> list[int]:
+def wait_for_nodes(
+    grid: Grid, at_least: int, timeout: float, without: Collection[int] = ()
+) -> list[int]:
     """Return the nodes' ids, ascending, once there are enough and no more arrive.
 
-    A simulation registers its nodes one by one while the ServerApp already runs.
+    A simulation registers its nodes one by one while the ServerApp already runs. Those in
+    ``without`` count for nothing.
 
     Raises:
         RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
     """
     started = time.monotonic()
-    told, nodes = started - _TELL_SECONDS, sorted(grid.get_node_ids())
+    told, nodes = started - _TELL_SECONDS, _connected(grid, without)
     while True:
         time.sleep(_POLL_SECONDS)
-        before, nodes = nodes, sorted(grid.get_node_ids())
+        before, nodes = nodes, _connected(grid, without)
         if len(nodes) >= at_least and nodes == before:
             return nodes
         waited = time.monotonic() - started
@@ -44,14 +48,20 @@ def wait_for_nodes(grid: Grid, at_least: int, timeout: float) -> list[int]:
             )
 
 
-def require_nodes(grid: Grid, at_least: int, timeout: float) -> None:
+def require_nodes(grid: Grid, at_least: int, timeout: float, without: Collection[int] = ()) -> None:
     """Wait until enough nodes are connected, some having gone since the last round.
+
+    Those in ``without`` cannot take part, and so count for nothing.
 
     Raises:
         RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
     """
-    if len(list(grid.get_node_ids())) < at_least:
-        wait_for_nodes(grid, at_least, timeout)
+    if len(_connected(grid, without)) < at_least:
+        wait_for_nodes(grid, at_least, timeout, without)
+
+
+def _connected(grid: Grid, without: Collection[int]) -> list[int]:
+    return sorted(set(grid.get_node_ids()).difference(without))
 
 
 def wait_for_these(

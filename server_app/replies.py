@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -57,6 +57,7 @@ def check_replies(
     partitions: dict[int, int],
     phase: str,
     most: int,
+    connected: Callable[[], Container[int]] | None = None,
 ) -> Replies[ReplyT]:
     """Check every reply; refuse and log those that are errors, malformed or not the sender's.
 
@@ -66,9 +67,11 @@ def check_replies(
         requests: the messages sent, with the ids they got on the way.
         replies: what came back.
         read: parses and checks one reply's content, raising ``ProtocolError``.
-        partitions: node id -> partition as far as known; senders not in it are added.
+        partitions: node id -> partition as far as known; senders not in it are added, in place of
+            another node only if that one is not connected any more.
         phase: for log lines, e.g. ``train``.
         most: bytes that a reply may have.
+        connected: tells which nodes are; without it, all that are in ``partitions``.
     """
     sent = {request.metadata.message_id: request for request in requests}
     used: dict[int, ReplyT] = {}
@@ -102,11 +105,24 @@ def check_replies(
             refuse(node_id, f"refused: {error}")
             continue
         known = partitions.get(node_id, reply.partition_id)
+        holder = _holder(reply.partition_id, partitions)
+        twice = f"refused: two nodes claim to be client {reply.partition_id}"
         if reply.partition_id != known:
             refuse(node_id, f"refused: it now claims to be client {reply.partition_id}")
         elif reply.partition_id in used:
-            refuse(node_id, f"refused: two nodes claim to be client {reply.partition_id}")
+            refuse(node_id, twice)
+        elif holder not in (None, node_id) and (connected is None or holder in connected()):
+            # Its own reply could not be used, which is no reason to take another's for it.
+            refuse(node_id, f"{twice} (that is node {holder})")
         else:
+            if holder not in (None, node_id):
+                del partitions[holder]
+                logger.warning(
+                    "client %d is now node %d: node %d, which was, is not connected any more",
+                    reply.partition_id,
+                    node_id,
+                    holder,
+                )
             partitions[node_id] = reply.partition_id
             used[reply.partition_id], messages[reply.partition_id] = reply, message
     for message_id, request in sent.items():
@@ -130,6 +146,11 @@ def check_replies(
         ),
         _by_partition(bytes_up, partitions),
     )
+
+
+def _holder(partition_id: int, partitions: Mapping[int, int]) -> int | None:
+    """Return the node that is known as this client, None if none is."""
+    return next((node for node, held in partitions.items() if held == partition_id), None)
 
 
 def _by_partition(sizes: Mapping[int, int], partitions: Mapping[int, int]) -> dict[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord
@@ -17,7 +18,6 @@ from regl_app.core.log import logger
 from regl_app.core.types import Weights
 from regl_app.data.depth import UsedDepth, agreed
 from regl_app.data.federation import Federation
-from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
@@ -63,8 +63,8 @@ class RoundLoop:
     metrics: RunMetrics
     seconds: dict[str, float] = field(default_factory=dict)
     """Those of the parts of the round at hand."""
-    before: list[Replies[AdapterReply]] = field(default_factory=list)
-    """What came before the first round, until that is written down."""
+    before: list[Replies[Any]] = field(default_factory=list)
+    """What came before the first round, and from nodes left out, until a round is written down."""
     depths: dict[str, UsedDepth] = field(init=False)
     """By which scales the server and its sites read deep greyscale, as far as they have told."""
     choice: Choice = field(init=False)
@@ -151,16 +151,21 @@ class RoundLoop:
         """Wait for enough nodes: without any, Flower's strategies would wait for ever."""
         phase("nodes", number)
         server = self.config.server
-        require_nodes(self.grid, server.min_nodes, server.timeout)
+        require_nodes(self.grid, server.min_nodes, server.timeout, self.strategy.left_out.nodes)
 
     def _tune_together(self) -> None:
         """Let all clients tune one adapter, where the run has one for all."""
         if not self.config.shares_adapter:
             return
         with timed("tune") as waiting:
-            tuning, self.before = tune_together(
-                self.grid, self.config, self.strategy.handshake, self.clients.partitions
+            tuning, rounds = tune_together(
+                self.grid,
+                self.config,
+                self.strategy.handshake,
+                self.clients.partitions,
+                self.clients.left_out,
             )
+            self.before += rounds
             self.strategy.site.share(tuning)
         self.seconds["wait_tune"] = waiting.seconds
 
@@ -173,6 +178,8 @@ class RoundLoop:
             replies = exchange(self.grid, requests, self.config.server)
         with timed("aggregate") as aggregating:
             arrays, _ = self.strategy.aggregate_train(number, replies)
+            if (asked_again := self.strategy.asked_again) is not None:
+                self.before.append(asked_again)
             self.model.load_state_dict(weights_from_record(arrays, self._template), strict=False)
         # What the site took is told apart from the averaging.
         parts = self.strategy.site.seconds

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from regl_app.core.types import Counts
-from regl_app.flower.messages.adapter import AdapterReply
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.label_fit import LabelFit, label_fits
@@ -41,8 +40,8 @@ class Round:
     trained: Replies[TrainReply] | None = None
     evaluated: Replies[EvaluateReply] | None = None
     server_seconds: Mapping[str, float] = field(default_factory=dict)
-    before: Sequence[Replies[AdapterReply]] = ()
-    """What came before the first round, whose bytes and failures count to it."""
+    before: Sequence[Replies[Any]] = ()
+    """What came before it or beside it, whose bytes and failures count to it."""
     lr: float | None = None
     """The clients' learning rate, where it changes from round to round."""
     validation: Validation | None = None

@@ -8,7 +8,14 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -28,6 +35,7 @@ from regl_app.flower.messages.content import (
 )
 from regl_app.flower.messages.evaluate import EvaluateReply
 from regl_app.flower.messages.handshake import Handshake
+from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.train import TrainReply, TrainRequest
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.methods.method import Method
@@ -36,6 +44,8 @@ from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
 from regl_app.rounds.without_images import still_without_images
 from server_app.checkpoint_state import ServerMemory
+from server_app.exchange import apart, of_requests
+from server_app.left_out import LeftOut
 from server_app.parameter_steps import step_parameters_only
 from server_app.replies import Replies, check_replies, listed
 from server_app.strategy_state import go_on_from, inner_state, restore_inner_state
@@ -48,7 +58,8 @@ class SupplementStrategy(Strategy):
 
     Each round it tells every client its quotas, checks the replies, gathers the discrepancy
     vectors (K x C), allocates the next quotas, and hands models and metrics, sorted by partition,
-    on to ``inner``. ``trained`` and ``evaluated`` hold the last phase's replies.
+    on to ``inner``. ``trained`` and ``evaluated`` hold the last phase's replies, ``asked_again``
+    those of nodes that were refused at hello, if there are any.
 
     Args:
         inner: the Flower strategy that aggregates; it must use every node it is offered.
@@ -57,6 +68,7 @@ class SupplementStrategy(Strategy):
         num_classes: C.
         handshake: code and configuration that clients must share.
         partitions: node id -> partition, as introduced.
+        left_out: nodes that were refused at hello.
         num_partitions: K.
         empty: the partitions that are known to have no images.
         run_dir: the run folder, for clients on the same machine.
@@ -72,6 +84,7 @@ class SupplementStrategy(Strategy):
 
     trained: Replies[TrainReply]
     evaluated: Replies[EvaluateReply]
+    asked_again: Replies[ClientInfo] | None = None
 
     def __init__(
         self,
@@ -82,6 +95,7 @@ class SupplementStrategy(Strategy):
         num_classes: int,
         handshake: Handshake,
         partitions: Mapping[int, int],
+        left_out: Collection[int] = (),
         num_partitions: int,
         empty: frozenset[int] = frozenset(),
         run_dir: str = "",
@@ -97,6 +111,7 @@ class SupplementStrategy(Strategy):
         self._num_classes = num_classes
         self.handshake = handshake
         self._partitions = dict(partitions)
+        self.left_out = LeftOut(set(left_out), handshake, num_classes, self._partitions)
         self._num_partitions = num_partitions
         self._empty = empty
         self._run_dir = run_dir
@@ -110,6 +125,7 @@ class SupplementStrategy(Strategy):
         self.trained = Replies({}, {}, (), {}, {})
         self._requests: list[Message] = []
         self._start: ArrayRecord | None = None
+        self._grid: Grid | None = None
 
     def memory(self) -> dict[str, torch.Tensor]:
         """Return what the next rounds need of this one, as tensors."""
@@ -147,10 +163,15 @@ class SupplementStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Return the inner strategy's requests to this round's clients, each with its quotas."""
+        """Return the inner strategy's requests to this round's clients, each with its quotas.
+
+        Nodes that were refused at hello are asked beside it whether they can take part now.
+        """
         self._start = arrays
-        requests = self.inner.configure_train(server_round, arrays, config, grid)
-        self._requests = self._sampled(server_round, list(requests))
+        requests = self._allowed(
+            self.inner.configure_train(server_round, arrays, config, grid), grid
+        )
+        self._requests = self._sampled(server_round, requests)
         for request in self._requests:
             partition_id = self._partitions.get(request.metadata.dst_node_id, -1)
             ours = TrainRequest(
@@ -164,6 +185,7 @@ class SupplementStrategy(Strategy):
             put_adapter(request.content, self.site.adapter(partition_id))
             if self._method_state:
                 request.content[METHOD] = weights_to_record(self._method_state)
+        self._requests += self.left_out.requests(self._connected())
         return self._requests
 
     def aggregate_train(
@@ -174,11 +196,16 @@ class SupplementStrategy(Strategy):
         Raises:
             RunError: fewer than ``server.min-replies`` are usable, or the average is not finite.
         """
+        self._requests, asked_again = apart(self._requests)
+        replies, answers = of_requests(replies, asked_again)
         self.trained = check_replies(
             self._requests, replies, lambda content: self._read(content, server_round),
             self._partitions, "train",
-            most_bytes(self._num_classes, self.template, self._method_sends),
+            most_bytes(self._num_classes, self.template, self._method_sends), self._connected,
         )  # fmt: skip
+        self.asked_again = None
+        if asked_again:
+            self.asked_again = self.left_out.take_back(asked_again, answers)
         asked = [
             self._partitions.get(request.metadata.dst_node_id, -1) for request in self._requests
         ]
@@ -237,7 +264,8 @@ class SupplementStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Return the inner strategy's requests, every client being asked."""
-        self._requests = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
+        requests = self.inner.configure_evaluate(server_round, arrays, config, grid)
+        self._requests = self._allowed(requests, grid)
         for request in self._requests:
             run = self._run if self._method.keeps else ""  # to find what of the model they keep
             _add(request, request_record(server_round, self.handshake, run))
@@ -252,7 +280,7 @@ class SupplementStrategy(Strategy):
             lambda content: EvaluateReply.read(
                 content, server_round=server_round, num_classes=self._num_classes
             ),
-            self._partitions, "evaluate", most_bytes(self._num_classes),
+            self._partitions, "evaluate", most_bytes(self._num_classes), self._connected,
         )  # fmt: skip
         messages = [
             self.evaluated.messages[key]
@@ -305,15 +333,23 @@ class SupplementStrategy(Strategy):
         self.trained = dataclasses.replace(self.trained, replies=replies)
 
     def _sampled(self, server_round: int, requests: list[Message]) -> list[Message]:
-        """Return the requests of this round's clients, by partition: node ids are random."""
+        """Return the requests of this round's clients, by partition: node ids are random.
 
-        def rank(request: Message) -> tuple[int, int]:
-            node_id = request.metadata.dst_node_id
-            return self._partitions.get(node_id, len(requests) + 1_000_000), node_id
+        Nodes of which nobody knows which client they are, as they came later, are asked beside it.
+        """
+        by_node = {request.metadata.dst_node_id: request for request in requests}
+        known = sorted(by_node.keys() & self._partitions.keys(), key=self._partitions.__getitem__)
+        places = sampled_clients(self._config, server_round, len(known))
+        new = sorted(by_node.keys() - self._partitions.keys())
+        return [by_node[node_id] for node_id in (*(known[place] for place in places), *new)]
 
-        requests = sorted(requests, key=rank)
-        places = sampled_clients(self._config, server_round, len(requests))
-        return [requests[place] for place in places]
+    def _allowed(self, requests: Iterable[Message], grid: Grid) -> list[Message]:
+        """Return the requests to nodes that were not refused at hello."""
+        self._grid = grid
+        return [r for r in requests if r.metadata.dst_node_id not in self.left_out.nodes]
+
+    def _connected(self) -> set[int]:
+        return set() if self._grid is None else set(self._grid.get_node_ids())
 
     def _checked(self, server_round: int, averaged: ArrayRecord | None) -> ArrayRecord:
         if averaged is None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ConfigRecord, Message
+from flwr.app import Array, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
+from client_app.main import app as honest_app
 from regl_app.core.errors import RunError
 from regl_app.runs.folder import RunFolder
 
@@ -180,6 +181,34 @@ def test_two_nodes_cannot_hold_one_partition(federate: Federate, make_client: Ma
     ) as caught:
         federate(make_client(misbehave, "query"), server__min_nodes=3)
     assert str(caught.value).count("two nodes claim to be client 1") == 2
+
+
+def test_a_refused_double_does_not_stand_in_for_the_one_it_copies(
+    federate: Federate, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Node 1002 has a copy of node 1000's configuration; that one fails in round 1."""
+    app, served = ClientApp(), list[tuple[int, str]]()
+
+    def serve(message: Message, context: Context) -> Message:
+        if context.node_id == 1002:
+            context.node_config["partition-id"] = 0
+        kind = message.metadata.message_type
+        served.append((context.node_id, kind))
+        if (context.node_id, kind) == (1000, "train") and served.count((1000, "train")) == 1:
+            raise ValueError("out of memory")
+        return honest_app(message, context)
+
+    app.query()(serve)
+    app.train()(serve)
+    app.evaluate()(serve)
+    first, second = federate(app, 3).read_history()[1:]
+    assert set(first.clients) == {1} and set(second.clients) == {0, 1}
+    double = "hello: node 1002: refused: two nodes claim to be client 0"
+    again = f"{double} (that is node 1000)"
+    assert first.failures == [again, "train: client 0: failed: out of memory"]
+    assert second.failures == [again]
+    assert {kind for node, kind in served if node == 1002} == {"query"}
+    assert double in caplog.text
 
 
 def _counting(*wrong: int) -> Callable[[Message, int], Message]:

@@ -126,3 +126,12 @@ def test_a_lost_reply_of_a_node_that_has_gone_is_not_waited_for() -> None:
     grid = FakeGrid([[None, None, TORN]], [2])
     ask(grid)
     assert len(grid.asked) == 1
+
+
+def test_who_is_only_asked_who_he_is_counts_for_no_answer_that_a_round_needs() -> None:
+    grid = FakeGrid([[AWAY, AWAY, None], [None, None]], [1, 2, 3])
+    kinds = ("train", "train", "query")
+    requests = [Message(RecordDict(), node, kind) for node, kind in enumerate(kinds, 1)]
+    replies = exchange(grid, requests, SERVER)  # type: ignore[arg-type]
+    assert [len(ids) for ids in grid.asked] == [3, 2]
+    assert not any(reply.has_error() for reply in replies)

@@ -15,9 +15,10 @@ from flwr.clientapp import ClientApp
 
 from client_app.main import app as honest_app
 from regl_app.config import RunConfig
-from regl_app.core.errors import DataError, RunError
+from regl_app.core.errors import ConfigError, DataError, RunError
 from regl_app.core.files import sha256_file
 from regl_app.data.federation import Federation
+from regl_app.flower.engines.in_process import InProcessGrid
 from regl_app.flower.messages.alike import (
     DISTANCE,
     GENERATOR,
@@ -121,11 +122,81 @@ def test_a_node_that_deals_otherwise_is_refused_whenever_it_is_asked(
     assert f"hello: {told}" in caplog.text and "regl partition --write" in caplog.text
     last = folder.read_history()[-1]
     assert trained(folder) == {0, 2}
-    assert any("train: " in why and told.replace("refused: ", "") in why for why in last.failures)
+    assert any("hello: " in why and told.replace("refused: ", "") in why for why in last.failures)
     with pytest.raises(
         RunError, match=rf"2 of 3 nodes can take part, .*min-nodes=3\n  hello: {told}"
     ):
         federate(app, 3, server__min_nodes=3)
+
+
+def failing(client: int, kinds: list[str], broken: Callable[[int], bool]) -> ClientApp:
+    """Return an app whose ``client`` fails; ``broken`` gets how often it has been asked before.
+
+    ``kinds`` receives what it is asked for.
+    """
+    app = ClientApp()
+
+    def serve(message: Message, context: Context) -> Message:
+        if context.node_config["partition-id"] == client:
+            kinds.append(message.metadata.message_type)
+            if broken(len(kinds) - 1):
+                raise ConfigError(f"client {client}: data-dir must be an absolute path")
+        return honest_app(message, context)
+
+    app.query()(serve)
+    app.train()(serve)
+    app.evaluate()(serve)
+    return app
+
+
+def test_a_node_refused_at_hello_costs_its_own_part_and_no_round(federate: Federate) -> None:
+    kinds: list[str] = []
+    app = failing(1, kinds, lambda _: True)
+    folder = federate(app, 3, rounds=8, server__fraction=0.34)
+    history = folder.read_history()[1:]
+    assert [len(record.clients) for record in history] == [1] * 8
+    assert {client for record in history for client in record.clients} == {0, 2}
+    told = "failed: client 1: data-dir must be an absolute path"
+    assert all([f"hello: node 1001: {told}"] == record.failures for record in history)
+    assert set(kinds) == {"query"}  # it gets no model
+
+
+def test_who_was_refused_does_not_count_in_the_share(federate: Federate) -> None:
+    """Of five a share of 0.3 would be two."""
+    folder = federate(failing(0, [], lambda _: True), 5, rounds=2, server__fraction=0.3)
+    assert [len(record.clients) for record in folder.read_history()[1:]] == [1, 1]
+
+
+def test_a_node_that_was_put_right_takes_part_from_the_next_round_on(
+    federate: Federate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "regl")
+    app = failing(1, [], lambda before: before < 2)  # at hello, and in round 1
+    history = federate(app, 3, rounds=4).read_history()
+    assert [sorted(record.clients) for record in history[1:]] == [
+        [0, 2],
+        [0, 2],
+        [0, 1, 2],
+        [0, 1, 2],
+    ]
+    assert [len(record.failures) for record in history[1:]] == [1, 0, 0, 0]
+    assert "node 1001 is client 1: it takes part from the next round on" in caplog.text
+
+
+def test_nodes_that_were_refused_are_none_to_wait_for(
+    federate: Federate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round needs server.min-nodes that take part, whatever else is connected."""
+    app, every = failing(1, [], lambda _: True), InProcessGrid.get_node_ids
+    asked = [0]
+
+    def node_ids(grid: InProcessGrid) -> list[int]:
+        asked[0] += 1
+        return [node for node in every(grid) if node != 1002 or asked[0] < 4]
+
+    monkeypatch.setattr(InProcessGrid, "get_node_ids", node_ids)
+    with pytest.raises(RunError, match=r"1 nodes connected within server\.timeout=3 s"):
+        federate(app, 3, server__min_nodes=2, server__timeout=3.0)
 
 
 def test_what_the_server_has_holds_else_what_most_have() -> None:
