@@ -10,10 +10,11 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from flwr.common.constant import PARTITION_ID_KEY
 
+from client_app.node_config import WARM_MINUTES
 from regl_app.core.errors import ConfigError, ReglError, RunError
 from regl_app.core.log import setup_logging
 
-WARM_MINUTES, DEFAULT_MINUTES = "warm-minutes", 30
+DEFAULT_MINUTES = 30
 
 
 def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:

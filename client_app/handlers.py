@@ -15,7 +15,7 @@ from flwr.app import Context, RecordDict
 from client_app.monitoring import Handler, monitored
 from client_app.node import Node
 from client_app.samples import leave_samples
-from regl_app.core.log import logger
+from regl_app.core.log import is_deployed, logger
 from regl_app.flower.messages.adapter import AdapterReply, AdapterRequest
 from regl_app.flower.messages.content import arrays_of, read_request, run_of
 from regl_app.flower.messages.evaluate import EvaluateReply
@@ -35,6 +35,8 @@ from regl_app.supplement.distance_features import check_distance
 def hello(content: RecordDict, context: Context) -> RecordDict:
     """Introduce this client; refuse to take part in another code's or configuration's run."""
     node = Node.of(context, run_of(content))
+    if is_deployed():
+        logger.info("%s: %s", node.settings.name, node.limits)
     read_request(content, node.handshake)
     if node.config.uses_generator:
         check_distance(node.config.supplement.distance)

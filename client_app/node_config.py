@@ -7,8 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from flwr.common.constant import NUM_PARTITIONS_KEY, PARTITION_ID_KEY
+
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import ConfigError
+from regl_app.core.near_names import close_to
+
+WARM_MINUTES = "warm-minutes"
+KEYS = (
+    PARTITION_ID_KEY,  # these two are all that Flower itself sets, in a simulation
+    NUM_PARTITIONS_KEY,
+    "name",
+    "data-dir",
+    "data-root",
+    "state-dir",
+    "models",
+    WARM_MINUTES,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,12 @@ class NodeConfig:
         Raises:
             ConfigError: names the key, the value seen, what is allowed and an example.
         """
+        for key in values:
+            if key not in KEYS:  # a mistyped data-root would allow every path
+                raise ConfigError(
+                    f"unknown key {key!r} in the node's configuration, which takes "
+                    f"{', '.join(KEYS)}{close_to(key, KEYS)} (flower-supernode --node-config)"
+                )
         partition_id = _whole(values, "partition-id")
         num_partitions = _whole(values, "num-partitions")
         if not 0 <= partition_id < num_partitions:
