@@ -80,7 +80,7 @@ def main(grid: Grid, context: Context) -> None:
         logger.info("%s%s", RUN_FOLDER_LINE, folder.path)
         metrics = RunMetrics(folder, config, lambda: len(list(grid.get_node_ids())))
         with trackers:
-            with metrics, record_run_end(folder, metrics.end, started) as rounds:
+            with record_run_end(folder, metrics.end, started) as rounds, metrics:
                 kept = federate(grid, config, folder, metrics, trackers, rounds)
             phase("report")
             if config.report:

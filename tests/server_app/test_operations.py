@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from regl_app.core.errors import RunError
 from regl_app.runs.folder import RunFolder
+from regl_app.runs.lock import running
 
 Federate = Callable[..., RunFolder]
 MakeClient = Callable[..., ClientApp]
@@ -64,6 +65,19 @@ def test_metrics_are_scraped_during_the_run_and_left_behind(
     assert left["regl_real_images", "2"] == sum((history[-1].real_counts or [])[2] or [])
     with pytest.raises(urllib.error.URLError):  # the port is given back
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+
+
+def test_who_is_refused_a_run_that_goes_on_leaves_its_metrics_alone(federate: Federate) -> None:
+    folder = federate(rounds=1)
+    (folder.path / "result.json").unlink()
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    live = folder.path / "metrics.prom"
+    live.write_text("the run's own")
+    with running(folder.path), pytest.raises(RunError, match="is being run already"):
+        federate(rounds=1, resume=str(folder.path))
+    assert live.read_text() == "the run's own"
+    after = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    assert {**after, live: b""} == {**before, live: b""}
 
 
 def test_private_labels_are_in_no_metric(federate: Federate) -> None:
