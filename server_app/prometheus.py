@@ -44,6 +44,8 @@ class RunMetrics:
         for record in self._folder.read_history():
             self._totals.add(record)
             self._last = record
+        if self._last is not None:  # a run that hangs where it goes on shall look like one
+            self._written = (self._folder.path / "history.jsonl").stat().st_mtime
         self._show("running")
         if self._config.metrics_port:
             config = self._config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from regl_app.core.errors import RunError
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.lock import running
+from server_app.prometheus import RunMetrics
 
 Federate = Callable[..., RunFolder]
 MakeClient = Callable[..., ClientApp]
@@ -78,6 +80,14 @@ def test_who_is_refused_a_run_that_goes_on_leaves_its_metrics_alone(federate: Fe
     assert live.read_text() == "the run's own"
     after = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     assert {**after, live: b""} == {**before, live: b""}
+
+
+def test_a_run_that_goes_on_tells_when_its_last_round_was(federate: Federate) -> None:
+    folder = federate(rounds=1)
+    os.utime(folder.path / "history.jsonl", (1000.0, 1000.0))
+    with RunMetrics(folder, folder.read_config()):
+        left = samples((folder.path / "metrics.prom").read_text())
+    assert left["regl_round",] == 1 and left["regl_round_timestamp_seconds",] == 1000
 
 
 def test_private_labels_are_in_no_metric(federate: Federate) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
@@ -52,6 +55,18 @@ def test_a_run_that_has_just_begun_says_so() -> None:
     assert samples["regl_rounds_planned",] == 4
     assert samples["regl_run_start_timestamp_seconds",] == 100
     assert not any(name[0] == "regl_round" for name in samples)
+
+
+def test_the_alarm_for_a_stuck_run_needs_nothing_that_a_run_before_its_first_round_lacks() -> None:
+    """What comes with a round has something to fall back on in the rule of docs/operate.md."""
+    docs = Path(__file__).parents[3] / "docs" / "operate.md"
+    (rule,) = [line for line in docs.read_text().splitlines() if "time() - " in line]
+    before, after = ({name for name, *_ in shown(*records)} for records in ((), (record(),)))
+    late = set(re.findall(r"regl_\w+", rule)) - before
+    assert late == {"regl_round_timestamp_seconds", "regl_round_duration_seconds"} <= after
+    for name in late:
+        (instead,) = re.findall(rf"\([^()]*{name}[^()]* or ([^()]*)\)", rule)
+        assert set(re.findall(r"regl_\w+", instead)) <= before
 
 
 def test_scores_are_those_of_the_last_round_and_counters_of_all() -> None:
