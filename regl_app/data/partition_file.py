@@ -13,7 +13,7 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from regl_app.core.errors import DataError
 from regl_app.core.files import write_bytes
 from regl_app.core.near_names import close_to
 from regl_app.core.types import Indices
-from regl_app.data.row_facts import DataSetRows, in_order, is_number
+from regl_app.data.row_facts import DataSetRows, as_whole, in_order, is_number
 
 _TOLD = 5
 _REMEDY = "docs/data.md shows the format; regl partition --write makes such a file"
@@ -115,7 +115,21 @@ def _entries(path: Path) -> list[Entry]:
     found = list(_of_json(path, text) if path.suffix.casefold() == ".json" else _of_csv(path, text))
     if not found:
         raise DataError(f"partition.file={path} gives nothing to anybody ({_REMEDY})")
-    return found
+    names = as_whole([entry.client for entry in found])
+    _spelled_once(path, names)
+    return [replace(entry, client=name) for entry, name in zip(found, names, strict=True)]
+
+
+def _spelled_once(path: Path, names: Iterable[str]) -> None:
+    """Refuse two spellings of one client's number: whether they are one is for people to say."""
+    spelled: dict[int, str] = {}
+    known = dict.fromkeys(names)
+    for name in known if _are_numbers(known) else ():
+        if (other := spelled.setdefault(int(name), name)) != name:
+            raise DataError(
+                f"partition.file={path} has clients {other!r} and {name!r}, which are one number "
+                f"(write it one way; {_REMEDY})"
+            )
 
 
 def _of_csv(path: Path, text: str) -> Iterator[Entry]:
@@ -176,12 +190,12 @@ def _once(path: Path, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(path: Path, where: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
+    (whole,) = as_whole([text])  # 7.0 where a client holds nothing
+    if not is_number(whole):
         raise DataError(
             f"partition.file={path}, {where}: row must be a whole number, got {text!r} ({_REMEDY})"
-        ) from None
+        )
+    return int(whole)
 
 
 def _place(what: int | str, rows: DataSetRows) -> int | str:

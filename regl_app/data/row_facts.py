@@ -89,7 +89,7 @@ class RowFacts:
             DataError: there is no such column, it holds lists or the like, or images have no value.
         """
         values = self.whole.values(column)
-        texts = [as_text(values[int(place)]) for place in self.places]
+        texts = as_whole([as_text(values[int(place)]) for place in self.places])
         if empty := [place for place, text in zip(self.places, texts, strict=True) if not text]:
             told = ", ".join(self.row_name(int(place)) for place in empty[:_TOLD])
             raise DataError(
@@ -117,6 +117,16 @@ def as_text(value: Any) -> str:
     if not isinstance(value, str | int | float):
         return ""
     return unicodedata.normalize("NFC", str(value)).strip()
+
+
+def as_whole(names: Sequence[str]) -> list[str]:
+    """Return ``names`` without '.0', if all are whole numbers with it or without.
+
+    A table's software writes 7 as 7.0 where other lines of the column are empty.
+    """
+    if not all(re.fullmatch(r"(-?[0-9]{1,18}(\.0+)?)?", name) for name in names):
+        return list(names)
+    return [name.partition(".")[0] for name in names]
 
 
 def in_order(names: set[str]) -> list[str]:

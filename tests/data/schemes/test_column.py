@@ -34,7 +34,8 @@ def test_clients_are_the_values_in_their_order() -> None:
 
 
 def test_numbers_are_ordered_as_numbers() -> None:
-    for values in ([10, 9, 10], ["10", "9", "10"], [10.0, 9.0, 10.0], np.array([10, 9, 10])):
+    texts: list[list[Any]] = [["10", "9", "10"], ["10.0", "9.0", "10.0"], ["10.0", "9", "10"]]
+    for values in ([10, 9, 10], *texts, [10.0, 9.0, 10.0], np.array([10, 9, 10])):
         assert [part.tolist() for part in parts_of(facts_of(list(values)), 2)] == [[1], [0, 2]]
 
 

@@ -18,7 +18,7 @@ from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
 from regl_app.data.federation import Federation
 from regl_app.data.partition import partition_indices
-from regl_app.data.partition_file import read_partition, write_partition
+from regl_app.data.partition_file import clients_named, read_partition, write_partition
 from regl_app.data.row_facts import DataSetRows, RowFacts
 
 NUMBERED = DataSetRows(6)
@@ -59,6 +59,9 @@ def test_what_is_written_is_read_again(
         ("a.csv", "client,row\n0,4\n1,0\n0,2\n"),
         ("a.csv", "\ufeffrow, client, note\r\n4, 0, x\r\n0, 1,\r\n2, 0, y\r\n"),
         ("a.csv", "client,row\nanna,4\nzoé,0\nanna,2\n"),
+        ("a.csv", "client,row\n0.0,4.0\n1.0,0.0\n0.0,2.0\n"),
+        ("a.csv", "client,row\n00,4\n01,0\n00,2\n"),
+        ("a.json", '{"1.0": [0], "0.0": [2, 4]}'),
         ("a.json", "[[4, 2], [0]]"),
         ("a.json", '{"1": [0], "0": [2, 4]}'),
     ],
@@ -66,6 +69,21 @@ def test_what_is_written_is_read_again(
 def test_formats_that_people_write(tmp_path: Path, name: str, text: str) -> None:
     parts = parts_of(written(tmp_path, text, name), 2, NUMBERED.all())
     assert [part.tolist() for part in parts] == [[2, 4], [0]]
+
+
+def test_numbers_with_a_point_are_ordered_as_numbers(tmp_path: Path) -> None:
+    """As pandas writes columns with gaps."""
+    lines = [f"{client}.0,{11 - client}.0" for client in range(11)]
+    path = written(tmp_path, "\n".join(["client,row", *lines, "11.0,"]))
+    assert clients_named(path) == 12
+    parts = parts_of(path, 12, DataSetRows(12).all())
+    assert [part.tolist() for part in parts] == [*([11 - client] for client in range(11)), []]
+
+
+def test_names_that_are_not_all_whole_numbers_stay_as_they_are(tmp_path: Path) -> None:
+    path = written(tmp_path, "client,row\n1.0,4\n1.5,0\n1,2\n")
+    parts = parts_of(path, 3, NUMBERED.all())
+    assert [part.tolist() for part in parts] == [[2], [4], [0]]
 
 
 def test_rows_are_those_of_the_data_set_and_not_of_the_run(
@@ -86,6 +104,11 @@ def test_rows_are_those_of_the_data_set_and_not_of_the_run(
         ("client,row\n0,1\n1,-1\n", r"line 3: row -1 is not in"),
         ("client,row\n0,1\n1,2\n1,1\n", r"line 4: row 1 is already in line 2"),
         ("client,row\n0,1\n1,1.5\n", r"line 3: row must be a whole number, got '1.5'"),
+        ("client,row\n0,1\n1,1_0\n", r"line 3: row must be a whole number, got '1_0'"),
+        ("client,row\n0,1\n1,+2\n", r"line 3: row must be a whole number, got '\+2'"),
+        ("client,row\n0,1\n1,\u0663\n", r"line 3: row must be a whole number, got '\u0663'"),
+        ("client,row\n0,1\n00,2\n1,3\n", r"has clients '0' and '00', which are one number"),
+        ("client,row\n0.0,1\n1,2\n00.0,3\n", r"has clients '0' and '00', which are one"),
         ("client,row\n0,1\n,2\n", r"line 3: names no client"),
         ("client,row\n0,1\n2,2\n", r"has client 2, and there are 2 clients"),
         ("client,row\n0,1\n", r"does not name client 1 of 2 clients"),
