@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from regl_app.cli.console import EXIT_FAILED, print_path, print_table
-from regl_app.cli.options import ClientCpus, ClientGpus, Clients, Settings
-from regl_app.config.parsing import parse_settings, parse_variants
+from regl_app.cli.options import ClientCpus, ClientGpus, Clients, ConfigFile, Settings
+from regl_app.config import RunConfig, default_flat
+from regl_app.config.auto_teaching import TAUGHT_KEYS
+from regl_app.config.or_auto import AUTO
+from regl_app.config.parsing import parse_settings, parse_variants, read_toml
+from regl_app.config.presets import PRESET_KEYS, PRESETS
+from regl_app.config.run_config import flattened
 from regl_app.core.errors import ConfigError
 from regl_app.core.log import setup_logging
+from regl_app.core.types import Scalar
 from regl_app.flower.engines.engine import EngineName, make_engine
+from regl_app.runs.comparison.plan import SET_HERE
 
 DEFAULT_METHODS = "fedavg,regl-free,regl,regl-dpd,central"
 
@@ -20,11 +28,21 @@ DEFAULT_METHODS = "fedavg,regl-free,regl,regl-dpd,central"
 def compare(
     settings: Settings = None,
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Comma-separated; METHOD+KEY=VALUE+... varies one, NAME:METHOD+... names the row."
+            help="Comma-separated; METHOD+KEY=VALUE+... varies one, NAME:METHOD+... names the row.",
+            show_default=DEFAULT_METHODS,
         ),
-    ] = DEFAULT_METHODS,
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROW",
+            help="One row, as one of --methods, whose values may have commas; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigFile = None,
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds.")] = "0,1,2",
     clients: Clients = 10,
     out: Annotated[
@@ -48,14 +66,15 @@ def compare(
     """
     from regl_app.runs.comparison.compare import compare as run_comparison
 
-    base = parse_settings(settings or ())
-    for key in ("method", "seed", "name", "out-dir"):
-        if key in base:
-            raise ConfigError(f"{key} is set by the comparison (--methods, --seeds, --out)")
+    base = _of_file(config, vary_data) | parse_settings(settings or ())
+    if "method" in base:
+        raise ConfigError(
+            f"method={base['method']} is set by the comparison (name methods by --methods)"
+        )
     setup_logging()
     comparison = run_comparison(
         base,
-        parse_variants(split(methods)),
+        _rows(methods, method or ()),
         split_seeds(seeds),
         clients=clients,
         out_dir=out,
@@ -71,13 +90,47 @@ def compare(
             title = "Long-tail accuracy, row minus column"
             print_table(*comparison.differences("tail_accuracy"), title=title)
     print_path("table", out / "comparison.md")
-    folders = [Path(outcome.folder) for outcome in comparison.outcomes]
+    # Two rows may be one run.
+    folders = list(dict.fromkeys(Path(outcome.folder) for outcome in comparison.outcomes))
     if folders:
         from regl_app.runs.report.build import build_report
 
         print_path("report", build_report(folders, out / "report.html"))
     if comparison.failures:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _rows(methods: str | None, rows: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+    """Return the settings of each row of ``--methods`` and of each ``--method``, by its name."""
+    listed = split(DEFAULT_METHODS if methods is None and not rows else methods or "")
+    for text in listed if len(listed) > 1 else ():
+        (settings,) = parse_variants([text]).values()
+        if settings["method"] not in PRESETS:
+            raise ConfigError(
+                f"method must be one of {', '.join(map(repr, PRESETS))}, got "
+                f"{settings['method']!r} (commas separate the rows of --methods; a row whose "
+                "values have commas is given by --method)"
+            )
+    return parse_variants([*listed, *rows])
+
+
+def _of_file(path: Path | None, vary_data: bool) -> dict[str, Scalar]:
+    """Return the keys of a file that all rows have in common.
+
+    A run's own config.json holds every key: what its method or another 'auto' made of them is
+    left to the rows, and what the comparison sets to it.
+    """
+    if path is None:
+        return {}
+    given = dict(flattened(read_toml(path)))
+    if not PRESET_KEYS.keys() <= given.keys():
+        return given
+    flat = RunConfig.from_flat(given).to_flat()
+    undecided = {key for key, value in default_flat().items() if value == AUTO}
+    auto = RunConfig.from_flat(flat | dict.fromkeys(undecided, AUTO)).to_flat()
+    left = {key for key in undecided if auto[key] == flat[key]}
+    left |= {"method", *PRESET_KEYS, *TAUGHT_KEYS, *SET_HERE, *(["data.seed"] * vary_data)}
+    return {key: value for key, value in flat.items() if key not in left}
 
 
 def split(text: str) -> list[str]:

@@ -20,7 +20,7 @@ def parse_variants(texts: Sequence[str]) -> dict[str, dict[str, Scalar]]:
     ``regl``, ``regl+lora.rank=4`` or, to name the row, ``small:regl+lora.rank=4``.
 
     Raises:
-        ConfigError: a setting is no ``key=value``, or two rows have one name.
+        ConfigError: a setting is no ``key=value`` or another method, or two rows have one name.
     """
     variants: dict[str, dict[str, Scalar]] = {}
     for text in texts:
@@ -30,7 +30,13 @@ def parse_variants(texts: Sequence[str]) -> dict[str, dict[str, Scalar]]:
         method, *settings = re.split(r"\+(?=[a-z][a-z0-9.-]*=)", rest)
         if name in variants:
             raise ConfigError(f"comparison needs each method once, got {name!r} twice")
-        variants[name] = {"method": method, **parse_settings(settings)}
+        own = parse_settings(settings)
+        if "method" in own:
+            raise ConfigError(
+                f"row {name!r} names two methods, {method!r} and method={own['method']!r}: a row "
+                "begins with its method, NAME:METHOD+KEY=VALUE+..."
+            )
+        variants[name] = {"method": method, **own}
     return variants
 
 

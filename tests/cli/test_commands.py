@@ -141,7 +141,17 @@ def test_compare_with_a_failed_run_exits_1() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["seed=3"], "seed is set by the comparison"),
+        (["seed=3"], "seed=3 is set by the comparison (every row runs with each of --seeds"),
+        (["resume=x"], "resume=x is set by the comparison"),
+        (["method=regl"], "method=regl is set by the comparison (name methods by --methods"),
+        (["--methods", "fedavg+seed=5"], "row 'fedavg+seed=5': seed=5 is set by the comparison"),
+        (["--method", "a:fedavg+out-dir=x"], "row 'a': out-dir=x is set by the comparison"),
+        (["--vary-data", "data.seed=9"], "data.seed=9 is set by the comparison (with --vary-data"),
+        (["--methods", "fedavg+method=regl"], "names two methods, 'fedavg' and method='regl'"),
+        (
+            ["--methods", "fedavg,aug:fedavg+train.augment=shift,flip"],
+            "got 'flip' (commas separate the rows of --methods; a row whose values have commas",
+        ),
         (["--seeds", "a"], "--seeds must be whole numbers"),
         (["--methods", "fedsgd"], "method must be one of"),
     ],
@@ -150,6 +160,48 @@ def test_compare_refuses_what_it_cannot_do(arguments: list[str], words: str) -> 
     result = regl("compare", *arguments)
     assert result.exit_code == 2
     assert words in result.output
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_row_of_its_own_may_have_commas(tmp_path: Path) -> None:
+    row = "aug:fedavg+train.augment=shift,flip"
+    told = ("compare", "rounds=1", "--seeds", "0")
+    both = regl(*told, "--methods", "fedavg", "--method", row, "--out", "c")
+    assert both.exit_code == 0, both.output
+    assert RunFolder.open(tmp_path / "c" / "aug-s0").read_config().train.augment == "shift,flip"
+    assert sorted(path.name for path in (tmp_path / "c").glob("*-s0")) == ["aug-s0", "fedavg-s0"]
+    alone = regl(*told, "--method", row, "--method", "regl", "--out", "d")
+    assert alone.exit_code == 0, alone.output
+    assert sorted(path.name for path in (tmp_path / "d").glob("*-s0")) == ["aug-s0", "regl-s0"]
+
+
+@pytest.mark.usefixtures("engine")
+def test_compare_takes_a_file_of_keys_and_what_is_said_beside_it_wins(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text("rounds = 3\n[partition]\nbeta = 0.3\n")
+    arguments = ("compare", "--config", "keys.toml", "rounds=2", "--methods", "regl")
+    assert regl(*arguments, "--seeds", "0", "--out", "c").exit_code == 0
+    config = RunFolder.open(tmp_path / "c" / "regl-s0").read_config()
+    assert (config.rounds, config.partition.beta) == (2, 0.3)
+
+
+@pytest.mark.usefixtures("engine")
+def test_compare_repeats_a_run_with_other_methods(tmp_path: Path) -> None:
+    keys = ("method=feddpd", "seed=7", "data.seed=4", "rounds=2", "lora.rank=4", "name=mine")
+    assert regl("run", *keys, "out-dir=.").exit_code == 0
+    arguments = ("compare", "--config", "mine/config.json", "--methods", "fedavg,regl,feddpd")
+    result = regl(*arguments, "--seeds", "7", "--out", "c")
+    assert result.exit_code == 0, result.output
+    found = {
+        method: RunFolder.open(tmp_path / "c" / f"{method}-s7").read_config()
+        for method in ("fedavg", "regl", "feddpd")
+    }
+    for method, config in found.items():
+        told = {"method": method, "lora.rank": 4, "rounds": 2, "data.seed": 4, "seed": 7}
+        own = {"name": f"{method}-s7", "out-dir": config.out_dir}
+        assert config == RunConfig.from_flat(told | own)
+    varied = regl(*arguments, "--seeds", "1", "--vary-data", "--out", "d")
+    assert varied.exit_code == 0, varied.output
+    assert RunFolder.open(tmp_path / "d" / "regl-s1").read_config().data.seed == 1
 
 
 def test_partition_shows_the_split_and_draws_it(tmp_path: Path) -> None:

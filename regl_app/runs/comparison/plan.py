@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from regl_app.config import RunConfig
 from regl_app.config.choices import ADAPTERS
@@ -27,6 +28,19 @@ _OF_SHARED = ("lora.rounds",)
 Variants = Mapping[str, Mapping[str, Scalar]]
 """What is compared: settings, 'method' among them, by the name of their row."""
 
+CLIENTS, GENERATOR = "clients", "the generator"
+"""What ``decisive`` names beside keys: how many clients there are, and what makes the images."""
+
+SET_HERE: Mapping[str, str] = MappingProxyType(
+    {
+        "seed": "every row runs with each of --seeds: name them there",
+        "name": "it is made of row and seed: name a row by NAME:METHOD",
+        "out-dir": "all runs lie in the folder --out: name it there",
+        "resume": "finished runs are reused, others run anew: one run goes on by regl run --resume",
+    }
+)
+"""The keys that the comparison sets, and how to have what they are for."""
+
 
 def configurations(
     base: Mapping[str, Scalar], variants: Variants, seeds: Sequence[int], *, vary_data: bool
@@ -36,12 +50,16 @@ def configurations(
     ``vary_data`` lets ``data.seed`` follow the seed: the interval then covers the split as well.
 
     Raises:
-        ConfigError: nothing to run, something twice, or a configuration is invalid.
+        ConfigError: nothing to run, something twice, a configuration is invalid, or sets what the
+            comparison does.
     """
     if not variants:
         raise ConfigError("comparison needs at least one method, got none")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"comparison needs each seed once, got {list(seeds)}")
+    _refuse_set_here("", base, vary_data)
+    for name, settings in variants.items():
+        _refuse_set_here(f"row {name!r}: ", settings, vary_data)
     for seed in seeds:
         for name, settings in variants.items():
             folder = re.sub(r"[^\w.+=@-]", "_", name)
@@ -49,6 +67,15 @@ def configurations(
             if vary_data:
                 own["data.seed"] = seed
             yield RunConfig.from_flat({**base, **settings, **own})
+
+
+def _refuse_set_here(where: str, settings: Mapping[str, Scalar], vary_data: bool) -> None:
+    remedies = dict(SET_HERE)
+    if vary_data:
+        remedies["data.seed"] = "with --vary-data it follows the seed: leave one of the two out"
+    for key, remedy in remedies.items():
+        if key in settings:
+            raise ConfigError(f"{where}{key}={settings[key]} is set by the comparison ({remedy})")
 
 
 def decisive(config: RunConfig, clients: int, generator: str) -> dict[str, object]:
@@ -77,7 +104,7 @@ def decisive(config: RunConfig, clients: int, generator: str) -> dict[str, objec
         if key in decisive and not key.startswith(unused)
     }
     used = generator if config.needs_generator else ""
-    return {**relevant, "clients": clients, "the generator": used}
+    return {**relevant, CLIENTS: clients, GENERATOR: used}
 
 
 def digest(config: RunConfig, clients: int, generator: str) -> str:

@@ -296,6 +296,24 @@ def test_a_seed_given_twice_is_refused() -> None:
         list(configurations({}, {}, [1], vary_data=False))
 
 
+@pytest.mark.parametrize("key", ["seed", "name", "out-dir", "resume"])
+def test_what_the_comparison_sets_is_refused_in_base_and_rows(key: str) -> None:
+    row: Variants = {"mine": {"method": "regl", key: 5}}
+    with pytest.raises(ConfigError, match=f"^{key}=5 is set by the comparison"):
+        list(configurations({key: 5}, REGL, [1], vary_data=False))
+    with pytest.raises(ConfigError, match=f"^row 'mine': {key}=5 is set by the comparison"):
+        list(configurations({}, REGL | row, [1], vary_data=False))
+
+
+def test_a_split_may_be_named_where_it_does_not_follow_the_seed() -> None:
+    row: Variants = {"mine": {"method": "regl", "data.seed": 5}}
+    (config,) = configurations({"data.seed": 4}, row, [1], vary_data=False)
+    assert config.data.seed == 5
+    for base, rows in (({"data.seed": 4}, REGL), ({}, row)):
+        with pytest.raises(ConfigError, match=r"data\.seed=.*with --vary-data it follows the seed"):
+            list(configurations(base, rows, [1], vary_data=True))
+
+
 def test_the_split_follows_the_seed_only_on_request() -> None:
     fixed = list(configurations({}, REGL, [1, 2], vary_data=False))
     assert [config.data.seed for config in fixed] == [0, 0]
