@@ -204,6 +204,26 @@ def test_compare_repeats_a_run_with_other_methods(tmp_path: Path) -> None:
     assert RunFolder.open(tmp_path / "d" / "regl-s1").read_config().data.seed == 1
 
 
+@pytest.mark.usefixtures("engine")
+def test_compares_report_has_the_rows_of_its_table(tmp_path: Path) -> None:
+    rows = (
+        "rounds=1",
+        "--methods",
+        "fedavg,dyn:fedprox+train.proximal=0.1,same:fedavg",
+        "--out",
+        "c",
+    )
+    assert regl("compare", "supplement.cap=20", *rows, "--seeds", "0,1").exit_code == 0
+    # Neither method supplements: what is there is reused.
+    result = regl("compare", "supplement.cap=40", *rows, "--seeds", "0,1,2")
+    assert result.exit_code == 0, result.output
+    report = (tmp_path / "c" / "report.html").read_text()
+    table = report[report.index('id="comparison"') : report.index('id="curves"')]
+    found = re.findall(r"(fedavg = same|dyn|fedavg|same)\s*<[^>]*>\s*(\d+ seeds)", table)
+    assert found == [("fedavg = same", "3 seeds"), ("dyn", "3 seeds")]
+    assert "cap" not in table
+
+
 def test_partition_shows_the_split_and_draws_it(tmp_path: Path) -> None:
     result = regl("partition", "partition.beta=0.01", "--clients", "5", "--out", "p.png")
     assert result.exit_code == 0, result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -114,6 +115,21 @@ def read_outcome(folder: Path) -> Outcome:
         ),
         code=environment.get(CODE, ""),
     )
+
+
+def rows_of(folder: Path) -> tuple[str, ...]:
+    """Return what the last comparison beside the run ``folder`` calls the rows that it is in."""
+    path = folder.resolve()
+    try:
+        content = json.loads((path.parent / "comparison.json").read_text(encoding="utf-8"))
+        found = [
+            str(each["method"])
+            for each in content["outcomes"]
+            if Path(each["folder"]).name == path.name
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        return ()  # none, or none of ours
+    return tuple(dict.fromkeys(found))
 
 
 def finished_runs(out_dir: Path) -> list[Outcome]:

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from regl_app.config import RunConfig, default_flat
-from regl_app.config.auto_teaching import TAUGHT_KEYS
-from regl_app.config.identity import decisive_keys
-from regl_app.config.presets import PRESET_KEYS
+from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
-from regl_app.core.types import Scalar
+from regl_app.runs.comparison.outcome import rows_of
+from regl_app.runs.comparison.plan import decisive
 from regl_app.runs.confusions import Confusions, confusions_of
 from regl_app.runs.features import FeaturesFile, load_features
-from regl_app.runs.folder import RunFolder
+from regl_app.runs.folder import GENERATOR, RunFolder
 from regl_app.runs.kept import ended_early, up_to_kept
 from regl_app.runs.records import FederationFacts, RoundRecord, RunResult
 from regl_app.runs.samples import ClientSamples, load_all_samples
@@ -25,14 +23,7 @@ from regl_app.runs.statistics import Summary, largest_rows, latest_rows, summari
 Rows = list[list[float] | None]
 
 # Runs that differ in these alone are shown as seeds of one configuration.
-_SEEDS = {"seed", "data.seed", "device", "generator.batch-size"}
-
-# What a method's name already says.
-_IMPLIED = {"method", *PRESET_KEYS, *TAUGHT_KEYS}
-_NAMES = {"labels.by": "labels"}
-_CLIENTS = "clients"  # no key: how many there are is said to the engine
-_DEFAULTS = default_flat()
-_PLAIN = RunConfig.from_flat({}).to_flat()
+_NOT_SHOWN = {"seed", "data.seed", "device", "generator.batch-size"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,10 @@ class RunData:
     samples: tuple[ClientSamples, ...]
     features: FeaturesFile | None
     confusions: Confusions | None
+    ended: int = 0
+    """When it finished, in nanoseconds of the file system; 0 if it has not."""
+    rows: tuple[str, ...] = ()
+    """What the last comparison in its parent folder calls its configuration."""
 
     @classmethod
     def load(cls, path: Path) -> RunData:
@@ -83,6 +78,8 @@ class RunData:
             samples,
             features,
             confusions,
+            _ended(path) if result and result.status == "finished" else 0,
+            rows_of(path),
         )
 
     @cached_property
@@ -184,49 +181,12 @@ class RunData:
         return bool(row and label < len(row) and row[label])
 
     @cached_property
-    def condition(self) -> tuple[tuple[str, Scalar], ...]:
-        """Return what repetitions do not differ in, configuration and K, as a hashable key."""
-        flat = self.config.to_flat()
-        shown = decisive_keys(self.config) - _SEEDS
-        keys = tuple((key, value) for key, value in flat.items() if key in shown)
-        return *keys, (_CLIENTS, self.num_clients)
+    def condition(self) -> tuple[tuple[str, object], ...]:
+        """Return what repetitions do not differ in, as a hashable key: what ``regl compare`` knows
+        a run by, but for seeds and where it was computed."""
+        told = decisive(self.config, self.num_clients, self.environment.get(GENERATOR, ""))
+        return tuple((key, value) for key, value in told.items() if key not in _NOT_SHOWN)
 
 
-@dataclass(frozen=True)
-class Condition:
-    """Runs of one configuration with different seeds, and what to call them."""
-
-    label: str
-    runs: tuple[RunData, ...]
-
-
-def conditions(runs: Sequence[RunData]) -> list[Condition]:
-    """Group ``runs`` by configuration; labels name the method and what else differs."""
-    groups: dict[tuple[tuple[str, Scalar], ...], list[RunData]] = {}
-    for run in runs:
-        groups.setdefault(run.condition, []).append(run)
-    tables = [dict(key) for key in groups]
-    labels = []
-    for table in tables:
-        twins = [other for other in tables if other["method"] == table["method"]]
-        said = [
-            key
-            for key, value in table.items()
-            if _differ(twins, key)
-            or (key not in _IMPLIED and _differ(tables, key) and not _plain(key, value))
-        ]
-        extra = ", ".join(f"{_NAMES.get(key, key.rsplit('.', 1)[-1])} {table[key]}" for key in said)
-        labels.append(f"{table['method']} ({extra})" if extra else str(table["method"]))
-    return [
-        Condition(label, tuple(group)) for label, group in zip(labels, groups.values(), strict=True)
-    ]
-
-
-def _plain(key: str, value: Scalar) -> bool:
-    """Return whether ``value`` is what ``key`` is when nobody says anything."""
-    return key != _CLIENTS and value in (_DEFAULTS[key], _PLAIN[key])
-
-
-def _differ(tables: Sequence[dict[str, Scalar]], key: str) -> bool:
-    """Return whether ``key`` has several values among the ``tables`` that have it."""
-    return len({str(table[key]) for table in tables if key in table}) > 1
+def _ended(path: Path) -> int:
+    return (path / "result.json").stat().st_mtime_ns

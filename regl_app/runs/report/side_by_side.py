@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from regl_app.core.formats import NONE, duration, percent, span
+from regl_app.runs.report.conditions import Condition, conditions
 from regl_app.runs.report.figures.base import run_colour
 from regl_app.runs.report.figures.curves import overlay
-from regl_app.runs.report.run_data import Condition, RunData, conditions
+from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.run_page import Section, make_section
 from regl_app.runs.statistics import Summary, mean_interval
 
@@ -142,7 +143,8 @@ def _lede(groups: Sequence[Condition], scores: dict[str, float], best: str | Non
 def _row(index: int, group: Condition, best: bool) -> Row:
     accuracy = _values(group, lambda s: s.accuracy)
     reached = _values(group, lambda s: s.rounds_to_target)
-    count = len(group.runs)
+    count, older = len(group.runs), len(group.left_out)
+    left_out = f"{older} older of the same seed left out" * (older > 0)
     rounds = f"{mean_interval(reached).mean:.3g}" if reached else "never"
     if reached and len(reached) < count:
         rounds += f" ({len(reached)} of {count} runs)"
@@ -150,7 +152,7 @@ def _row(index: int, group: Condition, best: bool) -> Row:
     seconds = _values(group, lambda s: s.seconds)
     return Row(
         label=group.label,
-        repeats=", ".join(filter(None, (f"{count} seeds" * (count > 1), _kept(group)))),
+        repeats=", ".join(filter(None, (f"{count} seeds" * (count > 1), _kept(group), left_out))),
         colour=run_colour(index),
         accuracy=_share(accuracy),
         share=round(100 * mean_interval(accuracy).mean, 1) if accuracy else 0.0,

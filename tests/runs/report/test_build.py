@@ -16,7 +16,8 @@ from regl_app.core.errors import RunError
 from regl_app.runs.folder import UNHEARD, RunFolder
 from regl_app.runs.records import FederationFacts, GlobalMetrics, RoundRecord, RunResult
 from regl_app.runs.report.build import build_report
-from regl_app.runs.report.run_data import RunData, conditions
+from regl_app.runs.report.conditions import conditions
+from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.run_words import key_settings, lede
 
 RunMaker = Callable[..., Path]

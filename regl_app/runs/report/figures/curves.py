@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from regl_app.core.formats import NONE, percent
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.choice import in_the_end, mark, marked_words, warm_up
+from regl_app.runs.report.conditions import Condition
 from regl_app.runs.report.figures.base import (
     Absent,
     Figure,
@@ -18,7 +19,7 @@ from regl_app.runs.report.figures.base import (
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.line_chart import Series, line_chart, line_numbers
 from regl_app.runs.report.figures.numbers import Numbers
-from regl_app.runs.report.run_data import Condition, RunData
+from regl_app.runs.report.run_data import RunData
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
 
 _NOTHING = "no round was completed"
