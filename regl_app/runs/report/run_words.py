@@ -183,7 +183,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         ("Objective", config.objective),
         *([("Teaching", config.teaching_words)] if config.teaching_words else []),
         ("Data", f"{config.data.source}, {config.data.image_size} px"),
-        ("Clients", str(run.num_clients)),
+        ("Clients", str(run.num_clients or NONE)),
         ("Partition", _scheme(config)),
         ("Model", config.model.name),
         ("Local training", f"{amount} of {train.batch_size}"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from regl_app.core.formats import NONE, duration, percent, span
+from regl_app.core.log import logger
 from regl_app.runs.report.conditions import Condition, conditions
 from regl_app.runs.report.figures.base import run_colour
 from regl_app.runs.report.figures.curves import overlay
@@ -59,6 +60,8 @@ class SideBySide:
 def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]]:
     """Return what ``runs`` show together, and which to show in detail, one per configuration."""
     groups = conditions(runs)
+    if unfinished := [run.name for run in runs if run.summary.accuracy is None]:
+        logger.warning("no round was finished: %s", ", ".join(unfinished))
     scores = {
         group.label: mean_interval(values).mean
         for group in groups
@@ -113,7 +116,11 @@ def _headline(
         return Markup("{} configurations on different data").format(len(groups))
     if best is None:
         return Markup("{} runs without a finished round").format(len(groups))
-    return Markup("{} leads with <em>{}</em>").format(best, percent(scores[best]))
+    alone = len(scores) == 1 < len(groups)
+    words = "{} ends at <em>{}</em>, no other has a finished round"
+    return Markup(words if alone else "{} leads with <em>{}</em>").format(
+        best, percent(scores[best])
+    )
 
 
 def _lede(groups: Sequence[Condition], scores: dict[str, float], best: str | None) -> Markup:
@@ -145,7 +152,7 @@ def _row(index: int, group: Condition, best: bool) -> Row:
     reached = _values(group, lambda s: s.rounds_to_target)
     count, older = len(group.runs), len(group.left_out)
     left_out = f"{older} older of the same seed left out" * (older > 0)
-    rounds = f"{mean_interval(reached).mean:.3g}" if reached else "never"
+    rounds = f"{mean_interval(reached).mean:.3g}" if reached else "never" if accuracy else NONE
     if reached and len(reached) < count:
         rounds += f" ({len(reached)} of {count} runs)"
     made = _values(group, lambda s: s.synthetic_images)

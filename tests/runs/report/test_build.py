@@ -383,6 +383,19 @@ def test_runs_on_different_data_are_not_ranked(make_run: RunMaker, tmp_path: Pat
     assert "plain FedAvg" not in html
 
 
+def test_a_run_without_a_round_is_not_given_what_it_had_not(
+    make_run: RunMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = RunConfig.from_flat({"method": "fedavg", "partition.beta": 0.05, "rounds": 9})
+    failed = RunFolder.create(config, tmp_path)
+    runs = [failed.path, make_run(tmp_path, method="regl", bare=True, rounds=9, floor=0.99)]
+    html = build_report(runs, tmp_path / "r.html").read_text()
+    assert "clients 0" not in html and "<dt>Clients</dt><dd>0" not in html
+    assert ">never<" not in html
+    assert re.search(r"<h1>regl ends at <em>[\d.]+ %</em>, no other has a finished round", html)
+    assert f"no round was finished: {failed.name}" in caplog.text
+
+
 def test_the_upper_bound_does_not_lead(make_run: RunMaker, tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path, method="central", bare=True, rounds=9, floor=0.99),
