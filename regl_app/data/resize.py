@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the community's name for it
 
 from regl_app.config.sections import FitRule
+from regl_app.data.pictures import Chosen, Pictures
 
 _CHUNK = 2**25  # values, before or after
 
@@ -77,6 +79,25 @@ def fit(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
         for part in torch.split(images, max(1, _CHUNK // each))
     ]
     return torch.cat(parts).contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Pictures as ``fit`` has them in the ``form`` (C, H, W), made when they are asked for."""
+
+    pictures: Pictures
+    form: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return ``(N, C, H, W)``."""
+        return len(self), *self.form
+
+    def __getitem__(self, chosen: Chosen, /) -> torch.Tensor:
+        return fit(self.pictures[chosen], self.form)
 
 
 def fit_floats(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:

@@ -13,7 +13,7 @@ from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.data.depth import UsedDepth, agreed
 from regl_app.data.images import ImageSet
-from regl_app.data.resize import fit
+from regl_app.data.resize import Fitted
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.methods.method import personal
 from regl_app.learning.methods.registry import make_method
@@ -104,7 +104,7 @@ class TrainedModel:
 
     def log_probs(self, images: ImageSet, device: torch.device | str = "cpu") -> torch.Tensor:
         """Return log-probabilities ``(N, num_classes)`` of images of any size, gray or colour."""
-        fitting = fit(images.images, (self.channels, self.size, self.size))
+        fitting = Fitted(images.pixels, (self.channels, self.size, self.size))
         return predict_log_probs(self.model, fitting, device)
 
 
