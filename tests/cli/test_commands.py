@@ -138,6 +138,7 @@ def test_compare_with_a_failed_run_exits_1() -> None:
     assert "0/1" in result.output
 
 
+@pytest.mark.usefixtures("engine")  # what is not refused is quickly over
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
