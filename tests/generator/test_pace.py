@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
+from regl_app.config.supplement_sections import DpoConfig, GeneratorConfig, LoraConfig
 from regl_app.generator import pace, placement
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.pace import measure_pace
 
 LORA = LoraConfig(rank=2, steps=60, batch_size=2)
+DPO = DpoConfig(steps=60, batch_size=3)
 PASS, DECODE = 0.03, 0.05
 
 
@@ -67,6 +68,23 @@ def test_it_is_what_the_steps_take(
     assert found.image == pytest.approx(15 * PASS + DECODE)
     assert found.at_once == int(3.0 / (3 * (2 * PASS + DECODE)))
     assert found.step == pytest.approx(LORA.batch_size * PASS)
+
+
+def test_a_step_of_preferences_is_timed_where_they_are_tuned(
+    slow: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_PATIENCE", 3.0)
+    before = {name: value.clone() for name, value in slow.denoiser.state_dict().items()}
+    found = measure_pace(slow, config, LORA, DPO)
+    # Winner and loser of each pair, by the tuned model and by the reference.
+    assert found.preference == pytest.approx(4 * DPO.batch_size * PASS)
+    assert found.step == pytest.approx(LORA.batch_size * PASS) and not found.untold_preference
+    after = slow.denoiser.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    monkeypatch.setattr(pace, "_PATIENCE", 2.0)  # enough for a step of LoRA alone
+    slower = measure_pace(slow, config, LORA, DPO)
+    assert slower.step is not None and slower.preference is None
+    assert slower.untold_preference == "preference tuning was not measured: it takes too long here"
 
 
 def test_a_slow_machine_is_not_kept_waiting(

@@ -220,6 +220,13 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
         told = f"the generator's weights take {weights:.1f} GB of each worker's device, in {held}"
     count = counted and path != BUNDLED  # which takes some MB
     yield from counted_memory(config, folder, device, told) if count else _noted(told)
+    if count:
+        yield Finding(
+            "time",
+            "note",
+            "not measured: regl doctor --time, with the same keys, loads the generator and times "
+            "an image and a tuning step",
+        )
 
 
 def counted_memory(

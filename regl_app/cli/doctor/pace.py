@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from regl_app.cli.doctor.finding import Finding
 from regl_app.config import RunConfig
+from regl_app.config.choices import ADAPTERS
 from regl_app.core.errors import ReglError
 from regl_app.core.formats import duration, short
 
@@ -36,7 +37,8 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
         digest = generator_digest(folder, digests_folder(config))
         concepts = run_source(config).concepts
         foundation = shared_foundation(here.generator, concepts, device, digest)
-        pace = measure_pace(foundation, here.generator, here.lora)
+        tunes = ADAPTERS[here.supplement.adapter].uses_pool
+        pace = measure_pace(foundation, here.generator, here.lora, here.dpo if tunes else None)
     except ReglError as error:
         yield Finding("time", "note", f"not measured: {error}")
         if folder is not None and device is not None:
@@ -59,6 +61,16 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
             f"{duration(pace.step * steps)} for an adapter of {steps} (lora.steps), once a client"
         )
         yield Finding("time", "ok" if pace.step is not None else "note", words)
+    if tunes:
+        steps = here.dpo.steps
+        words = (
+            pace.untold_preference
+            if pace.preference is None
+            else f"{duration(pace.preference)} a step of preferences of {here.dpo.batch_size} "
+            f"pairs: {duration(pace.preference * steps)} for {steps} (dpo.steps), a client, in "
+            f"{here.dpo.rounds} rounds at most (dpo.rounds)"
+        )
+        yield Finding("time", "ok" if pace.preference is not None else "note", words)
     yield expected_memory(foundation, here)
 
 

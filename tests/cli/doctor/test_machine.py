@@ -242,6 +242,32 @@ def test_expected_time_is_told_on_request(quick_generator: dict[str, Scalar]) ->
     )
 
 
+def test_expected_time_of_preferences_is_told_where_they_are_tuned(
+    quick_generator: dict[str, Scalar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = pace.Pace(image=0.5, at_once=2, step=1.0, preference=2.0)
+    monkeypatch.setattr(pace, "measure_pace", lambda *_: timed)
+    keys: dict[str, Scalar] = {"method": "feddpd", "dpo.steps": 30, "dpo.batch-size": 4}
+    config = RunConfig.from_flat(keys | quick_generator)
+    times = [finding for finding in expected_time(config) if finding.topic == "time"]
+    assert len(times) == 2  # dpo.start=frozen: no adapter is tuned on the client's images
+    words = "2.0 s a step of preferences of 4 pairs: 60 s for 30 (dpo.steps), a client"
+    assert times[1].detail.startswith(words)
+    both = config.updated({"dpo.start": "lora"})
+    assert [f.topic for f in expected_time(both)].count("time") == 3
+    unknown = pace.Pace(image=0.5, at_once=2, step=1.0, untold_preference="too slow")
+    monkeypatch.setattr(pace, "measure_pace", lambda *_: unknown)
+    told = [finding for finding in expected_time(config) if finding.topic == "time"]
+    assert (told[1].status, told[1].detail) == ("note", "too slow")
+
+
+def test_the_option_that_times_is_named(quick_generator: dict[str, Scalar]) -> None:
+    finding = found("time", {"method": "regl"} | quick_generator)
+    assert finding.status == "note" and "regl doctor --time" in finding.detail
+    config = RunConfig.from_flat({"method": "fedavg"})
+    assert "time" not in {each.topic for each in examine(config)}
+
+
 def test_what_cannot_be_tuned_here_is_said_beside_how_long_drawing_takes(
     quick_generator: dict[str, Scalar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
