@@ -220,7 +220,7 @@ class Foundation:
         self.placement.use("denoiser")
         if image_tokens is None and self.adapters.image_tokens is not None:
             image_tokens = self.adapters.image_tokens.untold(len(rows))
-        told = self.text.of(rows)
+        told = self.text.of(rows, latents.device)
         if image_tokens is not None:
             told = beside_text(told, image_tokens)
         told = self.image_prompts.beside(told, image_prompts)

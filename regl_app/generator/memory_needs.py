@@ -50,7 +50,7 @@ class DrawingNeeds:
     ``denoiser`` and ``vae`` are their weights. ``images`` is of images in the denoiser,
     ``decoding`` of images in the VAE, ``decoded_at_once`` of them at most. ``merged`` is what an
     adapter in effect adds: a second copy of the weights that it changes, so that it can be taken
-    out again to the bit.
+    out again to the bit. ``text`` is what all prompts are encoded as, where that stays there.
     """
 
     denoiser: int
@@ -59,6 +59,7 @@ class DrawingNeeds:
     decoding: Need
     decoded_at_once: int
     merged: int
+    text: int = 0
 
     @property
     def weights(self) -> int:
@@ -110,6 +111,7 @@ def drawing_needs(
             images=_linear(lambda n: _drawn(still, n * passes)),
             decoding=_linear(lambda n: _decoded(still, n)),
             decoded_at_once=decoded_at_once(foundation),
+            text=foundation.text.on_device,
             merged=sum(_size(foundation.denoiser.get_submodule(name).weight) for name in names),
         )
 

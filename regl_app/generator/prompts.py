@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
 from regl_app.config.supplement_sections import GeneratorConfig
+from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.precision import DTYPES, Precision
 from regl_app.core.types import Tensors
@@ -17,7 +19,10 @@ from regl_app.data.concepts import Concept, phrasings
 from regl_app.generator.families.family import Family, Told
 from regl_app.generator.prompt_limits import warn_of_cuts
 
+T = TypeVar("T")
 _TEXT_BATCH = 64
+LARGE = 64 * 2**20
+"""Bytes of a table of all prompts from which on it waits in the processor's memory."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,22 @@ class TextConditioning:
 
     tensors: Tensors
 
-    def of(self, rows: torch.Tensor) -> Tensors:
+    def of(self, rows: torch.Tensor, device: torch.device | None = None) -> Tensors:
         """Return the conditioning, ``(N, ...)``, of ``rows`` (N,); -1 is the empty or
         negative prompt.
+
+        On ``device``, by default that of ``rows``.
         """
-        return {name: tensor[rows] for name, tensor in self.tensors.items()}
+        device = device or rows.device
+        return {
+            name: tensor[rows.to(tensor.device)].to(device) for name, tensor in self.tensors.items()
+        }
+
+    @property
+    def on_device(self) -> int:
+        """Return the bytes of it that stay where the denoiser is: all, or none of a large one."""
+        size = _bytes(self.tensors)
+        return 0 if size > LARGE else size
 
 
 @dataclass(frozen=True)
@@ -107,17 +123,17 @@ def encode_prompts(
         prompts: each class's phrasings.
         told: what the denoiser is told beside them, and where the encoders are to run; on the
             processor if that device's memory does not hold them.
-        device: of what is returned.
+        device: of what is returned; a table above ``LARGE`` is the processor's.
         precision: that the encoders are held in and run in.
+
+    Raises:
+        GeneratorError: the processor's memory does not hold the encoders with a single prompt.
     """
     first, more = [texts[0] for texts in prompts], [text for each in prompts for text in each[1:]]
     texts = [*first, *more, told.negative]
     warn_of_cuts(pipeline, texts, family.text_tokens(getattr(pipeline, family.part)))
-    try:
-        tensors = _encoded(pipeline, family, texts, told, precision)
-    except torch.OutOfMemoryError:
-        tensors = None  # the error holds on to what was made so far
-    if tensors is None:
+    tensors = _encoded(pipeline, family, texts, told, precision)
+    if tensors is None and told.encoded_on != "cpu":
         logger.warning(
             "the text encoders do not fit into the memory of %s: the prompts are encoded on the "
             "processor, which takes longer, once",
@@ -125,11 +141,19 @@ def encode_prompts(
         )
         told = replace(told, encoded_on="cpu")
         tensors = _encoded(pipeline, family, texts, told, precision)
+    if tensors is None:
+        raise GeneratorError(
+            "the text encoders of generator.path do not fit into the processor's memory with a "
+            "single prompt (take a machine with more memory, or a checkpoint with smaller text "
+            "encoders)"
+        )
     for name in _encoders(pipeline):
         setattr(pipeline, name, None)
     if told.encoded_on.startswith("cuda"):
         torch.cuda.empty_cache()
-    return TextConditioning({name: tensor.to(device) for name, tensor in tensors.items()})
+    if _bytes(tensors) <= LARGE:
+        tensors = _tried(partial(_to, tensors, device)) or _to(tensors, torch.device("cpu"))
+    return TextConditioning(tensors)
 
 
 def _encoders(pipeline: Any) -> list[str]:
@@ -141,13 +165,49 @@ def _encoders(pipeline: Any) -> list[str]:
 @torch.no_grad()
 def _encoded(
     pipeline: Any, family: Family, texts: Sequence[str], told: Told, precision: Precision
-) -> dict[str, torch.Tensor]:
+) -> dict[str, torch.Tensor] | None:
+    """Return what all ``texts`` become; None: the memory does not hold encoders and one text."""
+    if not _tried(partial(_moved, pipeline, told.encoded_on, precision)):
+        return None
+    parts: list[dict[str, torch.Tensor]] = []
+    start, size = 0, _TEXT_BATCH
+    while start < len(texts):
+        some = texts[start : start + size]
+        made = _tried(partial(family.encode, pipeline, some, told))
+        if made is None:
+            if len(some) == 1:
+                return None
+            size = len(some) // 2
+            logger.warning("the memory of %s encodes %d prompts at once", told.encoded_on, size)
+            continue
+        if _bytes(made) / len(some) * len(texts) > LARGE:
+            made = _to(made, torch.device("cpu"))
+        parts.append(made)
+        start += len(some)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _moved(pipeline: Any, place: str, precision: Precision) -> bool:
     for name in _encoders(pipeline):
         # nn.Module's own method: the libraries' overrides warn about parts kept in fp32.
-        encoder = getattr(pipeline, name)
-        torch.nn.Module.to(encoder, told.encoded_on, DTYPES[precision])
-    parts = [
-        family.encode(pipeline, texts[start : start + _TEXT_BATCH], told)
-        for start in range(0, len(texts), _TEXT_BATCH)
-    ]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        torch.nn.Module.to(getattr(pipeline, name), place, DTYPES[precision])
+    return True
+
+
+def _tried(make: Callable[[], T]) -> T | None:
+    """Return what ``make`` makes; None if the memory ran out."""
+    try:
+        return make()
+    except torch.OutOfMemoryError:
+        pass  # the error holds on to what was made so far: it must be gone before the next try
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _to(tensors: Tensors, device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def _bytes(tensors: Tensors) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

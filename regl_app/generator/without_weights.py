@@ -69,7 +69,7 @@ class Bare:
 
 
 def foundation_of_configs(
-    checkpoint: Path, config: GeneratorConfig, device: torch.device
+    checkpoint: Path, config: GeneratorConfig, device: torch.device, prompts: int = 1
 ) -> Foundation:
     """Return the generator that ``Foundation.load`` would load, without a weight.
 
@@ -77,6 +77,7 @@ def foundation_of_configs(
         checkpoint: what ``resolve_generator`` returned.
         config: precision, and side of the images.
         device: that it would be on; on a GPU the meta device stands for it.
+        prompts: that it is to know, beside the empty or negative one.
 
     Raises:
         GeneratorError: its configurations cannot be read, or nothing can be built of them.
@@ -99,7 +100,7 @@ def foundation_of_configs(
     place = device if device.type == "cpu" else _META
     try:
         with quiet():
-            return without_weights(bare, precision, held, place)
+            return without_weights(bare, precision, held, place, prompts)
     except _FAILS as error:
         raise GeneratorError(
             f"nothing can be built of the configurations of {str(checkpoint)!r}: {error}"
@@ -111,6 +112,7 @@ def without_weights(
     precision: Precision = "bf16",
     held: Precision = "bf16",
     device: torch.device = _META,
+    prompts: int = 1,
 ) -> Foundation:
     """Return a generator of ``bare``'s shape for ``device``, all its tensors on the meta device.
 
@@ -119,6 +121,7 @@ def without_weights(
         precision: that it is run in.
         held: what the denoiser's weights are in.
         device: the processor, or the meta device, which stands for a card.
+        prompts: beside the empty one.
     """
     import diffusers
 
@@ -127,7 +130,9 @@ def without_weights(
         denoiser = getattr(diffusers, bare.kind).from_config(dict(bare.denoiser))
         vae = getattr(diffusers, bare.vae_kind).from_config(dict(bare.vae))
         told = {
-            name: torch.ones(2, *shape, dtype=torch.int64 if name == "mask" else torch.float32)
+            name: torch.ones(
+                prompts + 1, *shape, dtype=torch.int64 if name == "mask" else torch.float32
+            )
             for name, shape in told_shapes(bare, denoiser).items()
         }
     adapters = AdapterSlot(denoiser, family.part, device)

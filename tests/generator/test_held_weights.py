@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adapters import lora_update
 from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.families.family import Told
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.held_weights import held_precision, text_precision, types_to_load
 from regl_app.generator.image_conditioning import encode_latents
@@ -243,18 +245,21 @@ def test_prompts_are_encoded_on_the_processor_where_the_device_is_too_small(
     second_pipeline: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = Foundation.load(settings(second_pipeline), CONCEPTS)
-    encoded, tried = prompts._encoded, []
+    encode, moved, tried = prompts.encode_prompts, prompts._moved, []
 
-    def too_small(*arguments: Any) -> Any:
-        tried.append(arguments[3].encoded_on)
-        if len(tried) == 1:
+    def too_small(pipeline: Any, place: str, precision: Precision) -> bool:
+        tried.append(place)
+        if place != "cpu":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return encoded(*arguments)
+        return moved(pipeline, place, precision)
 
-    monkeypatch.setattr(prompts, "_encoded", too_small)
+    def on_a_card(pipeline: Any, family: Any, texts: Any, told: Told, *rest: Any) -> Any:
+        return encode(pipeline, family, texts, replace(told, encoded_on="cuda:0"), *rest)
+
+    monkeypatch.setattr(prompts, "_moved", too_small)
+    monkeypatch.setattr(module, "encode_prompts", on_a_card)
     found = Foundation.load(settings(second_pipeline), CONCEPTS)
-    assert len(tried) == 2
-    assert tried[-1] == "cpu"
+    assert tried == ["cuda:0", "cpu"]
     assert "the text encoders do not fit into the memory of" in caplog.text
     assert torch.equal(found.text.tensors["embeddings"], plain.text.tensors["embeddings"])
 

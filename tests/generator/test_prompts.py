@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
+from regl_app.core.errors import GeneratorError
 from regl_app.core.seeding import torch_generator
 from regl_app.data.images import ImageSet
+from regl_app.generator import prompts
 from regl_app.generator.adaptation.lora import tune_lora
+from regl_app.generator.families.family import Told
+from regl_app.generator.families.unet import UNET
 from regl_app.generator.foundation import Foundation, shared_foundation
-from regl_app.generator.prompts import PromptRows, class_phrasings, class_prompts
+from regl_app.generator.prompts import (
+    PromptRows,
+    TextConditioning,
+    class_phrasings,
+    class_prompts,
+    encode_prompts,
+)
 from regl_app.generator.sampling import sample
 
 CONCEPTS = ("a cat", ("a dog", "a hound", "a puppy"), "a horse")
@@ -86,11 +100,11 @@ def test_guidance_leads_away_from_the_negative_prompt(
     away = config.model_copy(update={"negative_prompt": "blurred, ugly"})
     told = Foundation.load(away, CONCEPTS)
     assert shared_foundation(away, CONCEPTS) is not shared_foundation(config, CONCEPTS)
-    prompts = [
+    rows = [
         told.text.tensors["embeddings"].shape[0],
         foundation.text.tensors["embeddings"].shape[0],
     ]
-    assert prompts == [6, 6]
+    assert rows == [6, 6]
     phrasings = ["a cat", "a dog", "a hound", "a puppy", "a dog", "a horse"]
     expected = by_diffusers(
         told, away, [f"a photo of {text}" for text in phrasings], away.negative_prompt
@@ -161,3 +175,78 @@ def test_what_a_text_encoder_does_not_read_is_named_with_the_prompt(
     (message,) = _cut(caplog)
     assert f"'a photo of {fits}lost'" in message
     assert f"the {most} tokens" in message and "its end, 'lost', is left out" in message
+
+
+def encoded(
+    monkeypatch: pytest.MonkeyPatch, device: str, most: Callable[[str], int]
+) -> tuple[TextConditioning, list[tuple[str, int]]]:
+    """Encode 100 prompts by what holds ``most`` of them at once; return what it tried, too."""
+    tried: list[tuple[str, int]] = []
+
+    def encode(_: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
+        tried.append((told.encoded_on, len(texts)))
+        if len(texts) > most(told.encoded_on):
+            raise torch.OutOfMemoryError("too many")
+        return {"embeddings": torch.tensor([[float(text or 100)] for text in texts])}
+
+    monkeypatch.setattr(prompts, "warn_of_cuts", lambda *_: None)
+    texts = [[str(number)] for number in range(100)]
+    pipeline = SimpleNamespace(unet=None, components={})
+    told, place = Told(8, 1.0, "", "cuda:0"), torch.device(device)
+    return encode_prompts(pipeline, replace(UNET, encode=encode), texts, told, place), tried
+
+
+def test_fewer_prompts_are_encoded_at_once_where_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    text, tried = encoded(monkeypatch, "cpu", lambda place: 30 if place != "cpu" else 99)
+    sizes = [size for _, size in tried]
+    assert {place for place, _ in tried} == {"cuda:0"} and sizes == [64, 32, *[16] * 6, 5]
+    assert text.tensors["embeddings"].flatten().tolist() == list(range(101))
+    assert "encodes 16 prompts at once" in caplog.text
+
+
+def test_the_processor_encodes_where_a_device_does_not_hold_one_prompt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text, tried = encoded(monkeypatch, "cpu", lambda place: 0 if place != "cpu" else 99)
+    assert tried[-3:] == [("cuda:0", 1), ("cpu", 64), ("cpu", 37)]
+    assert text.tensors["embeddings"].flatten().tolist() == list(range(101))
+    with pytest.raises(GeneratorError, match=r"do not fit .* \(take a machine with more memory"):
+        encoded(monkeypatch, "cpu", lambda _: 0)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_large_table_waits_on_the_processor_and_rows_are_moved_where_they_are_used(
+    monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    monkeypatch.setattr(prompts, "LARGE", 4 * 101 - large)
+    text, _ = encoded(monkeypatch, "meta", lambda _: 99)
+    assert text.tensors["embeddings"].device.type == ("cpu" if large else "meta")
+    assert text.on_device == (0 if large else 4 * 101)
+    rows = torch.tensor([3, -1])
+    assert text.of(rows, torch.device("meta"))["embeddings"].device.type == "meta"
+    if large:
+        assert text.of(rows)["embeddings"].tolist() == [[3.0], [100.0]]
+
+
+def test_a_table_that_does_not_fit_waits_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    move = torch.Tensor.to
+
+    def to(self: torch.Tensor, *where: Any, **how: Any) -> torch.Tensor:
+        if where and where[0] == torch.device("meta"):
+            raise torch.OutOfMemoryError("full")
+        return move(self, *where, **how)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    text, _ = encoded(monkeypatch, "meta", lambda _: 99)
+    assert text.tensors["embeddings"].device.type == "cpu"
+
+
+def test_images_are_the_same_to_the_bit_wherever_the_table_waits(
+    foundation: Foundation, config: GeneratorConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "LARGE", 0)
+    waiting = Foundation.load(config, CONCEPTS)
+    ours = sample(waiting, LABELS, INDICES, config, stream=7)
+    assert torch.equal(ours, sample(foundation, LABELS, INDICES, config, stream=7))

@@ -239,7 +239,7 @@ def counted_memory(
 
     try:
         here = fitted(config)
-        foundation = foundation_of_configs(folder, here.generator, device)
+        foundation = foundation_of_configs(folder, here.generator, device, _prompts(here))
     except ReglError as error:
         yield Finding(
             "memory", "note", f"{told}{'; ' * bool(told)}the rest is not counted: {error}"
@@ -248,6 +248,18 @@ def counted_memory(
     found = expected_memory(foundation, here, device)
     status = "note" if told else found.status
     yield replace(found, status=status, detail=f"{told}{'; ' * bool(told)}{found.detail}")
+
+
+def _prompts(config: RunConfig) -> int:
+    """Return how many prompts the generator is told; 1 where the data do not say it."""
+    from regl_app.data.prompt_table import run_source
+    from regl_app.generator.prompts import class_phrasings
+
+    try:
+        concepts = run_source(config).concepts
+        return sum(len(texts) for texts in class_phrasings(config.generator, concepts))
+    except ReglError:  # told under its own topic
+        return 1
 
 
 def _noted(told: str) -> Iterator[Finding]:

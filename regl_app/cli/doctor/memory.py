@@ -41,11 +41,11 @@ def expected_memory(
         tuning = tuning_needs(foundation, config.lora) if tunes else None
     except GeneratorError as error:
         return Finding("memory", "note", str(error))
-    merged = drawing.merged if tunes else 0
+    merged = drawing.text + (drawing.merged if tunes else 0)
     count = config.generator.batch_size
     works = [_Work("draw", count, "image", drawing.of(count) + merged, drawing.of(1) + merged)]
     if tuning is not None:
-        works += _tuning(config, most_at_once(foundation), drawing.merged, tuning)
+        works += _tuning(config, most_at_once(foundation), drawing, tuning)
     told = ", ".join(
         f"{size(drawing.weights + each.whole)} to {each.what} {each.count} {each.of}"
         f"{'s' * (each.count != 1)}"
@@ -75,13 +75,17 @@ class _Work:
     least: int
 
 
-def _tuning(config: RunConfig, most: int, merged: int, needs: TuningNeeds) -> Iterator[_Work]:
+def _tuning(
+    config: RunConfig, most: int, drawing: DrawingNeeds, needs: TuningNeeds
+) -> Iterator[_Work]:
+    text = drawing.text
     if config.adapts_to_client_images:
         prior = max(config.lora.batch_size // 2, 1) if config.lora.prior_weight > 0 else 0
         count = min(config.lora.batch_size + prior, most)
-        yield _Work("tune", count, "image", needs.images.of(count), needs.least_image)
+        whole = needs.images.of(count) + text
+        yield _Work("tune", count, "image", whole, needs.least_image + text)
     if ADAPTERS[config.supplement.adapter].uses_pool:
-        before = merged if config.adapts_to_client_images else 0
+        before = text + (drawing.merged if config.adapts_to_client_images else 0)
         count = min(config.dpo.batch_size, most)
         whole = needs.pairs.of(count) + before
         yield _Work("tune", count, "pair", whole, needs.least_pair + before)

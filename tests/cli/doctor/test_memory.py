@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +60,13 @@ def test_batches_count_as_they_go_through(monkeypatch: pytest.MonkeyPatch) -> No
     assert "14.0 GB to tune 4 images, 16.0 GB to tune 2 pairs" in two.detail
     prior = told(monkeypatch, "cuda:0", 99, "lora", **{"lora.prior-weight": 0.5})
     assert "18.0 GB to tune 6 images" in prior.detail
+
+
+def test_what_the_prompts_take_comes_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.DRAWING", replace(DRAWING, text=GB))
+    finding = told(monkeypatch, "cpu", 0, "dpo", **{"dpo.start": "lora"})
+    assert "16.0 GB to draw 8 images, 9.0 GB to tune 1 image, 13.0 GB to tune" in finding.detail
+    assert told(monkeypatch, "cpu", 0, "frozen").detail.startswith("15.0 GB to draw")
 
 
 @pytest.mark.parametrize(

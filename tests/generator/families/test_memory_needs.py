@@ -14,10 +14,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
 from regl_app.core.errors import GeneratorError
+from regl_app.generator import prompts
 from regl_app.generator.adaptation.layers import lora_layers, wrapped_layers
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.memory_needs import drawing_needs, tuning_needs
 from regl_app.generator.placement import Placement
+from regl_app.generator.without_weights import foundation_of_configs
 
 NAMES = ("sdxl", "sd3", "sana", "flux-dev")
 LORA = LoraConfig(layers="attention", rank=4)
@@ -59,6 +61,21 @@ def test_it_counts_what_is_taken(name: str, pipelines: Callable[[str], Path]) ->
     after = foundation.denoiser.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_the_prompts_count_where_they_stay_on_the_device(
+    pipelines: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GeneratorConfig(path=str(pipelines("sd3")), image_size=64, precision="fp32")
+    foundation = Foundation.load(config, ("a cat", "a dog"))
+    told = sum(each.nbytes for each in foundation.text.tensors.values())
+    assert drawing_needs(foundation, config, LORA).text == told > 0
+    bare = foundation_of_configs(pipelines("sd3"), config, torch.device("cuda", 0), prompts=9)
+    of_ten = sum(each.nbytes for each in bare.text.tensors.values())
+    assert len(bare.text.tensors["embeddings"]) == 10
+    assert drawing_needs(bare, config, LORA).text == of_ten
+    monkeypatch.setattr(prompts, "LARGE", 9)
+    assert drawing_needs(bare, config, LORA).text == 0
 
 
 def test_parts_that_take_turns_are_not_moved(
