@@ -91,11 +91,19 @@ def write_partition(path: Path, parts: Sequence[Indices], rows: DataSetRows) -> 
     """Write which rows ``parts`` hold, one part a client, to ``path``: JSON or CSV by its ending.
 
     Picture files are written by their paths, other rows by their numbers.
+
+    Raises:
+        DataError: CSV, around whose fields blanks do not count, cannot tell two files apart.
     """
     held = [[rows.files[row] if rows.files else int(row) for row in part] for part in parts]
     if path.suffix.casefold() == ".json":
         text = json.dumps(held, ensure_ascii=False) + "\n"
     else:
+        for name in (name for part in held for name in part if isinstance(name, str)):
+            if _place(name.strip(), rows) != rows.place_of_file[name]:
+                raise DataError(
+                    f"{path}: the file {name!r} would be read as {name.strip()!r} (name it .json)"
+                )
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("client", "file" if rows.files else "row"))
@@ -206,9 +214,10 @@ def _place(what: int | str, rows: DataSetRows) -> int | str:
         return f"row {what} is not in the data set, whose training rows are 0 to {rows.total - 1}"
     if not rows.files:
         return f"{what!r} is a file, and rows of this data set are known by numbers alone"
-    name = unicodedata.normalize("NFC", what.removeprefix("./"))
-    if name in rows.place_of_file:
-        return rows.place_of_file[name]
+    own = what.removeprefix("./")
+    name = unicodedata.normalize("NFC", own)
+    if (place := rows.place_of_file.get(own, rows.place_of_file.get(name))) is not None:
+        return place
     near = close_to(name, rows.files) if len(rows.files) < 10_000 else ""
     return f"file {what!r} is not in the data set's training part{near}"
 

@@ -140,6 +140,15 @@ def _of_json(content: str, text: str) -> PromptTable:
 
 
 def _of_csv(content: str, text: str) -> PromptTable:
+    try:
+        return _of_rows(content, text)
+    except csv.Error as error:
+        raise GeneratorError(
+            f"{_KEY} {text!r} is no CSV: {error} (close every quote, or name it .json)"
+        ) from error
+
+
+def _of_rows(content: str, text: str) -> PromptTable:
     reader = csv.DictReader(io.StringIO(content))
     if tuple(name.strip() for name in reader.fieldnames or ()) != _COLUMNS:
         raise GeneratorError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,8 +24,9 @@ class DataSetRows:
     """The rows that a data set comes with to train on, before a run leaves any of them out.
 
     ``read`` returns a value of each row for one of ``columns``. ``files`` are the rows' picture
-    files, relative to the data set's folder, with '/'; in NFC, whatever their disk has; none where
-    rows are no files. ``problem`` says why there are no columns though there is a table of such.
+    files, relative to the data set's folder, with '/'; in NFC, whatever their disk has, unless two
+    differ in that alone; none where rows are no files. ``problem`` says why there are no columns
+    though there is a table of such.
     """
 
     total: int
@@ -34,7 +36,7 @@ class DataSetRows:
     problem: str = ""
 
     def __post_init__(self) -> None:
-        files = tuple(unicodedata.normalize("NFC", name) for name in self.files)
+        files = told_apart(self.files, lambda name: unicodedata.normalize("NFC", name))
         object.__setattr__(self, "files", files)
 
     def at(self, places: Indices) -> RowFacts:
@@ -69,6 +71,14 @@ class DataSetRows:
         if not self.columns:
             return "it has no columns beside picture and label (docs/data.md says where they lie)"
         return f"it has {', '.join(map(repr, self.columns))}"
+
+
+def told_apart(names: Sequence[str], clean: Callable[[str], str]) -> tuple[str, ...]:
+    """Return ``names`` as ``clean`` has them, and as they are where several would be the same."""
+    cleaned = [clean(name) for name in names]
+    count = Counter(cleaned)
+    both = zip(names, cleaned, strict=True)
+    return tuple(own if count[name] > 1 else name for own, name in both)
 
 
 @dataclass(frozen=True, eq=False)

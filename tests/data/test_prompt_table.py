@@ -179,3 +179,11 @@ def test_the_log_has_the_prompts_of_a_thousand_classes() -> None:
     texts = [[f"a photo of {number}"] for number in range(1001)]
     assert prompts_line(texts[:1000], "") == "; ".join(text for (text,) in texts[:1000])
     assert prompts_line(texts, "").endswith("a photo of 999; and 1 more")
+
+
+@pytest.mark.parametrize("begin", ['class,prompt\ncat,"a cat\n', '"class,prompt\ncat,a cat\n'])
+def test_what_is_no_csv_is_refused_with_its_name(tmp_path: Path, begin: str) -> None:
+    path = tmp_path / "prompts.csv"
+    path.write_text(begin + "x" * 140_000)
+    with pytest.raises(GeneratorError, match=r"prompts\.csv' is no CSV: .* \(close every quote"):
+        read_prompts(str(path))

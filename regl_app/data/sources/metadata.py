@@ -11,7 +11,7 @@ from typing import Any
 
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
-from regl_app.data.row_facts import DataSetRows
+from regl_app.data.row_facts import DataSetRows, told_apart
 
 NAME = "metadata.csv"
 _FILE = ("file_name", "file", "path")
@@ -37,9 +37,12 @@ class Metadata:
         Raises:
             DataError: the file cannot be read, or two lines name one picture.
         """
+        known = set(files)
         found: dict[str, tuple[int, str | None]] = {}
         for line, row in _lines(self.path):
-            name = self.prefix + _clean(row.get(self.file_column) or "")
+            written = row.get(self.file_column) or ""
+            own = self.prefix + written.removeprefix("./")
+            name = own if own in known else self.prefix + _clean(written)
             if name in found:
                 raise DataError(
                     f"{self.path}, line {line}: {name!r} is already in line {found[name][0]} "
@@ -61,7 +64,7 @@ def folder_rows(
     Raises:
         DataError: it leads out of ``roots``.
     """
-    files = tuple(_clean(path.relative_to(root).as_posix()) for path in paths)
+    files = told_apart([path.relative_to(root).as_posix() for path in paths], _clean)
     try:
         found = _find(root, part, roots or AllowedFolders())
     except _NoTableError as error:

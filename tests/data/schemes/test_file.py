@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from typer.testing import CliRunner
 
 from regl_app.cli import app
 from regl_app.config import RunConfig
-from regl_app.config.sections import PartitionConfig
+from regl_app.config.sections import DataConfig, PartitionConfig
 from regl_app.core.errors import DataError
 from regl_app.core.types import Indices
 from regl_app.data.federation import Federation
 from regl_app.data.partition import partition_indices
 from regl_app.data.partition_file import clients_named, read_partition, write_partition
 from regl_app.data.row_facts import DataSetRows, RowFacts
+from regl_app.data.sources.folder import folder_files
+from regl_app.data.sources.metadata import folder_rows
 
 NUMBERED = DataSetRows(6)
 FILES = DataSetRows(3, files=("cat/1.png", "cat/ü, 2.png", "dog/1.png"))
@@ -51,6 +55,40 @@ def test_what_is_written_is_read_again(
     write_partition(path, parts, rows)
     found = parts_of(path, 5, rows.all()) if rows.total else []
     assert [part.tolist() for part in found] == [part.tolist() for part in parts]
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_names_that_differ_in_how_they_are_composed_alone_are_told_apart(
+    tmp_path: Path, ending: str
+) -> None:
+    names = [unicodedata.normalize(form, "ü.png") for form in ("NFC", "NFD")]
+    for place, name in enumerate(["a/0.png", *(f"a/{name}" for name in names), "b/é.png"]):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), place).save(tmp_path / "set" / name)
+    lines = [f"a/{names[0]},composed", f"a/{names[1]},apart", "a/0.png,x", "b/e\u0301.png,y"]
+    (tmp_path / "set" / "metadata.csv").write_text("\n".join(["file_name,how", *lines]))
+    config = DataConfig(source="folder", path=str(tmp_path / "set"), image_size=8)
+    rows = folder_rows(tmp_path / "set", tmp_path / "set", folder_files(config)[:4])
+    shown = dict(zip(rows.files, rows.values("how"), strict=True))
+    assert shown == {
+        "a/0.png": "x", f"a/{names[0]}": "composed", f"a/{names[1]}": "apart", "b/é.png": "y",
+    }  # fmt: skip
+    for only in range(4):  # each at a client of its own, the others at another
+        parts = [np.array([only]), np.delete(np.arange(4), only)]
+        write_partition(tmp_path / f"who.{ending}", parts, rows)
+        found = parts_of(tmp_path / f"who.{ending}", 2, rows.all())
+        assert [part.tolist() for part in found] == [part.tolist() for part in parts]
+
+
+def test_a_name_that_csv_cannot_hold_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/1.png", " a/1.png", "b/1.png")]
+    rows = folder_rows(tmp_path, tmp_path, paths)
+    parts = [np.array([1]), np.array([0, 2])]
+    with pytest.raises(DataError, match=r"' a/1\.png' would be read as 'a/1\.png' .*\.json"):
+        write_partition(tmp_path / "who.csv", parts, rows)
+    assert not (tmp_path / "who.csv").exists()
+    write_partition(tmp_path / "who.json", parts, rows)
+    assert [p.tolist() for p in parts_of(tmp_path / "who.json", 2, rows.all())] == [[1], [0, 2]]
 
 
 @pytest.mark.parametrize(
