@@ -16,6 +16,10 @@ from regl_app.core.log import logger
 from server_app.nodes import wait_for_these
 
 _LOOK_SECONDS = 0.25
+_MARGIN_SECONDS = 600.0
+"""How long a request outlives its deadline: a reply has to end with it by the node's clock."""
+_LONGEST_SECONDS = 1e8
+"""Flower takes no request that ends beyond the calendar."""
 _GRACE_SECONDS = 60.0
 """How long those that are back wait for the others: Flower's nodes look every 20 s at most."""
 
@@ -118,8 +122,21 @@ def _copy(request: Message) -> Message:
     )
 
 
+def _end_with(deadline: float, requests: Iterable[Message]) -> None:
+    """Let ``requests`` end when nobody waits for them any more.
+
+    A node works through what is there for it one after the other: one that has hung would first
+    answer all that it has missed.
+    """
+    left = max(0.0, deadline - time.monotonic()) + _MARGIN_SECONDS
+    until = time.time() + min(left, _LONGEST_SECONDS)
+    for request in requests:
+        request.metadata.ttl = until - request.metadata.created_at
+
+
 def _exchange(grid: Grid, requests: list[Message], deadline: float) -> list[Message]:
     """Look for replies without Flower's three seconds in between."""
+    _end_with(deadline, requests)
     if not isinstance(grid, HttpGrid):  # the grids in memory wait well by themselves
         left = max(0.0, deadline - time.monotonic())
         return list(grid.send_and_receive(requests, timeout=left))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -91,6 +92,22 @@ def test_nodes_that_do_not_come_back_in_time_are_what_they_were() -> None:
     grid = FakeGrid([[AWAY] * 3], [1])
     _, replies = ask(grid, ServerConfig(min_nodes=2, timeout=0.2))
     assert all(reply.has_error() for reply in replies) and len(grid.asked) == 1
+
+
+@pytest.mark.parametrize("timeout", [60.0, 100_000.0, 1e300])
+def test_a_request_ends_soon_after_nobody_waits_for_it_any_more(timeout: float) -> None:
+    """Flower's own end is after twelve hours, whatever the run waits."""
+    grid, began = FakeGrid([[AWAY] * 3, [None] * 3], [3]), time.time()
+    requests = [Message(RecordDict(), node, "train") for node in (1, 2, 3)]
+    for request in requests:
+        request.metadata.created_at -= 500.0  # they are made one by one, with a payload each
+    first = list(requests)
+    replies = exchange(grid, requests, ServerConfig(min_nodes=2, timeout=timeout))  # type: ignore[arg-type]
+    assert len(grid.asked) == 2
+    until = began + min(timeout + module._MARGIN_SECONDS, module._LONGEST_SECONDS)
+    for request in (*first, *requests):  # also what is asked again ends with the first deadline
+        assert request.metadata.created_at + request.metadata.ttl == pytest.approx(until, abs=20)
+    assert all(reply.metadata.ttl > module._MARGIN_SECONDS for reply in replies)
 
 
 def errors(replies: list[Message]) -> dict[str, bool]:
