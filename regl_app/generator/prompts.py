@@ -200,7 +200,7 @@ def _tried(make: Callable[[], T]) -> T | None:
         return make()
     except torch.OutOfMemoryError:
         pass  # the error holds on to what was made so far: it must be gone before the next try
-    torch.cuda.empty_cache()  # does nothing where no card was used
+    torch.cuda.empty_cache()
     return None
 
 
