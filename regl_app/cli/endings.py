@@ -7,9 +7,10 @@ from pathlib import Path
 
 from regl_app.core.errors import ConfigError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf")
+_BOTH = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf")
+PICTURES = (*_BOTH, ".bmp", ".gif")
 """Endings of a grid of images, which PIL writes."""
-DRAWINGS = (*PICTURES, ".svg")
+DRAWINGS = (*_BOTH, ".svg")
 """Endings of what matplotlib draws."""
 TABLES = (".csv", ".json")
 
