@@ -253,7 +253,7 @@ def test_expected_time_of_preferences_is_told_where_they_are_tuned(
     assert len(times) == 2  # dpo.start=frozen: no adapter is tuned on the client's images
     words = "2.0 s a step of preferences of 4 pairs: 60 s for 30 (dpo.steps), a client"
     assert times[1].detail.startswith(words)
-    both = config.updated({"dpo.start": "lora", "supplement.site": "download"})
+    both = config.updated({"dpo.start": "lora", "supplement.site": "client"})
     assert [f.topic for f in expected_time(both)].count("time") == 3
     unknown = pace.Pace(image=0.5, at_once=2, step=1.0, untold_preference="too slow")
     monkeypatch.setattr(pace, "measure_pace", lambda *_: unknown)
