@@ -113,7 +113,7 @@ class Node:
     def limits(self) -> str:
         """Return, for the operator, where a run may lead this node and where it keeps things."""
         roots = ", ".join(map(str, self.settings.roots.folders))
-        led = f"into {roots} (data-root)" if roots else "anywhere (no data-root)"
+        led = f"into {roots} (data-root, else data-dir)" if roots else "anywhere (no data-root)"
         whose = "state-dir" if self.settings.state_dir else "the run's cache-dir"
         return (
             f"a run's paths may lead {led}; adapters, images and state are kept in "

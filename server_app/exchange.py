@@ -20,6 +20,8 @@ _MARGIN_SECONDS = 600.0
 """How long a request outlives its deadline: a reply has to end with it by the node's clock."""
 _LONGEST_SECONDS = 1e8
 """Flower takes no request that ends beyond the calendar."""
+_BESIDE_SECONDS = 5.0
+"""How long those who are only asked who they are may answer after all others."""
 _GRACE_SECONDS = 60.0
 """How long those that are back wait for the others: Flower's nodes look every 20 s at most."""
 
@@ -36,14 +38,19 @@ def exchange(grid: Grid, requests: Iterable[Message], server: ServerConfig) -> l
       gone. They are waited for.
 
     Clients keep what a round begins from, so the second answer is the first one's. A list of
-    requests then holds the second ones.
+    requests then holds the second ones. Who is only asked who he is, beside other requests, is
+    neither waited for, but for a moment, nor asked again.
     """
     asked = requests if isinstance(requests, list) else list(requests)
     deadline = time.monotonic() + server.timeout
     replies = _exchange(grid, asked, deadline)
     torn: set[int] = set()
-    while len(replies) == len(asked) and time.monotonic() < deadline:
-        again = _torn(grid, asked, replies, torn) or _back(grid, asked, replies, server, deadline)
+    while time.monotonic() < deadline:
+        work = apart(asked)[0] or asked
+        _, answers = of_requests(replies, work)
+        if len(answers) < len(work):
+            break
+        again = _torn(grid, work, answers, torn) or _back(grid, work, answers, server, deadline)
         if not again:
             break
         torn |= {request.metadata.dst_node_id for request in again}
@@ -82,9 +89,7 @@ def _back(
     """Wait for nodes that were given up, if they are needed; return the requests to who came."""
     lost = {r.metadata.dst_node_id: r for r in _with_error(asked, replies)}
     training = any(request.metadata.message_type.startswith(MessageType.TRAIN) for request in asked)
-    # Who is only asked who he is answers for nobody's training.
-    _, counted = of_requests(replies, apart(asked)[0] if training else asked)
-    answered = sum(not reply.has_error() for reply in counted)
+    answered = sum(not reply.has_error() for reply in replies)
     needed = (server.min_replies if training else 1) - answered
     if not lost or needed <= 0:
         return []
@@ -141,12 +146,17 @@ def _exchange(grid: Grid, requests: list[Message], deadline: float) -> list[Mess
         left = max(0.0, deadline - time.monotonic())
         return list(grid.send_and_receive(requests, timeout=left))
     missing = set(grid.push_messages(requests))
+    work, beside = apart(requests)
+    needed = {request.metadata.message_id for request in work or beside}
     replies: list[Message] = []
     while missing:
         arrived = list(grid.pull_messages(missing))
         missing -= {reply.metadata.reply_to_message_id for reply in arrived}
         replies += arrived
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if not missing & needed:
+            deadline = min(deadline, now + _BESIDE_SECONDS)
+        if now >= deadline:
             break
         if missing and not arrived:
             time.sleep(_LOOK_SECONDS)

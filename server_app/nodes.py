@@ -25,6 +25,7 @@ def wait_for_nodes(
     Raises:
         RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
     """
+    able = "nodes that can take part" if without else "nodes"
     started = time.monotonic()
     told, nodes = started - _TELL_SECONDS, _connected(grid, without)
     while True:
@@ -35,14 +36,15 @@ def wait_for_nodes(
         waited = time.monotonic() - started
         if waited > timeout:
             raise RunError(
-                f"{len(nodes)} nodes connected within server.timeout={timeout:g} s, the run "
+                f"{len(nodes)} {able} connected within server.timeout={timeout:g} s, the run "
                 f"needs server.min-nodes={at_least}"
             )
         if len(nodes) < at_least and time.monotonic() - told >= _TELL_SECONDS:
             told = time.monotonic()
             logger.info(
-                "%d nodes connected, waiting for %d (server.min-nodes); gives up in %s",
+                "%d %s connected, waiting for %d (server.min-nodes); gives up in %s",
                 len(nodes),
+                able,
                 at_least,
                 format_seconds(timeout - waited),
             )

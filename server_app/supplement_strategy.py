@@ -42,15 +42,15 @@ from regl_app.learning.methods.method import Method
 from regl_app.rounds.method_state import aggregate_method, reported
 from regl_app.rounds.server_round import sampled_clients
 from regl_app.rounds.sites.site import Site
-from regl_app.rounds.without_images import still_without_images
+from regl_app.rounds.without_images import still_without_images, without_images
 from server_app.checkpoint_state import ServerMemory
-from server_app.exchange import apart, of_requests
+from server_app.exchange import apart, exchange, of_requests
 from server_app.left_out import LeftOut
 from server_app.parameter_steps import step_parameters_only
 from server_app.replies import Replies, check_replies, listed
 from server_app.strategy_state import go_on_from, inner_state, restore_inner_state
 
-_INNER = "inner."
+_INNER, _ASKED_SECONDS = "inner.", 60.0
 
 
 class SupplementStrategy(Strategy):
@@ -188,6 +188,24 @@ class SupplementStrategy(Strategy):
         self._requests += self.left_out.requests(self._connected())
         return self._requests
 
+    def ask_left_out(self, grid: Grid) -> list[Replies[ClientInfo]]:
+        """Ask nodes that were refused at hello whether they can take part now; return what came."""
+        requests = self.left_out.requests(list(grid.get_node_ids()))
+        if not requests:
+            return []
+        server = self._config.server
+        patience = {"timeout": min(server.timeout, _ASKED_SECONDS)}
+        replies = exchange(grid, requests, server.model_copy(update=patience))
+        return [self._taken_back(requests, replies)]
+
+    def _taken_back(
+        self, requests: Iterable[Message], replies: Iterable[Message]
+    ) -> Replies[ClientInfo]:
+        found = self.left_out.take_back(requests, replies)
+        told = {key: info.real_counts for key, info in found.replies.items()}
+        self._empty |= without_images(told)
+        return found
+
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord, MetricRecord | None]:
@@ -205,7 +223,7 @@ class SupplementStrategy(Strategy):
         )  # fmt: skip
         self.asked_again = None
         if asked_again:
-            self.asked_again = self.left_out.take_back(asked_again, answers)
+            self.asked_again = self._taken_back(asked_again, answers)
         asked = [
             self._partitions.get(request.metadata.dst_node_id, -1) for request in self._requests
         ]

@@ -91,8 +91,8 @@ def test_hello_says_on_the_node_what_holds_there(
     (line,) = [text for text in caplog.messages if "data-root" in text]
     if given:
         assert line == (
-            f"client 0: a run's paths may lead into {tmp_path.resolve()} (data-root); adapters, "
-            f"images and state are kept in {tmp_path / 'kept'} (state-dir)"
+            f"client 0: a run's paths may lead into {tmp_path.resolve()} (data-root, else "
+            f"data-dir); adapters, images and state are kept in {tmp_path / 'kept'} (state-dir)"
         )
     else:
         assert "may lead anywhere (no data-root)" in line

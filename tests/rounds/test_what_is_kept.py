@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from regl_app.config import RunConfig
-from regl_app.core.errors import RunError
+from regl_app.core.errors import DivergedError, RunError
 from regl_app.core.types import Scalar, Tensors
 from regl_app.data.federation import Federation
 from regl_app.learning.methods import make_method
@@ -204,7 +204,7 @@ def test_what_no_round_could_go_on_from_is_refused_by_name(
 ) -> None:
     offer(method)
     one = clients("fedavg", objective="hers")[0]
-    with pytest.raises(RunError, match=words):
+    with pytest.raises((RunError, DivergedError), match=words):
         train_round(one, RoundTask(1, run="r"), one.model().state_dict())
     assert ClientState.of(one, "r").before(2, one.template).round == 0
 
@@ -241,6 +241,19 @@ def test_the_loop_leaves_a_diverged_client_out_as_a_run_by_flower_does(
     with pytest.raises(Exception, match="0 clients have a model to average"):
         federate(RunConfig.from_flat(wild), 2)
     assert "client 0 left out" in caplog.text
+
+
+def test_the_loop_leaves_a_client_out_whose_own_part_diverged(
+    tmp_path: Path, offer: Offer, caplog: pytest.LogCaptureFixture
+) -> None:
+    offer(EndlessHead)
+    keys: dict[str, Scalar] = {
+        "method": "fedavg", "objective": "hers", "rounds": 1, "data.max-train": 100,
+        "data.max-test": 20, "train.steps": 1, "model.width": 4, "cache-dir": str(tmp_path),
+    }  # fmt: skip
+    with pytest.raises(RunError, match="0 clients have a model to average"):
+        federate(RunConfig.from_flat(keys), 2)
+    assert "client 0 left out: " in caplog.text and "'head.bias'" in caplog.text
 
 
 def test_the_loop_leaves_nothing_behind_that_clients_kept(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from regl_app.config.server_section import ServerConfig
 from server_app import exchange as module
@@ -143,6 +144,58 @@ def test_a_lost_reply_of_a_node_that_has_gone_is_not_waited_for() -> None:
     grid = FakeGrid([[None, None, TORN]], [2])
     ask(grid)
     assert len(grid.asked) == 1
+
+
+def test_who_is_only_asked_who_he_is_is_not_waited_for_to_come_back() -> None:
+    grid = FakeGrid([[None, FAILED, AWAY]], [2])
+    kinds = ("train", "train", "query")
+    requests = [Message(RecordDict(), node, kind) for node, kind in enumerate(kinds, 1)]
+    exchange(grid, requests, ServerConfig(min_nodes=2, min_replies=2, timeout=60.0))  # type: ignore[arg-type]
+    assert len(grid.asked) == 1
+
+
+class Link(HttpGrid):
+    """A link to a SuperLink, by which those of some kinds answer."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self.kinds, self.sent = kinds, dict[str, Message]()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        for number, message in enumerate(messages):
+            message.metadata.__dict__["_message_id"] = str(number)
+            self.sent[str(number)] = message
+        return list(self.sent)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        asked = [self.sent[key] for key in message_ids]
+        return [
+            Message(each.content, reply_to=each)
+            for each in asked
+            if each.metadata.message_type in self.kinds
+        ]
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("answering", "asked", "count"),
+    [
+        (("train",), ("train", "query", "train"), 2),
+        (("train", "query"), ("train", "query", "train"), 3),
+        (("query",), ("query", "query"), 2),
+    ],
+)
+def test_a_hung_node_that_is_only_asked_who_it_is_holds_no_round_up(
+    answering: Sequence[str],
+    asked: Sequence[str],
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_BESIDE_SECONDS", 0.05)
+    requests = [Message(RecordDict(), node, kind) for node, kind in enumerate(asked, 1)]
+    began = time.monotonic()
+    assert len(exchange(Link(answering), requests, SERVER)) == count
+    assert time.monotonic() - began < SERVER.timeout / 2
 
 
 def test_who_is_only_asked_who_he_is_counts_for_no_answer_that_a_round_needs() -> None:

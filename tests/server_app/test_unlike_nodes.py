@@ -183,6 +183,21 @@ def test_a_node_that_was_put_right_takes_part_from_the_next_round_on(
     assert "node 1001 is client 1: it takes part from the next round on" in caplog.text
 
 
+def test_a_node_that_was_put_right_is_asked_before_others_are_waited_for(
+    federate: Federate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another has gone for good, and by two the run can go on."""
+    kinds: list[str] = []
+    app, every = failing(1, kinds, lambda before: before < 1), InProcessGrid.get_node_ids
+
+    def node_ids(grid: InProcessGrid) -> list[int]:
+        return [node for node in every(grid) if node != 1002 or not kinds]
+
+    monkeypatch.setattr(InProcessGrid, "get_node_ids", node_ids)
+    folder = federate(app, 3, rounds=2, server__min_nodes=2, server__timeout=20.0)
+    assert [sorted(record.clients) for record in folder.read_history()[1:]] == [[0, 1], [0, 1]]
+
+
 def test_nodes_that_were_refused_are_none_to_wait_for(
     federate: Federate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +210,9 @@ def test_nodes_that_were_refused_are_none_to_wait_for(
         return [node for node in every(grid) if node != 1002 or asked[0] < 4]
 
     monkeypatch.setattr(InProcessGrid, "get_node_ids", node_ids)
-    with pytest.raises(RunError, match=r"1 nodes connected within server\.timeout=3 s"):
+    with pytest.raises(
+        RunError, match=r"1 nodes that can take part connected within server\.timeout=3 s"
+    ):
         federate(app, 3, server__min_nodes=2, server__timeout=3.0)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import torch
 
-from regl_app.core.errors import RunError
+from regl_app.core.errors import DivergedError, RunError
 from regl_app.core.finite import not_finite
 from regl_app.core.types import Tensors
 from regl_app.learning.methods.method import Method, detached
@@ -54,8 +54,9 @@ def check_kept(method: Method, kept: Tensors, own: Tensors, name: str) -> None:
         name: what the run calls it.
 
     Raises:
-        RunError: a part of ``own`` is missing or has another form, something would not be found
-            again, or a tensor holds NaN; says which.
+        DivergedError: a part of ``own`` is not finite.
+        RunError: one is missing or has another form, something would not be found again, or a
+            tensor holds NaN; says which.
     """
     if missing := sorted(set(own) - set(kept)):
         raise RunError(
@@ -75,7 +76,7 @@ def check_kept(method: Method, kept: Tensors, own: Tensors, name: str) -> None:
             "keeps says that nothing is kept (leave keeps as it is)"
         )
     if (key := not_finite(parts)) is not None:
-        raise RunError(
+        raise DivergedError(
             f"objective={name!r}: finish keeps NaN or infinity in {key!r}, a part of the model: it "
             "has diverged (lower train.lr)"
         )
