@@ -69,7 +69,7 @@ def _parts(top: ClassFolders) -> Parts:
     if train is None:
         return Parts(top)
     inner = ClassFolders.of(train, top.what, top.roots)
-    found = (_one_of(top, name, called) for called in (str.casefold, _word) for name in _TEST)
+    found = (_one_of(top, name, called) for called in (str.casefold, _around_it) for name in _TEST)
     named = list(dict.fromkeys(path for path in found if path and path != train))
     others = set(top.names) - {path.name for path in (train, *named)}
     tests = [ClassFolders.of(path, top.what, top.roots) for path in named]
@@ -93,7 +93,7 @@ def _parts(top: ClassFolders) -> Parts:
 
 def _first_of(top: ClassFolders, names: Sequence[str]) -> Path | None:
     """Return the subfolder of the first of ``names`` that is there; plain names come first."""
-    found = (_one_of(top, name, called) for called in (str.casefold, _word) for name in names)
+    found = (_one_of(top, name, called) for called in (str.casefold, _around_it) for name in names)
     return next((path for path in found if path), None)
 
 
@@ -118,6 +118,11 @@ def _word(name: str) -> str:
     return words[0].removesuffix("set") if len(words) == 1 else ""
 
 
+def _around_it(name: str) -> str:
+    """Return the same where there are such words; '' for a plain name, which is found before."""
+    return "" if name.casefold() in (*_TRAIN, *_TEST) else _word(name)
+
+
 def _is_part(name: str) -> bool:
     """Return whether a folder's name says that it is a part of a set, numbered perhaps."""
     word = re.sub(r"[\W\d_]+$", "", name.casefold())
@@ -128,7 +133,7 @@ def _doubt(top: ClassFolders) -> str:
     """Return why the subfolders of ``top`` may be parts, each with all classes in it; '' if not.
 
     Raises:
-        DataError: their names say that they are.
+        DataError: the names of half of them or more say that they are.
     """
     held = {name: _subfolders(paths) for name, paths in top.folders.items()}
     count = Counter(inner for subfolders in held.values() for inner in subfolders)
@@ -137,7 +142,7 @@ def _doubt(top: ClassFolders) -> str:
     if len(alike) < 2:  # classes are often divided, and 'images' alone is no class
         return ""
     told = f"{top.root}: {_listed(alike, ' and ')} hold the same subfolders, {_listed(shared)}"
-    if any(map(_is_part, alike)):
+    if 2 * sum(map(_is_part, alike)) >= len(alike):  # one among many is a class, as of vehicles
         raise DataError(
             f"{told}, and no pictures beside them, so that they look like parts of a set, not like "
             "classes (call them train/ and test/, and move others elsewhere; where they are "
@@ -153,7 +158,7 @@ def _around(classes: ClassFolders, top: ClassFolders) -> str:
     """Return what lies in the only folder of ``classes`` if it is no class; '' if it may be one.
 
     Raises:
-        DataError: the parts of a set lie in it.
+        DataError: the parts of a set lie in it, and nothing has said yet what is trained on.
     """
     name = classes.names[0]
     path, inner = classes.root, classes.names
@@ -163,12 +168,15 @@ def _around(classes: ClassFolders, top: ClassFolders) -> str:
         path, inner = path / inner[0], _subfolders([path / inner[0]])
     if not inner:
         return ""
-    remedy = f"set data.path={str(path)!r}" if classes is top else f"move these to {classes.root}"
     told = (
         f"{classes.root} holds one folder, {name}/, which would be the only class; the folders in "
-        f"{path} are {_listed(inner)} ({remedy})"
+        f"{path} are {_listed(inner)}"
     )
-    if any(map(_is_part, inner)):
+    parts = any(map(_is_part, inner))
+    if classes is not top:  # parts in it are none to train on: it is such a part itself
+        return told if parts else f"{told} (move these to {classes.root})"
+    told = f"{told} (set data.path={str(path)!r})"
+    if parts:
         raise DataError(told)
     return told
 

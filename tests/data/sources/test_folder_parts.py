@@ -57,6 +57,9 @@ def test_a_plain_name_comes_before_one_with_words_around_it(tmp_path: Path) -> N
     fill(tmp_path, {f"{part}/{name}": n for part, n in parts.items() for name in ("a", "b")})
     source = load(tmp_path)
     assert (len(source.train), len(source.test)) == (8, 4)
+    fill(tmp_path, {f"test/{name}": 5 for name in ("a", "b")})
+    source = load(tmp_path)
+    assert (len(source.train), len(source.test)) == (8, 10)
 
 
 @pytest.mark.parametrize("names", [("train", "holdout"), ("fold_1", "fold_2"), ("learn", "test")])
@@ -76,6 +79,9 @@ def test_classes_that_are_divided_alike_are_classes_with_a_warning(
     fill(tmp_path, {f"{name}/{size}": 3 for name in ("benign", "malignant") for size in "48"})
     assert load(tmp_path).class_names == ("benign", "malignant")
     assert "'benign' and 'malignant' hold the same subfolders, '4', '8'" in caplog.text
+    fill(tmp_path / "ways", {f"{n}/{when}": 2 for n in ("bus", "car", "train") for when in "dn"})
+    assert load(tmp_path / "ways").class_names == ("bus", "car", "train")
+    assert "'bus' and 'car' and 'train' hold the same subfolders" in caplog.text
     caplog.clear()
     fill(tmp_path / "tiny", {f"{name}/images": 3 for name in ("n01", "n02")})
     load(tmp_path / "tiny")
@@ -102,6 +108,12 @@ def test_one_around_the_classes_is_told_as_it_may_be_one_class(
     fill(tmp_path / "set", {f"{part}/all/{name}": 2 for part in ("train", "test") for name in "ab"})
     load(tmp_path / "set")
     assert "train holds one folder, all/" in caplog.text and "(move these to" in caplog.text
+    caplog.clear()
+    fill(tmp_path / "split", {"train/cat/split1": 2, "train/cat/split2": 2, "test/cat": 1})
+    source = load(tmp_path / "split")
+    assert (source.class_names, len(source.train), len(source.test)) == (("cat",), 4, 1)
+    assert "train holds one folder, cat/" in caplog.text and "'split1', 'split2'" in caplog.text
+    assert "move these to" not in caplog.text
     caplog.clear()
     fill(tmp_path / "one", {"cat": 2, "cat/old": 1, "cat/new": 1})
     load(tmp_path / "one")
