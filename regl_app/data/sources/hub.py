@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from regl_app.data.picture_store import PictureStore
 from regl_app.data.read_pictures import PicturesRead, read_pictures
 from regl_app.data.row_facts import DataSetRows, RowFacts
 from regl_app.data.source import Source
+from regl_app.data.sources.hub_names import is_none, nfc
 from regl_app.data.sources.hub_splits import (
     HubId,
     columns,
@@ -88,8 +88,8 @@ def _class_names(split: Any, column: str, config: DataConfig) -> tuple[str, ...]
 
     feature = split.features[column]
     if isinstance(feature, datasets.ClassLabel):
-        return tuple(map(_nfc, feature.names))
-    values = {_nfc(value) for value in split.unique(column) if not _is_none(value)}
+        return tuple(map(nfc, feature.names))
+    values = {nfc(value) for value in split.unique(column) if not is_none(value)}
     if broken := [value for value in values if isinstance(value, float) and value % 1 != 0]:
         raise DataError(
             f"data.path={config.path!r}: column {column!r} holds {min(broken)}, which is a "
@@ -97,17 +97,6 @@ def _class_names(split: Any, column: str, config: DataConfig) -> tuple[str, ...]
             "write ranges of it as text)"
         )
     return tuple(map(str, sorted(values)))
-
-
-def _nfc(value: Any) -> Any:
-    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
-
-
-def _is_none(value: Any) -> bool:
-    """Return whether a value stands for no label: as a class nobody could learn it."""
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (isinstance(value, int | float) and not value >= 0)  # NaN, -1
 
 
 @dataclass(frozen=True)
@@ -219,7 +208,7 @@ class _Reader:
             return np.array([-1 if value is None else value for value in values], dtype=np.int64)
         index = {name: position for position, name in enumerate(self.class_names)}
         return np.array(
-            [-1 if _is_none(value) else index.get(str(_nfc(value)), -1) for value in values],
+            [-1 if is_none(value) else index.get(str(nfc(value)), -1) for value in values],
             dtype=np.int64,
         )
 

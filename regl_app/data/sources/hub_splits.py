@@ -58,7 +58,8 @@ def load_splits(config: DataConfig) -> Mapping[str, Any]:
         if folder.is_dir():
             files = _parquet_files(folder, config)
             train = train_split(files, config)
-            return load_files(files, train, _label_asked(files[train][0], config))
+            tests = test_splits(files, config, train)
+            return load_files(files, train, tests, _label_asked(files[train][0], config))
         if not config.download:
             raise DataError(
                 f"data.path={config.path!r} is no local folder, and fetching it from the hub "

@@ -28,16 +28,17 @@ def save(tmp_path: Path) -> Save:
         name: str,
         names: Sequence[str] | None,
         shown: Sequence[str],
-        ward: Sequence[str] = ("Ulm",),
+        ward: Sequence[str] | None = ("Ulm",),
     ) -> None:
         listed = list(names or ["cat", "dog"])
         kind = datasets.ClassLabel(names=listed) if names else datasets.Value("int64")
         features = {"image": datasets.Image(), "label": kind}
-        features["ward"] = datasets.ClassLabel(names=list(ward))
+        wards = datasets.ClassLabel(names=list(ward)) if ward else datasets.Value("int64")
+        features["ward"] = wards
         rows = {
             "image": [Image.new("L", (8, 8), GRAYS.get(each, 0)) for each in shown],
             "label": [listed.index(each) if each in listed else -1 for each in shown],
-            "ward": [n % len(ward) for n in range(len(shown))],
+            "ward": [n % len(ward or "few") for n in range(len(shown))],
         }
         (tmp_path / "set").mkdir(exist_ok=True)
         table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
@@ -135,3 +136,43 @@ def test_columns_to_deal_rows_out_by_are_read_by_name_as_well(
     facts = load().train.facts
     assert facts is not None and facts.names("ward") == ["Ulm", "Wien", "Wien", "Bonn"]
     assert facts.whole.columns == ("label", "ward")
+
+
+@pytest.mark.parametrize("names", [["cat", "dog", "bird"], ["dog", "bird", "cat"], None])
+def test_a_split_that_is_not_used_may_show_other_classes_or_have_no_names(
+    names: Sequence[str] | None, save: Save, load: Callable[..., Source]
+) -> None:
+    save("train.parquet", ["cat", "dog"], ["cat", "dog"] * 2)
+    save("test.parquet", ["dog", "cat"], ["dog", "cat", "dog"])
+    save("validation.parquet", names, ["cat", "bird"] if names else ["cat", "dog"])
+    source = load()
+    assert source.class_names == ("cat", "dog")
+    assert read_as(source, source.test) == ["dog", "cat", "dog"]
+    if names:
+        with pytest.raises(DataError, match="1 rows of 'bird'"):
+            load(splits="train,validation")
+
+
+def test_a_secret_split_without_names_is_passed_over(
+    save: Save, load: Callable[..., Source]
+) -> None:
+    save("train-0.parquet", ["cat", "dog"], ["cat", "dog"] * 2)
+    save("train-1.parquet", ["dog", "cat"], ["cat"])
+    save("test.parquet", None, ["secret"] * 3)
+    save("validation.parquet", ["dog", "cat"], ["dog"])
+    source = load()
+    assert source.train.labels.tolist() == [0, 1, 0, 1, 0]
+    assert read_as(source, source.test) == ["dog"]
+
+
+def test_another_column_without_names_in_one_file_is_left_out_and_told(
+    save: Save, load: Callable[..., Source], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["cat", "dog"]
+    save("train-0.parquet", names, ["cat", "dog"], ["Ulm", "Wien"])
+    save("train-1.parquet", names, ["cat", "dog", "dog"], None)
+    save("test.parquet", names, ["cat", "dog"], ["Wien", "Ulm"])
+    source = load()
+    assert read_as(source, source.train) == ["cat", "dog", "cat", "dog", "dog"]
+    assert source.train.facts is not None and source.train.facts.whole.columns == ("label",)
+    assert "column 'ward' is left out" in caplog.text and "train-1.parquet" in caplog.text
