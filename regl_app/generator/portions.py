@@ -17,6 +17,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.held_weights import memory_of
+from regl_app.generator.ran_out import ran_out
 from regl_app.generator.vae_tiles import smaller_tiles
 
 Work = Literal["denoising", "decoding", "encoding", "reading"]
@@ -108,8 +109,10 @@ def _tried(
     """Return what is made of ``part``; None if the memory ran out."""
     try:
         return make(part)
-    except torch.OutOfMemoryError:
-        pass  # the error holds on to what was made so far: it must be gone before the next try
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+    # The error held on to what was made so far: it must be gone before the next try.
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return None

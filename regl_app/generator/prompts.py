@@ -18,6 +18,7 @@ from regl_app.core.types import Tensors
 from regl_app.data.concepts import Concept, phrasings
 from regl_app.generator.families.family import Family, Told
 from regl_app.generator.prompt_limits import warn_of_cuts
+from regl_app.generator.ran_out import ran_out
 
 T = TypeVar("T")
 _TEXT_BATCH = 64
@@ -198,8 +199,10 @@ def _tried(make: Callable[[], T]) -> T | None:
     """Return what ``make`` makes; None if the memory ran out."""
     try:
         return make()
-    except torch.OutOfMemoryError:
-        pass  # the error holds on to what was made so far: it must be gone before the next try
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+    # The error held on to what was made so far: it must be gone before the next try.
     torch.cuda.empty_cache()
     return None
 

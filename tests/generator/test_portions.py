@@ -260,3 +260,21 @@ def test_tiles_end_somewhere(config: GeneratorConfig, monkeypatch: pytest.Monkey
     with pytest.raises(GeneratorError, match="does not fit"):
         in_portions(found, "decoding", 1, 1, never)
     assert tried == [0, 32, 16]
+
+
+def test_a_processor_that_runs_out_holds_fewer_as_well(foundation: Foundation) -> None:
+    tried = []
+
+    def make(part: slice) -> torch.Tensor:
+        tried.append(part.stop - part.start)
+        # Of the processor's memory torch tells by a plain RuntimeError.
+        return torch.zeros(1) if tried[-1] <= 2 else torch.empty(10**15)
+
+    assert len(in_portions(foundation, "denoising", 4, 4, make)) == 2
+    assert tried == [4, 2, 2]
+
+    def fail(_: slice) -> torch.Tensor:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        in_portions(foundation, "denoising", 4, 4, fail)

@@ -177,6 +177,12 @@ def test_what_a_text_encoder_does_not_read_is_named_with_the_prompt(
     assert f"the {most} tokens" in message and "its end, 'lost', is left out" in message
 
 
+ON_PROCESSOR = (
+    "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 4000000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
 def encoded(
     monkeypatch: pytest.MonkeyPatch, device: str, most: Callable[[str], int]
 ) -> tuple[TextConditioning, list[tuple[str, int]]]:
@@ -186,6 +192,8 @@ def encoded(
     def encode(_: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
         tried.append((told.encoded_on, len(texts)))
         if len(texts) > most(told.encoded_on):
+            if told.encoded_on == "cpu":  # there torch has no error of its own for it
+                raise RuntimeError(ON_PROCESSOR)
             raise torch.OutOfMemoryError("too many")
         return {"embeddings": torch.tensor([[float(text or 100)] for text in texts])}
 
@@ -212,8 +220,24 @@ def test_the_processor_encodes_where_a_device_does_not_hold_one_prompt(
     text, tried = encoded(monkeypatch, "cpu", lambda place: 0 if place != "cpu" else 99)
     assert tried[-3:] == [("cuda:0", 1), ("cpu", 64), ("cpu", 37)]
     assert text.tensors["embeddings"].flatten().tolist() == list(range(101))
+    text, tried = encoded(monkeypatch, "cpu", lambda place: 0 if place != "cpu" else 20)
+    assert [size for place, size in tried if place == "cpu"] == [64, 32, *[16] * 6, 5]
     with pytest.raises(GeneratorError, match=r"do not fit .* \(take a machine with more memory"):
         encoded(monkeypatch, "cpu", lambda _: 0)
+
+
+def test_another_error_on_a_processor_is_none_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        torch.empty(10**15)
+    monkeypatch.setattr(prompts, "warn_of_cuts", lambda *_: None)
+
+    def encode(*_: object) -> dict[str, torch.Tensor]:
+        raise RuntimeError("shapes differ")
+
+    pipeline = SimpleNamespace(unet=None, components={})
+    told = Told(8, 1.0, "", "cpu")
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        encode_prompts(pipeline, replace(UNET, encode=encode), [["a"]], told, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -20,6 +20,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import too_large
+from regl_app.generator.ran_out import ran_out
 
 ON_PROCESSORS = 512 * 512
 """Pixels at once on a processor: one image of 512 x 512 takes 4 GB beside the weights of a Stable
@@ -115,8 +116,10 @@ class MicroBatches:
         """Return the mean loss once its gradients are there; None if the memory ran out."""
         try:
             return _backward(batch, at_once, scaler)
-        except torch.OutOfMemoryError:
-            pass  # the error holds on to what was made so far: it must be gone before the next try
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+        # The error held on to what was made so far: it must be gone before the next try.
         if self._foundation.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
