@@ -17,11 +17,12 @@ from regl_app.generator.pipeline_config import (
     native_side,
     part_config,
     scheduler_config,
+    solver_class,
     text_to_image_class,
     vae_factor,
 )
 from regl_app.generator.quiet import quiet
-from regl_app.generator.solver import BY_STRENGTH, solver_of
+from regl_app.generator.solver import goes_by_strength, solver_of
 
 
 def check_limits(checkpoint: Path, config: GeneratorConfig) -> None:
@@ -55,7 +56,9 @@ def check_limits(checkpoint: Path, config: GeneratorConfig) -> None:
         return
     squares = (side // factor // patch) ** 2
     solver_of(family, scheduler, config.steps, squares)
-    if config.image_conditioning and text_to_image_class(folder) == BY_STRENGTH:
+    if not config.image_conditioning:
+        return
+    if goes_by_strength(text_to_image_class(folder), type(scheduler)):
         solver_of(family, scheduler, config.steps, squares, strength=config.image_strength)
 
 
@@ -87,10 +90,7 @@ def check_size(family: Family, denoiser: Any, side: int, factor: int, path: str)
 
 def _scheduler(folder: Path) -> Any:
     """Return a pipeline's scheduler; None: nothing can be built of its configuration."""
-    import diffusers
-
-    config = scheduler_config(folder)
-    kind = getattr(diffusers, str(config.get("_class_name")), None)
+    config, kind = scheduler_config(folder), solver_class(folder)
     if kind is None:
         return None
     try:

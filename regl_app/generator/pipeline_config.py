@@ -69,6 +69,13 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def solver_class(folder: Path) -> Any:
+    """Return the class of a pipeline's scheduler; None: diffusers has none of its name."""
+    import diffusers
+
+    return getattr(diffusers, str(scheduler_config(folder).get("_class_name")), None)
+
+
 def text_to_image_class(folder: Path) -> str:
     """Return the name of the text-to-image pipeline of what is in ``folder``, of ``KINDS``.
 

@@ -23,7 +23,7 @@ from regl_app.generator.finite import check_denoised
 from regl_app.generator.flow_process import is_flow
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import in_portions
-from regl_app.generator.solver import BY_STRENGTH
+from regl_app.generator.solver import goes_by_strength
 
 
 @torch.no_grad()
@@ -148,7 +148,7 @@ def _denoise(
     if start is None:
         latents = process.start(scheduler, noise.initial)
     else:
-        if foundation.pipeline != BY_STRENGTH:
+        if not _goes_by_strength(foundation):
             timesteps = _last_timesteps(scheduler, config)
         start = start.to(foundation.device)
         latents = process.start_from(scheduler, start, noise.initial, timesteps[:1])
@@ -173,8 +173,12 @@ def _denoise(
 
 
 def _solver(foundation: Foundation, config: GeneratorConfig, start: torch.Tensor | None) -> Any:
-    spread = start is not None and foundation.pipeline == BY_STRENGTH
+    spread = start is not None and _goes_by_strength(foundation)
     return foundation.new_scheduler(config.steps, config.image_strength if spread else None)
+
+
+def _goes_by_strength(foundation: Foundation) -> bool:
+    return goes_by_strength(foundation.pipeline, type(foundation.scheduler))
 
 
 def runs_twice(foundation: Foundation, config: GeneratorConfig) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -10,7 +11,10 @@ from regl_app.core.errors import GeneratorError
 from regl_app.generator.families.family import Family
 
 BY_STRENGTH = "LatentConsistencyModelPipeline"
-"""The pipeline whose steps from a picture are all of them, spread over the noise that is left."""
+"""The pipeline whose steps from a picture are all of them, spread over the noise that is left.
+
+Only by a solver that is told how much that is: LCM and TCD.
+"""
 _MOST_STEPS = 1000
 _REFUSALS = (ValueError, IndexError, ZeroDivisionError)
 """What solvers raise of a number of steps that they cannot make."""
@@ -53,6 +57,16 @@ def solver_of(
             f"generator.steps={steps}: the checkpoint's {type(scheduler).__name__} does not make "
             f"so many{start}, {allowed} (set generator.steps={nearest or 'auto'}{more}): {error}"
         ) from error
+
+
+def goes_by_strength(pipeline: str, kind: type | None) -> bool:
+    """Return whether ``pipeline`` takes all steps from a picture, by its solver's class ``kind``."""
+    setter = getattr(kind, "set_timesteps", None)
+    return (
+        pipeline == BY_STRENGTH
+        and setter is not None
+        and "strength" in inspect.signature(setter).parameters
+    )
 
 
 def _set(

@@ -22,9 +22,9 @@ from regl_app.generator.fitting import text_tokens, tunes_by_guidance, tunes_tex
 from regl_app.generator.held_weights import held_precision
 from regl_app.generator.identity import checkpoint_digest
 from regl_app.generator.kept_digests import digests_folder
-from regl_app.generator.pipeline_config import scheduler_config, text_to_image_class
+from regl_app.generator.pipeline_config import scheduler_config, solver_class, text_to_image_class
 from regl_app.generator.prompts import class_phrasings
-from regl_app.generator.solver import BY_STRENGTH
+from regl_app.generator.solver import goes_by_strength
 
 _AT_ONCE = 256
 
@@ -212,7 +212,9 @@ class CacheKeys:
             key["pictures"] = f"{digest}/{generator.image_strength}/{generator.image_share}"
             if pictures.originals is not None:
                 key["originals"] = pictures.originals.digest
-            if text_to_image_class(self._configs) == BY_STRENGTH:  # earlier versions left steps out
+            # Earlier versions left steps out.
+            kind = solver_class(self._configs)
+            if goes_by_strength(text_to_image_class(self._configs), kind):
                 key["starts"] = "all steps"
         if models is not None:
             steering = self._config.steering

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from regl_app.cli.doctor.machine import examine
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Scalar
+from regl_app.data.images import ImageSet
 from regl_app.generator import foundation as loading
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.limits import check_limits
+from regl_app.generator.sampling import sample
+from regl_app.supplement.cache_keys import CacheKeys
 
 Pipelines = Callable[[str], Path]
 CLASSES = ("a cat", "a dog")
@@ -101,6 +105,43 @@ def test_what_a_solver_cannot_make_is_told_with_the_nearest_that_it_can(
 def test_what_is_allowed_passes(name: str, keys: dict[str, Any], pipelines: Pipelines) -> None:
     config = GeneratorConfig.model_validate({"path": str(pipelines(name)), "image_size": 32} | keys)
     check_limits(pipelines(name), config)
+
+
+@pytest.mark.parametrize(
+    ("solver", "kept"),
+    [("DPMSolverMultistepScheduler", 2), ("DDIMScheduler", 2), ("EulerDiscreteScheduler", 2)]
+    + [("LCMScheduler", 4), ("TCDScheduler", 4)],
+)
+def test_a_latent_consistency_pipeline_may_have_a_solver_that_is_told_no_strength(
+    solver: str,
+    kept: int,
+    pipelines: Pipelines,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = with_scheduler(pipelines("lcm"), tmp_path / "copy", {"_class_name": solver})
+    keys = {"path": str(folder), "image_size": 32, "steps": 4, "image_strength": 0.5}
+    config = GeneratorConfig.model_validate(keys)
+    check_limits(folder, config)
+    run: dict[str, Scalar] = {"generator.path": str(folder), "generator.image-size": 32}
+    made = RunConfig.from_flat({"method": "regl", "generator.steps": 4, **run})
+    monkeypatch.chdir(tmp_path)
+    assert not [each for each in examine(made, counted=False) if "limits" in each.topic]
+    foundation = Foundation.load(config, CLASSES)
+    start = torch.zeros((1, *foundation.latent_shape))
+    steps: list[object] = []
+    predict = Foundation.predict
+
+    def spy(self: Foundation, *told: Any) -> torch.Tensor:
+        steps.append(told[1])
+        return predict(self, *told)
+
+    monkeypatch.setattr(Foundation, "predict", spy)
+    sample(foundation, [0], [0], config, stream=1, starts=start)
+    assert len(steps) == kept
+    keyed = CacheKeys(made, CLASSES, (1, 16, 16), torch.device("cpu"))
+    real = ImageSet(torch.zeros((2, 1, 16, 16), dtype=torch.uint8), torch.tensor([0, 1]))
+    assert ("starts" in keyed.images(0, "frozen", real, 0, None)) == (kept == 4)
 
 
 def test_a_loaded_one_s_steps_are_looked_at_again(pipelines: Pipelines) -> None:
