@@ -60,7 +60,7 @@ def solver_of(
 
 
 def goes_by_strength(pipeline: str, kind: type | None) -> bool:
-    """Return whether ``pipeline`` takes all steps from a picture, by its solver's class ``kind``."""
+    """Return whether ``pipeline`` takes all steps from a picture, by a solver of class ``kind``."""
     setter = getattr(kind, "set_timesteps", None)
     return (
         pipeline == BY_STRENGTH

@@ -18,6 +18,7 @@ NOT_LOADED = ["data.source=folder", "data.path=nowhere"]
     [
         (["generate", "--out", "grid", *NOT_LOADED], ["--out must end in .png, ", "got 'grid'"]),
         (["generate", "--out", "grid.svg", *NOT_LOADED], ["--out must end in .png, "]),
+        (["generate", "--out", "grid.hdf5", *NOT_LOADED], ["--out must end in .png, "]),
         (["generate", "--out", "a.png", *NOT_LOADED], ["--out 'a.png' is a folder"]),
         (["partition", "--out", "map", *NOT_LOADED], ["--out must end in .png, ", "got 'map'"]),
         (
@@ -44,7 +45,7 @@ def test_a_name_that_cannot_be_written_is_refused_before_anything_is_loaded(
     assert all(each in done.output for each in words), done.output
 
 
-@pytest.mark.parametrize("name", ["grid.PNG", "grid.jpg", "grid.webp"])
+@pytest.mark.parametrize("name", ["grid.PNG", "grid.jpg", "grid.webp", "grid.eps", "grid.GIF"])
 def test_a_picture_may_be_of_any_of_the_usual_kinds(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,3 +55,20 @@ def test_a_picture_may_be_of_any_of_the_usual_kinds(
             app, [command, "--out", name, *NOT_LOADED], env={"COLUMNS": "500"}
         )
         assert done.exit_code and "nowhere" in done.output, done.output
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("generate", "grid.tga"),
+        ("generate", "grid.ppm"),
+        ("partition", "map.ps"),
+        ("partition", "map.SVGZ"),
+    ],
+)
+def test_so_it_may_of_any_other_that_its_library_writes(
+    command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [command, "--out", name, *NOT_LOADED], env={"COLUMNS": "500"})
+    assert done.exit_code and "nowhere" in done.output, done.output

@@ -89,6 +89,8 @@ def test_how_many_tokens_are_read_counts_where_it_is_not_the_pipelines_number(
 def test_what_few_step_solvers_made_otherwise_is_not_taken_for_the_same(
     config: RunConfig, real: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from diffusers import DDIMScheduler, TCDScheduler
+
     def started() -> CacheKey:
         made = CacheKeys(config, ("a cat", "a dog"), (1, 16, 16), torch.device("cpu"))
         return made.images(0, "frozen", real, 0, None)
@@ -99,5 +101,8 @@ def test_what_few_step_solvers_made_otherwise_is_not_taken_for_the_same(
     noisy = keys(config, ("a cat", "a dog"), real)
     assert ["eta" in key for key in noisy] == [True, False, True]
     monkeypatch.setattr(cache_keys, "text_to_image_class", lambda _: BY_STRENGTH)
+    monkeypatch.setattr(cache_keys, "solver_class", lambda _: DDIMScheduler)
+    assert "starts" not in started()
+    monkeypatch.setattr(cache_keys, "solver_class", lambda _: TCDScheduler)
     assert "starts" in started()
     assert "starts" not in keys(config, ("a cat", "a dog"), real)[2]
