@@ -119,7 +119,7 @@ def _word(name: str) -> str:
 
 
 def _around_it(name: str) -> str:
-    """Return the same where there are such words; '' for a plain name, which is found before."""
+    """Return the word of a name with others around it; '' for a plain one, found before."""
     return "" if name.casefold() in (*_TRAIN, *_TEST) else _word(name)
 
 
