@@ -314,10 +314,11 @@ def test_a_later_call_adds_its_rows_to_those_of_the_same_card_and_code(
     found = json.loads(result.read_text(encoding="utf-8"))
     commands = {row["name"]: row["command"] for row in found["rows"]}
     assert list(commands) == ["LoRA", "preferences"]
-    assert commands["LoRA"].endswith("--tuning-steps 7 --only lora")
+    assert commands["LoRA"].endswith("--tuning-steps 7 --device cpu --only lora")
     assert commands["preferences"].endswith("--only preferences")
     # Its own result, in a folder of git's, makes a tree dirty: it is the same code.
-    found["machine"]["revision"] += "-dirty"
+    clean = found["machine"]["revision"].removesuffix("-dirty")
+    found["machine"]["revision"] = f"{clean}-dirty"
     result.write_text(json.dumps(found), encoding="utf-8")
     quick_gpu.main([*options, "--only", "lora"])
     assert len(json.loads(result.read_text(encoding="utf-8"))["rows"]) == 2
