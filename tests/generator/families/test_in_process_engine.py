@@ -38,6 +38,7 @@ def test_a_worker_loads_a_checkpoint_once_with_its_own_settings(
             "data.max-test": 20,
             "generator.path": str(pipelines(name)),
             "generator.steps": 1,
+            "generator.image-size": 32,
             "supplement.target": 1,
             "supplement.ratio": 0.1,
             "pool.per-class": 1,
