@@ -44,15 +44,6 @@ def save(tmp_path: Path) -> Save:
     return write
 
 
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[..., Source]:
-    def read(**keys: Any) -> Source:
-        path = str(tmp_path / "set")
-        return load_source(DataConfig(**{"source": "hub", "path": path, "image_size": 8, **keys}))
-
-    return read
-
-
 def test_a_secret_test_split_is_passed_over_for_the_next(
     save: Save, load: Callable[..., Source], caplog: pytest.LogCaptureFixture
 ) -> None:

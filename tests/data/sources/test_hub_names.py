@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
-from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data.images import ImageSet
 from regl_app.data.source import Source
-from regl_app.data.sources.registry import load_source
 
 GRAYS = {"cat": 10, "dog": 20, "bird": 30, "emu": 40}
 Save = Callable[..., None]
@@ -45,15 +42,6 @@ def save(tmp_path: Path) -> Save:
         table.to_parquet(tmp_path / "set" / name)
 
     return write
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[..., Source]:
-    def read(**keys: Any) -> Source:
-        path = str(tmp_path / "set")
-        return load_source(DataConfig(**{"source": "hub", "path": path, "image_size": 8, **keys}))
-
-    return read
 
 
 def read_as(source: Source, images: ImageSet) -> list[str]:
