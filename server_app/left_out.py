@@ -54,9 +54,7 @@ class LeftOut:
         checked = check_replies(requests, replies, self._read, self.partitions, "hello", most)
         for node_id in sorted(self.nodes & self.partitions.keys()):
             client = self.partitions[node_id]
-            logger.info(
-                "node %d is client %d: it takes part from the next round on", node_id, client
-            )
+            logger.info("node %d is client %d: it takes part from now on", node_id, client)
         self.nodes -= self.partitions.keys()
         return checked
 

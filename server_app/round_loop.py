@@ -165,8 +165,8 @@ class RoundLoop:
                 self.grid,
                 self.config,
                 self.strategy.handshake,
-                self.clients.partitions,
-                self.clients.left_out,
+                self.strategy.left_out.partitions,
+                self.strategy.left_out.nodes,
             )
             self.before += rounds
             self.strategy.site.share(tuning)

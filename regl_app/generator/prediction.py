@@ -6,6 +6,7 @@ at neither, and takes every XL for epsilon.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +80,9 @@ def check_prediction(file: Path, folder: Path, told: Told, where: str) -> None:
     if told.zero_snr and not config.get("rescale_betas_zero_snr"):
         wanted |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     if wanted:
-        entries = ", ".join(f'"{key}": {_json(value)}' for key, value in wanted.items())
+        entries = ", ".join(f'"{key}": {json.dumps(value)}' for key, value in wanted.items())
         raise GeneratorError(
             f"generator.path {str(file)!r} is not what its configs say, by {told.by}: it would be "
             f"drawn and tuned as what it is not. Its configs are those {where} set {entries} in "
             f"scheduler/scheduler_config.json"
         )
-
-
-def _json(value: object) -> str:
-    return "true" if value is True else f'"{value}"'

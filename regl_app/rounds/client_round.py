@@ -13,6 +13,7 @@ from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.confusion import confusion_counts
 from regl_app.learning.evaluation.metrics import evaluate, predict_log_probs, score
 from regl_app.learning.methods.checks import check_kept, check_sent
+from regl_app.learning.methods.method import personal
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
@@ -151,7 +152,7 @@ def train_round(
         sent=trained.sent,
     )
     if not diverged(result):  # nobody goes on from what the server refuses
-        own = {name: value for name, value in state.items() if name not in shared}
+        own = {name: state[name] for name in personal(method, list(state))}
         check_kept(method, trained.kept, own, config.objective)
         remember(client, task, method, state, trained.kept, supplement, discrepancy)
     return result

@@ -180,7 +180,7 @@ def test_a_node_that_was_put_right_takes_part_from_the_next_round_on(
         [0, 1, 2],
     ]
     assert [len(record.failures) for record in history[1:]] == [1, 0, 0, 0]
-    assert "node 1001 is client 1: it takes part from the next round on" in caplog.text
+    assert "node 1001 is client 1: it takes part from now on" in caplog.text
 
 
 def test_a_node_that_was_put_right_is_asked_before_others_are_waited_for(

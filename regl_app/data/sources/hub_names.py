@@ -87,6 +87,8 @@ def _used(
 def _has_labels(path: str, column: str) -> bool:
     import pyarrow.parquet
 
+    if column not in pyarrow.parquet.read_schema(path).names:
+        return False
     values = pyarrow.parquet.read_table(path, columns=[column])[column].to_pylist()
     return not all(map(is_none, values))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -151,6 +152,18 @@ def test_a_secret_split_without_names_is_passed_over(
     source = load()
     assert source.train.labels.tolist() == [0, 1, 0, 1, 0]
     assert read_as(source, source.test) == ["dog"]
+
+
+def test_a_split_without_the_column_of_labels_is_passed_over(
+    save: Save, load: Callable[..., Source], tmp_path: Path
+) -> None:
+    save("train-0.parquet", ["cat", "dog"], ["cat", "dog"] * 6)
+    save("train-1.parquet", ["dog", "cat"], ["dog", "cat"] * 6)
+    save("test.parquet", ["cat", "dog"], ["cat", "dog"])
+    path = tmp_path / "set" / "test.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).drop(["label"]), path)
+    source = load()
+    assert read_as(source, source.train).count("dog") == len(source.train) // 2
 
 
 def test_another_column_without_names_in_one_file_is_left_out_and_told(
