@@ -11,8 +11,9 @@ from flwr.app import Array, Context, Message
 from flwr.clientapp import ClientApp
 
 from client_app.main import app as honest_app
-from regl_app.core.errors import GeneratorError, RunError
+from regl_app.core.errors import ConfigError, GeneratorError, RunError
 from regl_app.core.types import Scalar
+from regl_app.flower.engines.in_process import InProcessGrid
 from regl_app.generator.adaptation.cache import AdapterCache
 from regl_app.generator.adaptation.shared import SharedAdapter
 from regl_app.runs.folder import RunFolder
@@ -189,3 +190,29 @@ def test_a_server_without_the_generator_says_so(
     monkeypatch.setattr("server_app.main.resolve_generator", absent)
     with pytest.raises(GeneratorError, match="is no folder"):
         run()
+
+
+def test_a_node_that_was_put_right_before_the_first_round_tunes_as_well(
+    run: Federate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused at hello, it is asked again because another has gone and the run waits for two."""
+    kinds: list[str] = []
+    every = InProcessGrid.get_node_ids
+
+    def node_ids(grid: InProcessGrid) -> list[int]:
+        return [node for node in every(grid) if node != 1002 or not kinds]
+
+    def serve(message: Message, context: Context) -> Message:
+        if context.node_config["partition-id"] == 1:
+            kinds.append(message.metadata.message_type)
+            if len(kinds) == 1:
+                raise ConfigError("client 1: data-dir must be an absolute path")
+        return honest_app(message, context)
+
+    app = ClientApp()
+    for register in (app.query, app.train, app.evaluate):
+        register()(serve)
+    app.train("adapter")(serve)
+    monkeypatch.setattr(InProcessGrid, "get_node_ids", node_ids)
+    run(app, server__min_nodes=2, server__timeout=30.0)
+    assert kinds[:3] == ["query", "query", KIND]
