@@ -1,10 +1,10 @@
 """What each site costs whom: `python benchmarks/cost.py`.
 
-Two tables, on the digits: seconds and bytes per client and round by site, clients one after the
-other on one thread, caches empty at the start; and the server's seconds at site 'server' against
-the number of clients. Every figure is from the run folders' histories, but one: server and clients
-of a simulation share a cache, so what a client on a machine of its own makes for itself, probe set
-and shared pool, is measured apart.
+Three tables, on the digits: seconds and bytes per client and round by site and labels, clients one
+after the other on one thread, caches empty at the start; the same seconds part by part; and the
+server's at site 'server' against the number of clients. Every figure is from the run folders'
+histories, but one: server and clients of a simulation share a cache, so what a client on a machine
+of its own makes for itself, probe set and shared pool, is measured apart.
 """
 
 from __future__ import annotations
@@ -34,17 +34,30 @@ from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.synthesizer import Synthesizer
 
 RESULTS = Path(__file__).resolve().parent / "results"
+_HARD = "labels.by=hard"
+_DOWNLOAD = "feddpd+supplement.adapter=frozen+supplement.site=download"
 SITES = (
     "fedavg",
+    "ccvr",
+    f"client, frozen, hard:regl-dpd+supplement.adapter=frozen+{_HARD}",
     "client, frozen:regl-dpd+supplement.adapter=frozen",
+    f"client, lora, hard:regl-dpd+{_HARD}",
     "client, lora:regl-dpd",
+    "client, lora, ccvr:regl-dpd+objective=ccvr",
+    f"client, dpo, hard:regl-dpd+supplement.adapter=dpo+{_HARD}",
     "client, dpo:regl-dpd+supplement.adapter=dpo",
-    "download by reference:feddpd+supplement.adapter=frozen+supplement.site=download",
-    "download as pixels:feddpd+supplement.adapter=frozen+supplement.site=download"
-    "+supplement.transport=images",
+    "one lora for all:regl-shared",
+    f"download, hard:{_DOWNLOAD}+{_HARD}",
+    f"download:{_DOWNLOAD}",
+    f"download, experts' labels:{_DOWNLOAD}+labels.by=experts",
+    f"download as pixels:{_DOWNLOAD}+supplement.transport=images",
+    f"server, hard:feddpd+supplement.adapter=frozen+{_HARD}",
     "server:feddpd+supplement.adapter=frozen",
 )
-PARTS = ("score", "adapt", "generate", "select", "tune")
+# What a client does once or while it lasts, and what it does each round.
+MAKING, EACH_ROUND = ("adapt", "generate"), ("train", "probe", "measure", "evaluate")
+SERVER = ("aggregate", "teach", "score", "generate", "select", "tune", "label")
+COUNTED = ("score", "generate", "select", "tune", "teach")
 
 
 def main() -> None:
@@ -69,7 +82,12 @@ def main() -> None:
         "partition.scheme": "iid",
         "train.steps": 1,
     }
-    by_count = {count: run_rounds(many, 3, count) for count in map(int, options.counts.split(","))}
+    labels: dict[str, dict[str, Scalar]] = {"hard": {"labels.by": "hard"}, "taught": {}}
+    by_count = {
+        f"{count}, {name}": run_rounds(many | keys, 3, count)
+        for name, keys in labels.items()
+        for count in map(int, options.counts.split(","))
+    }
     probe, pool = _own_sets()
     where = f"digits, {options.clients} clients, Dirichlet 0.01, {options.rounds} rounds, seed 0"
     text = f"""{where}; `python benchmarks/cost.py`
@@ -80,8 +98,13 @@ Seconds of generating, training and measuring at a client, mean over clients, th
 tune an adapter included; 'later' is the median of rounds 4 to {options.rounds - 1} (the last one
 ships nothing). Not in it: on a machine of its own each client at site 'client' makes the probe set,
 {probe:.1f} s once per machine, and one that downloads by reference the pool, {pool:.1f} s once.
-Bytes are the mean of later rounds: the model (down twice, to train and to evaluate), quotas and
-images.
+Bytes are the mean of later rounds: the model (down twice, to train and to evaluate), quotas,
+images, opinions and class statistics. Taught unless *hard*.
+
+{_part_table(by_site)}
+
+The same runs part by part: a client's seconds for making images, all {options.rounds} rounds
+together, and of its later rounds; then the server's of these ('-': there is no such part).
 
 {_count_table(by_count)}
 
@@ -106,7 +129,6 @@ def run_rounds(settings: dict[str, Scalar], rounds: int, clients: int) -> list[R
         base: dict[str, Scalar] = {
             "rounds": rounds,
             "partition.beta": 0.01,
-            "labels.by": "hard",
             "report": False,
             "tensorboard": False,
             "out-dir": folder,
@@ -115,7 +137,7 @@ def run_rounds(settings: dict[str, Scalar], rounds: int, clients: int) -> list[R
         # As many processors per client as there are: one client at a time.
         engine = make_engine(EngineName.IN_PROCESS, client_cpus=usable_processors())
         path = engine(RunConfig.from_flat(base | settings), clients)
-        return RunFolder.open(path).read_history()[1:]
+        return RunFolder.open(path).read_history()
 
 
 def _own_sets() -> tuple[float, float]:
@@ -135,10 +157,11 @@ def _own_sets() -> tuple[float, float]:
     return seconds[1], seconds[2]
 
 
-def client_seconds(record: RoundRecord) -> float:
-    """Return what a client spent in this round, in all phases, as mean over clients."""
-    spent = [value for phase in record.seconds.clients.values() for value in phase]
-    clients = max(len(phase) for phase in record.seconds.clients.values())
+def client_seconds(record: RoundRecord, *parts: str) -> float:
+    """Return what a client spent in this round, in these parts or all, as mean over clients."""
+    phases = record.seconds.clients
+    spent = [value for part in parts or phases for value in phases.get(part, ())]
+    clients = max((len(phase) for phase in phases.values()), default=1)
     return sum(value or 0.0 for value in spent) / clients
 
 
@@ -149,7 +172,7 @@ def _server_seconds(record: RoundRecord) -> float:
 
 
 def _later(history: Sequence[RoundRecord]) -> Sequence[RoundRecord]:
-    return history[3:-1]
+    return history[4:-1]
 
 
 def _site_table(by_site: dict[str, list[RoundRecord]]) -> str:
@@ -166,7 +189,7 @@ def _site_table(by_site: dict[str, list[RoundRecord]]) -> str:
         rows.append(
             [
                 name,
-                *(f"{client_seconds(each):.2f}" for each in history[:3]),
+                *(f"{client_seconds(each):.2f}" for each in history[1:4]),
                 f"{client:.2f}",
                 f"{client / plain:.2f}",
                 f"{statistics.median(map(_server_seconds, later)):.2f}",
@@ -177,16 +200,39 @@ def _site_table(by_site: dict[str, list[RoundRecord]]) -> str:
     return markdown_table(header, rows)
 
 
-def _count_table(by_count: dict[int, list[RoundRecord]]) -> str:
+def _part_table(by_site: dict[str, list[RoundRecord]]) -> str:
+    rows = []
+    for name, history in by_site.items():
+        later = _later(history)
+        rows.append(
+            [
+                name,
+                *(_cell([sum(client_seconds(each, part) for each in history)]) for part in MAKING),
+                *(_cell([client_seconds(each, part) for each in later]) for part in EACH_ROUND),
+                *(_cell([each.seconds.server.get(part, 0.0) for each in later]) for part in SERVER),
+            ]
+        )
+    header = ["site, adapter", *(f"client: {part}, in all" for part in MAKING)]
+    header += [*(f"client: {part}" for part in EACH_ROUND), *(f"server: {part}" for part in SERVER)]
+    return markdown_table(header, rows)
+
+
+def _cell(seconds: Sequence[float]) -> str:
+    value = statistics.median(seconds)
+    return f"{value:.2f}" if value else "-"
+
+
+def _count_table(by_count: dict[str, list[RoundRecord]]) -> str:
     rows = [
         [
-            str(count),
-            *(f"{history[-1].seconds.server.get(part, 0.0):.2f}" for part in PARTS),
+            name,
+            *(_cell([history[-1].seconds.server.get(part, 0.0)]) for part in COUNTED),
             f"{_server_seconds(history[-1]):.2f}",
         ]
-        for count, history in by_count.items()
+        for name, history in by_count.items()
     ]
-    return markdown_table(["clients", *(f"{part} s" for part in PARTS), "server s per round"], rows)
+    header = ["clients, labels", *(f"{part} s" for part in COUNTED), "server s per round"]
+    return markdown_table(header, rows)
 
 
 def _plain(record: RoundRecord) -> dict[str, object]:
