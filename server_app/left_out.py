@@ -55,7 +55,7 @@ class LeftOut:
         for node_id in sorted(self.nodes & self.partitions.keys()):
             client = self.partitions[node_id]
             logger.info("node %d is client %d: it takes part from now on", node_id, client)
-        self.nodes -= self.partitions.keys()
+        self.nodes.difference_update(self.partitions)  # in place: who waits looks at it
         return checked
 
     def _read(self, content: RecordDict) -> ClientInfo:

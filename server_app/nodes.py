@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from flwr.serverapp import Grid
 
@@ -15,12 +15,17 @@ _POLL_SECONDS, _TELL_SECONDS = 0.25, 30.0
 
 
 def wait_for_nodes(
-    grid: Grid, at_least: int, timeout: float, without: Collection[int] = ()
+    grid: Grid,
+    at_least: int,
+    timeout: float,
+    without: Collection[int] = (),
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[int]:
     """Return the nodes' ids, ascending, once there are enough and no more arrive.
 
     A simulation registers its nodes one by one while the ServerApp already runs. Those in
-    ``without`` count for nothing.
+    ``without`` count for nothing; ``meanwhile`` is called at once and now and then where others are
+    waited for, and may take some out of it.
 
     Raises:
         RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
@@ -33,13 +38,19 @@ def wait_for_nodes(
         before, nodes = nodes, _connected(grid, without)
         if len(nodes) >= at_least and nodes == before:
             return nodes
+        tell = len(nodes) < at_least and time.monotonic() - told >= _TELL_SECONDS
+        if tell:
+            meanwhile()
+            nodes = _connected(grid, without)
+            if len(nodes) >= at_least:
+                continue
         waited = time.monotonic() - started
         if waited > timeout:
             raise RunError(
                 f"{len(nodes)} {able} connected within server.timeout={timeout:g} s, the run "
                 f"needs server.min-nodes={at_least}"
             )
-        if len(nodes) < at_least and time.monotonic() - told >= _TELL_SECONDS:
+        if tell:
             told = time.monotonic()
             logger.info(
                 "%d %s connected, waiting for %d (server.min-nodes); gives up in %s",
@@ -50,16 +61,22 @@ def wait_for_nodes(
             )
 
 
-def require_nodes(grid: Grid, at_least: int, timeout: float, without: Collection[int] = ()) -> None:
+def require_nodes(
+    grid: Grid,
+    at_least: int,
+    timeout: float,
+    without: Collection[int],
+    meanwhile: Callable[[], None],
+) -> None:
     """Wait until enough nodes are connected, some having gone since the last round.
 
-    Those in ``without`` cannot take part, and so count for nothing.
+    Those in ``without`` cannot take part, and so count for nothing; ``meanwhile`` as above.
 
     Raises:
         RunError: fewer than ``at_least`` are there after ``timeout`` seconds.
     """
     if len(_connected(grid, without)) < at_least:
-        wait_for_nodes(grid, at_least, timeout, without)
+        wait_for_nodes(grid, at_least, timeout, without, meanwhile)
 
 
 def _connected(grid: Grid, without: Collection[int]) -> list[int]:

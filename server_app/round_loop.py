@@ -151,10 +151,12 @@ class RoundLoop:
         """Wait for enough nodes: without any, Flower's strategies would wait for ever."""
         phase("nodes", number)
         server, left_out = self.config.server, self.strategy.left_out
-        if len(set(self.grid.get_node_ids()) - left_out.nodes) < server.min_nodes:
+
+        def ask() -> None:
             # Beside a training that waits for others they would not be asked.
             self.before += self.strategy.ask_left_out(self.grid)
-        require_nodes(self.grid, server.min_nodes, server.timeout, left_out.nodes)
+
+        require_nodes(self.grid, server.min_nodes, server.timeout, left_out.nodes, ask)
 
     def _tune_together(self) -> None:
         """Let all clients tune one adapter, where the run has one for all."""

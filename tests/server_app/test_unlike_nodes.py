@@ -31,6 +31,7 @@ from regl_app.flower.messages.alike import (
 from regl_app.flower.shared_files import alike_here
 from regl_app.generator.encoder_files import image_encoder_digest
 from regl_app.runs.folder import RunFolder
+from server_app import nodes
 
 Federate = Callable[..., RunFolder]
 
@@ -196,6 +197,24 @@ def test_a_node_that_was_put_right_is_asked_before_others_are_waited_for(
     monkeypatch.setattr(InProcessGrid, "get_node_ids", node_ids)
     folder = federate(app, 3, rounds=2, server__min_nodes=2, server__timeout=20.0)
     assert [sorted(record.clients) for record in folder.read_history()[1:]] == [[0, 1], [0, 1]]
+
+
+def test_a_node_that_is_put_right_while_others_are_waited_for_ends_the_wait(
+    federate: Federate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers from the third question on; two of those come before the next round can begin."""
+    monkeypatch.setattr(nodes, "_TELL_SECONDS", 1.0)
+    kinds: list[str] = []
+    app, every = failing(1, kinds, lambda before: before < 3), InProcessGrid.get_node_ids
+
+    def node_ids(grid: InProcessGrid) -> list[int]:
+        return [node for node in every(grid) if node != 1002 or not kinds]
+
+    monkeypatch.setattr(InProcessGrid, "get_node_ids", node_ids)
+    folder = federate(app, 3, rounds=2, server__min_nodes=2, server__timeout=20.0)
+    first, second = folder.read_history()[1:]
+    assert [sorted(record.clients) for record in (first, second)] == [[0, 1], [0, 1]]
+    assert first.failures and not second.failures
 
 
 def test_nodes_that_were_refused_are_none_to_wait_for(
