@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from regl_app.generator.foreign_adapters import plain_lora
 from regl_app.generator.held_weights import memory_of
 from regl_app.generator.image_tokens import FILE as IMAGE_TOKENS
 from regl_app.generator.image_tokens import PREFIX, ImageTokens
+from regl_app.generator.ran_out import tried
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
@@ -204,7 +206,7 @@ class AdapterSlot:
         if self._frozen:
             raise GeneratorError(f"{where!r} cannot be merged: an adapter already is")
         try:
-            while not self._tried(state, where):
+            while not tried(partial(self._added, state, where)):
                 if not self.make_room():
                     raise GeneratorError(
                         f"the adapter {where!r} has no room on {self._device} with "
@@ -221,17 +223,14 @@ class AdapterSlot:
             self._use(self._frozen)
             self._frozen, self._merged = {}, {}
 
-    def _tried(self, state: Tensors, where: str) -> bool:
-        """Add ``state`` to copies of the weights; return whether the device has room for them."""
+    def _added(self, state: Tensors, where: str) -> bool:
+        """Make the merged weights; return True. Where that fails, none are left."""
         try:
             self._add(state, where)
-            return True
-        except torch.OutOfMemoryError:
-            pass  # the error holds on to the last layer's: it must be gone before the next try
-        self._frozen, self._merged = {}, {}
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        return False
+        except RuntimeError:
+            self._frozen, self._merged = {}, {}
+            raise
+        return True
 
     def _add(self, state: Tensors, where: str) -> None:
         """Make the weights with the update of ``state`` beside the frozen ones."""

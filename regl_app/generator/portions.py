@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.held_weights import memory_of
-from regl_app.generator.ran_out import ran_out
+from regl_app.generator.ran_out import tried
 from regl_app.generator.vae_tiles import smaller_tiles
 
 Work = Literal["denoising", "decoding", "encoding", "reading"]
@@ -58,21 +59,21 @@ def in_portions(
     begin, halved = 0, False
     while begin < count:
         part = slice(begin, min(begin + size, count))
-        result = _tried(make, part, foundation.device)
+        result = tried(partial(make, part))
         if result is not None:
             made.append(result)
             begin = part.stop
             continue
-        tried = part.stop - part.start
-        if tried == 1 and _made_room(foundation, work):
+        length = part.stop - part.start
+        if length == 1 and _made_room(foundation, work):
             size, halved = most, False  # several may fit now
             _fits.pop(key, None)
             continue
-        if tried == 1 and work in ("decoding", "encoding") and smaller_tiles(foundation):
+        if length == 1 and work in ("decoding", "encoding") and smaller_tiles(foundation):
             continue
-        if tried == 1:
+        if length == 1:
             raise GeneratorError(too_large(foundation, f"{work} of a single image"))
-        size, halved = tried // 2, True
+        size, halved = length // 2, True
         _fits[key] = size
     if halved:
         logger.warning(
@@ -101,21 +102,6 @@ def _made_room(foundation: Foundation, work: Work) -> bool:
     """Take off the device what can wait elsewhere; return whether there was anything."""
     placement = foundation.placement
     return placement.take_turns() or (work == "denoising" and placement.stream_layers())
-
-
-def _tried(
-    make: Callable[[slice], torch.Tensor], part: slice, device: torch.device
-) -> torch.Tensor | None:
-    """Return what is made of ``part``; None if the memory ran out."""
-    try:
-        return make(part)
-    except RuntimeError as error:
-        if not ran_out(error):
-            raise
-    # The error held on to what was made so far: it must be gone before the next try.
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return None
 
 
 def too_large(foundation: Foundation, what: str, remedies: str = "") -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -18,9 +18,8 @@ from regl_app.core.types import Tensors
 from regl_app.data.concepts import Concept, phrasings
 from regl_app.generator.families.family import Family, Told
 from regl_app.generator.prompt_limits import warn_of_cuts
-from regl_app.generator.ran_out import ran_out
+from regl_app.generator.ran_out import tried
 
-T = TypeVar("T")
 _TEXT_BATCH = 64
 LARGE = 64 * 2**20
 """Bytes of a table of all prompts from which on it waits in the processor's memory."""
@@ -153,7 +152,7 @@ def encode_prompts(
     if told.encoded_on.startswith("cuda"):
         torch.cuda.empty_cache()
     if _bytes(tensors) <= LARGE:
-        tensors = _tried(partial(_to, tensors, device)) or _to(tensors, torch.device("cpu"))
+        tensors = tried(partial(_to, tensors, device)) or _to(tensors, torch.device("cpu"))
     return TextConditioning(tensors)
 
 
@@ -168,13 +167,13 @@ def _encoded(
     pipeline: Any, family: Family, texts: Sequence[str], told: Told, precision: Precision
 ) -> dict[str, torch.Tensor] | None:
     """Return what all ``texts`` become; None: the memory does not hold encoders and one text."""
-    if not _tried(partial(_moved, pipeline, told.encoded_on, precision)):
+    if not tried(partial(_moved, pipeline, told.encoded_on, precision)):
         return None
     parts: list[dict[str, torch.Tensor]] = []
     start, size = 0, _TEXT_BATCH
     while start < len(texts):
         some = texts[start : start + size]
-        made = _tried(partial(family.encode, pipeline, some, told))
+        made = tried(partial(family.encode, pipeline, some, told))
         if made is None:
             if len(some) == 1:
                 return None
@@ -193,18 +192,6 @@ def _moved(pipeline: Any, place: str, precision: Precision) -> bool:
         # nn.Module's own method: the libraries' overrides warn about parts kept in fp32.
         torch.nn.Module.to(getattr(pipeline, name), place, DTYPES[precision])
     return True
-
-
-def _tried(make: Callable[[], T]) -> T | None:
-    """Return what ``make`` makes; None if the memory ran out."""
-    try:
-        return make()
-    except RuntimeError as error:
-        if not ran_out(error):
-            raise
-    # The error held on to what was made so far: it must be gone before the next try.
-    torch.cuda.empty_cache()
-    return None
 
 
 def _to(tensors: Tensors, device: torch.device) -> dict[str, torch.Tensor]:

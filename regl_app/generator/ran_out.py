@@ -1,13 +1,28 @@
-"""Which errors say that the memory ran out."""
+"""A try that may run out of memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
+Made = TypeVar("Made")
 
-def ran_out(error: RuntimeError) -> bool:
-    """Return whether ``error`` says that a device's, or the processor's, memory ran out.
 
-    Of the processor's torch tells by a plain RuntimeError.
+def tried(make: Callable[[], Made]) -> Made | None:
+    """Return what ``make`` makes; None if the memory of a device, or the processor's, ran out.
+
+    What the failed try held is free then.
     """
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    try:
+        return make()
+    except RuntimeError as error:
+        # Of the processor's memory torch tells by a plain RuntimeError.
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(
+            error
+        ):
+            raise
+    # The error held on to what was made so far: that is gone only here. Without CUDA, nothing.
+    torch.cuda.empty_cache()
+    return None

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -20,7 +21,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import too_large
-from regl_app.generator.ran_out import ran_out
+from regl_app.generator.ran_out import tried
 
 ON_PROCESSORS = 512 * 512
 """Pixels at once on a processor: one image of 512 x 512 takes 4 GB beside the weights of a Stable
@@ -97,36 +98,22 @@ class MicroBatches:
         Raises:
             GeneratorError: the device's memory does not hold a single example.
         """
-        tried = 0
+        failed = 0
         while True:
             learnt = _learnt.get(self._place, _Learnt(batch.count))
             at_once = min(learnt.at_once, batch.count, self._most)
             optimizer.zero_grad(set_to_none=True)
-            loss = self._tried(batch, at_once, scaler)
+            loss = tried(partial(_backward, batch, at_once, scaler))
             if loss is not None:
-                if tried:
+                if failed:
                     self._tell(at_once, batch.count)
                 return loss
-            tried += 1
+            failed += 1
             _learnt[self._place] = self._smaller(learnt, at_once, batch.count)
 
-    def _tried(
-        self, batch: BatchLoss, at_once: int, scaler: torch.amp.GradScaler | None
-    ) -> torch.Tensor | None:
-        """Return the mean loss once its gradients are there; None if the memory ran out."""
-        try:
-            return _backward(batch, at_once, scaler)
-        except RuntimeError as error:
-            if not ran_out(error):
-                raise
-        # The error held on to what was made so far: it must be gone before the next try.
-        if self._foundation.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
-
-    def _smaller(self, learnt: _Learnt, tried: int, count: int) -> _Learnt:
-        if tried > 1:
-            return _Learnt(tried // 2, learnt.checkpointing)
+    def _smaller(self, learnt: _Learnt, at_once: int, count: int) -> _Learnt:
+        if at_once > 1:
+            return _Learnt(at_once // 2, learnt.checkpointing)
         if self._foundation.placement.take_turns():
             return _Learnt(count, learnt.checkpointing)  # several may fit now
         denoiser = self._foundation.denoiser
