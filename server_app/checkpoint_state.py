@@ -23,8 +23,7 @@ class ServerMemory:
 
     ``measured`` is what the clients' quotas follow from, ``held`` (C,) are the server supplement's
     last ones; ``payloads`` go out with the next requests, to clients of so many ``real_images``;
-    ``adapters`` are the digests of those that clients keep; ``preferred`` and ``tuned`` its
-    preference-tuned adapters and in how many rounds each was tuned;
+    ``preferred`` and ``tuned`` its preference-tuned adapters and in how many rounds each was tuned;
     ``method`` is the method's state; ``shared`` the adapter of all clients, B by name;
     ``going`` the weights that the next round goes on from, where they are not the global model's;
     ``empty`` the clients known to have no images.
@@ -35,7 +34,6 @@ class ServerMemory:
     measured: Mapping[int, Measured] = field(default_factory=dict)
     held: Mapping[int, Counts] = field(default_factory=dict)
     payloads: Mapping[int, Payload] = field(default_factory=dict)
-    adapters: Mapping[int, str] = field(default_factory=dict)
     preferred: Mapping[int, str] = field(default_factory=dict)
     tuned: Mapping[int, int] = field(default_factory=dict)
     method: Tensors = field(default_factory=dict)
@@ -67,7 +65,6 @@ class ServerMemory:
             "run": self.run,
             "code": self.code,
             "measured": {key: [m.real_images, m.round] for key, m in self.measured.items()},
-            "adapters": self.adapters,
             "preferred": self.preferred,
             "tuned": self.tuned,
             "references": references,
@@ -128,7 +125,6 @@ class ServerMemory:
             measured,
             counts("held"),
             payloads,
-            by_partition("adapters"),
             by_partition("preferred"),
             by_partition("tuned"),
             below(_METHOD),

@@ -85,10 +85,14 @@ class Whole:
     def folder(self) -> RunFolder:
         return RunFolder.open(self.snapshots / "end" / "runs" / "whole")
 
-    def resumed(self, moment: str) -> RunFolder:
-        """Return the folder of the run that goes on from what was there at ``moment``."""
+    def resumed(self, moment: str, lose: Callable[[Path], None] = lambda cache: None) -> RunFolder:
+        """Return the folder of the run that goes on from what was there at ``moment``.
+
+        ``lose`` takes from its cache what was lost until then.
+        """
         shutil.rmtree(self.place)
         shutil.copytree(self.snapshots / moment, self.place)
+        lose(self.place / "cache")
         path = self.place / "runs" / "whole"
         resumed = run(self.config.updated({"resume": str(path)}))
         assert resumed.path == path
@@ -263,6 +267,29 @@ def test_what_the_server_and_the_clients_remember_survives(
 ) -> None:
     whole = uncut(**changes)
     assert same(whole.resumed(moment), whole.folder)
+
+
+def test_who_lost_the_adapter_that_the_server_sent_gets_it_again(
+    uncut: Callable[..., Whole],
+) -> None:
+    changes: dict[str, Scalar] = {
+        "method": "feddpd", "supplement.site": "download", "supplement.cap": 20,
+        "supplement.ratio": 1.0, "lora.rank": 1, "pool.per-class": 20, "dpo.steps": 2,
+        "dpo.batch-size": 2, "dpo.rounds": 1, "rounds": 4,
+    }  # fmt: skip
+    lost: list[Path] = []
+
+    def lose(cache: Path) -> None:
+        for described in (cache / "adapters").glob("*/adapter.json"):
+            if "received" in json.loads(described.read_text())["key"]:
+                lost.append(described.parent)
+                shutil.rmtree(described.parent)
+
+    whole = uncut(**changes)
+    resumed = whole.resumed("before the end", lose)
+    assert lost and same(resumed, whole.folder)
+    last = resumed.read_history()[-1].clients
+    assert all(facts["by_reference"] for facts in last.values())
 
 
 def test_one_adapter_for_all_is_tuned_again_before_a_first_round_that_was_cut(

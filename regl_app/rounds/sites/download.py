@@ -104,10 +104,12 @@ class DownloadSite(ServerSite):
         return dict(zip(given, parts, strict=True))
 
     def memory(self) -> dict[str, Any]:
-        """Return what goes out next, which adapters clients keep, and the supplement's memory."""
+        """Return what goes out next, with its adapters, and the supplement's memory.
+
+        Not who keeps an adapter: until a run goes on, their caches may have forgotten it.
+        """
         return {
             "payloads": self._payloads,
-            "adapters": self._adapters,
             "real_images": self._real_images,
             **super().memory(),
         }
@@ -116,5 +118,4 @@ class DownloadSite(ServerSite):
         """Go on from :meth:`memory`."""
         super().restore(memory)
         self._payloads = dict(memory["payloads"])
-        self._adapters = dict(memory["adapters"])
         self._real_images = dict(memory["real_images"])
