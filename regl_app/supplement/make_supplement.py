@@ -11,6 +11,7 @@ from regl_app.config import RunConfig
 from regl_app.config.choices import ADAPTERS
 from regl_app.config.supplement_sections import SupplementConfig
 from regl_app.core.activity import Span, phase
+from regl_app.core.log import logger
 from regl_app.core.types import Counts, Fact, Indices
 from regl_app.data.images import ImageSet
 from regl_app.supplement.adapter_state import AdapterState
@@ -99,19 +100,33 @@ def _adapt(
 ) -> tuple[ClientGenerator, AdapterState]:
     """Return ``client_generator`` as of this round, and what the next one goes on with.
 
-    Preferences are tuned in the first ``dpo.rounds`` rounds in which there are models to compare.
+    Preferences are tuned in the first ``dpo.rounds`` rounds in which there are models to compare,
+    and again where the cache has lost what came of it.
     """
     adapter = ADAPTERS[config.supplement.adapter]
     if pair is None or not adapter.compares_models:
         return client_generator, state
     if not adapter.uses_pool:  # steered in the sampler
         return ClientGenerator.frozen(client_generator.client, pair), state
-    if state.tuned >= config.dpo.rounds:
+    tuned = state.tuned
+    if tuned >= config.dpo.rounds:
+        if not state.preferred:  # frozen, as tuning ruined it
+            return client_generator, state
         preferred = synthesizer.preferred(client_generator.client, state.preferred)
-        return preferred or client_generator, state
+        if preferred is not None:
+            return preferred, state
+        logger.warning(
+            "%s: its preference-tuned adapter %s is lost (cache-dir or state-dir cleared, its file "
+            "damaged, or cache-limit=%g GB too low): it is tuned again by this round's models, so "
+            "the run goes on with another one",
+            client_generator.client,
+            state.preferred,
+            config.cache_limit,
+        )
+        tuned -= 1
     client_generator = synthesizer.prefer(client_generator, pair)
     name = client_generator.path.name if client_generator.path else ""
-    return client_generator, AdapterState(name, state.tuned + 1)
+    return client_generator, AdapterState(name, tuned + 1)
 
 
 def _select(

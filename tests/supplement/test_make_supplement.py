@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,14 +37,52 @@ def test_preferences_are_tuned_in_as_many_rounds_as_configured(
     assert state.preferred == made.client_generator.path.name  # type: ignore[union-attr]
 
 
-def test_a_preferred_adapter_that_is_lost_leaves_what_the_client_starts_from(
-    config: RunConfig, real: ImageSet, synthesizer: Make, model_pair: Pair, tmp_path: Path
+@pytest.mark.parametrize("fault", ["gone", "damaged"])
+def test_a_preferred_adapter_that_is_lost_is_tuned_again_by_the_models_at_hand(
+    config: RunConfig,
+    real: ImageSet,
+    synthesizer: Make,
+    model_pair: Pair,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
 ) -> None:
     dpo = config.updated({"supplement.adapter": "dpo", "dpo.rounds": 1, "dpo.start": "frozen"})
-    lost = AdapterState("0" * 40, 1)
-    made = make_supplement(dpo, synthesizer(dpo, tmp_path), "a", QUOTAS, real, model_pair(), lost)
+    warm = synthesizer(dpo, tmp_path)
+    tuned = make_supplement(dpo, warm, "a", QUOTAS, real, model_pair(), AdapterState())
+    path = tuned.client_generator.path
+    assert path is not None and tuned.adapter_state.tuned == 1
+    if fault == "gone":
+        shutil.rmtree(path)
+    else:
+        (weights,) = path.glob("*.safetensors")
+        weights.write_bytes(weights.read_bytes()[:-1])
+    now = model_pair((2, 3))
+    again = make_supplement(dpo, warm, "a", QUOTAS, real, now, tuned.adapter_state)
+    assert again.client_generator.path not in (None, path)
+    assert again.facts["adapter_steps"] == dpo.dpo.steps
+    assert again.adapter_state == AdapterState(again.client_generator.path.name, 1)
+    assert f"a: its preference-tuned adapter {path.name} is lost" in caplog.text
+    caplog.clear()
+    later = make_supplement(dpo, warm, "a", QUOTAS, real, model_pair(), again.adapter_state)
+    assert later.client_generator.digest == again.client_generator.digest
+    assert not caplog.text
+
+
+def test_no_preferred_adapter_is_no_loss(
+    config: RunConfig,
+    real: ImageSet,
+    synthesizer: Make,
+    model_pair: Pair,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where tuning ruined it."""
+    dpo = config.updated({"supplement.adapter": "dpo", "dpo.rounds": 1, "dpo.start": "frozen"})
+    ruined = AdapterState("", 1)
+    made = make_supplement(dpo, synthesizer(dpo, tmp_path), "a", QUOTAS, real, model_pair(), ruined)
     assert made.client_generator.path is None
-    assert made.adapter_state == lost
+    assert made.adapter_state == ruined and not caplog.text
 
 
 @pytest.mark.parametrize("selection", ["none", "discrepancy"])
