@@ -50,8 +50,8 @@ class ClientState:
     """One client's files of one run, below the cache: one for each of the last rounds.
 
     A server that went down goes on from its last complete round, so a client may be asked for a
-    round again, the last one too. What a finished run left goes after a day, what another left
-    after a month, when a new run writes.
+    round again, the last one too. What a run left goes after a month, when a new run writes; in a
+    simulation, where many clients' files lie on one disk, a day after the client's last round.
     """
 
     folder: Path
@@ -103,7 +103,12 @@ class ClientState:
             remove_unused(self.folder)
 
     def finish(self) -> None:
-        """Let go of what is kept, a day from now: the last round is done."""
+        """Let go of what is kept, in a simulation a day from now: the last round is trained.
+
+        A site is not told that the server completed it: one that went down may ask again.
+        """
+        if is_deployed():
+            return
         almost = time.time() - KEPT_SECONDS + _FINISHED_SECONDS
         for _, path in self._files():
             os.utime(path, (almost, almost))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -207,6 +208,26 @@ def test_what_no_round_could_go_on_from_is_refused_by_name(
     with pytest.raises((RunError, DivergedError), match=words):
         train_round(one, RoundTask(1, run="r"), one.model().state_dict())
     assert ClientState.of(one, "r").before(2, one.template).round == 0
+
+
+@pytest.mark.parametrize(("deployed", "days"), [(True, 29), (False, 0.9)])
+def test_a_site_keeps_its_part_after_the_last_round_in_case_the_server_has_not_completed_it(
+    clients: Make, monkeypatch: pytest.MonkeyPatch, deployed: bool, days: float
+) -> None:
+    monkeypatch.setattr("regl_app.rounds.client_state.is_deployed", lambda: deployed)
+    one = clients("fedrep", rounds=1)[0]
+    train_round(one, RoundTask(1, run="r"), one.model().state_dict())
+    state = ClientState.of(one, "r")
+
+    def later(days: float) -> bool:
+        for path in state.folder.iterdir():
+            times = path.stat()
+            os.utime(path, (times.st_atime, times.st_mtime - days * 24 * 3600))
+        train_round(one, RoundTask(1, run="another"), one.model().state_dict())
+        return state.before(2, one.template).round == 1
+
+    assert later(days)
+    assert not later(1.1)
 
 
 def test_a_client_is_tested_with_its_own_head(clients: Make) -> None:
