@@ -56,7 +56,8 @@ def run_flower(
 ) -> Path:
     """Run ``config`` with ``clients`` simulated nodes by ``flwr run``; return the run's folder.
 
-    Ctrl-C stops the run, not only its output. Nothing keeps running afterwards.
+    Ctrl-C stops the run, not only its output, and so does a closed terminal (SIGHUP), unless that
+    is ignored (``nohup``). Nothing keeps running afterwards.
 
     Args:
         config: the run; relative paths refer to the working directory.
@@ -81,7 +82,7 @@ def run_flower(
     # The folder that a run leaves is read from anywhere.
     config = with_absolute_paths(config)
     with (
-        _terminable(),
+        _terminable(hangup=True),
         scratch_folder("regl-flwr-", SCRATCH_MEGABYTES) as scratch,
     ):
         home = scratch / "home"
@@ -121,7 +122,7 @@ def run_deployed(
 ) -> Path:
     """Run ``config`` on a SuperLink that is there; return the run's folder, which is its machine's.
 
-    Ctrl-C stops the run, not only its output.
+    Ctrl-C stops the run, not only its output; with its terminal (SIGHUP) the output alone ends.
 
     Args:
         config: the run; relative paths refer to where the SuperLink was started.
@@ -306,17 +307,26 @@ def _print(text: str) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that nothing is left running."""
+def _terminable(*, hangup: bool = False) -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that nothing is left running; SIGHUP likewise if asked to.
+
+    An ignored SIGHUP stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def leave(number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGTERM:  # shell and terminal both send it: the end is not cut short
+            signal.signal(number, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    heard = [signal.SIGTERM]
+    if hangup and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, leave) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -144,6 +147,57 @@ def test_ctrl_c_stops_the_run_and_ends_the_superlink(fake: type[FakeSuperLink]) 
         run_flower(RunConfig.from_flat({}), clients=2, on_line=lambda _: None)
     assert fake.asked[-2][:2] == ("stop", "77")
     assert fake.asked[-1] == ("closed",)
+
+
+def hang_up(_: str) -> None:
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
+@pytest.fixture
+def on_hangup() -> Iterator[Callable[[Any], None]]:
+    """Return what sets how this process takes SIGHUP."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield lambda how: signal.signal(signal.SIGHUP, how)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_stops_the_run_and_ends_the_superlink(
+    fake: type[FakeSuperLink], monkeypatch: pytest.MonkeyPatch, on_hangup: Callable[[Any], None]
+) -> None:
+    escaped: list[int] = []
+
+    def escape(number: int, _: object) -> None:
+        escaped.append(number)
+
+    def leave(self: FakeSuperLink, *_: object) -> None:
+        hang_up("again: a shell and the terminal both say so")
+        self.asked.append(("closed",))
+
+    on_hangup(escape)
+    monkeypatch.setattr(fake, "__exit__", leave)
+    with pytest.raises(SystemExit) as ended:
+        run_flower(RunConfig.from_flat({}), clients=2, on_line=hang_up)
+    assert ended.value.code == 128 + signal.SIGHUP and not escaped
+    assert fake.asked[-2][:2] == ("stop", "77")
+    assert fake.asked[-1] == ("closed",)
+    assert signal.getsignal(signal.SIGHUP) is escape
+
+
+def test_a_run_that_is_to_outlive_its_terminal_does(
+    fake: type[FakeSuperLink], on_hangup: Callable[[Any], None]
+) -> None:
+    on_hangup(signal.SIG_IGN)  # nohup
+    assert run_flower(RunConfig.from_flat({}), clients=2, on_line=hang_up) == Path("/runs/x")
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_closed_terminal_leaves_a_deployed_run_alone(
+    site: Any, on_hangup: Callable[[Any], None]
+) -> None:
+    heard: list[int] = []
+    on_hangup(lambda number, _: heard.append(number))
+    assert run_deployed(RunConfig.from_flat({}), "site", hang_up) == Path("/runs/x")
+    assert heard
 
 
 def test_parts_of_a_cpu_are_refused_before_anything_starts() -> None:
