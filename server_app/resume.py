@@ -35,11 +35,20 @@ def open_run(config: RunConfig, out_dir: Path, resume: Path | None) -> RunFolder
             f"resume={config.resume!r} goes on with that run's configuration, got {listed}; leave "
             "these as they were (config.json of the run folder), or start a new run"
         )
-    result = folder.read_result()
-    if result is not None and result.status == "finished":
-        raise RunError(f"resume={config.resume!r}: that run is finished, nothing is left to do")
+    refuse_finished(folder)
     check_generator(folder, config)
     return folder
+
+
+def refuse_finished(folder: RunFolder) -> None:
+    """Raise where the run has come to its end.
+
+    Raises:
+        RunError: it has.
+    """
+    result = folder.read_result()
+    if result is not None and result.status == "finished":
+        raise RunError(f"{folder.path}: that run is finished, nothing is left to do")
 
 
 def check_generator(folder: RunFolder, config: RunConfig) -> None:

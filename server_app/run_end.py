@@ -16,6 +16,7 @@ from regl_app.core.log import is_deployed, logger
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.lock import running
 from regl_app.runs.records import RunResult
+from server_app.resume import refuse_finished
 
 STOPPED = "stopped from outside (flwr stop, or its SuperLink was ended)"
 
@@ -34,10 +35,11 @@ def record_run_end(
     seconds and then kills: what the folder says is written before that clock starts.
 
     Raises:
-        RunError: another process runs this folder.
+        RunError: another process runs this folder, or has just finished it.
     """
     end = _End(folder, on_end, started)
     with running(folder.path):
+        refuse_finished(folder)
         folder.forget_result()
         if Path(sys.argv[0]).name.startswith("flwr-"):  # only there does Flower end the process
             from flwr.supercore.exit import add_exit_handler

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from regl_app.core.errors import RunError
 
@@ -32,12 +33,11 @@ def running(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / _NAME
-    with path.open("a+") as handle:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        with path.open("a+") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
             except BlockingIOError as error:
                 if time.monotonic() < deadline:  # somebody may only be looking
                     time.sleep(0.05)
@@ -49,13 +49,16 @@ def running(folder: Path) -> Iterator[None]:
                 path.unlink(missing_ok=True)
                 yield
                 return
-        handle.truncate(0)
-        handle.write(f"{socket.gethostname()} process {os.getpid()}\n")
-        handle.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+            if not _is_at(path, handle):  # whoever held it has ended: others would not find this
+                continue
+            handle.truncate(0)
+            handle.write(f"{socket.gethostname()} process {os.getpid()}\n")
+            handle.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def is_running(folder: Path) -> bool | None:
@@ -71,8 +74,16 @@ def is_running(folder: Path) -> bool | None:
             if not handle.read().startswith(f"{socket.gethostname()} "):
                 return None
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False if _is_at(folder / _NAME, handle) else None
     except BlockingIOError:
         return True
     except (ImportError, OSError):
         return None
-    return False
+
+
+def _is_at(path: Path, handle: TextIO) -> bool:
+    """Return whether the open file is what ``path`` leads to, not one that was removed."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle.fileno()))
+    except FileNotFoundError:
+        return False

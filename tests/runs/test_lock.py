@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +51,33 @@ def test_a_run_is_not_run_twice_at_a_time(tmp_path: Path) -> None:
     with running(tmp_path), refused, running(tmp_path):
         raise AssertionError("two hold it")
     assert time.monotonic() - started < 10
+    assert is_running(tmp_path) is None
+
+
+def test_who_waited_for_an_orderly_end_holds_the_file_that_others_find(tmp_path: Path) -> None:
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(running(tmp_path))
+    threading.Timer(0.3, first.close).start()
+    with second:
+        second.enter_context(running(tmp_path))
+        assert is_running(tmp_path) is True
+        with pytest.raises(RunError, match="is being run already"), running(tmp_path):
+            raise AssertionError("two hold it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_looks_while_a_run_ends_does_not_take_it_for_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = ExitStack()
+    holder.enter_context(running(tmp_path))
+    locked = fcntl.flock
+
+    def late(handle: Any, how: int) -> None:
+        holder.close()
+        locked(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
     assert is_running(tmp_path) is None
 
 
