@@ -16,7 +16,7 @@ from regl_app.flower.messages.train import TrainReply
 from regl_app.learning.evaluation.features import features
 from regl_app.learning.evaluation.metrics import predict_log_probs
 from regl_app.learning.models.classifier import Classifier
-from regl_app.runs.features import save_features
+from regl_app.runs.features import FILE_NAME, save_features
 from regl_app.runs.folder import RunFolder
 
 SHOWN_IMAGES = 400
@@ -33,8 +33,17 @@ def write_features(
 ) -> None:
     """Write features.npz: some test images as the global and the last local models see them.
 
-    Of the clients that shared their labels, those with the fewest classes are shown.
+    Of the clients that shared their labels, those with the fewest classes are shown. None is there
+    where the run went on after its last round: the file stays if it has been written by then.
     """
+    if not trained:
+        if (folder.path / FILE_NAME).is_file():
+            return
+        logger.warning(
+            "%s is of the global model alone: the run went on after its last round, and no "
+            "checkpoint has the clients' own models",
+            FILE_NAME,
+        )
     state = {key: value.detach().clone() for key, value in model.state_dict().items()}
     try:
         _write_features(folder, model, state, _spread(test, SHOWN_IMAGES), trained, device)

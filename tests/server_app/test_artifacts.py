@@ -33,3 +33,18 @@ def test_a_run_that_learned_ends_well(
     result = folder.read_result()
     assert result is not None and result.status == "finished"
     assert said in caplog.text
+
+
+def test_a_run_that_goes_on_after_its_last_round_says_what_its_picture_lacks(
+    federate: Callable[..., RunFolder], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = federate(rounds=1, clients=2)
+    file = folder.path / "features.npz"
+    whole = file.read_bytes()
+    for there in (True, False):
+        (folder.path / "result.json").unlink()
+        if not there:
+            file.unlink()
+        federate(rounds=1, clients=2, resume=str(folder.path))
+        assert (file.read_bytes() == whole) is there
+        assert ("features.npz is of the global model alone" in caplog.text) is not there
