@@ -183,15 +183,15 @@ class RunFolder:
         """Append ``record`` to history.jsonl and flush it to the disk."""
         append_round(self.path / "history.jsonl", record)
 
-    def read_history(self) -> list[RoundRecord]:
-        """Return the rounds in order; a torn last line is logged and left out.
+    def read_history(self, *, quiet: bool = False) -> list[RoundRecord]:
+        """Return the rounds in order; a torn last line is left out, and logged unless ``quiet``.
 
         A round that was recorded twice (a resumed run) counts as recorded last.
 
         Raises:
             RunError: any other line is not a round record.
         """
-        return read_history(self.path / "history.jsonl")
+        return read_history(self.path / "history.jsonl", quiet=quiet)
 
     def write_facts(self, facts: FederationFacts) -> None:
         """Write federation.json."""

@@ -26,8 +26,11 @@ def append_round(path: Path, record: RoundRecord) -> None:
         sync_folder(path.parent)
 
 
-def read_history(path: Path) -> list[RoundRecord]:
-    """Return the rounds in order, none without a file; a torn last line is logged and left out.
+def read_history(path: Path, *, quiet: bool = False) -> list[RoundRecord]:
+    """Return the rounds in order, none without a file.
+
+    A torn last line is left out, and logged unless ``quiet``: to who looks again and again, a line
+    may be torn as it is just being written.
 
     A round that was recorded twice (a resumed run) counts as recorded last.
 
@@ -37,7 +40,7 @@ def read_history(path: Path) -> list[RoundRecord]:
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")
-    if lines.pop():
+    if lines.pop() and not quiet:
         logger.warning(
             "%s: line %d is torn (the run was interrupted while writing it) and left out",
             path,

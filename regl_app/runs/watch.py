@@ -45,7 +45,7 @@ def watch(
         alive, result = is_running(folder.path), folder.read_result()
         if alive:
             result = None  # an earlier end: the run has been resumed
-        history = folder.read_history()
+        history = folder.read_history(quiet=True)
         for record in history[seen:]:
             heard, remarked, last = clock(), False, record.seconds.wall
             if record.round > 0:

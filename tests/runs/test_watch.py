@@ -99,6 +99,22 @@ def test_an_earlier_end_does_not_end_the_watching_of_a_resumed_run(folder: RunFo
     ]
 
 
+def test_a_torn_line_is_not_told_at_every_look(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.append_round(record(1))
+    with (folder.path / "history.jsonl").open("a") as stream:
+        stream.write('{"round": 2, "metr')
+    looks: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: None,
+        lambda: folder.write_result(RunResult(status="stopped", seconds=5.0)),
+    ]
+    lines = list(watch(folder, sleep=lambda _: looks.pop(0)()))
+    assert [line.partition(":")[0] for line in lines] == ["round 1/2", "stopped after 5 s"]
+    assert "torn" not in caplog.text
+
+
 def test_silence_is_remarked_on_once(folder: RunFolder) -> None:
     folder.append_round(record(1, wall=100.0))
     now = [0.0]
