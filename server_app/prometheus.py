@@ -68,7 +68,12 @@ class RunMetrics:
         self._show("running")
 
     def add(self, record: RoundRecord) -> None:
-        """Show one more round."""
+        """Show one more round, which the history has; one that is repeated counts once."""
+        if self._last is not None and record.round <= self._last.round:
+            self._totals = RunTotals()
+            for each in self._folder.read_history():
+                if each.round < record.round:
+                    self._totals.add(each)
         self._totals.add(record)
         self._last, self._written = record, time.time()
         self._look()

@@ -15,9 +15,11 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from prometheus_client.parser import text_string_to_metric_families
 
+from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.lock import running
+from regl_app.runs.records import GlobalMetrics, RoundRecord
 from server_app.prometheus import RunMetrics
 
 Federate = Callable[..., RunFolder]
@@ -171,3 +173,19 @@ def test_every_line_has_its_node_round_and_phase(
     assert found["train: client 3: failed: the disk is full"] == (1, "aggregate")
     (last,) = [where for text, where in found.items() if text.startswith("round 1/1")]
     assert last == (1, "record")
+
+
+def test_a_round_that_a_resumed_run_repeats_counts_once(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}), tmp_path)
+    failures = ["train: client 1: failed: out of memory"]
+    metrics = GlobalMetrics(accuracy=0.5, macro_f1=0.4)
+    rounds = [RoundRecord(round=n, metrics=metrics, failures=failures) for n in range(5)]
+    for record in rounds[:4]:
+        folder.append_round(record)
+    with RunMetrics(folder, folder.read_config()) as live:
+        for record in rounds[2:]:  # the checkpoints of rounds 2 and 3 were damaged, or not there
+            folder.append_round(record)
+            live.add(record)
+            left = samples((folder.path / "metrics.prom").read_text())
+            told = [value for key, value in left.items() if key[0] == "regl_failures_total"]
+            assert sum(told) == record.round + 1
