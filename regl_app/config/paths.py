@@ -79,15 +79,19 @@ def cache_dir(config: RunConfig) -> Path:
     return instead
 
 
-def refuse_unwritable(config: RunConfig) -> None:
+def refuse_unwritable(config: RunConfig, *, keeps: bool) -> None:
     """Raise where a run on this machine could not write what it leaves, before anything starts.
+
+    Args:
+        config: the run.
+        keeps: whether its objective keeps something at clients, which lies in the cache, too.
 
     Raises:
         StorageError: names the key, the folder and the remedy.
     """
     local = with_absolute_paths(config)
     folders = {"out-dir": local.out_dir}
-    if config.needs_generator:
+    if config.needs_generator or config.data.local or keeps:
         folders["cache-dir"] = local.cache_dir
     for key, folder in folders.items():
         if folder and not _may_be_written(Path(folder)):

@@ -120,11 +120,16 @@ def test_a_cache_that_cannot_be_written_is_among_the_temporary_files(
 def test_where_a_run_writes_is_looked_at_before_it_starts(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     inside = str(tmp_path / "file" / "x")
-    refuse_unwritable(RunConfig.from_flat({"out-dir": "runs/new/one"}))
-    refuse_unwritable(RunConfig.from_flat({"method": "fedavg", "cache-dir": inside}))
+    refuse_unwritable(RunConfig.from_flat({"out-dir": "runs/new/one"}), keeps=True)
+    unused = RunConfig.from_flat({"method": "fedavg", "cache-dir": inside})
+    refuse_unwritable(unused, keeps=False)
+    sites = unused.updated({"data.source": "site", "data.classes": "cat,dog"})
+    for config, keeps in ((unused, True), (sites, False)):
+        with pytest.raises(StorageError, match=r"^cache-dir='.*' cannot be written"):
+            refuse_unwritable(config, keeps=keeps)
     for key in ("out-dir", "cache-dir"):
         with pytest.raises(StorageError, match=rf"^{key}='.*' cannot be written \(give another"):
-            refuse_unwritable(RunConfig.from_flat({key: inside}))
+            refuse_unwritable(RunConfig.from_flat({key: inside}), keeps=False)
 
 
 def test_weights_are_a_file_or_an_id_of_the_hub(tmp_path: Path) -> None:

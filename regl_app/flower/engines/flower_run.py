@@ -74,8 +74,10 @@ def run_flower(
         StorageError: no run folder, cache or temporary file can be written where it is to be.
         RunError: the run was refused, failed, or was stopped.
     """
+    from regl_app.learning.methods.registry import make_method
+
     check_resources(client_cpus, client_gpus)
-    refuse_unwritable(config)
+    refuse_unwritable(config, keeps=make_method(config).keeps)
     _check_files(config, clients)
     client_gpus = reserved_gpus(config, client_cpus, client_gpus)
     tell_small_shared_memory()

@@ -44,6 +44,7 @@ from regl_app.core.types import Scalar
 from regl_app.data.partition import check_partition
 from regl_app.flower.engines.resources import cards_of, places_in_process
 from regl_app.flower.run_state import RUN_FOLDER_STATE
+from regl_app.learning.methods.registry import make_method
 
 SERVER_APP = "server_app.main:app"
 CLIENT_APP = "client_app.main:app"
@@ -226,7 +227,7 @@ def run_in_process(
     Raises:
         ReglError: the run failed.
     """
-    refuse_unwritable(config)
+    refuse_unwritable(config, keeps=make_method(config).keeps)
     # The folder that a run leaves is read from anywhere.
     config = with_absolute_paths(config)
     server = server_app or load_app(SERVER_APP, RunError, APP_ROOT)

@@ -426,6 +426,8 @@ def test_a_run_without_room_or_rights_for_its_files_says_so_before_it_starts(
         inside = str(tmp_path / "file" / "runs")
         with pytest.raises(StorageError, match=rf"^{key}='.*file/runs' cannot be written \("):
             run_flower(RunConfig.from_flat({key: inside}), clients=1)
+    with pytest.raises(StorageError, match=r"^cache-dir='"):  # clients keep their controls there
+        run_flower(RunConfig.from_flat({"method": "scaffold", "cache-dir": inside}), clients=1)
 
 
 def test_our_own_errors_are_shown_without_flowers_trace(fake: type[FakeSuperLink]) -> None:
