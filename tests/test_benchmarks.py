@@ -71,6 +71,34 @@ def test_the_numbers_over_a_table_are_its_results(tables: dict[str, dict[str, An
             assert f"{row} {mean}" in comment.replace("\n# ", " "), name
 
 
+def _made_by_bench(*given: str) -> list[str]:
+    """Return the benchmarks' commands of `make bench DATA=there`, none of which runs."""
+    command = ["make", "-n", "bench", "DATA=there", *given]
+    environment = {key: value for key, value in os.environ.items() if key != "SEEDS"}
+    told = subprocess.run(
+        command,
+        cwd=BENCHMARKS.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = told.stdout.replace("\\\n", "").splitlines()
+    return [line for line in lines if re.search(r"python benchmarks/\w+\.py", line)]
+
+
+def test_making_the_tables_again_takes_as_many_seeds_as_they_have() -> None:
+    made = _made_by_bench()
+    assert [line for line in made if "--seeds" in line and "limits.py" not in line] == []
+    given = _made_by_bench("SEEDS=7")
+    seeded = {line.split()[1] for line in given if "--seeds 7" in line}
+    assert seeded == {
+        f"benchmarks/{name}.py" for name in ("feddpd", "judgement", "margins", "purity", "table")
+    }
+    named = {name for line in made for name in re.findall(r"benchmarks/(\w+)\.py", line)}
+    assert {"feddpd", "purity", "looks", "limits", "table"} < named
+
+
 def test_the_page_of_results_holds_what_was_measured() -> None:
     page = BENCHMARKS / "page.py"
     found = subprocess.run([sys.executable, page, "--check"], check=False)
