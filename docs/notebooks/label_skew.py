@@ -93,7 +93,11 @@ print(f"{minutes:.1f} minutes; accuracy by round:", *(f"{each:.2f}" for each in 
 # `regl` gives each client a diffusion model (the one that ships has learned printed digits, never
 # handwriting), adapts it to the client's own images, and tops up rare classes. The synthetic
 # images are labelled softly by the global model, and each class's row of the last layer is spoken
-# for by those who hold it (`docs/teaching.md`). Nothing but models leaves a client.
+# for by those who hold it (`docs/teaching.md`).
+#
+# No image is sent: beside models and measurements a client tells how many images of each class it has.
+# Samples, real images among them, are written into the run folder where that is on the client's
+# machine, as here. Neither is with `share-diagnostics=false` (`docs/secure.md`).
 
 # %%
 regl, minutes = run("regl")
