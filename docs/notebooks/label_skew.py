@@ -95,9 +95,9 @@ print(f"{minutes:.1f} minutes; accuracy by round:", *(f"{each:.2f}" for each in 
 # images are labelled softly by the global model, and each class's row of the last layer is spoken
 # for by those who hold it (`docs/teaching.md`).
 #
-# No image is sent: beside models and measurements a client tells how many images of each class it has.
-# Samples, real images among them, are written into the run folder where that is on the client's
-# machine, as here. Neither is with `share-diagnostics=false` (`docs/secure.md`).
+# No image is sent: beside models and measurements a client tells how many images of each class it
+# has. Samples, real images among them, are written into the run folder where that is on the
+# client's machine, as here. Neither is with `share-diagnostics=false` (`docs/secure.md`).
 
 # %%
 regl, minutes = run("regl")

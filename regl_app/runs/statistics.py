@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from regl_app.runs.kept import up_to_kept
 from regl_app.runs.records import RoundRecord, RunResult
 
 TARGET_ACCURACY = 0.9
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -157,3 +159,9 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
     quantile = float(stdtrit(count - 1, 0.975))
     return Interval(mean, quantile * deviation / math.sqrt(count), count)
+
+
+def paired(own: Mapping[_Key, float], base: Mapping[_Key, float]) -> Interval | None:
+    """Return ``own`` less ``base`` over the keys that both have; None where there is none."""
+    pairs = [value - base[key] for key, value in own.items() if key in base]
+    return mean_interval(pairs) if pairs else None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from regl_app.core.formats import span
 from regl_app.runs.comparison.outcome import Outcome
-from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
+from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval, paired
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Comparison:
             {run.seed: value for run in self.of(name) for value in _known([run], of)}
             for name in (other, method)
         )
-        pairs = [value - base[seed] for seed, value in own.items() if seed in base]
-        return mean_interval(pairs).text(100) if pairs else "-"
+        found = paired(own, base)
+        return found.text(100) if found else "-"
 
     def to_markdown(self) -> str:
         """Return both tables, with what the figures mean."""

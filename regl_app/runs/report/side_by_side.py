@@ -1,4 +1,4 @@
-"""Several runs laid side by side: table, overlaid curves, who leads."""
+"""Several runs laid side by side: table, overlaid curves, who ends above whom."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from regl_app.core.formats import NONE, duration, percent, span
+from regl_app.core.formats import NONE, duration, span
 from regl_app.core.log import logger
 from regl_app.runs.report.conditions import Condition, conditions
 from regl_app.runs.report.figures.base import run_colour
 from regl_app.runs.report.figures.curves import overlay
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.run_page import Section, make_section
+from regl_app.runs.report.standing import Standing, gap_words, headline, standing, unlike_words
 from regl_app.runs.statistics import Summary, mean_interval
 
 MAX_DETAILED = 8
@@ -62,23 +63,21 @@ def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]
     groups = conditions(runs)
     if unfinished := [run.name for run in runs if run.summary.accuracy is None]:
         logger.warning("no round was finished: %s", ", ".join(unfinished))
-    scores = {
-        group.label: mean_interval(values).mean
-        for group in groups
-        if (values := _values(group, lambda s: s.accuracy))
-    }
-    # 'central' is the upper bound, not a competitor.
-    rivals = [g.label for g in groups if not g.runs[0].config.central and g.label in scores]
     same = len({_data(group) for group in groups}) == 1
-    best = max(rivals or scores, key=lambda label: scores[label], default=None) if same else None
+    stands = standing(groups) if same else None
+    best = stands.best if stands and stands.ahead else None
     repeated = any(len(group.runs) > 1 for group in groups)
     # Every run where they are few, else the first seed of each configuration: the file stays small.
     detailed = list(runs) if len(runs) <= MAX_DETAILED else [g.runs[0] for g in groups]
     detailed = detailed[:MAX_DETAILED]
     together = SideBySide(
         kicker=f"Comparison of {len(runs)} runs",
-        headline=_headline(groups, scores, best, same),
-        lede=_lede(groups, scores, best),
+        headline=(
+            headline(stands, len(groups))
+            if stands
+            else Markup("{} configurations on different data").format(len(groups))
+        ),
+        lede=_lede(groups, stands),
         lead=(
             "Means over seeds with 95 % confidence intervals (Student's t)."
             if repeated
@@ -109,21 +108,7 @@ def _data(group: Condition) -> str:
     )
 
 
-def _headline(
-    groups: Sequence[Condition], scores: dict[str, float], best: str | None, same: bool
-) -> Markup:
-    if not same:
-        return Markup("{} configurations on different data").format(len(groups))
-    if best is None:
-        return Markup("{} runs without a finished round").format(len(groups))
-    alone = len(scores) == 1 < len(groups)
-    words = "{} ends at <em>{}</em>, no other has a finished round"
-    return Markup(words if alone else "{} leads with <em>{}</em>").format(
-        best, percent(scores[best])
-    )
-
-
-def _lede(groups: Sequence[Condition], scores: dict[str, float], best: str | None) -> Markup:
+def _lede(groups: Sequence[Condition], stands: Standing | None) -> Markup:
     text = [
         Markup("{} configurations on {}, {} runs.").format(
             len(groups),
@@ -131,20 +116,18 @@ def _lede(groups: Sequence[Condition], scores: dict[str, float], best: str | Non
             sum(len(group.runs) for group in groups),
         )
     ]
-    gaps = []
+    if stands is None:
+        return text[0]
+    text.append(unlike_words(stands))
     by_method = {str(group.runs[0].config.method): group.label for group in reversed(groups)}
-    for method, what in (("fedavg", "plain FedAvg"), ("central", "all data in one place")):
-        label = by_method.get(method)
-        if best is not None and label in scores and label != best:
-            gap = 100 * (scores[best] - scores[label])
-            gaps.append(
-                Markup("<b>{:.1f} points</b> {} {} ({})").format(
-                    abs(gap), "above" if gap >= 0 else "below", what, percent(scores[label])
-                )
-            )
+    gaps = [
+        gap_words(gap, what)
+        for method, what in (("fedavg", "plain FedAvg"), ("central", "all data in one place"))
+        if (gap := stands.gaps.get(by_method.get(method, ""))) is not None
+    ]
     if gaps:
-        text.append(Markup("{} ends {}.").format(best, Markup(" and ").join(gaps)))
-    return Markup(" ").join(text)
+        text.append(Markup("{} ends {}.").format(stands.best, Markup(" and ").join(gaps)))
+    return Markup(" ").join(filter(None, text))
 
 
 def _row(index: int, group: Condition, best: bool) -> Row:

@@ -170,7 +170,7 @@ def test_runs_side_by_side_are_compared_by_what_they_keep(tmp_path: Path) -> Non
         folder_of(tmp_path, "plain", best=None, kept=None),
     ]
     html = build_report(paths, tmp_path / "report.html").read_text()
-    assert "leads with <em>85.0 %</em>" in html
+    assert re.search(r"<h1>.* at <em>85.0 %</em>, 25.0 points above .* in one run of each<", html)
     assert "<th>accuracy, kept</th>" in html
     assert "best round kept, 2" in html
     assert "Ringed: the round whose model a run keeps" in caption(html, "compare-accuracy")
