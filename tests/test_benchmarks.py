@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +20,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.config.parsing import parse_variants
+from regl_app.runs.statistics import paired
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -103,6 +105,36 @@ def test_the_page_of_results_holds_what_was_measured() -> None:
     page = BENCHMARKS / "page.py"
     found = subprocess.run([sys.executable, page, "--check"], check=False)
     assert found.returncode == 0, "run `python benchmarks/page.py`"
+
+
+def _differences(tables: Iterable[str], own: str, base: str) -> set[str]:
+    """Return ``own`` less ``base`` in points, paired by seed, by every table that has both."""
+    found: set[str] = set()
+    for name in tables:
+        path = BENCHMARKS / "results" / f"{name}.json"
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for of in ("accuracy", "tail_accuracy", "mean_accuracy"):
+            ends: dict[str, dict[int, float]] = {own: {}, base: {}}
+            for run in held.get("outcomes", ()):
+                if run["method"] in ends and run.get(of) is not None:
+                    ends[run["method"]][run["seed"]] = run[of]
+            if (points := paired(ends[own], ends[base])) is not None:
+                found.add(points.text(100))
+    return found
+
+
+LESS = re.compile(r"`([\w-]+)`((?:,? less `[\w-]+`[^`(±]{0,30}?-?\d+\.\d ± \d+\.\d)+)")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/feddpd-results.md", "docs/teaching.md"])
+def test_what_is_told_of_two_rows_is_their_difference(page: str) -> None:
+    text = (BENCHMARKS.parent / page).read_text(encoding="utf-8")
+    tables = set(re.findall(r"<!-- ([\w.-]+) -->", text))
+    told = LESS.findall(" ".join(text.split()))
+    assert told
+    for own, rest in told:
+        for base, points in re.findall(r"less `([\w-]+)`.*?(-?\d+\.\d ± \d+\.\d)", rest):
+            assert points in _differences(tables, own, base), f"{own} less {base}: {points}"
 
 
 def test_rows_of_one_name_that_share_run_folders_are_the_same(
