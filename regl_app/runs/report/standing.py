@@ -48,7 +48,7 @@ class Gap:
 class Standing:
     """Where configurations ended, by label, and which is at or above every other that competes.
 
-    ``best`` is None where no two compare: nothing has ended, or seeds and splits are unlike.
+    ``best`` is None where nothing has ended, or too few seeds and splits are in common to say.
     ``gaps`` are those of ``best`` to the others, as far as they have seeds in common.
     """
 
