@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,11 @@ def federate(tmp_path: Path) -> Federate:
     """Return a function that runs a small FedAvg with changes and returns its folder."""
 
     def run(
-        client_app: ClientApp | None = None, clients: int = 4, workers: int = 1, **changes: object
+        client_app: ClientApp | None = None,
+        clients: int = 4,
+        workers: int = 1,
+        sites: Sequence[Path] = (),
+        **changes: object,
     ) -> RunFolder:
         flat = {
             "method": "fedavg",
@@ -69,7 +73,9 @@ def federate(tmp_path: Path) -> Federate:
         }
         flat |= {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
         config = RunConfig.from_flat(flat)  # type: ignore[arg-type]
-        path = run_in_process(config, clients=clients, client_app=client_app, workers=workers)
+        path = run_in_process(
+            config, clients=clients, sites=sites, client_app=client_app, workers=workers
+        )
         return RunFolder.open(path)
 
     return run

@@ -12,7 +12,11 @@ from flwr.app import Array, ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from client_app.main import app as honest_app
+from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
+from regl_app.data.export import export_clients
+from regl_app.data.federation import Federation
+from regl_app.flower.messages.fields import MOST_IMAGES
 from regl_app.runs.folder import RunFolder
 
 MakeClient = Callable[..., ClientApp]
@@ -169,6 +173,32 @@ def test_bad_evaluations_cost_only_themselves(federate: Federate, make_client: M
     assert 0 not in last.personalized.per_client
 
 
+def test_confusion_that_overflows_costs_one_client_its_say_and_not_the_run(
+    federate: Federate, make_client: MakeClient, tmp_path: Path
+) -> None:
+    small = {"data.max-train": 120, "data.image-size": 16}
+    export_clients(Federation.load(RunConfig.from_flat(small), 3), tmp_path / "sites")
+
+    def overflow(reply: Message) -> None:
+        record = reply.content.config_records["regl"]
+        counts = [0] * 100
+        counts[0] = counts[11] = 2**63 - 1
+        counts[1] = 2 + int(reply.content.metric_records["metrics"]["num-examples"])
+        record["confusion"] = counts
+
+    folder = federate(
+        make_client(_from_client_one(overflow), "evaluate"),
+        sites=sorted((tmp_path / "sites").iterdir()),
+        data__source="site",
+        data__classes="0,1,2,3,4,5,6,7,8,9",
+        data__channels=1,
+    )
+    for record in folder.read_history():
+        (failure,) = record.failures
+        assert failure.startswith("evaluate: client 1: refused: confusion must be 100 whole")
+        assert record.metrics.confusion is not None
+
+
 def test_two_nodes_cannot_hold_one_partition(federate: Federate, make_client: MakeClient) -> None:
     def misbehave(reply: Message, partition_id: int) -> Message:
         reply.content["regl"] = ConfigRecord(
@@ -241,7 +271,7 @@ def test_an_absurd_number_of_images_breaks_no_plan(
     federate: Federate, make_client: MakeClient, second_pipeline: Path
 ) -> None:
     def boast(reply: Message) -> None:
-        reply.content.config_records["regl"]["real-images"] = 2**62
+        reply.content.config_records["regl"]["real-images"] = MOST_IMAGES
 
     folder = federate(
         make_client(_from_client_one(boast), "train"),

@@ -10,7 +10,14 @@ from flwr.app import ConfigRecord, RecordDict
 from regl_app.core.errors import ProtocolError
 from regl_app.core.types import Tensors
 from regl_app.flower.messages.content import ADAPTER, OURS, our_record, request_record
-from regl_app.flower.messages.fields import at_least, fact_of, get_digest, seconds_of, table
+from regl_app.flower.messages.fields import (
+    MOST_IMAGES,
+    at_least,
+    fact_of,
+    get_digest,
+    seconds_of,
+    table,
+)
 from regl_app.flower.messages.handshake import Handshake
 from regl_app.flower.messages.weights import check_finite, weights_from_record, weights_to_record
 from regl_app.generator.adaptation.shared import SharedAdapter
@@ -88,7 +95,7 @@ class AdapterReply(AdapterResult):
         record = our_record(content)
         if (seen := at_least(record, _ROUND, 1)) != number:
             raise ProtocolError(f"{_ROUND} must be {number}, got {seen} (a late reply)")
-        images, up = at_least(record, "images", 0), _up(content, lambda: template)
+        images, up = at_least(record, "images", 0, MOST_IMAGES), _up(content, lambda: template)
         if (images == 0) != (not up):
             raise ProtocolError(
                 f"images={images} contradicts a reply with{'' if up else 'out'} {ADAPTER}"

@@ -9,16 +9,15 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from regl_app.core.errors import ProtocolError
 from regl_app.flower.messages.content import METRICS, NUM_EXAMPLES, OURS, metric_record, our_record
 from regl_app.flower.messages.fields import (
+    MOST_IMAGES,
     at_least,
     get,
     get_counts,
     number,
+    number_of_images,
     put_counts,
-    shown,
 )
 from regl_app.rounds.exchange import EvaluationResult, Validation
-
-MOST_IMAGES = 2**40
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,14 @@ class EvaluateReply(EvaluationResult):
         for key in ("accuracy", "macro-f1"):
             if not 0 <= values[key] <= 1:
                 raise ProtocolError(f"{key} must be between 0 and 1, got {values[key]}")
-        examples = number(metrics, NUM_EXAMPLES)
-        if not isinstance(examples, int) or examples < 0:
-            raise ProtocolError(
-                f"{NUM_EXAMPLES} must be a whole number >= 0, got {shown(examples)}"
-            )
+        examples = number_of_images(metrics, NUM_EXAMPLES)
         partition_id = at_least(record, "partition-id", 0)
         confusion = get_counts(record, "confusion", num_classes**2)
         if confusion is not None:
-            if confusion.sum() != examples:
+            # Python's numbers: of thousands of classes those of int64 could come round to it.
+            if (counted := sum(confusion.tolist())) != examples:
                 raise ProtocolError(
-                    f"confusion must count {NUM_EXAMPLES}={examples} images, got {confusion.sum()}"
+                    f"confusion must count {NUM_EXAMPLES}={examples} images, got {counted}"
                 )
             confusion = confusion.reshape(num_classes, num_classes)
         accuracy, macro_f1, loss = map(float, values.values())

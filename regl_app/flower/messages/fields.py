@@ -25,6 +25,8 @@ MOST_TEXT = 4096
 """Characters of a text: a path."""
 MOST_ID = 64
 """Characters of a digest or a run's name."""
+MOST_IMAGES = 2**40
+"""Images that a number of images may tell: sums of them stay exact."""
 MOST_FACTS = 64
 """Facts, and likewise durations, that a reply may tell."""
 MOST_FACT = 200
@@ -95,6 +97,14 @@ def number(metrics: MetricRecord, key: str) -> int | float:
     return value
 
 
+def number_of_images(metrics: MetricRecord, key: str) -> int:
+    """Return a whole number from 0 to ``MOST_IMAGES``."""
+    value = metrics.get(key)
+    if type(value) is not int or not 0 <= value <= MOST_IMAGES:
+        raise ProtocolError(f"{key} must be a whole number from 0 to 2^40, got {shown(value)}")
+    return value
+
+
 def get_digest(record: ConfigRecord, key: str) -> str:
     """Return a SHA-256 in hexadecimal, '' if absent."""
     value = record.get(key, "")
@@ -110,16 +120,18 @@ def put_counts(record: ConfigRecord, key: str, counts: Counts | None) -> None:
 
 
 def get_counts(record: ConfigRecord, key: str, num_classes: int) -> Counts | None:
-    """Return counts ``(C,)``, None if absent."""
+    """Return counts ``(C,)`` of at most ``MOST_IMAGES`` each, None if absent."""
     values = record.get(key)
     if values is None:
         return None
     if (
         not isinstance(values, list)
         or len(values) != num_classes
-        or any(type(value) is not int or value < 0 for value in values)
+        or any(type(value) is not int or not 0 <= value <= MOST_IMAGES for value in values)
     ):
-        raise ProtocolError(f"{key} must be {num_classes} whole numbers >= 0, got {shown(values)}")
+        raise ProtocolError(
+            f"{key} must be {num_classes} whole numbers from 0 to 2^40, got {shown(values)}"
+        )
     return np.array(values, dtype=np.int64)
 
 

@@ -21,6 +21,7 @@ from regl_app.flower.messages.content import (
 )
 from regl_app.flower.messages.fields import (
     MOST_ID,
+    MOST_IMAGES,
     at_least,
     fact_of,
     get,
@@ -28,6 +29,7 @@ from regl_app.flower.messages.fields import (
     get_digest,
     get_numbers,
     number,
+    number_of_images,
     put_counts,
     seconds_of,
     shown,
@@ -157,9 +159,7 @@ class TrainReply(RoundResult):
         """
         record = our_record(content)
         metrics = metric_record(content)
-        num_examples, loss = number(metrics, NUM_EXAMPLES), number(metrics, "loss")
-        if not isinstance(num_examples, int):
-            raise ProtocolError(f"{NUM_EXAMPLES} must be a whole number, got {shown(num_examples)}")
+        num_examples, loss = number_of_images(metrics, NUM_EXAMPLES), number(metrics, "loss")
         arrays = content.array_records
         _check_numbers(num_examples, loss, not arrays)
         if arrays and set(arrays) - {METHOD} != {ARRAYS}:
@@ -172,7 +172,7 @@ class TrainReply(RoundResult):
             partition_id=at_least(record, "partition-id", 0),
             round=server_round,
             num_examples=num_examples,
-            real_images=at_least(record, "real-images", 0),
+            real_images=at_least(record, "real-images", 0, MOST_IMAGES),
             loss=loss,
             weights=weights_from_record(arrays[ARRAYS], template) if arrays else None,
             discrepancy=get_numbers(record, "discrepancy", num_classes, 1),
@@ -200,8 +200,6 @@ def _method(content: RecordDict, template: Tensors) -> Tensors:
 
 
 def _check_numbers(num_examples: int, loss: float, without_weights: bool) -> None:
-    if num_examples < 0:
-        raise ProtocolError(f"{NUM_EXAMPLES} must be >= 0, got {num_examples}")
     if not math.isfinite(loss):
         raise ProtocolError(f"loss must be finite, got {loss} (training diverged: lower train.lr)")
     if (num_examples == 0) != without_weights:

@@ -28,6 +28,7 @@ from regl_app.flower.messages.content import (
     without_ours,
 )
 from regl_app.flower.messages.evaluate import EvaluateReply
+from regl_app.flower.messages.fields import MOST_IMAGES
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.train import TrainReply, TrainRequest
@@ -129,8 +130,8 @@ BAD: list[tuple[Change, str]] = [
     (_set("noisy-counts", [0.5, 1.0]), "noisy-counts must be 3 numbers in"),
     (_set("noisy-counts", [0.5, math.inf, 0.0]), "noisy-counts must be 3 numbers in"),
     (_set("noisy-counts", [1, 0, 0]), "noisy-counts must be 3 numbers in"),
-    (_set("held", [1, -1, 0]), "held must be 3 whole numbers >= 0"),
-    (_set("real-counts", [1, 0, 0, 0]), "real-counts must be 3 whole numbers >= 0"),
+    (_set("held", [1, -1, 0]), r"held must be 3 whole numbers from 0 to 2\^40"),
+    (_set("real-counts", [1, 0, 0, 0]), r"real-counts must be 3 whole numbers from 0 to 2\^40"),
     (_set("synthetic-counts", [0.5, 0.5, 0.5]), "synthetic-counts must be 3 whole"),
     (_set("seconds.train", -1.0), "seconds.train must be a finite number >= 0"),
     (_set("facts.loss", math.inf), "facts.loss must be a text or a finite number"),
@@ -147,7 +148,7 @@ BAD: list[tuple[Change, str]] = [
     (_set("facts.\x1b[2J", 1), "a field's name must be at most 64 printable characters"),
     (_set("texts", ["x", "y" * 10**6]), "texts must hold no list of str"),
     (_set("adapter", "a" * 10**7), "adapter must be 64 hexadecimal digits, got a str of length"),
-    (_set("held", [0] * 10**6), "held must be 3 whole numbers >= 0, got a list of length 1000000"),
+    (_set("held", [0] * 10**6), r"held must be 3 whole numbers .*, got a list of length 1000000"),
     (
         lambda content: content.config_records[OURS].update({f"facts.{i}": i for i in range(65)}),
         r"facts\.\* must be at most 64 fields, got 69",
@@ -171,7 +172,7 @@ BAD: list[tuple[Change, str]] = [
         lambda content: content.__setitem__(
             METRICS, MetricRecord({"num-examples": -1, "loss": 0.0})
         ),
-        "num-examples must be >= 0, got -1",
+        "num-examples must be a whole number from 0 to .*, got -1",
     ),
     (
         lambda content: content.__setitem__("more", ArrayRecord({"x": Array(np.zeros(1))})),
@@ -255,6 +256,41 @@ def test_evaluate_reply_comes_back_and_is_checked() -> None:
         EvaluateReply.read(
             EvaluateReply(3, 2, 10, 2.0).to_content(), server_round=2, num_classes=10
         )
+
+
+@pytest.mark.parametrize(
+    ("counts", "examples", "told"),
+    [
+        ((2**63 - 1, 110, 2**63 - 8), 101, "confusion must be 4 whole numbers from 0 to "),
+        ((2**62, 0, 0), 2**62, "num-examples must be a whole number from 0 to "),
+        ((2**62, 0, 0), 10, "confusion must be 4 whole numbers from 0 to "),
+        ((MOST_IMAGES, 1, 0), MOST_IMAGES, f"={MOST_IMAGES} images, got {MOST_IMAGES + 1}"),
+    ],
+)
+def test_confusion_of_more_images_than_anybody_has_is_refused(
+    counts: tuple[int, int, int], examples: int, told: str
+) -> None:
+    confusion = np.array([*counts, 0], dtype=np.int64).reshape(2, 2)
+    content = EvaluateReply(3, 2, examples, confusion=confusion).to_content()
+    with pytest.raises(ProtocolError, match=told):
+        EvaluateReply.read(content, server_round=2, num_classes=2)
+
+
+@pytest.mark.parametrize("key", ["held", "real-counts", "synthetic-counts", "quality-images"])
+def test_counts_of_more_images_than_anybody_has_are_refused(key: str) -> None:
+    content = _reply().to_content()
+    content.config_records[OURS][key] = [0, MOST_IMAGES + 1, 0]
+    with pytest.raises(ProtocolError, match=f"{key} must be 3 whole numbers from 0 to "):
+        _read(content)
+
+
+def test_numbers_of_images_have_a_bound() -> None:
+    content = dataclasses.replace(_reply(), num_examples=MOST_IMAGES + 1).to_content()
+    with pytest.raises(ProtocolError, match="num-examples must be a whole number from 0 to "):
+        _read(content)
+    content = dataclasses.replace(_reply(), real_images=MOST_IMAGES + 1).to_content()
+    with pytest.raises(ProtocolError, match="real-images must be <= "):
+        _read(content)
 
 
 def test_what_was_measured_on_validation_images_survives_the_message() -> None:
