@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from regl_app.core.formats import MOST_SECONDS
+
 
 def _plain(value: Any) -> Any:
     """Return numpy and torch values as plain Python numbers and lists."""
@@ -29,6 +31,14 @@ def _finite_or_none(value: Any) -> Any:
     # A diverged loss is worth recording, but JSON has no NaN.
     value = _plain(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _durations(value: Any) -> Any:
+    """Leave out what no clock has told: old folders have what clients were once believed."""
+    value = _items(value)
+    if not isinstance(value, list):
+        return value
+    return [None if isinstance(v, int | float) and v > MOST_SECONDS else v for v in value]
 
 
 def _rows(value: Any) -> Any:
@@ -110,7 +120,7 @@ class PhaseSeconds(Record):
     ``wall`` is the round from start to end.
     """
 
-    clients: dict[str, Annotated[list[Seconds | None], BeforeValidator(_items)]] = {}
+    clients: dict[str, Annotated[list[Seconds | None], BeforeValidator(_durations)]] = {}
     server: dict[str, Seconds] = {}
     wall: Seconds = 0.0
 

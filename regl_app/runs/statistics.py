@@ -75,9 +75,10 @@ def summarize(
     scored = kept.metrics if kept else None
     personal = next((r.personalized for r in reversed(until) if r.personalized), None)
     own = [
-        float(facts["local_accuracy"] or 0.0)
+        share
         for client, facts in (kept.clients if kept else {}).items()
-        if "local_accuracy" in facts and (not personal or client in personal.per_client)
+        if (share := told_number(facts, "local_accuracy", 1)) is not None
+        and (not personal or client in personal.per_client)
     ]
     if personal and len(own) == 1 < len(personal.per_client):
         own = []  # of one client, such as the one that has all data in ``central``, it is no mean
@@ -106,6 +107,17 @@ def summarize(
         model_round=kept.round if kept else None,
         mean_accuracy=_known_mean([record.metrics.accuracy for record in trained]),
     )
+
+
+def told_number(facts: Mapping[str, object], name: str, most: float) -> float | None:
+    """Return a number from 0 to ``most`` that a client told; None where it is none.
+
+    In old folders a fact may be anything.
+    """
+    value = facts.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
+        return None
+    return float(value)
 
 
 def _supplement(record: RoundRecord) -> int:

@@ -37,6 +37,17 @@ def test_own_models_count_where_there_is_a_test() -> None:
     assert summarize([_record(1, 0.9)]).own_models is None
 
 
+@pytest.mark.parametrize("odd", ["abc", None, True, 5e6])
+def test_what_no_accuracy_can_be_is_none_of_own_models(odd: object) -> None:
+    facts = {0: {"local_accuracy": 0.5}, 1: {"local_accuracy": odd}}
+    assert summarize([_record(1, 0.9, clients=facts)]).own_models == 0.5
+
+
+def test_durations_that_no_clock_tells_are_none() -> None:
+    spent = {"clients": {"train": [1e308, 2.0]}}
+    assert _record(1, 0.9, seconds=spent).seconds.clients == {"train": [None, 2.0]}
+
+
 def test_one_of_several_clients_is_no_mean_of_own_models() -> None:
     alone = {0: {"local_accuracy": 0.5}, 1: {"images": 0}}  # as in ``central``
     tested = Personalized(mean=0.7, per_client={0: 0.6, 1: 0.8})

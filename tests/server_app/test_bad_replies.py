@@ -75,7 +75,16 @@ def _oversized_array(reply: Message) -> None:
     record[key] = Array(str(array.dtype), array.shape, "numpy.ndarray", data)
 
 
+def _field(key: str, value: Any) -> Callable[[Message], None]:
+    def put(reply: Message) -> None:
+        reply.content.config_records["regl"][key] = value
+
+    return put
+
+
 FAULTS = [
+    (_field("facts.local_accuracy", "abc"), "facts.local_accuracy must be a number from 0 to 1"),
+    (_field("seconds.train", 1e308), "seconds.train must be a number from 0 to 1e+09, got 1e+308"),
     (_zip_archive, "cannot be decoded"),
     (_oversized, "a reply must have at most"),
     (_oversized_array, "must have at most"),

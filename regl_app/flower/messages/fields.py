@@ -6,15 +6,15 @@ size leaves a line in the log, no more.
 
 from __future__ import annotations
 
-import math
 import re
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import ConfigRecord, MetricRecord
 
 from regl_app.core.errors import ProtocolError
+from regl_app.core.formats import MOST_SECONDS
 from regl_app.core.types import Counts, Fact
 
 MOST_FIELDS = 256
@@ -31,6 +31,16 @@ MOST_FACTS = 64
 """Facts, and likewise durations, that a reply may tell."""
 MOST_FACT = 200
 """Characters of a fact."""
+MOST_NUMBER = 1e39
+"""Size of a loss or the like: more than any of single precision, and sums stay finite."""
+_FACTS = {
+    "local_accuracy": (0, 1, False),
+    "unreadable": (0, MOST_IMAGES, True),
+    "adapter_steps": (0, MOST_IMAGES, True),
+    "loss": (-MOST_NUMBER, MOST_NUMBER, False),
+    "adapter_loss": (-MOST_NUMBER, MOST_NUMBER, False),
+}
+"""Lowest and highest value of facts that are numbers, and whether these are whole."""
 _SHOWN = 120
 
 _T = TypeVar("_T", bool, int, float, str, bytes)
@@ -90,10 +100,12 @@ def at_least(record: ConfigRecord, key: str, least: int, most: int | None = None
 
 
 def number(metrics: MetricRecord, key: str) -> int | float:
-    """Return a finite number."""
+    """Return a finite number of at most ``MOST_NUMBER`` in size."""
     value = metrics.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ProtocolError(f"{key} must be a finite number, got {shown(value)}")
+    if not _is_number(value, -MOST_NUMBER, MOST_NUMBER):
+        raise ProtocolError(
+            f"{key} must be a finite number of at most {MOST_NUMBER:g} in size, got {shown(value)}"
+        )
     return value
 
 
@@ -179,19 +191,36 @@ def table(record: ConfigRecord, prefix: str) -> dict[str, object]:
 
 def seconds_of(key: str, value: object) -> float:
     """Return a duration."""
-    if not isinstance(value, float) or not (math.isfinite(value) and value >= 0):
-        raise ProtocolError(f"seconds.{key} must be a finite number >= 0, got {shown(value)}")
+    if not isinstance(value, float) or not 0 <= value <= MOST_SECONDS:
+        raise ProtocolError(
+            f"seconds.{key} must be a number from 0 to {MOST_SECONDS:g}, got {shown(value)}"
+        )
     return value
 
 
 def fact_of(key: str, value: object) -> Fact:
-    """Return a text or a finite number."""
-    if not isinstance(value, bool | int | float | str) or (
-        isinstance(value, float) and not math.isfinite(value)
-    ):
-        raise ProtocolError(f"facts.{key} must be a text or a finite number, got {shown(value)}")
-    if isinstance(value, str) and (len(value) > MOST_FACT or not value.isprintable()):
-        raise ProtocolError(
-            f"facts.{key} must be at most {MOST_FACT} printable characters, got {shown(value)}"
-        )
-    return value
+    """Return a text or a bounded number; what is computed with is of its own kind and range."""
+    if key in _FACTS:
+        low, high, whole = _FACTS[key]
+        if not _is_number(value, low, high) or (whole and not isinstance(value, int)):
+            kind = "a whole number" if whole else "a number"
+            raise ProtocolError(
+                f"facts.{key} must be {kind} from {low:g} to {high:g}, got {shown(value)}"
+            )
+        return value
+    if isinstance(value, str):
+        if len(value) > MOST_FACT or not value.isprintable():
+            raise ProtocolError(
+                f"facts.{key} must be at most {MOST_FACT} printable characters, got {shown(value)}"
+            )
+        return value
+    if isinstance(value, bool) or _is_number(value, -MOST_NUMBER, MOST_NUMBER):
+        return value
+    raise ProtocolError(
+        f"facts.{key} must be a text or a number from {-MOST_NUMBER:g} to {MOST_NUMBER:g}, got "
+        f"{shown(value)}"
+    )
+
+
+def _is_number(value: object, low: float, high: float) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and type(value) is not bool and low <= value <= high

@@ -18,7 +18,7 @@ from regl_app.runs.folder import GENERATOR, RunFolder
 from regl_app.runs.kept import ended_early, up_to_kept
 from regl_app.runs.records import FederationFacts, RoundRecord, RunResult
 from regl_app.runs.samples import ClientSamples, load_all_samples
-from regl_app.runs.statistics import Summary, largest_rows, latest_rows, summarize
+from regl_app.runs.statistics import Summary, largest_rows, latest_rows, summarize, told_number
 
 Rows = list[list[float] | None]
 
@@ -139,10 +139,10 @@ class RunData:
     def unreadable(self) -> int:
         """Return how many picture files could not be read and were left out, sites' included."""
         told = {
-            client: int(facts["unreadable"] or 0)
+            client: int(files)
             for record in self.history
             for client, facts in record.clients.items()
-            if "unreadable" in facts
+            if (files := told_number(facts, "unreadable", 2**40)) is not None
         }
         return (self.facts.unreadable if self.facts else 0) + sum(told.values())
 

@@ -28,7 +28,6 @@ from regl_app.flower.messages.content import (
     without_ours,
 )
 from regl_app.flower.messages.evaluate import EvaluateReply
-from regl_app.flower.messages.fields import MOST_IMAGES
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.train import TrainReply, TrainRequest
@@ -133,8 +132,8 @@ BAD: list[tuple[Change, str]] = [
     (_set("held", [1, -1, 0]), r"held must be 3 whole numbers from 0 to 2\^40"),
     (_set("real-counts", [1, 0, 0, 0]), r"real-counts must be 3 whole numbers from 0 to 2\^40"),
     (_set("synthetic-counts", [0.5, 0.5, 0.5]), "synthetic-counts must be 3 whole"),
-    (_set("seconds.train", -1.0), "seconds.train must be a finite number >= 0"),
-    (_set("facts.loss", math.inf), "facts.loss must be a text or a finite number"),
+    (_set("seconds.train", -1.0), r"seconds.train must be a number from 0 to 1e\+09, got -1\.0"),
+    (_set("facts.loss", math.inf), r"facts.loss must be a number from -1e\+39 to 1e\+39, got inf"),
     (_set_array("a", np.full((2, 3), np.nan, np.float32)), r"arrays\['a'\] must be finite"),
     (
         _set_array("a", np.zeros((3, 2), np.float32)),
@@ -166,7 +165,7 @@ BAD: list[tuple[Change, str]] = [
     (lambda content: content.pop(ARRAYS), "num-examples=7 contradicts a reply without arrays"),
     (
         lambda content: content.__setitem__(METRICS, MetricRecord({"num-examples": 7})),
-        "loss must be a finite number, got None",
+        "loss must be a finite number .*, got None",
     ),
     (
         lambda content: content.__setitem__(
@@ -256,41 +255,6 @@ def test_evaluate_reply_comes_back_and_is_checked() -> None:
         EvaluateReply.read(
             EvaluateReply(3, 2, 10, 2.0).to_content(), server_round=2, num_classes=10
         )
-
-
-@pytest.mark.parametrize(
-    ("counts", "examples", "told"),
-    [
-        ((2**63 - 1, 110, 2**63 - 8), 101, "confusion must be 4 whole numbers from 0 to "),
-        ((2**62, 0, 0), 2**62, "num-examples must be a whole number from 0 to "),
-        ((2**62, 0, 0), 10, "confusion must be 4 whole numbers from 0 to "),
-        ((MOST_IMAGES, 1, 0), MOST_IMAGES, f"={MOST_IMAGES} images, got {MOST_IMAGES + 1}"),
-    ],
-)
-def test_confusion_of_more_images_than_anybody_has_is_refused(
-    counts: tuple[int, int, int], examples: int, told: str
-) -> None:
-    confusion = np.array([*counts, 0], dtype=np.int64).reshape(2, 2)
-    content = EvaluateReply(3, 2, examples, confusion=confusion).to_content()
-    with pytest.raises(ProtocolError, match=told):
-        EvaluateReply.read(content, server_round=2, num_classes=2)
-
-
-@pytest.mark.parametrize("key", ["held", "real-counts", "synthetic-counts", "quality-images"])
-def test_counts_of_more_images_than_anybody_has_are_refused(key: str) -> None:
-    content = _reply().to_content()
-    content.config_records[OURS][key] = [0, MOST_IMAGES + 1, 0]
-    with pytest.raises(ProtocolError, match=f"{key} must be 3 whole numbers from 0 to "):
-        _read(content)
-
-
-def test_numbers_of_images_have_a_bound() -> None:
-    content = dataclasses.replace(_reply(), num_examples=MOST_IMAGES + 1).to_content()
-    with pytest.raises(ProtocolError, match="num-examples must be a whole number from 0 to "):
-        _read(content)
-    content = dataclasses.replace(_reply(), real_images=MOST_IMAGES + 1).to_content()
-    with pytest.raises(ProtocolError, match="real-images must be <= "):
-        _read(content)
 
 
 def test_what_was_measured_on_validation_images_survives_the_message() -> None:

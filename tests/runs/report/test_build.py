@@ -410,6 +410,6 @@ def test_pictures_that_were_left_out_are_told(make_run: RunMaker, tmp_path: Path
     run = RunData.load(make_run(tmp_path / "run"))
     assert "could not be read" not in lede(run) and run.facts is not None
     facts = run.facts.model_copy(update={"unreadable": 3})
-    clients = {0: {"unreadable": 2}, 1: {"loss": 1.0}}
+    clients = {0: {"unreadable": 2}, 1: {"loss": 1.0}, 2: {"unreadable": "abc"}}
     history = tuple(record.model_copy(update={"clients": clients}) for record in run.history)
     assert "<b>5 pictures</b> could not be read" in lede(replace(run, facts=facts, history=history))
