@@ -244,7 +244,8 @@ counts themselves reach where a guess puts those in a chance order.
 
 Accuracy on the server's test images, %, of these rounds' global models, if the head of that round \
 alone goes by the stand-in, all before it by the counts; mean of the seeds. Epsilon at delta 1e-5 \
-for one image more or less (in brackets: for one label changed).
+for one image more or less (in brackets: for one label changed), were the noise secret and on the \
+counts of all images, as it is in a run; measured is with noise on the training counts, from a seed.
 
 {second}
 

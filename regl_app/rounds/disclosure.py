@@ -38,11 +38,12 @@ def shared_counts(config: RunConfig, counts: Counts) -> Counts | None:
 def shared_noisy_counts(client: Client) -> Floats | None:
     """Return the real images per class ``(C,)`` under noise, where the run takes these, else None.
 
-    The same whenever it is asked for, as often as that may be.
+    All of them, not only those trained on: what the epsilon is told for (``privacy``). The same
+    whenever it is asked for, as often as that may be.
     """
     if not client.config.tells_noisy_counts:
         return None
-    config, counts = client.config.privacy, client.real_counts
+    config, counts = client.config.privacy, client.data.label_counts(client.num_classes)
     random = (
         np.random.default_rng(client.seed("privacy", "histogram"))
         if config.reproducible

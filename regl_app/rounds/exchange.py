@@ -41,7 +41,8 @@ class RoundResult:
     (``server.weights``).
     ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);
     ``real_counts`` and ``synthetic_counts`` (C,) are diagnostics and absent where labels are
-    private; ``noisy_counts`` (C,) are the former under noise, where the run takes these.
+    private; ``noisy_counts`` (C,) are of all the client's images, under noise, where the run
+    takes these.
     ``quality`` is that of the synthetic images, in rounds that measure it; private as labels are.
     ``adapter`` is the digest of the server's adapter, or of all clients', that the client keeps, ''
     if none. ``facts`` are numbers and texts for the run's history; ``sent`` is what the run's

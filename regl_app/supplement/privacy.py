@@ -4,8 +4,9 @@ Each client perturbs its own vector (local differential privacy): whatever a cli
 vector lies in a ball of radius ``clip``, and any two vectors are at most ``2 * clip`` apart. The
 epsilon counts one answer per round. Asked again for the same round a client says the same, as long
 as it comes to the same vector (``disclosure``).
-The histogram is perturbed once, and one image more or less changes it by length 1: that epsilon is
-an image's, not a client's. Nothing else in a reply is protected by this.
+The histogram is perturbed once. It is of all the client's images, before any is held out to test or
+to choose by, so that one image more or less changes it by length 1: that epsilon is an image's, not
+a client's. Nothing else in a reply is protected by this.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def epsilon(config: RunConfig) -> float:
 def noisy_histogram(counts: Counts, config: PrivacyConfig, random: np.random.Generator) -> Floats:
     """Return label counts ``(C,)`` as they may leave the client: ``n + N(0, histogram_noise^2)``.
 
-    Not clamped: whoever receives them does that.
+    ``counts`` are of all its images: a split would let one image change many. Not clamped:
+    whoever receives them does that.
     """
     return counts + random.normal(0.0, config.histogram_noise, counts.shape)
 

@@ -1,15 +1,28 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import PrivacyConfig
-from regl_app.core.types import Scalar
+from regl_app.core.types import Floats, Scalar
+from regl_app.data.client import ClientData
+from regl_app.data.federation import Federation
+from regl_app.data.images import ImageSet
+from regl_app.data.read_pictures import PicturesRead
+from regl_app.data.sources import site
+from regl_app.rounds.client import Client
+from regl_app.rounds.disclosure import shared_noisy_counts
 from regl_app.supplement.privacy import (
     epsilon,
     histogram_epsilon,
@@ -106,3 +119,66 @@ def test_a_histograms_epsilon_is_that_of_the_documentation_and_above_the_exact_o
 def test_a_histogram_that_is_not_sent_costs_nothing() -> None:
     assert histogram_epsilon(config()) == 0
     assert histogram_epsilon(config(teaching__head="experts")) == 0  # guessed from updates
+
+
+NOISY: dict[str, Scalar] = {
+    "teaching.head": "experts",
+    "teaching.say": "noisy",
+    "privacy.reproducible": True,
+    "data.source": "site",
+    "data.classes": ",".join(f"{label:03d}" for label in range(20)),
+}
+
+
+def site_of(config: RunConfig, counts: list[int]) -> ClientData:
+    """Return a site of so many images per class, split as a run splits them."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = ImageSet(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), torch.tensor(labels))
+    with pytest.MonkeyPatch.context() as patched:
+        read = PicturesRead(images, np.arange(len(labels)))
+        patched.setattr(site, "_read", lambda *_: read)
+        found = tuple((Path(), int(label)) for label in labels)
+        share = config.partition.test_fraction, config.validation.fraction
+        files = site._Files(found, "", "")
+        return site._read_and_split(files, None, "", config.data, 0, *share, None)[0]
+
+
+def told_by(config: RunConfig, data: ClientData) -> Floats:
+    source = cast(Any, SimpleNamespace(num_classes=20))
+    told = shared_noisy_counts(
+        Client(config, 0, source, data, torch.device("cpu"), Path(), "client 0")
+    )
+    assert told is not None
+    return told
+
+
+@given(
+    counts=st.lists(st.integers(0, 8), min_size=20, max_size=20),
+    one=st.integers(0, 19),
+    other=st.integers(0, 19),
+    most=st.sampled_from([0, 30]),
+    validation=st.sampled_from([0.0, 0.2]),
+)
+@example([2] * 10 + [3] * 10, 0, 1, 0, 0.0)
+def test_one_image_changes_what_noise_is_put_on_by_no_more_than_is_accounted_for(
+    counts: list[int], one: int, other: int, most: int, validation: float
+) -> None:
+    """However a client's images are split: of the same noise, what is told differs by so much."""
+    keys: dict[str, Scalar] = {"data.max-train": most, "validation.fraction": validation}
+    assume(sum(counts) > 1 and counts[one] > 0 and one != other)
+    config = RunConfig.from_flat({"share-diagnostics": False} | NOISY | keys)
+    fewer = [n - (label == one) for label, n in enumerate(counts)]
+    changed = [n + (label == other) for label, n in enumerate(fewer)]
+    told = told_by(config, site_of(config, counts))
+    assert np.linalg.norm(told - told_by(config, site_of(config, fewer))) == pytest.approx(1)
+    swapped = np.linalg.norm(told - told_by(config, site_of(config, changed)))
+    assert swapped == pytest.approx(math.sqrt(2))
+
+
+def test_noise_is_put_on_all_images_of_a_clients_part() -> None:
+    config = RunConfig.from_flat({"data.max-train": 200, "validation.fraction": 0.2})
+    federation = Federation.load(config, 3)
+    labels = federation.source.train.labels.numpy()
+    for client, part in enumerate(federation.parts()):
+        found = federation.client(client).label_counts(10)
+        np.testing.assert_array_equal(found, np.bincount(labels[part], minlength=10))

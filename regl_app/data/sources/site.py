@@ -207,6 +207,7 @@ def _read_and_split(
             )
         images = images.subset(np.flatnonzero(~np.isin(read.kept, unreadable)))
         lost = unreadable
+    whole = images.counts(len(config.class_names))
     images = images.subset(kept_indices(images.labels.numpy(), config, "train"))
     rng = numpy_generator(config.seed, "client-test", partition_id)
     wanted = round(test_fraction * len(images))
@@ -218,7 +219,7 @@ def _read_and_split(
         places = validation_places(labels, validation_fraction, config.seed, partition_id)
         held_out, kept = images.subset(kept[places]), np.delete(kept, places)
     train = images.subset(kept).alone()
-    data = ClientData(partition_id, train, test, len(lost), left_out, held_out, read.depth)
+    data = ClientData(partition_id, train, test, len(lost), left_out, held_out, read.depth, whole)
     return data, lost, undecoded
 
 
