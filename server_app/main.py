@@ -45,7 +45,7 @@ from regl_app.runs.depths import depth_record
 from regl_app.runs.folder import WEIGHTS, RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
-from regl_app.supplement.privacy import epsilon, histogram_epsilon
+from regl_app.supplement.privacy import budget_words, epsilon, histogram_epsilon
 from server_app.artifacts import make_report, write_features
 from server_app.checkpoint_state import ServerMemory
 from server_app.flower_strategies import make_strategy
@@ -280,18 +280,21 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
         plan += f"; {config.sharing_words}"
     if config.privacy.noise > 0:
         logger.info(
-            "privacy: a client's discrepancy vectors together are (%.2f, %g)-differentially "
-            "private; its model and its number of images are not protected by that",
-            epsilon(config),
-            config.privacy.delta,
+            "privacy: a client's discrepancy vectors together are %s; its model and its number of "
+            "images are not protected by that",
+            budget_words(config, epsilon(config)),
         )
     if config.tells_noisy_counts:
         logger.info(
-            "privacy: a client's label counts under noise are (%.2f, %g)-differentially private "
-            "for one image more or less; its model and its number of images are not protected by "
-            "that",
-            histogram_epsilon(config),
-            config.privacy.delta,
+            "privacy: a client's label counts under noise are %s; its model and its number of "
+            "images are not protected by that",
+            budget_words(config, histogram_epsilon(config), " for one image more or less"),
+        )
+    noisy = config.privacy.noise > 0 or config.tells_noisy_counts
+    if noisy and config.privacy.reproducible and config.data.local:
+        logger.warning(
+            "privacy.reproducible=true: the sites' noise is drawn from the run's seed, which all "
+            "parties know, and hides nothing (set it to false; true is for comparisons alone)"
         )
     if (first := faint_from(config.train, config.rounds)) is not None:
         logger.warning(

@@ -12,6 +12,7 @@ docs/secure.md has the table; its tests hold it against every message of real ru
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -113,7 +114,8 @@ def cost_of_noisy_counts(config: RunConfig) -> Mapping[str, Fact]:
     """Return what the noisy label counts cost, for the history; nothing where none are sent."""
     if not config.tells_noisy_counts:
         return {}
-    return {"histogram_epsilon": histogram_epsilon(config)}
+    found = histogram_epsilon(config)
+    return {"histogram_epsilon": "infinite" if math.isinf(found) else found}  # JSON has no infinity
 
 
 def shares_confusion(config: RunConfig) -> bool:

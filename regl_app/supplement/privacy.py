@@ -48,13 +48,13 @@ def privatize(discrepancy: Floats, config: PrivacyConfig, random: np.random.Gene
 def epsilon(config: RunConfig) -> float:
     """Return the epsilon, at ``privacy.delta``, of all vectors a client sends in a run.
 
-    By Flower's own accountant, for a client that trains in every round. Infinite without noise, 0
-    where no vector is sent.
+    By Flower's own accountant, for a client that trains in every round. Infinite without noise or
+    where it is drawn from the run's seed, which all parties know; 0 where no vector is sent.
     """
     releases = sum(is_released(config, number) for number in range(1, config.rounds + 1))
     if releases == 0:
         return 0.0
-    if config.privacy.noise == 0:
+    if config.privacy.noise == 0 or config.privacy.reproducible:
         return math.inf
     # The accountant's unit sensitivity is the distance of two vectors.
     return _accounted(config.privacy.noise / 2, config.privacy.delta, releases)
@@ -73,11 +73,24 @@ def histogram_epsilon(config: RunConfig) -> float:
     """Return the epsilon, at ``privacy.delta``, of a client's noisy label counts; 0 if not sent.
 
     Of one image more or less, which changes one count by one. A changed label changes two, a
-    length of sqrt(2): ``histogram_noise / sqrt(2)`` has that epsilon.
+    length of sqrt(2): ``histogram_noise / sqrt(2)`` has that epsilon. Infinite where the noise is
+    drawn from the run's seed.
     """
     if not config.tells_noisy_counts:
         return 0.0
+    if config.privacy.reproducible:
+        return math.inf
     return _accounted(config.privacy.histogram_noise, config.privacy.delta, 1)
+
+
+def budget_words(config: RunConfig, found: float, neighbours: str = "") -> str:
+    """Return in words what an epsilon ``found`` promises for ``neighbours``."""
+    if math.isinf(found):
+        return (
+            "not private, epsilon is infinite: the noise can be taken off by the seed "
+            "(privacy.reproducible)"
+        )
+    return f"({found:.2f}, {config.privacy.delta:g})-differentially private{neighbours}"
 
 
 @cache

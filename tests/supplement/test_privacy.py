@@ -22,8 +22,9 @@ from regl_app.data.images import ImageSet
 from regl_app.data.read_pictures import PicturesRead
 from regl_app.data.sources import site
 from regl_app.rounds.client import Client
-from regl_app.rounds.disclosure import shared_noisy_counts
+from regl_app.rounds.disclosure import cost_of_noisy_counts, shared_noisy_counts
 from regl_app.supplement.privacy import (
+    budget_words,
     epsilon,
     histogram_epsilon,
     is_released,
@@ -93,6 +94,18 @@ def test_epsilon_without_noise_or_without_a_vector() -> None:
     assert epsilon(config(privacy__noise=0.0)) == math.inf
     assert epsilon(config(privacy__noise=0.0, privacy__vector="client")) == 0
     assert epsilon(config(rounds=2)) == 0
+
+
+def test_noise_that_the_seed_takes_off_again_protects_nothing() -> None:
+    keys: dict[str, Scalar] = {"privacy.reproducible": True}
+    assert epsilon(config().updated(keys)) == math.inf
+    assert epsilon(config(rounds=2).updated(keys)) == 0  # nothing is sent
+    assert histogram_epsilon(config().updated(keys)) == 0
+    noisy = config(teaching__head="experts", teaching__say="noisy").updated(keys)
+    assert histogram_epsilon(noisy) == math.inf
+    assert cost_of_noisy_counts(noisy) == {"histogram_epsilon": "infinite"}
+    assert "taken off" in budget_words(noisy, histogram_epsilon(noisy))
+    assert budget_words(noisy, 1.0149) == "(1.01, 1e-05)-differentially private"
 
 
 def test_noise_on_a_histogram_is_of_the_size_that_is_told() -> None:

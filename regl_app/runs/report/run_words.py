@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -196,13 +197,11 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
     if config.long_tail.factor > 1:
         settings.append(("Global long tail", f"factor {config.long_tail.factor:g}"))
     if config.privacy.noise > 0:
-        budget = f"({epsilon(config):.1f}, {config.privacy.delta:g})-DP"
-        settings.append(("Discrepancy vectors", budget))
+        settings.append(("Discrepancy vectors", _budget(config, epsilon(config))))
     elif config.plans_at_client:
         settings.append(("Discrepancy vectors", "stay at the clients"))
     if config.tells_noisy_counts:
-        budget = f"({histogram_epsilon(config):.1f}, {config.privacy.delta:g})-DP"
-        settings.append(("Label counts", budget))
+        settings.append(("Label counts", _budget(config, histogram_epsilon(config))))
     if config.needs_generator:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
         guided = _guidance(config.to_flat())
@@ -232,6 +231,12 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         if config.supplement.selects:
             settings.append(("Selection", f"from {config.pool.per_class} per class"))
     return settings
+
+
+def _budget(config: RunConfig, found: float) -> str:
+    if math.isinf(found):
+        return "epsilon infinite: the noise can be taken off by the seed"
+    return f"({found:.1f}, {config.privacy.delta:g})-DP"
 
 
 def prompts(run: RunData) -> list[tuple[str, str]]:
