@@ -20,7 +20,7 @@ from regl_app.config.supplement_sections import prompts_are_inside
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
-from regl_app.core.log import logger, setup_logging
+from regl_app.core.log import is_deployed, logger, setup_logging
 from regl_app.core.types import Tensors, Weights
 from regl_app.data.client import ClientData
 from regl_app.data.federation import Federation
@@ -70,6 +70,7 @@ class Node:
         config = RunConfig.from_flat(context.run_config)
         settings = NodeConfig.read(context.node_config)
         refuse_uncovered(config, settings.models)
+        _refuse_unkept_noise(config, settings)
         setup_logging(config.log_format)
         torch.set_num_threads(config.threads)
         confined = with_prompts_inside(_confined(with_absolute_paths(config), settings))
@@ -234,6 +235,26 @@ def _files_of_run(
     What changes in the midst of a run is the next one's: all rounds are on the same images.
     """
     return RunFiles.of(data, partition, roots)
+
+
+def _refuse_unkept_noise(config: RunConfig, settings: NodeConfig) -> None:
+    """Refuse in a deployment noise whose secret would lie where the run says.
+
+    Whoever submits runs would get another draw by another folder, and the mean of many is exact.
+    """
+    if settings.state_dir is not None or config.privacy.reproducible or not is_deployed():
+        return
+    if config.tells_noisy_counts:
+        noisy = f"teaching.say={config.say!r}"
+    elif config.privacy.noise > 0:
+        noisy = f"privacy.noise={config.privacy.noise}"
+    else:
+        return
+    raise ConfigError(
+        f"{noisy} needs state-dir in this node's configuration, which has none: the secret that "
+        "noise is drawn from would lie in the run's cache-dir, and every other folder would have "
+        "it drawn anew (flower-supernode --node-config 'state-dir=\"/srv/regl/state\"')"
+    )
 
 
 def _confined(config: RunConfig, settings: NodeConfig) -> RunConfig:

@@ -1,7 +1,8 @@
 """Noise that is drawn once: a client that is asked for the same again says the same.
 
 Fresh noise in every answer could be averaged out. It comes from a secret of the client's, made when
-first needed, in its state folder; whoever deletes that lets the client draw a second time.
+first needed, in its state folder; whoever deletes that lets the client draw a second time. A
+deployed node without a state folder of its own refuses runs that need it (``client_app.node``).
 """
 
 from __future__ import annotations

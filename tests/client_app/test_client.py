@@ -207,6 +207,29 @@ def test_a_file_of_a_partition_lies_where_the_operator_allows(tmp_path: Path) ->
             Node.of(context)
 
 
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("teaching.say='noisy'", {"teaching.head": "experts", "teaching.say": "noisy"}),
+        ("privacy.noise=4.0", {"method": "regl-dpd", "privacy.noise": 4.0}),
+    ],
+)
+def test_a_deployed_node_draws_noise_only_where_the_run_cannot_make_it_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, changes: dict[str, Scalar]
+) -> None:
+    """In the run's ``cache-dir`` there is another secret, and other noise, for every folder."""
+    context = _context(**{"share-diagnostics": False} | changes)
+    assert Node.of(context)  # a simulation has no operator to be protected from
+    monkeypatch.setattr("sys.argv", ["/bin/flwr-clientapp"])
+    with pytest.raises(ConfigError, match=f"{key} .*needs state-dir .*--node-config 'state-dir="):
+        Node.of(context)
+    context.run_config["privacy.reproducible"] = True  # has no secret
+    assert Node.of(context)
+    context.run_config["privacy.reproducible"] = False
+    context.node_config["state-dir"] = str(tmp_path)
+    assert Node.of(context)
+
+
 def test_an_adapter_that_comes_may_be_of_the_rank_that_fits(second_pipeline: Path) -> None:
     own = {
         "method": "feddpd",
