@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from regl_app.config import RunConfig
 from regl_app.config.choices import SOURCES
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, DataError
@@ -24,6 +25,14 @@ _WHOLE: Mapping[str, Scalar] = {
     "data.public-fraction": 0.0,
 }
 _FIXED = frozenset({"data.image-size"})
+# Another value deals the run's own images anew: some that it trained on would be tested on.
+_SPLITTING = (
+    "data.seed",
+    "data.test-fraction",
+    "data.public-fraction",
+    "data.splits",
+    "data.columns",
+)
 
 
 def labelled_images(
@@ -36,8 +45,9 @@ def labelled_images(
     A warning says where the run's own is no longer what the run saw.
 
     It is another where ``data.source`` or ``data.path`` is given; then it is taken whole, whatever
-    the run kept of its own. Deep greyscale is read as the run read it, unless ``changes`` name
-    ``data.depth``. The second value are the names of its labels.
+    the run kept of its own, and a warning says where it is the run's all the same. Deep greyscale
+    is read as the run read it, unless ``changes`` name ``data.depth``. The second value are the
+    names of its labels.
 
     Args:
         trained: the run's model, whose data keys count where no other is given.
@@ -45,7 +55,7 @@ def labelled_images(
         part: which; None: all of another data set, the run's own test part.
 
     Raises:
-        ConfigError: the keys do not go together.
+        ConfigError: the keys do not go together, or would deal the run's own images anew.
         DataError: there is no such data, or the run's own lies at its sites.
     """
     _check(trained, changes)
@@ -57,7 +67,9 @@ def labelled_images(
             f"data.source={config.data.source!r}: each site's images stay there; name others, such "
             "as data.source=folder data.path=FOLDER"
         )
-    if not other:
+    if other:
+        _tell_own(trained, config)
+    else:
         _tell_changed(trained, RunFiles.of(config.data, config.partition).words)
     named = "data.depth" in changes
     if not named:  # a part of the pictures, or others, may lead to another rule
@@ -81,6 +93,19 @@ def _tell_changed(trained: TrainedModel, now: str) -> None:
         )
 
 
+def _tell_own(trained: TrainedModel, config: RunConfig) -> None:
+    keys = ("data.source", "data.path", "data.splits")
+    was, now = with_absolute_paths(trained.config).to_flat(), config.to_flat()
+    if all(was[key] == now[key] for key in keys):
+        logger.warning(
+            "data.source=%r, data.path=%r is the run's own data set, taken whole: the model may "
+            "have been trained on what it is tested on (without these keys it is the run's own "
+            "test images)",
+            trained.config.data.source,
+            trained.config.data.path,
+        )
+
+
 def _check(trained: TrainedModel, changes: Mapping[str, Scalar]) -> None:
     if wrong := [key for key in changes if not key.startswith("data.") or key in _FIXED]:
         raise ConfigError(
@@ -88,6 +113,14 @@ def _check(trained: TrainedModel, changes: Mapping[str, Scalar]) -> None:
             f"{wrong[0]} (the run's model takes images of {trained.size} pixels)"
         )
     source = trained.config.data.source
+    if not changes.keys() & {"data.source", "data.path"}:
+        was, now = (each.to_flat() for each in (trained.config, trained.config.updated(changes)))
+        if moved := [key for key in _SPLITTING if was[key] != now[key]]:
+            raise ConfigError(
+                f"{moved[0]}={now[moved[0]]!r} deals the run's own images anew (it had "
+                f"{was[moved[0]]!r}): its model has been trained on some that would be tested on. "
+                "Leave the key out, or name other data, such as data.source=folder data.path=FOLDER"
+            )
     if "data.path" in changes and "data.source" not in changes and not SOURCES[source].placed:
         raise ConfigError(
             f"data.path alone is no other data set for the run's data.source={source!r}: name the "
