@@ -9,9 +9,8 @@ from regl_app.config.identity import result_keys
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.log import logger
-from regl_app.generator.hub_checkpoint import UNKNOWN
-from regl_app.generator.identity import identity_of
-from regl_app.runs.folder import DATA, GENERATOR, Checkpoint, RunFolder
+from regl_app.runs.folder import DATA, Checkpoint, RunFolder
+from regl_app.runs.inputs import files_change, generator_change
 from regl_app.runs.records import RoundRecord
 
 
@@ -59,15 +58,11 @@ def check_generator(folder: RunFolder, config: RunConfig) -> None:
     Raises:
         RunError: it is another one.
     """
-    was = folder.read_environment().get(GENERATOR, UNKNOWN)
-    if not config.needs_generator or UNKNOWN in was:
-        return
-    now = identity_of(with_absolute_paths(config))
-    if now != was and UNKNOWN not in now:
+    if changed := generator_change(folder, config):
         raise RunError(
             f"resume={config.resume!r}: generator.path={config.generator.path!r}, or what reads "
-            f"pictures for it, has changed since the run began (it had {was}; now {now}): later "
-            "rounds would train on another one's images (put it back, or start a new run)"
+            f"pictures for it, has changed since the run began ({changed.words}): later rounds "
+            "would train on another one's images (put it back, or start a new run)"
         )
 
 
@@ -82,14 +77,14 @@ def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
     Raises:
         RunError: the run began with other files than there are now.
     """
-    was = folder.read_environment().get(DATA)
-    if config.resume and was is not None and was != state:
+    was, changed = folder.read_environment().get(DATA), files_change(folder, state)
+    if config.resume and changed:
         given = f" or partition.file={config.partition.file!r}" if config.partition.file else ""
         raise RunError(
             f"resume={config.resume!r}: the files of data.source={config.data.source!r}, "
-            f"data.path={config.data.path!r}{given} have changed since the run began (it had "
-            f"{was}; now {state}): its clients would get other images (put them back with their "
-            "times, or start a new run)"
+            f"data.path={config.data.path!r}{given} have changed since the run began "
+            f"({changed.words}): its clients would get other images (put them back with their times, "
+            "or start a new run)"
         )
     if config.resume and was is None and state:
         logger.warning(

@@ -93,7 +93,8 @@ def _export_images(folder: RunFolder, target: Path) -> None:
     from regl_app.core.errors import RunError
     from regl_app.data.export import export_images
     from regl_app.data.federation import Federation
-    from regl_app.rounds.last_supplement import last_supplement
+    from regl_app.rounds.last_supplement import check_repeatable, last_supplement
+    from regl_app.runs.inputs import check_unchanged
 
     history, facts = folder.read_history(), folder.read_facts()
     counts = next((r.synthetic_counts for r in reversed(history) if r.synthetic_counts), None)
@@ -103,6 +104,8 @@ def _export_images(folder: RunFolder, target: Path) -> None:
             "or the clients do not say (share-diagnostics=false)"
         )
     config = with_absolute_paths(folder.read_config())
+    check_repeatable(config)
+    check_unchanged(folder, config)
     wanted = {key: np.array(row) for key, row in enumerate(counts) if row is not None}
     federation = Federation.load(config, facts.num_clients)
     made = last_supplement(config, federation, wanted)

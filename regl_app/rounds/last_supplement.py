@@ -24,13 +24,9 @@ def last_supplement(
 ) -> Iterator[tuple[int, ImageSet]]:
     """Yield each client's synthetic images, of whose classes it had ``counts`` ``(C,)`` at last.
 
-    They are drawn as they were then: what the cache still holds is taken from there.
-
-    Raises:
-        RunError: which images those were depends on more than the run's configuration: models of
-            that round, an adapter of all clients, or a site's own images.
+    They are drawn as they were then (``check_repeatable``): what the cache still holds is taken
+    from there.
     """
-    _check(config)
     device, root = resolve_device(config.device), cache_dir(config)
     for key, wanted in sorted(counts.items()):
         client = Client(
@@ -51,7 +47,13 @@ def last_supplement(
         yield key, made.images
 
 
-def _check(config: RunConfig) -> None:
+def check_repeatable(config: RunConfig) -> None:
+    """Refuse what cannot be made again, whatever is still there.
+
+    Raises:
+        RunError: which images those were depends on more than the run's configuration and files:
+            models of that round, an adapter of all clients, or a site's own images.
+    """
     why = ""
     if not config.needs_generator:
         why = f"method={config.method!r} makes none"
