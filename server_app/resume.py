@@ -82,9 +82,9 @@ def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
         given = f" or partition.file={config.partition.file!r}" if config.partition.file else ""
         raise RunError(
             f"resume={config.resume!r}: the files of data.source={config.data.source!r}, "
-            f"data.path={config.data.path!r}{given} have changed since the run began "
-            f"({changed.words}): its clients would get other images (put them back with their times, "
-            "or start a new run)"
+            f"data.path={config.data.path!r}{given} have changed since the run began ("
+            f"{changed.words}): its clients would get other images (put them back with their "
+            "times, or start a new run)"
         )
     if config.resume and was is None and state:
         logger.warning(
