@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from functools import lru_cache
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from regl_app.config.external import is_external, offered
@@ -17,7 +19,7 @@ def named_code(model: str, objective: str) -> str:
     """Return a hex digest of the packages that ``model.name`` and ``objective`` lie in; '' if none.
 
     Any other text is as good as a name of ours. It is that of the files as this process first saw
-    them; no package is imported.
+    them, or as they were after one of their modules was reloaded; no package is imported.
 
     Raises:
         ConfigError: a module that is named is in no file.
@@ -41,9 +43,35 @@ def _named(model: str, objective: str) -> list[tuple[str, str]]:
     return named
 
 
-@lru_cache(maxsize=4)
+@dataclass(frozen=True)
+class _Seen:
+    """A package's digest, and the specs of those of its modules that were loaded by then."""
+
+    digest: str
+    loaded: Mapping[str, object]
+
+
+_seen: dict[str, _Seen] = {}
+
+
 def _package_hash(key: str, package: str) -> str:
     """Return a digest of the ``.py`` files of ``package``, which is not imported; '' without it."""
+    # A module that is reloaded, as in a notebook, has a new spec; what it runs are the new files.
+    loaded = {
+        name: getattr(module, "__spec__", None)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] == package
+    }
+    known = _seen.get(package)
+    if known and all(loaded.get(name) is spec for name, spec in known.loaded.items()):
+        digest = known.digest
+    else:
+        digest = _files_hash(key, package)
+    _seen[package] = _Seen(digest, loaded)
+    return digest
+
+
+def _files_hash(key: str, package: str) -> str:
     try:
         spec = importlib.util.find_spec(package)
     except ValueError as error:

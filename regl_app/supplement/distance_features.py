@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from regl_app.config.supplement_sections import CLASSIFIER, TORCH_FIDELITY
 from regl_app.core.errors import ConfigError
+from regl_app.core.file_states import file_state
 from regl_app.core.making_modules import MAKING_MODULES
 from regl_app.data.images import to_float
 from regl_app.learning.evaluation.predict import apply_in_batches
@@ -51,7 +52,9 @@ def distance_features(distance: str, classifier: Classifier, device: torch.devic
         return lambda images: apply_in_batches(classifier, classifier.features, images, device, 500)
     if distance == TORCH_FIDELITY:
         return functools.partial(_embedded, _published(), str(device))
-    return functools.partial(_embedded, _torchvision(Path(distance).expanduser()), str(device))
+    file = Path(distance).expanduser()
+    state = file_state(file) if file.exists() else ""
+    return functools.partial(_embedded, _torchvision(file, state), str(device))
 
 
 def check_distance(distance: str) -> None:
@@ -95,7 +98,7 @@ class _Inception(nn.Module):
 
 
 @functools.lru_cache(maxsize=1)
-def _torchvision(file: Path) -> nn.Module:
+def _torchvision(file: Path, _state: str) -> nn.Module:
     _check_file(file)
     model = _unfilled()
     weights = load_file(file)

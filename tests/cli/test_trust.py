@@ -16,7 +16,6 @@ from regl_app.cli import app
 from regl_app.config import RunConfig
 from regl_app.core.errors import RunError
 from regl_app.core.types import Scalar
-from regl_app.learning.models import build
 from regl_app.learning.models.build import build_model
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import FederationFacts
@@ -47,7 +46,6 @@ def others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     (tmp_path / "sent_net.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "sent_net", raising=False)
-    build._foreign.cache_clear()
     flat: dict[str, Scalar] = {"method": "fedavg", "model.name": "sent_net:Net"}
     run = RunFolder.create(RunConfig.from_flat(flat), tmp_path / "runs")
     run.write_facts(FederationFacts(class_names=["a", "b"], num_clients=2, channels=1))
@@ -55,7 +53,6 @@ def others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     run.save_model({name: torch.full_like(each, each.ndim == 1) for name, each in state.items()})
     (tmp_path / "sent_net.ran").unlink()
     del sys.modules["sent_net"]
-    build._foreign.cache_clear()
     Image.new("L", (32, 32)).save(tmp_path / "one.png")
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
@@ -14,7 +15,7 @@ from flwr.serverapp import Grid
 import regl_app
 from client_app.node import Node
 from regl_app.config import RunConfig, external
-from regl_app.config.named_code import _package_hash
+from regl_app.config.named_code import _seen
 from regl_app.core.app_code import PACKAGES, hash_code, own_code_hash
 from regl_app.core.errors import ConfigError
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
@@ -97,11 +98,29 @@ def test_a_models_own_package_is_a_part_of_the_code(
     assert run_code_hash(_naming("torchvision:resnet18")) == own_code_hash()
     seen = {run_code_hash(_naming("hashed_nets.nets:Net")), own_code_hash()}
     (package / "nets.py").write_text("class Net: 'another'\n")
-    _package_hash.cache_clear()
+    _seen.clear()
     seen.add(run_code_hash(_naming("hashed_nets.nets:Net")))
-    _package_hash.cache_clear()
+    _seen.clear()
     assert len(seen) == 3
     assert run_code_hash(_naming("no_such_package:Net")) not in seen  # the build says what lacks
+
+
+def test_a_reloaded_package_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a notebook does; what is not reloaded runs as it was first seen."""
+    package = tmp_path / "reloaded_nets"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "nets.py").write_text("class Net: ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = _naming("reloaded_nets.nets:Net")
+    before = run_code_hash(config)
+    module = importlib.import_module("reloaded_nets.nets")
+    assert run_code_hash(config) == before
+    (package / "nets.py").write_text("class Net: 'another'\n")
+    assert run_code_hash(config) == before
+    importlib.reload(module)
+    after = run_code_hash(config)
+    assert after != before and run_code_hash(config) == after
 
 
 def test_a_methods_own_package_is_a_part_of_the_code(
@@ -116,9 +135,9 @@ def test_a_methods_own_package_is_a_part_of_the_code(
     ours = RunConfig.from_flat({"method": "fedavg"})
     seen = {run_code_hash(ours), run_code_hash(ours.updated({"objective": "hers"}))}
     module.write_text("class Hers: ...\n")
-    _package_hash.cache_clear()
+    _seen.clear()
     seen.add(run_code_hash(ours.updated({"objective": "hers"})))
-    _package_hash.cache_clear()
+    _seen.clear()
     external.offered.cache_clear()
     assert len(seen) == 3
 

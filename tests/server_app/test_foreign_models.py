@@ -16,7 +16,6 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import run_in_process
-from regl_app.learning.models import build
 from regl_app.runs.folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("short_calibration")
@@ -49,7 +48,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run
     (tmp_path / f"{MODULE}.py").write_text(NETS, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
-    build._foreign.cache_clear()
 
     def make(**changes: Scalar) -> RunConfig:
         own = {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}

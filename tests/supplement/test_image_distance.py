@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from regl_app.config.sections import ModelConfig
 from regl_app.core.errors import ConfigError
@@ -129,6 +129,19 @@ def test_torchvision_s_inception_is_read_from_a_file(
         expected = model(shown)
     assert found.shape == (2, 2048)
     torch.testing.assert_close(found, expected)
+
+
+def test_another_file_of_the_same_name_is_read(
+    inception: tuple[Path, torch.nn.Module], classifier: Classifier, tmp_path: Path
+) -> None:
+    weights = load_file(inception[0])
+    file = tmp_path / "weights.safetensors"
+    images = torch.randint(0, 256, (1, 1, 16, 16), dtype=torch.uint8)
+    save_file(weights, file)
+    before = distance_features(str(file), classifier, "cpu")(images)
+    name = "Mixed_7c.branch_pool.bn.bias"
+    save_file(weights | {name: weights[name] + 1}, file)
+    assert not torch.equal(distance_features(str(file), classifier, "cpu")(images), before)
 
 
 @pytest.mark.parametrize("kind", ["absent", "text", "other"])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
 
 from regl_app.config import RunConfig
 from regl_app.config.choices import MODELS
+from regl_app.config.model_name import is_own_module
 from regl_app.config.sections import ModelConfig
 from regl_app.core.dotted import resolve
 from regl_app.core.global_random import drawing_from
@@ -20,7 +25,7 @@ from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.foreign import ForeignClassifier
-from regl_app.learning.models.libraries import make_network
+from regl_app.learning.models.libraries import make_network, own_maker
 from regl_app.learning.models.pretrained import load_pretrained
 
 
@@ -31,13 +36,15 @@ def build_model(
 
     One of ours is built without values and filled from a generator of its own: the global random
     state is neither read nor changed, so concurrent clients cannot disturb each other. One of
-    others fills itself, from a state that is lent to it; it is made once and copied.
+    others fills itself, from a state that is lent to it; it is made once and copied, until its name
+    stands for something else or a run begins (``forget_networks``).
 
     Raises:
         ConfigError: another's model cannot be had, or does not fit images and classes.
     """
     if config.name not in MODELS:
-        return copy.deepcopy(_foreign(config, num_classes, channels, image_size, seed))
+        own = _own(config.name, seed) if is_own_module(config.name) else None
+        return copy.deepcopy(_foreign(config, num_classes, channels, image_size, seed, own))
     with MAKING_MODULES:
         with torch.device("meta"):
             kind = resolve(MODELS[config.name].implementation)
@@ -47,14 +54,44 @@ def build_model(
     return model
 
 
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """What makes a module of one's own: known by itself, as a notebook gives its name to others."""
+
+    make: Callable[[int, int, int], Any]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Own) and self.make is other.make
+
+    def __hash__(self) -> int:
+        return id(self.make)
+
+
+def _own(name: str, seed: int) -> _Own:
+    if name.partition(":")[0] in sys.modules:
+        return _Own(own_maker(name))
+    with MAKING_MODULES, drawing_from(derive_seed(seed, "model")):  # importing it may make layers
+        return _Own(own_maker(name))
+
+
 @lru_cache(maxsize=2)
 def _foreign(
-    config: ModelConfig, num_classes: int, channels: int, image_size: int, seed: int
+    config: ModelConfig,
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    seed: int,
+    own: _Own | None,
 ) -> Classifier:
     side = config.input_size or image_size
     with MAKING_MODULES, drawing_from(derive_seed(seed, "model")):
-        network = make_network(config, num_classes, channels, side)
+        network = make_network(config, num_classes, channels, side, own.make if own else None)
         return ForeignClassifier.of(config, network, num_classes, channels, image_size)
+
+
+def forget_networks() -> None:
+    """Have others' networks made anew: a notebook may have changed what they are made of."""
+    _foreign.cache_clear()
 
 
 def _initialize(model: nn.Module, generator: torch.Generator) -> None:
@@ -92,6 +129,7 @@ def start_model(config: RunConfig, source: Source) -> Classifier:
     Raises:
         ConfigError: the weights are not there, or not this model's.
     """
+    forget_networks()
     model = model_of(config, source)
     said = [model.words] if model.words else []
     if config.model.weights:

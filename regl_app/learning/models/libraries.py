@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
@@ -17,7 +17,34 @@ from regl_app.learning.models.foreign import Network
 _COLOURS = 3
 
 
-def make_network(config: ModelConfig, num_classes: int, channels: int, side: int) -> Network:
+def own_maker(key: str) -> Callable[[int, int, int], Any]:
+    """Return what the dotted name ``key`` stands for by now.
+
+    Raises:
+        ConfigError: it cannot be imported, or is nothing that makes a module.
+    """
+    try:
+        make = resolve(key)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"model.name={key!r} cannot be imported: {error} (its package must be installed, or on "
+            "PYTHONPATH, where the server and every client runs: docs/models.md)"
+        ) from error
+    if not callable(make):
+        raise ConfigError(
+            f"model.name={key!r} must be an nn.Module's class, or a function that returns a "
+            f"module, got {type(make).__name__}"
+        )
+    return make  # type: ignore[no-any-return]
+
+
+def make_network(
+    config: ModelConfig,
+    num_classes: int,
+    channels: int,
+    side: int,
+    own: Callable[[int, int, int], Any] | None = None,
+) -> Network:
     """Return the network that ``config.name`` names, with random weights.
 
     Args:
@@ -25,6 +52,7 @@ def make_network(config: ModelConfig, num_classes: int, channels: int, side: int
         num_classes: of its last layer.
         channels: of the images, which a module of one's own is told.
         side: of the images that it is given.
+        own: what makes a module of one's own (``own_maker``).
 
     Raises:
         ConfigError: there is none of that name, its library is not installed, or it cannot be made.
@@ -34,7 +62,9 @@ def make_network(config: ModelConfig, num_classes: int, channels: int, side: int
         return _of_torchvision(config.name, name, num_classes, side)
     if library == "timm":
         return _of_timm(config.name, name, num_classes, side)
-    return _of_ones_own(config.name, num_classes, channels, side)
+    make = own or own_maker(config.name)
+    module = _made(config.name, side, lambda: make(num_classes, channels, side))
+    return Network(module, channels)
 
 
 def _of_torchvision(key: str, name: str, num_classes: int, side: int) -> Network:
@@ -79,23 +109,6 @@ def import_timm(key: str) -> Any:
             "this package's extra 'timm', at the server and at every client)"
         ) from error
     return timm
-
-
-def _of_ones_own(key: str, num_classes: int, channels: int, side: int) -> Network:
-    try:
-        make = resolve(key)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"model.name={key!r} cannot be imported: {error} (its package must be installed, or on "
-            "PYTHONPATH, where the server and every client runs: docs/models.md)"
-        ) from error
-    if not callable(make):
-        raise ConfigError(
-            f"model.name={key!r} must be an nn.Module's class, or a function that returns a "
-            f"module, got {type(make).__name__}"
-        )
-    module = _made(key, side, lambda: make(num_classes, channels, side))
-    return Network(module, channels)
 
 
 def _made(key: str, side: int, make: Any) -> nn.Module:

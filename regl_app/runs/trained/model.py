@@ -17,7 +17,7 @@ from regl_app.data.resize import Fitted
 from regl_app.learning.evaluation.predict import predict_log_probs
 from regl_app.learning.methods.method import personal
 from regl_app.learning.methods.registry import make_method
-from regl_app.learning.models.build import build_model
+from regl_app.learning.models.build import build_model, forget_networks
 from regl_app.learning.models.classifier import Classifier
 from regl_app.runs.depths import depths_of, site_name
 from regl_app.runs.folder import DATA, RunFolder
@@ -85,6 +85,7 @@ class TrainedModel:
         depths = depths_of(facts, run.read_history())
         if client is not None and site_name(client) in depths:
             depths = {site_name(client): depths[site_name(client)]}
+        forget_networks()
         # Classifiers of others take gray and colour by the same weights.
         for channels in (facts.channels,) if facts.channels else _CHANNELS:
             model = build_model(

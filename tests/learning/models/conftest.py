@@ -73,7 +73,4 @@ def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "own_nets_of_a_test.py").write_text(NETS, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "own_nets_of_a_test", raising=False)
-    from regl_app.learning.models import build
-
-    build._foreign.cache_clear()
     return "own_nets_of_a_test"

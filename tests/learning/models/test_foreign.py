@@ -15,6 +15,7 @@ from torchvision.models import resnet18
 from regl_app.config import RunConfig
 from regl_app.config.sections import ModelConfig, TrainConfig
 from regl_app.core.errors import ConfigError
+from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.learning.models import build_model
 from regl_app.learning.models.batch_norm import (
@@ -23,6 +24,7 @@ from regl_app.learning.models.batch_norm import (
     batch_norms,
     without_batch_norm,
 )
+from regl_app.learning.models.build import make_model
 from regl_app.learning.models.foreign import ForeignClassifier
 from regl_app.learning.training.loop import train_local
 
@@ -80,6 +82,36 @@ def test_a_copy_is_given_away(nets: str) -> None:
     with torch.no_grad():
         one.head.weight.zero_()
     assert _build(f"{nets}:Net").head.weight.abs().sum() > 0
+
+
+def test_what_a_name_stands_for_now_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook, where a class is defined anew."""
+
+    class Net(nn.Sequential):
+        width = 4
+
+        def __init__(self, num_classes: int, channels: int, image_size: int) -> None:
+            inside = nn.Linear(channels * image_size**2, self.width)
+            super().__init__(nn.Flatten(), inside, nn.Linear(self.width, num_classes))
+
+    notebook = ModuleType("own_notebook_of_a_test")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    notebook.Net = Net  # type: ignore[attr-defined]
+    name = f"{notebook.__name__}:Net"
+    assert _build(name, side=8).head.in_features == 4
+    notebook.Net = type("Net", (Net,), {"width": 6})  # type: ignore[attr-defined]
+    assert _build(name, side=8).head.in_features == 6
+
+    class Maker(SimpleNamespace):  # equal to another, and without a hash
+        def __call__(self, *told: int) -> nn.Module:
+            return type("Net", (Net,), {"width": Net.width})(*told)
+
+    notebook.Net = Maker()  # type: ignore[attr-defined]
+    assert _build(name, side=8).head.in_features == 4
+    Net.width = 5  # what the same object makes by now shows when a run begins
+    config = RunConfig.from_flat({"method": "fedavg", "model.name": name, "data.image-size": 8})
+    model = make_model(config, Federation.load(config, 2))
+    assert model.head.in_features == 5
 
 
 def test_images_are_scaled_as_the_weights_expect() -> None:
