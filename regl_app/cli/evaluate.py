@@ -69,10 +69,11 @@ def evaluate(
         for each in found.classes
     ]
     print_table(["class", "images", "precision", "recall", "F1"], shares)
-    if len(names) <= _MOST_CLASSES:
-        rows = zip(found.class_names, found.confusion.tolist(), strict=True)
+    taken = found.taken_for
+    if len(taken.columns) <= _MOST_CLASSES:
+        rows = zip(taken.rows, taken.counts.tolist(), strict=True)
         print_table(
-            ["is \\ taken for", *found.class_names],
+            ["is \\ taken for", *taken.columns],
             [[name, *map(str, counts)] for name, counts in rows],
         )
     if out is not None:

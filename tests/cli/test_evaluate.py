@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 from typer.testing import CliRunner
 
 from regl_app.cli import app
@@ -24,6 +30,45 @@ def run(small_settings: dict[str, Scalar], tmp_path_factory: pytest.TempPathFact
     own: dict[str, Scalar] = {"method": "fedavg", "rounds": 1, "report": False}
     config = RunConfig.from_flat(small_settings | own | {"out-dir": str(out)})
     return RunFolder.open(run_in_process(config, clients=2, workers=1))
+
+
+def picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+
+
+def test_what_was_taken_for_what_is_shown_of_classes_that_are_there(
+    small_settings: dict[str, Scalar], tmp_path: Path
+) -> None:
+    """Two of a run's 25 classes: what is printed counts, no more than what the images hold."""
+    for number in range(100):
+        picture(tmp_path / "many" / f"class {number % 25:02}" / f"{number}.png", number)
+    own: dict[str, Scalar] = {
+        "method": "fedavg",
+        "rounds": 1,
+        "report": False,
+        "data.source": "folder",
+        "data.path": str(tmp_path / "many"),
+        "data.image-size": 8,
+        "out-dir": str(tmp_path),
+        "cache-dir": str(tmp_path / "cache"),
+    }
+    config = RunConfig.from_flat(small_settings | own)
+    run = RunFolder.open(run_in_process(config, clients=2, workers=1))
+    for number in (1, 2):
+        name = f"class {number:02}"
+        shutil.copytree(tmp_path / "many" / name, tmp_path / "two" / name)
+    out = tmp_path / "found.json"
+    done = invoke("evaluate", run.path, f"data.path={tmp_path / 'two'}", "--out", out)
+    assert done.exit_code == 0 and "8 images" in done.output, done.output
+    confusion = np.array(json.loads(out.read_text())["confusion"])
+    assert confusion.shape == (25, 25) and confusion[1:3].sum() == 8
+    table = done.output.partition("is \\ taken for")[2].splitlines()
+    rows = [line.split() for line in table if line.startswith("class")]
+    shown = sorted({1, 2, *np.flatnonzero(confusion.any(axis=0)).tolist()})
+    assert [row[1] for row in rows] == ["01", "02"]
+    assert [[int(count) for count in row[2:]] for row in rows] == confusion[1:3, shown].tolist()
 
 
 @pytest.mark.parametrize(

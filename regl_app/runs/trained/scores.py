@@ -28,6 +28,15 @@ class ClassScore:
 
 
 @dataclass(frozen=True, eq=False)
+class TakenFor:
+    """How often the class of a row was taken for that of a column, ``counts`` (rows, columns)."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    counts: Counts
+
+
+@dataclass(frozen=True, eq=False)
 class Scores:
     """A model on a set of images: the whole, each class, and how often i was taken for j (C, C)."""
 
@@ -47,6 +56,17 @@ class Scores:
         """Return the mean recall over the classes that the images hold."""
         recalls = [each.recall for each in self.classes if each.recall is not None]
         return sum(recalls) / len(recalls)
+
+    @property
+    def taken_for(self) -> TakenFor:
+        """Return the confusion without the classes that no image is of, nor was taken for."""
+        is_there = self.confusion.any(axis=1)
+        shown = is_there | self.confusion.any(axis=0)
+        rows, columns = (
+            tuple(name for name, kept in zip(self.class_names, which, strict=True) if kept)
+            for which in (is_there, shown)
+        )
+        return TakenFor(rows, columns, self.confusion[is_there][:, shown])
 
     def to_json(self) -> dict[str, object]:
         """Return all of it as plain values."""
