@@ -98,7 +98,7 @@ def _federate(
     made: dict[int, ImageSet] = {}
 
     def images(client: Client, number: int) -> ImageSet:
-        quotas = client_quotas(config, client.real_counts, number)
+        quotas = client_quotas(config, client.real_counts, number, client.name)
         if client.partition_id not in made:
             frozen = ClientGenerator.frozen(client.name)
             made[client.partition_id] = synthesizer.generate(
@@ -149,14 +149,15 @@ def _shares(
         predict_log_probs(copy.deepcopy(local), pool.images, CPU).numpy()[rows, labels]
         for local in locals_.values()
     ]
-    images = [real[k].sum() + client_quotas(config, real[k], number).sum() for k in locals_]
+    planned = {k: client_quotas(config, real[k], number, f"client {k}") for k in locals_}
+    images = [real[k].sum() + planned[k].sum() for k in locals_]
     # A floor: one model that never saw a class must not outvote the rest.
     scores = np.average(np.maximum(answers, _FLOOR), axis=0, weights=images)
     for client, local in locals_.items():
         pair = ModelPair(copy.deepcopy(model), copy.deepcopy(local), CPU)
         predictions = pair.predictions(pool)
         disagreement = config.supplement.disagreement
-        quotas = client_quotas(config, real[client], number + 1)
+        quotas = client_quotas(config, real[client], number + 1, f"client {client}")
         chosen = select(predictions, quotas, disagreement=disagreement, filtered=True)
         agreed = [np.flatnonzero(labels == c)[np.argsort(-scores[labels == c])] for c in classes]
         flags["pool"].append(right)

@@ -97,8 +97,11 @@ def main() -> None:
 
 def _sources(config: RunConfig, federation: Federation) -> Iterator[tuple[str, Sequence[ImageSet]]]:
     clients = [federation.client(k).train for k in range(federation.num_clients)]
-    quotas = [client_quotas(config, c.counts(federation.num_classes), 1) for c in clients]
     names = [f"client {k}" for k in range(len(clients))]  # as the app calls them
+    quotas = [
+        client_quotas(config, client.counts(federation.num_classes), 1, name)
+        for client, name in zip(clients, names, strict=True)
+    ]
     synthesizer = make_synthesizer(config, federation)
 
     def made(adaptations: Sequence[ClientGenerator]) -> list[ImageSet]:
@@ -191,7 +194,7 @@ def _accuracy(config: RunConfig, supplements: Sequence[ImageSet], choose: Choice
     """Return the final accuracy when clients train on the first of their ``supplements``."""
 
     def images(client: Client, number: int) -> ImageSet:
-        quotas = client_quotas(config, client.real_counts, number)
+        quotas = client_quotas(config, client.real_counts, number, client.name)
         draw = numpy_generator(config.seed, "limits", client.partition_id, number)
         return choose(first_images(supplements[client.partition_id], quotas), draw)
 

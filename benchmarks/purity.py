@@ -132,8 +132,8 @@ def _accuracy(config: RunConfig, candidates: ImageSet, right: np.ndarray, purity
     labels = candidates.labels.numpy()
 
     def images(client: Client, number: int) -> ImageSet:
-        quotas = client_quotas(config, client.real_counts, number)
-        most = client_quotas(config, client.real_counts, 1)
+        quotas = client_quotas(config, client.real_counts, number, client.name)
+        most = client_quotas(config, client.real_counts, 1, client.name)
         chosen = []
         for label, (quota, first) in enumerate(zip(quotas, most, strict=True)):
             members = np.flatnonzero(labels == label)

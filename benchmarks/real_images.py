@@ -83,9 +83,10 @@ def _accuracy(source: str, beta: float, seed: int, data: str | None) -> float:
     def images(client: Client, number: int) -> ImageSet:
         place = client.partition_id
         if place not in kept:
-            most = client_quotas(config, client.real_counts, 1)
+            most = client_quotas(config, client.real_counts, 1, client.name)
             kept[place] = others_real(federation, most, seed, place)
-        return first_images(kept[place], client_quotas(config, client.real_counts, number))
+        quotas = client_quotas(config, client.real_counts, number, client.name)
+        return first_images(kept[place], quotas)
 
     return federate(config, _CLIENTS, own_images=images).rounds[-1].metrics.accuracy
 

@@ -169,7 +169,7 @@ def _images(
     synthesizer, made = make_synthesizer(config, federation), []
     for key, generator in enumerate(generators):
         real = federation.client(key).train
-        quotas = client_quotas(config, real.counts(federation.num_classes), 1)
+        quotas = client_quotas(config, real.counts(federation.num_classes), 1, f"client {key}")
         made.append(synthesizer.generate(quotas, generator, real).images)
     return made
 

@@ -175,9 +175,10 @@ def _quotas(client: Client, task: RoundTask, memory: Memory) -> Counts:
             memory.discrepancy,
             images,
             task.round,
+            client.name,
             measured_round=memory.round,
         )
-    return client_quotas(client.config, client.real_counts, task.round)
+    return client_quotas(client.config, client.real_counts, task.round, client.name)
 
 
 def _models(client: Client, weights: Weights, memory: Memory) -> ModelPair | None:

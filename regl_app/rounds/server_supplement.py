@@ -159,7 +159,12 @@ class ServerSupplement:
                 whole, self._answers[key], probe.labels.numpy(), whole.shape[1]
             )
             quotas = uploaded_quotas(
-                self._config, self._held.get(key), discrepancy, replies[key].real_images, number
+                self._config,
+                self._held.get(key),
+                discrepancy,
+                replies[key].real_images,
+                number,
+                f"client {key}",
             )
             pair = ModelPair(global_model, self._with(weights), self._device, on_pool.get(key))
             supplied = make_supplement(

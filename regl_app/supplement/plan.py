@@ -13,6 +13,7 @@ import numpy as np
 
 from regl_app.config import RunConfig
 from regl_app.config.choices import POLICIES, SITES
+from regl_app.core.seeding import numpy_generator
 from regl_app.core.types import Counts, Floats
 from regl_app.supplement.policy import (
     allocate,
@@ -47,7 +48,7 @@ def budget(config: RunConfig, num_images: int, num_classes: int, round_number: i
     return int(planned[round_number - 1 - late])
 
 
-def client_quotas(config: RunConfig, real_counts: Counts, round_number: int) -> Counts:
+def client_quotas(config: RunConfig, real_counts: Counts, round_number: int, client: str) -> Counts:
     """Return the quotas a client plans by itself; nothing about its labels leaves it.
 
     Covers every policy but ``discrepancy`` after its first measurement (``measured_quotas``).
@@ -56,26 +57,31 @@ def client_quotas(config: RunConfig, real_counts: Counts, round_number: int) -> 
         config: the run, whose supplement keys matter here.
         real_counts: the client's real training images per class, ``(C,)``.
         round_number: t = 1, 2, ...
+        client: its name, by which ties between classes are broken.
     """
     num_classes, images = len(real_counts), int(real_counts.sum())
     supplement = config.supplement
     if not POLICIES[supplement.policy].generates or images == 0:
         return np.zeros(num_classes, dtype=np.int64)
     total = budget(config, images, num_classes, round_number)
+    ties = _ties(config, num_classes, client)
     if POLICIES[supplement.policy].needs_labels:
         wanted = balance_quotas(real_counts, supplement.target, supplement.cap)
-        return allocate(wanted, total, wanted)
+        return allocate(wanted, total, wanted, ties)
     if POLICIES[supplement.policy].uniform:
-        return equal_quotas(num_classes, total, supplement.cap)
+        return equal_quotas(num_classes, total, supplement.cap, ties)
     if config.privacy.noise > 0:
-        return blind_quotas(config, images, num_classes, round_number)
-    return bootstrap_quotas(real_counts, total, supplement.cap)
+        return blind_quotas(config, images, num_classes, round_number, client)
+    return bootstrap_quotas(real_counts, total, supplement.cap, ties)
 
 
-def blind_quotas(config: RunConfig, num_images: int, num_classes: int, round_number: int) -> Counts:
+def blind_quotas(
+    config: RunConfig, num_images: int, num_classes: int, round_number: int, client: str
+) -> Counts:
     """Return quotas ``(C,)`` that tell nothing about a client but its number of images."""
     total = budget(config, num_images, num_classes, round_number)
-    return equal_quotas(num_classes, total, config.supplement.cap)
+    ties = _ties(config, num_classes, client)
+    return equal_quotas(num_classes, total, config.supplement.cap, ties)
 
 
 def measured_quotas(
@@ -84,6 +90,7 @@ def measured_quotas(
     discrepancy: Floats,
     real_images: int,
     next_round: int,
+    client: str,
     *,
     measured_round: int,
 ) -> Counts:
@@ -100,13 +107,20 @@ def measured_quotas(
         discrepancy: its vector d of that round, ``(C,)``.
         real_images: n_k, its number of real training images.
         next_round: t of the round the quotas are for, >= 2.
+        client: its name, by which ties between classes are broken.
         measured_round: t of the round that measured.
     """
     total = budget(config, real_images, len(last_quotas), next_round)
     measured = discrepancy if measured_round > 1 else np.zeros_like(discrepancy)
     keys = config.supplement
     return discrepancy_quotas(
-        last_quotas, measured, total, gamma=keys.gamma, momentum=keys.momentum, cap=keys.cap
+        last_quotas,
+        measured,
+        total,
+        gamma=keys.gamma,
+        momentum=keys.momentum,
+        cap=keys.cap,
+        ties=_ties(config, len(last_quotas), client),
     )
 
 
@@ -123,14 +137,15 @@ class Measured:
     real_images: int
     round: int
 
-    def quotas(self, config: RunConfig, next_round: int) -> Counts:
-        """Return its quotas for ``next_round``, whose budget they spend."""
+    def quotas(self, config: RunConfig, next_round: int, client: str) -> Counts:
+        """Return the quotas of ``client`` for ``next_round``, whose budget they spend."""
         return measured_quotas(
             config,
             self.held,
             self.discrepancy,
             self.real_images,
             next_round,
+            client,
             measured_round=self.round,
         )
 
@@ -141,6 +156,7 @@ def uploaded_quotas(
     discrepancy: Floats,
     real_images: int,
     round_number: int,
+    client: str,
 ) -> Counts:
     """Return a client's quotas for round t where the server plans by its uploaded model.
 
@@ -152,10 +168,11 @@ def uploaded_quotas(
         discrepancy: its vector d, ``(C,)``.
         real_images: n_k.
         round_number: t, whose budget is spent.
+        client: its name, by which ties between classes are broken.
     """
     keys = config.supplement
     if POLICIES[keys.policy].uniform:
-        return blind_quotas(config, real_images, len(discrepancy), round_number)
+        return blind_quotas(config, real_images, len(discrepancy), round_number, client)
     return discrepancy_quotas(
         np.zeros(len(discrepancy), dtype=np.int64) if last_quotas is None else last_quotas,
         discrepancy,
@@ -163,4 +180,14 @@ def uploaded_quotas(
         gamma=keys.gamma,
         momentum=keys.momentum,
         cap=keys.cap,
+        ties=_ties(config, len(discrepancy), client),
     )
+
+
+def _ties(config: RunConfig, num_classes: int, client: str) -> Counts:
+    """Return the order of classes in ties, ``(C,)``: one for each client.
+
+    The same in every round, so that what a later one asks for has been made in an earlier one.
+    """
+    rng = numpy_generator(config.seed, client, "quotas")
+    return rng.permutation(num_classes).astype(np.int64)

@@ -10,20 +10,25 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from regl_app.core.types import Counts, Floats
+from regl_app.core.types import Counts, Floats, Indices
 
 
-def allocate(weights: npt.ArrayLike, total: int, room: Counts) -> Counts:
+def allocate(
+    weights: npt.ArrayLike, total: int, room: Counts, ties: Counts | None = None
+) -> Counts:
     """Split ``total`` over classes in proportion to ``weights``, by largest remainder.
 
     No class gets more than its ``room``; what does not fit goes to the others, so the result
     sums to ``min(total, room.sum())``. Classes of weight zero are used only when all classes of
-    positive weight are full. Ties go to the lower class, so the result is deterministic.
+    positive weight are full. Ties go to the lower class. Where one of the tied would get nothing
+    by that, they go by ``ties`` instead, so that it is not the same classes for everybody.
 
     Args:
         weights: non-negative finite importance per class, ``(C,)``.
         total: images to give out, >= 0.
         room: most images per class, ``(C,)``, >= 0.
+        ties: a permutation of the classes, ``(C,)``: who has the lowest number goes first; None:
+            always the lower class.
     """
     share = np.asarray(weights, dtype=np.float64)
     if share.shape != room.shape:
@@ -45,12 +50,23 @@ def allocate(weights: npt.ArrayLike, total: int, room: Counts) -> Counts:
         if part.sum() == 0 or (part < open_room)[active].all():
             short = rest - int(part.sum())
             remainder = np.where(active & (part < open_room), exact - part, -1.0)
-            for index in np.argsort(-remainder, kind="stable")[:short]:
+            for index in _largest(remainder, short, quotas + part, ties):
                 if remainder[index] >= 0:
                     part[index] += 1
         quotas += part
         rest -= int(part.sum())
     return quotas
+
+
+def _largest(remainder: Floats, most: int, given: Counts, ties: Counts | None) -> Indices:
+    """Return the ``most`` classes of the largest ``remainder``; ``given`` is what each has."""
+    ordered: Indices = np.argsort(-remainder, kind="stable")
+    if ties is None or not 0 < most < len(ordered):
+        return ordered[:most]
+    tied = remainder[ordered[most:]] == remainder[ordered[most - 1]]
+    if (given[ordered[most:]][tied] == 0).any():
+        ordered = np.lexsort((ties, -remainder))
+    return ordered[:most]
 
 
 def balance_quotas(counts: Counts, target: int, cap: int) -> Counts:
@@ -62,18 +78,18 @@ def balance_quotas(counts: Counts, target: int, cap: int) -> Counts:
     return np.clip(goal - counts, 0, cap).astype(np.int64)
 
 
-def equal_quotas(num_classes: int, total: int, cap: int) -> Counts:
+def equal_quotas(num_classes: int, total: int, cap: int, ties: Counts | None = None) -> Counts:
     """Return ``total`` images spread evenly over all classes (FedGC's budget)."""
-    return allocate(np.ones(num_classes), total, np.full(num_classes, cap, dtype=np.int64))
+    return allocate(np.ones(num_classes), total, np.full(num_classes, cap, dtype=np.int64), ties)
 
 
-def bootstrap_quotas(counts: Counts, total: int, cap: int) -> Counts:
+def bootstrap_quotas(counts: Counts, total: int, cap: int, ties: Counts | None = None) -> Counts:
     """Return round 1 of ``discrepancy``, before any model was compared: ``total`` by deficit.
 
     The weights are what ``balance`` would add, so missing classes come first.
     """
     deficit = int(counts.max(initial=0)) - counts
-    return allocate(deficit, total, np.full(len(counts), cap, dtype=np.int64))
+    return allocate(deficit, total, np.full(len(counts), cap, dtype=np.int64), ties)
 
 
 def discrepancy_quotas(
@@ -84,6 +100,7 @@ def discrepancy_quotas(
     gamma: float,
     momentum: float,
     cap: int,
+    ties: Counts | None = None,
 ) -> Counts:
     """Return ``total`` images, moved towards the classes where the client lags behind.
 
@@ -103,6 +120,7 @@ def discrepancy_quotas(
         gamma: sharpness; 0 treats all lacking classes alike.
         momentum: part of the last mix that stays, in [0, 1].
         cap: most synthetic images per class.
+        ties: as for ``allocate``.
     """
     lacking = np.maximum(np.asarray(discrepancy, dtype=np.float64), 0.0)
     need = _shares(np.where(lacking > 0, lacking**gamma, 0.0))
@@ -111,7 +129,7 @@ def discrepancy_quotas(
         mix = momentum * mix + (1 - momentum) * need
     elif need.any():
         mix = need
-    return allocate(mix, total, np.full(len(lacking), cap, dtype=np.int64))
+    return allocate(mix, total, np.full(len(lacking), cap, dtype=np.int64), ties)
 
 
 def _shares(weights: Floats) -> Floats:

@@ -12,7 +12,7 @@ from regl_app.core.types import Scalar
 from regl_app.rounds.exchange import RoundResult
 from regl_app.rounds.federate import federate
 from regl_app.rounds.sites.client import ClientSite
-from regl_app.supplement.plan import budget
+from regl_app.supplement.plan import budget, client_quotas
 from server_app.checkpoint_state import ServerMemory
 
 CONFIG = RunConfig.from_flat(
@@ -48,6 +48,20 @@ def test_what_was_measured_survives_in_a_checkpoint() -> None:
     for number in (3, 7):
         one, other = here.quotas(0, number), there.quotas(0, number)
         assert one is not None and other is not None and one.tolist() == other.tolist()
+
+
+def test_the_server_knows_what_a_private_client_began_with() -> None:
+    keys = {"privacy.noise": 1.0, "share-diagnostics": False, "supplement.ratio": 0.05}
+    private = CONFIG.updated(keys)
+    site = ClientSite(private, 20)
+    counts = np.full(20, 5)
+    blind = RoundResult(*(3, 1, 100, 100, 0.1, {}), discrepancy=np.zeros(20))
+    site.before_average(1, {3: blind})
+    (held,) = (each.held for each in site.memory()["measured"].values())
+    assert held.sum() == 5
+    assert held.tolist() == client_quotas(private, counts, 1, "client 3").tolist()
+    # By index it would be the first five.
+    assert not held[:5].all()
 
 
 @pytest.mark.usefixtures("short_calibration")

@@ -65,6 +65,7 @@ SOME: dict[str, Scalar] = {"server.fraction": 0.7, "rounds": 3}
         {"method": "regl-shared", "lora.min-images": 60, **SOME},
         {"method": "regl-dpd", "objective": "scaffold", "supplement.adapter": "frozen"},
         {"method": "regl-dpd", "supplement.adapter": "dpo"},
+        {"method": "regl-free", "supplement.ratio": 0.05},  # fewer images than lacking classes
         {"method": "feddpd", "supplement.site": "download"},
         {"method": "feddpd", "supplement.site": "download", "supplement.decay": 2.0, **SOME},
         {"method": "feddpd", "supplement.site": "server"},

@@ -58,6 +58,28 @@ def test_allocate_by_hand():
     assert allocate([0, 0, 0], 4, room).tolist() == [2, 1, 1]
 
 
+def test_ties_go_to_the_lower_class_as_long_as_all_of_the_tied_get_something():
+    room, ties = np.full(4, 100), np.array([3, 2, 1, 0])
+    assert allocate([1, 1, 1, 1], 6, room, ties).tolist() == [2, 2, 1, 1]
+    assert allocate([1, 1, 1, 1], 3, room).tolist() == [1, 1, 1, 0]
+    assert allocate([1, 1, 1, 1], 3, room, ties).tolist() == [0, 1, 1, 1]
+    # The two heavy classes tie as well, but neither goes without.
+    assert allocate([9, 9, 1, 1], 19, room, ties).tolist() == [9, 8, 1, 1]
+    assert allocate([9, 9, 1, 1], 21, room, ties).tolist() == [10, 9, 1, 1]
+    # Full classes leave the rest to those that were to have nothing.
+    assert allocate([1, 0, 0, 0], 4, np.array([2, 9, 9, 9]), ties).tolist() == [2, 0, 1, 1]
+
+
+@given(allocations(), st.randoms())
+def test_ties_change_nothing_where_by_index_none_of_them_would_go_without(case, random):
+    weights, total, room = case
+    ties = np.array(random.sample(range(len(room)), len(room)))
+    plain, other = allocate(weights, total, room), allocate(weights, total, room, ties)
+    assert plain.sum() == other.sum()
+    if (plain[room > 0] > 0).all():
+        assert plain.tolist() == other.tolist()
+
+
 @pytest.mark.parametrize("bad", [[-1.0, 1.0], [np.nan, 1.0], [np.inf, 1.0], [1.0]])
 def test_allocate_refuses_bad_weights(bad):
     with pytest.raises(ValueError, match="weights"):

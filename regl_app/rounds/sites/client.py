@@ -14,6 +14,7 @@ import numpy as np
 from regl_app.config import RunConfig
 from regl_app.core.types import Counts, Weights
 from regl_app.generator.adaptation.shared import SharedAdapter
+from regl_app.rounds.client import client_name
 from regl_app.rounds.shared_adapter import SharedTuning
 from regl_app.rounds.sites.site import Results, Site
 from regl_app.rounds.teaching import Teacher
@@ -35,7 +36,11 @@ class ClientSite(Site):
     def quotas(self, partition_id: int, number: int) -> Counts | None:
         """Return the client's quotas by what it last measured; None before that."""
         measured = self._measured.get(partition_id)
-        return None if measured is None else measured.quotas(self._config, number)
+        return (
+            None
+            if measured is None
+            else measured.quotas(self._config, number, client_name(partition_id))
+        )
 
     def adapter(self, partition_id: int) -> SharedAdapter | None:
         """Return the adapter of all clients, without B for who keeps it."""
@@ -70,7 +75,13 @@ class ClientSite(Site):
             if held is None:  # private: its quotas are those it was sent, or the first, blind ones
                 held = self.quotas(partition_id, number)
             if held is None:
-                held = blind_quotas(config, result.real_images, self._num_classes, number)
+                held = blind_quotas(
+                    config,
+                    result.real_images,
+                    self._num_classes,
+                    number,
+                    client_name(partition_id),
+                )
             measured = result.discrepancy
             self._measured[partition_id] = Measured(
                 held,
