@@ -232,6 +232,14 @@ class RunKeys(Section):
         return start.needs_client_images
 
     @property
+    def starts_from_pictures(self) -> bool:
+        """Whether some of the clients' images start from their own pictures (img2img)."""
+        adapter, generator = ADAPTERS[self.supplement.adapter], self.generator
+        tuned = adapter.needs_client_images or adapter.uses_pool
+        started = generator.image_conditioning and generator.image_share > 0
+        return self.generates_at_client and tuned and started
+
+    @property
     def image_encoder(self) -> str:
         """What reads clients' pictures, '' where that is not named or needed."""
         tells = self.uses_generator and self.adapts_to_client_images and self.lora.image_tokens > 0

@@ -22,10 +22,10 @@ from regl_app.generator.pipeline_config import (
     vae_factor,
 )
 from regl_app.generator.quiet import quiet
-from regl_app.generator.solver import goes_by_strength, solver_of
+from regl_app.generator.solver import check_start, goes_by_strength, solver_of
 
 
-def check_limits(checkpoint: Path, config: GeneratorConfig) -> None:
+def check_limits(checkpoint: Path, config: GeneratorConfig, *, from_pictures: bool = False) -> None:
     """Refuse a size or a number of steps that a checkpoint cannot draw.
 
     What is wrong with its configurations themselves is told by what loads it.
@@ -33,6 +33,8 @@ def check_limits(checkpoint: Path, config: GeneratorConfig) -> None:
     Args:
         checkpoint: what ``resolve_generator`` returned.
         config: with no key left at 'auto'.
+        from_pictures: whether images are known to start from pictures; what draws none so may
+            have as few steps as it likes.
 
     Raises:
         GeneratorError: names the key, its value, what is allowed, and the remedy.
@@ -60,6 +62,8 @@ def check_limits(checkpoint: Path, config: GeneratorConfig) -> None:
         return
     if goes_by_strength(text_to_image_class(folder), type(scheduler)):
         solver_of(family, scheduler, config.steps, squares, strength=config.image_strength)
+    elif from_pictures:
+        check_start(scheduler, config.steps, config.image_strength)
 
 
 def check_size(family: Family, denoiser: Any, side: int, factor: int, path: str) -> None:

@@ -20,10 +20,9 @@ from regl_app.core.types import StepProgress
 from regl_app.generator.decoding import decode_latents
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance
 from regl_app.generator.finite import check_denoised
-from regl_app.generator.flow_process import is_flow
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.portions import in_portions
-from regl_app.generator.solver import goes_by_strength
+from regl_app.generator.solver import goes_by_strength, steps_passed
 
 
 @torch.no_grad()
@@ -187,14 +186,9 @@ def runs_twice(foundation: Foundation, config: GeneratorConfig) -> bool:
 
 
 def _last_timesteps(scheduler: Any, config: GeneratorConfig) -> torch.Tensor:
-    """Return the timesteps that are left when sampling starts from pictures, and begin there.
-
-    As many as by diffusers' pipelines: a part of a step is left out of a diffusion, and is a whole
-    one of flow matching.
-    """
-    steps, kept = config.steps, config.steps * config.image_strength
-    passed = int(steps - kept) if is_flow(scheduler) else steps - int(kept)
-    first = max(min(passed, steps - 1), 0) * getattr(scheduler, "order", 1)
+    """Return the timesteps that are left when sampling starts from pictures, and begin there."""
+    passed = steps_passed(scheduler, config.steps, config.image_strength)
+    first = passed * getattr(scheduler, "order", 1)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
     timesteps: torch.Tensor = scheduler.timesteps[first:]

@@ -9,6 +9,7 @@ import torch
 
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.families.family import Family
+from regl_app.generator.flow_process import is_flow
 
 BY_STRENGTH = "LatentConsistencyModelPipeline"
 """The pipeline whose steps from a picture are all of them, spread over the noise that is left.
@@ -66,6 +67,40 @@ def goes_by_strength(pipeline: str, kind: type | None) -> bool:
         pipeline == BY_STRENGTH
         and setter is not None
         and "strength" in inspect.signature(setter).parameters
+    )
+
+
+def steps_passed(scheduler: Any, steps: int, strength: float) -> int:
+    """Return how many of ``steps`` are left out of what starts from pictures at ``strength``.
+
+    As many as by diffusers' pipelines: a part of a step is left out of a diffusion, and is a whole
+    one of flow matching.
+    """
+    kept = steps * strength
+    passed = int(steps - kept) if is_flow(scheduler) else steps - int(kept)
+    return max(min(passed, steps - 1), 0)
+
+
+def check_start(scheduler: Any, steps: int, strength: float) -> None:
+    """Refuse images from pictures whose first step takes them for noise, whatever the strength.
+
+    Args:
+        scheduler: whose steps are not spread over the noise that is left.
+        steps: ``generator.steps``.
+        strength: ``generator.image-strength``.
+
+    Raises:
+        GeneratorError: with the least number of steps that begins at the pictures.
+    """
+    if strength == 1 or steps_passed(scheduler, steps, strength):
+        return
+    counts = range(steps, _MOST_STEPS + 1)
+    least = next((count for count in counts if steps_passed(scheduler, count, strength)), None)
+    more = f"set generator.steps={least} or more" if least else "lower generator.image-strength"
+    raise GeneratorError(
+        f"generator.steps={steps} leaves nothing of the pictures that images start from, though "
+        f"generator.image-strength={strength:g}: their first step begins at noise alone ({more}, "
+        "or start from no picture: generator.image-conditioning=false)"
     )
 
 

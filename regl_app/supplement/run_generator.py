@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.types import Progress
 from regl_app.data.concepts import Concept
 from regl_app.generator.checkpoint import resolve_generator
@@ -16,6 +17,7 @@ from regl_app.generator.encoder_files import resolve_image_encoder
 from regl_app.generator.fitting import fitted_if_here
 from regl_app.generator.foundation import Foundation, shared_foundation
 from regl_app.generator.ip_adapter import IpAdapter, check_ip_adapter
+from regl_app.generator.limits import check_limits
 from regl_app.generator.named_encoder import NamedEncoder
 from regl_app.supplement.cache_keys import CacheKeys
 
@@ -55,8 +57,15 @@ class RunGenerator:
         Raises:
             GeneratorError: the checkpoint cannot be used.
         """
-        generator = self.config.generator
+        generator = self._checked
         return shared_foundation(generator, self.concepts, self.device, self.keys.generator)
+
+    @cached_property
+    def _checked(self) -> GeneratorConfig:
+        generator = self.config.generator
+        if self.config.starts_from_pictures:
+            check_limits(resolve_generator(generator.path), generator, from_pictures=True)
+        return generator
 
     @property
     def image_encoder(self) -> NamedEncoder | None:

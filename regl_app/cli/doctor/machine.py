@@ -201,7 +201,8 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     if words := fit_words(config):
         yield Finding("settings", "ok", words)
     try:
-        check_limits(folder, fitted(config, fetch=False).generator)
+        generator = fitted(config, fetch=False).generator
+        check_limits(folder, generator, from_pictures=config.starts_from_pictures)
     except ReglError as error:
         yield Finding("generator's limits", "fail", str(error))
     if words := unheard_prompt(config):

@@ -22,6 +22,7 @@ from regl_app.generator.foundation import Foundation
 from regl_app.generator.limits import check_limits
 from regl_app.generator.sampling import sample
 from regl_app.supplement.cache_keys import CacheKeys
+from regl_app.supplement.run_generator import RunGenerator
 
 Pipelines = Callable[[str], Path]
 CLASSES = ("a cat", "a dog")
@@ -88,6 +89,67 @@ def test_what_a_solver_cannot_make_is_told_with_the_nearest_that_it_can(
     with pytest.raises(GeneratorError, match=rf"steps={steps}: .* is {nearest} \(set"):
         check_limits(folder, config)
     check_limits(folder, config.model_copy(update={"steps": nearest}))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "least"),
+    [
+        ("sdxl-turbo", {"steps": 1}, 2),
+        ("flux-schnell", {"steps": 1}, 3),
+        # Flow matching leaves out whole steps alone, and has none to leave out here.
+        ("flux-schnell", {"steps": 2}, 3),
+        ("sd3", {"steps": 8, "image_strength": 0.9}, 10),
+        ("sdxl-lcm", {"steps": 1}, 2),
+    ],
+)
+def test_steps_that_begin_at_noise_whatever_the_strength_are_refused(
+    name: str, keys: dict[str, Any], least: int, pipelines: Pipelines
+) -> None:
+    folder = pipelines(name)
+    config = GeneratorConfig.model_validate({"path": str(folder), "image_size": 32} | keys)
+    told = rf"steps={config.steps} .*image-strength={config.image_strength:g}: .*steps={least} or"
+    with pytest.raises(GeneratorError, match=told):
+        check_limits(folder, config, from_pictures=True)
+    check_limits(folder, config)
+    for other in ({"steps": least}, {"image_strength": 1.0}, {"image_conditioning": False}):
+        check_limits(folder, config.model_copy(update=other), from_pictures=True)
+
+
+def test_all_steps_of_a_latent_consistency_pipeline_begin_at_the_picture(
+    pipelines: Pipelines,
+) -> None:
+    config = GeneratorConfig(path=str(pipelines("lcm")), image_size=32, steps=1)
+    check_limits(pipelines("lcm"), config, from_pictures=True)
+
+
+def test_a_run_is_told_so_before_anything_is_tuned(
+    pipelines: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: dict[str, Scalar] = {
+        "generator.path": str(pipelines("sdxl-turbo")),
+        "generator.image-size": 32,
+        "generator.steps": 1,
+    }
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("regl_app.supplement.run_generator.shared_foundation", lambda *_: None)
+
+    def generator(**more: Scalar) -> RunGenerator:
+        config = RunConfig.from_flat(keys | more)
+        return RunGenerator(config, CLASSES, (1, 16, 16), 0, torch.device("cpu"))
+
+    drawn = generator(method="regl")
+    with pytest.raises(GeneratorError, match=r"generator\.steps=1 .*image-conditioning=false"):
+        _ = drawn.foundation
+    topics = [each for each in examine(drawn.config, counted=False) if "limits" in each.topic]
+    assert [each.status for each in topics] == ["fail"]
+    # Frozen, made at the server, or by text alone: nothing starts from a picture.
+    for more in (
+        {"method": "regl-free"},
+        {"method": "feddpd", "supplement.site": "download"},
+        {"method": "regl", "generator.image-conditioning": False},
+        {"method": "regl", "generator.image-share": 0.0},
+    ):
+        _ = generator(**more).foundation
 
 
 @pytest.mark.parametrize(
