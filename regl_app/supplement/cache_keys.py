@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from regl_app.config import RunConfig
+from regl_app.config.supplement_sections import LoraConfig
 from regl_app.core.digests import tensor_bytes
 from regl_app.core.precision import Precision
 from regl_app.core.types import CacheKey
@@ -103,14 +104,18 @@ class CacheKeys:
 
     def lora(self, real: ImageSet, seed: int) -> CacheKey:
         """Return the key of an adapter tuned on ``real``."""
-        # Prior preservation also learns from the sampler's images.
-        preserving = self._config.lora.prior_weight > 0
+        # Prior preservation also learns from the sampler's images, of the classes that are lacking.
+        lacking = (real.counts(len(self.prompts)) == 0).any()
+        preserving = self._config.lora.prior_weight > 0 and lacking
         # By their old names adapters are found again.
         unused = {"rounds"} if self._config.lora.image_tokens else {"rounds", "image_tokens"}
+        # What has no effect is named as by default: adapters from before are found.
+        idle = {"min_images"} if preserving else {"min_images", "prior_weight"}
+        defaults = {name: LoraConfig.model_fields[name].default for name in idle}
         key = {
             **(self._sampler() if preserving else self._common()),
             "image_size": self._config.generator.image_size,
-            "lora": self._config.lora.model_dump(exclude=unused),
+            "lora": self._config.lora.model_dump(exclude=unused) | defaults,
             "data": _digest_of(real),
             "prompts": self.prompts,
             "seed": seed,

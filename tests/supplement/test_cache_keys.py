@@ -76,6 +76,32 @@ def test_guidance_counts_in_tuning_where_the_denoiser_is_told_it(
     assert keys(guided, concepts, real)[1] != keys(config, concepts, real)[1]
 
 
+def test_what_only_decides_whether_to_tune_is_no_part_of_an_adapter_s_name(
+    config: RunConfig, real: ImageSet
+) -> None:
+    concepts = ("a cat", "a dog", "a bird")
+    more = config.updated({"lora.min-images": 3})
+    one, other = (
+        CacheKeys(each, concepts, (1, 16, 16), torch.device("cpu")) for each in (config, more)
+    )
+    assert one.lora(real, 0) == other.lora(real, 0)
+    assert one.part(real, 0, "") == other.part(real, 0, "")
+    assert one.lora(real, 0)["lora"]["min_images"] == 8  # as it always was there
+
+
+def test_prior_preservation_counts_for_a_client_that_lacks_a_class(
+    config: RunConfig, real: ImageSet
+) -> None:
+    preserving = config.updated({"lora.prior-weight": 0.5})
+    guided = preserving.updated({"generator.guidance": 7.0, "generator.steps": 5})
+    all_classes, some = ("a cat", "a dog"), ("a cat", "a dog", "a bird")
+    names = [keys(each, all_classes, real)[1] for each in (config, preserving, guided)]
+    assert names[0] == names[1] == names[2]
+    assert names[0]["lora"]["prior_weight"] == 0.0
+    names = [keys(each, some, real)[1] for each in (config, preserving, guided)]
+    assert names[0] != names[1] != names[2]
+
+
 def test_how_many_tokens_are_read_counts_where_it_is_not_the_pipelines_number(
     config: RunConfig, real: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
