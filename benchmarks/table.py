@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from figures import draw
 
 from regl_app.config.parsing import parse_settings, parse_variants
+from regl_app.config.presets import PRESETS
 from regl_app.core.files import write_json, write_text
 from regl_app.core.log import setup_logging
 from regl_app.core.types import Scalar
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None, command: str = "") -> int:
     name = arguments.name or f"{arguments.source}-beta{arguments.beta:g}{varied}"
     comparison = compare(
         base,
-        parse_variants(arguments.methods.split(",")),
+        parse_variants(rows_of(arguments.methods)),
         range(arguments.seeds),
         clients=arguments.clients,
         out_dir=Path(arguments.runs) / (arguments.reuse or name),
@@ -110,6 +112,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="name of the result files")
     parser.add_argument("--reuse", help="folder below --runs whose finished runs count; name's own")
     return parser
+
+
+def rows_of(text: str) -> list[str]:
+    """Return the rows that ``text`` lists; a comma in a setting's value separates none."""
+    rows: list[str] = []
+    for part in text.split(","):
+        method = re.sub(r"^[^:=]+:", "", part).partition("+")[0]
+        if rows and "=" in rows[-1] and method not in PRESETS:
+            rows[-1] += f",{part}"
+        else:
+            rows.append(part)
+    return rows
 
 
 def _published(base: dict[str, Scalar]) -> dict[str, Scalar]:

@@ -33,7 +33,7 @@ from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.compatibility import check_public_part, check_source
 from regl_app.generator.fitting import fit_words, unheard_prompt
 from regl_app.generator.prompts import class_phrasings
-from regl_app.learning.methods.method import personal
+from regl_app.learning.methods.method import detached, personal
 from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import model_of, start_model
 from regl_app.learning.models.classifier import Classifier
@@ -244,7 +244,7 @@ def _strategy(
         run_dir=str(folder.path.resolve()),
         method=method,
         method_template=first_state(config, method, model),
-        method_sends=most_sent(config, method, model),
+        method_sends=detached(most_sent(config, method, model)),
         buffers=[name for name, _ in model.named_buffers()],
         site=make_site(
             config,

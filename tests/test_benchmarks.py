@@ -41,6 +41,18 @@ def test_every_row_is_a_valid_configuration(tables: dict[str, dict[str, Any]]) -
             RunConfig.from_flat({**source, **needs, **each.get("settings", {}), **settings})
 
 
+def test_a_comma_in_a_setting_separates_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    table = importlib.import_module("table")
+    rows = ["fedavg", "two:fedavg+train.augment=flip,crop+rounds=3", "regl+trackers=wandb,mlflow"]
+    assert table.rows_of(",".join(rows)) == rows
+    assert table.rows_of("x:regl,central,fedavg+device=cuda:1,y:regl+rounds=1") == [
+        *("x:regl", "central", "fedavg+device=cuda:1", "y:regl+rounds=1")
+    ]
+    # What is no method is refused by its own name.
+    assert table.rows_of("fedavg,regal") == ["fedavg", "regal"]
+
+
 def test_results_are_of_the_rows_that_the_tables_name(tables: dict[str, dict[str, Any]]) -> None:
     assert any((BENCHMARKS / "results" / f"{name}.json").is_file() for name in tables)
     for name, each in tables.items():

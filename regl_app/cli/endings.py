@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from regl_app.core.errors import ConfigError
@@ -34,9 +35,18 @@ def _pillow_writes(ending: str) -> bool:
 
 
 def _matplotlib_writes(ending: str) -> bool:
-    from matplotlib.backend_bases import FigureCanvasBase
+    from matplotlib.figure import Figure
 
-    return ending.removeprefix(".") in FigureCanvasBase.get_supported_filetypes()
+    kind, figure = ending.removeprefix("."), Figure(figsize=(1, 1))
+    if kind not in figure.canvas.get_supported_filetypes():
+        return False
+    figure.text(0, 0, "x")
+    try:  # .pgf needs LaTeX
+        with TemporaryDirectory() as folder:
+            figure.savefig(Path(folder) / f"drawing{ending}", format=kind)
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return True
 
 
 _BOTH = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".pdf")

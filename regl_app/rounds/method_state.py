@@ -36,11 +36,11 @@ def first_state(config: RunConfig, method: Method, model: nn.Module) -> Tensors:
     Raises:
         RunError: it is no table of tensors.
     """
-    return checked_form(method.template(model), config.objective, "template")
+    return detached(checked_form(method.template(model), config.objective, "template"))
 
 
 def most_sent(config: RunConfig, method: Method, model: nn.Module) -> Tensors:
-    """Return the bound of what the method's clients may send.
+    """Return the bound of what the method's clients may send, of which only the form counts.
 
     Raises:
         RunError: it is no table of tensors.

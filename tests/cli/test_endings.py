@@ -45,6 +45,17 @@ def test_a_name_that_cannot_be_written_is_refused_before_anything_is_loaded(
     assert all(each in done.output for each in words), done.output
 
 
+def test_a_drawing_that_needs_latex_is_refused_at_once_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ["partition", "--out", "map.pgf", *NOT_LOADED]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "500"})
+    assert done.exit_code == 2, done.output
+    assert "--out must end in .png, " in done.output and "got 'map.pgf'" in done.output
+
+
 @pytest.mark.parametrize("name", ["grid.PNG", "grid.jpg", "grid.webp", "grid.eps", "grid.GIF"])
 def test_a_picture_may_be_of_any_of_the_usual_kinds(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

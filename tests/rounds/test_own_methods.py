@@ -118,6 +118,13 @@ def test_a_form_is_a_table_of_tensors(make: Callable[..., object], function: str
         make(CONFIG, making(None), nn.Linear(2, 2))
 
 
+def test_the_bound_of_what_is_sent_is_not_copied_in_every_round() -> None:
+    bound = {"c": torch.ones(3)}
+    assert most_sent(CONFIG, making(bound), nn.Linear(2, 2))["c"] is bound["c"]
+    first = first_state(CONFIG, making(bound), nn.Linear(2, 2))["c"]
+    assert first.data_ptr() != bound["c"].data_ptr()
+
+
 class Losing(Method):
     """The server's state loses its only tensor."""
 

@@ -106,7 +106,7 @@ def checked_names(found: object, names: Collection[str], name: str) -> list[str]
 
 
 def checked_form(found: object, name: str, function: str) -> Tensors:
-    """Return copies of what ``function``, ``template`` or ``sends``, of method ``name`` returned.
+    """Return what ``function``, ``template`` or ``sends``, of method ``name`` returned, uncopied.
 
     Raises:
         RunError: it is no table of tensors.
@@ -116,7 +116,7 @@ def checked_form(found: object, name: str, function: str) -> Tensors:
             f"objective={name!r}: {function} must return a table of tensors by name: {problem}"
         )
     assert isinstance(found, Mapping)
-    return detached(found)
+    return found
 
 
 def checked_state(found: object, form: Tensors, name: str) -> Tensors:

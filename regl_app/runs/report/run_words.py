@@ -12,10 +12,13 @@ from regl_app.config import RunConfig, default_flat
 from regl_app.config.external import keeps_parts
 from regl_app.config.or_auto import AUTO
 from regl_app.config.parsing import parse_settings
+from regl_app.config.run_config import BUNDLED_FIT
 from regl_app.core.errors import ConfigError
 from regl_app.core.formats import NONE, duration, percent, size
 from regl_app.core.types import Scalar
 from regl_app.data.concepts import prompts_line
+from regl_app.generator.fitting import open_keys
+from regl_app.generator.negative_prompt import unheard
 from regl_app.runs.depths import depth_words, depths_of
 from regl_app.runs.folder import UNHEARD
 from regl_app.runs.kept import kept_words
@@ -249,12 +252,11 @@ def prompts(run: RunData) -> list[tuple[str, str]]:
 
 def _unheard(run: RunData, config: RunConfig) -> bool:
     """Return whether the negative prompt is known to have had no effect."""
-    flat = config.to_flat()
-    return (
-        UNHEARD in run.environment
-        or flat["generator.guidance"] == 1
-        or flat["generator.guidance-stop"] == 0
-    )
+    if UNHEARD in run.environment:
+        return True
+    # What nobody here knows is taken to be heard, as by default.
+    known = config.updated({key: BUNDLED_FIT[key] for key in open_keys(config)})
+    return bool(unheard(known.generator, embeds_guidance=False))
 
 
 def _fitted(run: RunData) -> RunConfig:
