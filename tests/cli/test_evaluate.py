@@ -43,7 +43,7 @@ def test_what_was_taken_for_what_is_shown_of_classes_that_are_there(
 ) -> None:
     """Two of a run's 25 classes: what is printed counts, no more than what the images hold."""
     for number in range(100):
-        picture(tmp_path / "many" / f"class {number % 25:02}" / f"{number}.png", number)
+        picture(tmp_path / "many" / f"c{number % 25:02}" / f"{number}.png", number)
     own: dict[str, Scalar] = {
         "method": "fedavg",
         "rounds": 1,
@@ -57,18 +57,18 @@ def test_what_was_taken_for_what_is_shown_of_classes_that_are_there(
     config = RunConfig.from_flat(small_settings | own)
     run = RunFolder.open(run_in_process(config, clients=2, workers=1))
     for number in (1, 2):
-        name = f"class {number:02}"
+        name = f"c{number:02}"
         shutil.copytree(tmp_path / "many" / name, tmp_path / "two" / name)
     out = tmp_path / "found.json"
     done = invoke("evaluate", run.path, f"data.path={tmp_path / 'two'}", "--out", out)
     assert done.exit_code == 0 and "8 images" in done.output, done.output
     confusion = np.array(json.loads(out.read_text())["confusion"])
     assert confusion.shape == (25, 25) and confusion[1:3].sum() == 8
-    table = done.output.partition("is \\ taken for")[2].splitlines()
-    rows = [line.split() for line in table if line.startswith("class")]
+    table = done.output.partition("is \\ taken for")[2].splitlines()[1:]
+    rows = [line.split() for line in table if line.strip().startswith("c")]
     shown = sorted({1, 2, *np.flatnonzero(confusion.any(axis=0)).tolist()})
-    assert [row[1] for row in rows] == ["01", "02"]
-    assert [[int(count) for count in row[2:]] for row in rows] == confusion[1:3, shown].tolist()
+    assert [row[0] for row in rows] == ["c01", "c02"], done.output
+    assert [[int(count) for count in row[1:]] for row in rows] == confusion[1:3, shown].tolist()
 
 
 @pytest.mark.parametrize(

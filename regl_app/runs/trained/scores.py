@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from regl_app.core.errors import DataError
@@ -60,13 +61,12 @@ class Scores:
     @property
     def taken_for(self) -> TakenFor:
         """Return the confusion without the classes that no image is of, nor was taken for."""
-        is_there = self.confusion.any(axis=1)
-        shown = is_there | self.confusion.any(axis=0)
-        rows, columns = (
-            tuple(name for name, kept in zip(self.class_names, which, strict=True) if kept)
-            for which in (is_there, shown)
+        held, taken = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        rows, columns = np.flatnonzero(held), np.flatnonzero(held + taken)
+        names_of_rows, names_of_columns = (
+            tuple(self.class_names[place] for place in places) for places in (rows, columns)
         )
-        return TakenFor(rows, columns, self.confusion[is_there][:, shown])
+        return TakenFor(names_of_rows, names_of_columns, self.confusion[np.ix_(rows, columns)])
 
     def to_json(self) -> dict[str, object]:
         """Return all of it as plain values."""
