@@ -17,6 +17,7 @@ from regl_app.config.sections import DataConfig, LongTailConfig, PartitionConfig
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 from regl_app.core.seeding import derive_seed, numpy_generator
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.core.types import Counts, Indices
 from regl_app.data.client import ClientData
 from regl_app.data.feature_shift import with_looks
@@ -49,6 +50,7 @@ class Federation:
     same images are dealt to the same clients, as far as names and labels of rows tell."""
 
     @classmethod
+    @plain_torch()
     def load(
         cls,
         config: RunConfig,

@@ -10,10 +10,12 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.core.devices import resolve_device
 from regl_app.core.seeding import derive_seed
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.data.prompt_table import run_source
 from regl_app.generator.compatibility import check_source
 
 
+@plain_torch()
 def generate_images(
     config: RunConfig, classes: Sequence[int], count: int, *, adapter: Path | None = None
 ) -> torch.Tensor:

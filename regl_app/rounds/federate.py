@@ -22,6 +22,7 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, DivergedError, RunError
 from regl_app.core.finite import not_finite
 from regl_app.core.log import logger
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.core.types import Floats, Tensors, Weights
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
@@ -94,6 +95,7 @@ class Federated:
     best: int = 0
 
 
+@plain_torch()
 def federate(
     config: RunConfig,
     clients: int,
@@ -160,6 +162,11 @@ def _check(config: RunConfig, clients: int) -> None:
         raise ConfigError(
             f"federate needs a data.source that it can partition, got {config.data.source!r}: "
             "images that only their nodes hold need a deployment (regl run --superlink)"
+        )
+    if config.resume:
+        raise ConfigError(
+            f"federate keeps no run that it could go on with, got resume={config.resume!r}: "
+            "run_in_process does (or leave the key out)"
         )
     if not STRATEGIES[config.server.strategy].plain_average:
         raise ConfigError(

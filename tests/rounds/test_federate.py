@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from regl_app import RunConfig, RunFolder, federate, run_in_process
+from regl_app import Federation, RunConfig, RunFolder, TrainedModel, federate, run_in_process
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
@@ -22,6 +23,7 @@ from regl_app.supplement.image_quality import MEASURES
 
 pytestmark = pytest.mark.usefixtures("short_calibration")
 
+MOBILE = "torchvision:mobilenet_v3_small"
 SMALL: dict[str, Scalar] = {
     "rounds": 2,
     "data.max-train": 200,
@@ -188,6 +190,49 @@ def test_images_of_one_s_own_replace_the_planned_supplement(tmp_path: Path) -> N
         assert result.synthetic_counts is not None and result.synthetic_counts.sum() == 5
         assert result.discrepancy is None
     assert more.rounds[-1].metrics != plain.rounds[-1].metrics
+
+
+@pytest.mark.parametrize("given", ["float64", "no gradients", "inference", "meta"])
+def test_what_a_notebook_has_set_in_pytorch_changes_nothing(given: str, tmp_path: Path) -> None:
+    """And is there again after the call."""
+    model = MOBILE if given == "float64" else "cnn"
+    keys = {**SMALL, "method": "fedavg", "model.name": model, "rounds": 1}
+    paths = {"cache-dir": str(tmp_path), "out-dir": str(tmp_path)}
+    config = RunConfig.from_flat({**keys, **paths, "data.max-train": 50})
+    plain = federate(config, 2).rounds[-1].metrics
+    images = Federation.load(config, 2).source.test.subset(range(3))
+    with ExitStack() as stack:
+        if given == "float64":
+            torch.set_default_dtype(torch.float64)
+            stack.callback(torch.set_default_dtype, torch.float32)
+        else:
+            stack.enter_context(
+                {
+                    "no gradients": torch.no_grad,
+                    "inference": torch.inference_mode,
+                    "meta": lambda: torch.device("meta"),
+                }[given]()
+            )
+        was = defaults()
+        assert federate(config, 2).rounds[-1].metrics == plain
+        run = RunFolder.open(run_in_process(config, clients=2))
+        assert run.read_history()[-1].metrics.loss == plain.loss
+        found = TrainedModel.of(run).log_probs(images)
+        assert found.dtype == torch.float32 and found.shape == (3, 10)
+        assert defaults() == was
+    assert defaults() == (torch.float32, torch.device("cpu"), True, False)
+
+
+def defaults() -> tuple[object, ...]:
+    device = torch.get_default_device()
+    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    return torch.get_default_dtype(), device, grad, inference
+
+
+def test_a_run_to_go_on_with_is_refused() -> None:
+    config = RunConfig.from_flat({**SMALL, "method": "fedavg", "resume": "runs/a"})
+    with pytest.raises(ConfigError, match=r"resume='runs/a': run_in_process does"):
+        federate(config, 2)
 
 
 def test_uploads_are_there_for_whoever_looks_in_time(tmp_path: Path) -> None:

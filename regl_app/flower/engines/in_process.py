@@ -40,6 +40,7 @@ from regl_app.core.cards import use_card
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError, RunError
 from regl_app.core.log import logger
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.core.types import Scalar
 from regl_app.data.partition import check_partition
 from regl_app.flower.engines.resources import cards_of, places_in_process
@@ -208,6 +209,7 @@ def _site(folder: Path) -> dict[str, Scalar]:
     return {"data-dir": str(folder.resolve()), "data-root": os.sep}
 
 
+@plain_torch()
 def run_in_process(
     config: RunConfig,
     *,

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from regl_app.core.errors import DataError
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.core.types import Counts
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.predict import predict_log_probs
@@ -45,6 +46,7 @@ def known(values: Sequence[float], there: Sequence[bool]) -> list[float | None]:
     ]
 
 
+@plain_torch()
 def evaluate(
     model: nn.Module,
     data: ImageSet,

@@ -21,6 +21,7 @@ from regl_app.core.global_random import drawing_from
 from regl_app.core.log import logger
 from regl_app.core.making_modules import MAKING_MODULES
 from regl_app.core.seeding import derive_seed, torch_generator
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.data.federation import Federation
 from regl_app.data.source import Source
 from regl_app.learning.models.classifier import Classifier
@@ -139,6 +140,7 @@ def start_model(config: RunConfig, source: Source) -> Classifier:
     return model
 
 
+@plain_torch()
 def make_model(config: RunConfig, federation: Federation) -> Classifier:
     """Return the classifier that a run of ``config`` starts from."""
     return start_model(config, federation.source)

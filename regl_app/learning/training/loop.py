@@ -16,6 +16,7 @@ from regl_app.core.activity import Span
 from regl_app.core.global_random import drawing_from
 from regl_app.core.precision import memory_format, trains_fast_in_bf16
 from regl_app.core.seeding import derive_seed, torch_generator
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet, to_float
 from regl_app.learning.methods.checks import check_finished
@@ -41,6 +42,7 @@ class TrainResult:
     sent: Tensors = field(default_factory=dict)
 
 
+@plain_torch()
 def train_local(
     model: nn.Module,
     data: ImageSet,

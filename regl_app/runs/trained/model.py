@@ -11,6 +11,7 @@ from regl_app.config import RunConfig
 from regl_app.config.model_name import is_own_module
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.data.depth import UsedDepth, agreed
 from regl_app.data.images import ImageSet
 from regl_app.data.resize import Fitted
@@ -48,6 +49,7 @@ class TrainedModel:
         return agreed(self.depths.values())
 
     @classmethod
+    @plain_torch()
     def of(
         cls,
         run: RunFolder,
@@ -103,6 +105,7 @@ class TrainedModel:
             f"{len(facts.class_names)} classes as config.json has it (restore both from one backup)"
         )
 
+    @plain_torch()
     def log_probs(self, images: ImageSet, device: torch.device | str = "cpu") -> torch.Tensor:
         """Return log-probabilities ``(N, num_classes)`` of images of any size, gray or colour."""
         fitting = Fitted(images.pixels, (self.channels, self.size, self.size))
