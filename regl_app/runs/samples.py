@@ -24,6 +24,7 @@ KINDS = ("real", "frozen", "adapted")
 PER_CLASS = 3
 MAX_SIDE = 64
 
+_NAME = re.compile(r"client-(\d+)\.npz")
 _GAP = 2
 _BACKGROUND = 24
 
@@ -76,16 +77,20 @@ def load_samples(path: Path) -> ClientSamples:
     Raises:
         RunError: the name or the content is not that of a sample file.
     """
-    match = re.fullmatch(r"client-(\d+)\.npz", path.name)
+    match = _NAME.fullmatch(path.name)
     if match is None:
         raise RunError(f"{path}: a sample file must be called client-<id>.npz")
     return _parse(path, int(match[1]), read_arrays(path))
 
 
-def load_all_samples(run_dir: Path) -> list[ClientSamples]:
-    """Return the samples of every client that saved some, ordered by client."""
-    found = [load_samples(path) for path in (run_dir / "samples").glob("client-*.npz")]
-    return sorted(found, key=lambda samples: samples.partition_id)
+def sample_files(run_dir: Path) -> dict[int, Path]:
+    """Return the file of every client that saved samples, ordered by client; none is read."""
+    found = {
+        int(match[1]): path
+        for path in (run_dir / "samples").glob("client-*.npz")
+        if (match := _NAME.fullmatch(path.name))
+    }
+    return dict(sorted(found.items()))
 
 
 def sample_grid(samples: ClientSamples) -> Array:

@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import Self
 
 from regl_app.core.array_files import Array
+from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.runs.confusions import FILE as CONFUSION
 from regl_app.runs.confusions import confusions_of
 from regl_app.runs.kept import kept_record, kept_words
 from regl_app.runs.records import RoundRecord, RunResult
 from regl_app.runs.round_numbers import client_tag
-from regl_app.runs.samples import load_all_samples, sample_grid
+from regl_app.runs.samples import load_samples, sample_files, sample_grid
 from server_app.trackers.confusion_picture import confusion_picture
 from server_app.trackers.scalars import kept_scalars, round_scalars
 from server_app.trackers.tracker import Status, TrackedRun, Tracker
@@ -99,10 +100,14 @@ class Trackers:
             self._picture(name, pixels, number)
 
     def _new_samples(self, folder: Path) -> Iterator[tuple[str, Array]]:
-        for samples in load_all_samples(folder):
-            if samples.partition_id not in self._shown:
-                self._shown.add(samples.partition_id)
-                yield f"samples/{client_tag(samples.partition_id)}", sample_grid(samples)
+        """Yield one client's pictures at a time: together those of many clients are large."""
+        for client, path in sample_files(folder).items():
+            if client not in self._shown:
+                self._shown.add(client)
+                try:
+                    yield f"samples/{client_tag(client)}", sample_grid(load_samples(path))
+                except RunError as error:
+                    logger.warning("the trackers go without sample pictures: %s", error)
 
     def _leave(self, run: TrackedRun) -> None:
         """Tell the kept model's numbers, what it confuses, and hand over the run's files."""

@@ -13,7 +13,7 @@ from PIL import Image
 from regl_app.core.errors import RunError
 from regl_app.data.images import ImageSet
 from regl_app.runs.features import load_features, save_features
-from regl_app.runs.samples import load_all_samples, load_samples, save_samples
+from regl_app.runs.samples import load_samples, sample_files, save_samples
 
 NAMES = ("zero", "one", "two")
 
@@ -66,11 +66,14 @@ def test_large_images_are_shrunk_for_looking_at(tmp_path: Path) -> None:
     assert load_samples(path).sets["real"].shape == (1, 64, 64)
 
 
-def test_all_samples_come_in_the_order_of_clients(tmp_path: Path) -> None:
+def test_sample_files_come_in_the_order_of_clients(tmp_path: Path) -> None:
     for client in (10, 2):
         real = _images([0])
         save_samples(tmp_path, client, real=real, frozen=None, adapted=None, class_names=NAMES)
-    assert [one.partition_id for one in load_all_samples(tmp_path)] == [2, 10]
+    (tmp_path / "samples" / "client-all.npz").write_bytes(b"PK")  # another's
+    found = sample_files(tmp_path)
+    assert list(found) == [2, 10]
+    assert [load_samples(path).partition_id for path in found.values()] == [2, 10]
 
 
 @pytest.mark.parametrize(

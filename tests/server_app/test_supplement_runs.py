@@ -19,7 +19,7 @@ from regl_app.generator.adaptation.cache import AdapterCache, CachedAdapter
 from regl_app.rounds.client_state import ClientState
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import RoundRecord
-from regl_app.runs.samples import load_all_samples
+from regl_app.runs.samples import load_samples, sample_files
 from regl_app.supplement.payload import Payload
 from regl_app.supplement.schedule import budgets
 
@@ -83,7 +83,7 @@ def test_balance_tops_up_the_clients_own_classes(generate: Federate) -> None:
 
 def test_pictures_and_adapters_are_left_for_the_report(generate: Federate) -> None:
     folder = generate(method="regl", rounds=1)
-    samples = load_all_samples(folder.path)
+    samples = [load_samples(path) for path in sample_files(folder.path).values()]
     assert [found.partition_id for found in samples] == [0, 1]
     assert {"real", "frozen", "adapted"} <= set(samples[0].sets)
     assert all(len(samples[0].of_class("adapted", label)) == 3 for label in range(10))

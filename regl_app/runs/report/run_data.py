@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from regl_app.runs.features import FeaturesFile, load_features
 from regl_app.runs.folder import GENERATOR, RunFolder
 from regl_app.runs.kept import ended_early, up_to_kept
 from regl_app.runs.records import FederationFacts, RoundRecord, RunResult
-from regl_app.runs.samples import ClientSamples, load_all_samples
+from regl_app.runs.samples import sample_files
 from regl_app.runs.statistics import Summary, largest_rows, latest_rows, summarize, told_number
 
 Rows = list[list[float] | None]
@@ -36,7 +36,8 @@ class RunData:
     facts: FederationFacts | None
     history: tuple[RoundRecord, ...]
     result: RunResult | None
-    samples: tuple[ClientSamples, ...]
+    samples: Mapping[int, Path]
+    """By client, the file of its sample pictures: of many clients few are read."""
     features: FeaturesFile | None
     confusions: Confusions | None
     ended: int = 0
@@ -52,11 +53,6 @@ class RunData:
             RunError: it is no run folder, or its configuration or history cannot be read.
         """
         folder = RunFolder.open(path)
-        try:
-            samples = tuple(load_all_samples(path))
-        except RunError as error:
-            logger.warning("the report goes without sample pictures: %s", error)
-            samples = ()
         try:
             features = load_features(path)
         except RunError as error:
@@ -75,7 +71,7 @@ class RunData:
             folder.read_facts(),
             history,
             result,
-            samples,
+            sample_files(path),
             features,
             confusions,
             _ended(path) if result and result.status == "finished" else 0,

@@ -166,10 +166,12 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
 
 def test_damaged_pictures_do_not_cost_the_report(make_run: RunMaker, tmp_path: Path) -> None:
     run = make_run(tmp_path, method="regl", rounds=1)
-    (run / "samples" / "client-00.npz").write_bytes(b"PK")
+    for path in (run / "samples").glob("*.npz"):
+        path.write_bytes(b"PK")
     (run / "features.npz").write_bytes(b"")
     html = build_report([run], tmp_path / "r.html").read_text()
     assert {"samples", "tsne"} & _ids(html) == set()
+    assert "the files of sample pictures cannot be read" in _absent(html)
     assert "accuracy" in _ids(html)
 
 

@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from regl_app.config import RunConfig
 from regl_app.config.choices import TRACKERS
-from regl_app.core.array_files import Array
+from regl_app.core.array_files import Array, read_arrays
 from regl_app.core.errors import ConfigError
+from regl_app.data.images import ImageSet
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.runs.records import GlobalMetrics, RunResult
 from regl_app.runs.round_numbers import class_tag
+from regl_app.runs.samples import save_samples
 from server_app.trackers import registry
 from server_app.trackers.confusion_picture import confusion_picture
 from server_app.trackers.registry import MAKERS, make_trackers
@@ -179,6 +182,30 @@ def test_damaged_samples_are_a_warning(tracked: RunMaker, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING, "regl"):
         tell(run, Trackers({"fake": Fake()}))
     assert "the trackers go without sample pictures" in caplog.text
+
+
+def test_sample_pictures_are_read_once_and_a_damaged_file_costs_no_other(
+    tracked: RunMaker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, fake, read = tracked(), Fake(), list[str]()
+
+    def reading(path: Path) -> dict[str, Array]:
+        read.append(path.name)
+        return read_arrays(path)
+
+    monkeypatch.setattr("regl_app.runs.samples.read_arrays", reading)
+    real = ImageSet(torch.zeros((1, 1, 8, 8), dtype=torch.uint8), torch.tensor([0]))
+    for client in (0, 2):
+        save_samples(
+            run.folder.path, client, real=real, frozen=None, adapted=None, class_names=["a"]
+        )
+    (run.folder.samples / "client-01.npz").write_bytes(b"PK")
+    with caplog.at_level(logging.WARNING, "regl"):
+        tell(run, Trackers({"fake": fake}))
+    assert read == ["client-00.npz", "client-01.npz", "client-02.npz"]
+    shown = [what for call, what in fake.told if call == "picture"]
+    assert shown[:2] == [("samples/client-00", 0), ("samples/client-02", 0)]
+    assert caplog.text.count("client-01.npz") == 1
 
 
 def test_a_drawing_that_fails_ends_no_run(

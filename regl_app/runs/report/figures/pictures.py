@@ -10,11 +10,13 @@ from markupsafe import Markup
 from PIL import Image
 
 from regl_app.core.array_files import Array
+from regl_app.core.errors import RunError
+from regl_app.core.log import logger
 from regl_app.runs.report.figures.base import Absent, Figure, caption, legend, scroll
 from regl_app.runs.report.figures.numbers import Numbers
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg
-from regl_app.runs.samples import ClientSamples
+from regl_app.runs.samples import ClientSamples, load_samples
 
 _TITLE = "Real and synthetic images"
 _CLIENTS = 4
@@ -38,6 +40,8 @@ def samples(run: RunData, prefix: str) -> Figure | Absent:
         )
         return Absent(_TITLE, reason)
     chosen = _choose(run)
+    if not chosen:
+        return Absent(_TITLE, "the files of sample pictures cannot be read")
     blocks = [
         Markup("<div><h4>Client {} <span>{}</span></h4>{}</div>").format(
             one.partition_id, _holding(run, one), scroll(_wall(run, one))
@@ -74,13 +78,27 @@ def samples(run: RunData, prefix: str) -> Figure | Absent:
 
 
 def _choose(run: RunData) -> list[ClientSamples]:
-    # The showcase client first, then those who lack the most.
-    def order(one: ClientSamples) -> tuple[bool, int, int]:
-        held = sum(run.owns(one.partition_id, label) for label in range(len(one.class_names)))
-        return (one.partition_id != run.showcase_client, held or 10**6, one.partition_id)
+    """Return the samples to show, synthetic ones where there are any; no more files are read."""
 
-    made = [one for one in run.samples if any(k != "real" and len(s) for k, s in one.sets.items())]
-    return sorted(made or run.samples, key=order)[:_CLIENTS]
+    # The showcase client first, then those who lack the most.
+    def order(client: int) -> tuple[bool, int, int]:
+        held = sum(run.owns(client, label) for label in range(len(run.class_names)))
+        return (client != run.showcase_client, held or 10**6, client)
+
+    made: list[ClientSamples] = []
+    others: list[ClientSamples] = []
+    for client in sorted(run.samples, key=order):
+        try:
+            one = load_samples(run.samples[client])
+        except RunError as error:
+            logger.warning("the report goes without a client's sample pictures: %s", error)
+            continue
+        kind = made if any(k != "real" and len(s) for k, s in one.sets.items()) else others
+        if len(kind) < _CLIENTS:
+            kind.append(one)
+        if len(made) == _CLIENTS:
+            break
+    return made or others
 
 
 def _seen(run: RunData, one: ClientSamples, label: int) -> bool:
