@@ -9,8 +9,9 @@ from markupsafe import Markup
 from regl_app.core.formats import short
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.figures.base import Absent, Figure, caption, legend, scroll
-from regl_app.runs.report.figures.heat_map import heat_map
+from regl_app.runs.report.figures.heat_map import Rows, heat_map
 from regl_app.runs.report.figures.numbers import matrix_numbers
+from regl_app.runs.report.figures.part import Part, part_of, picked
 from regl_app.runs.report.run_data import RunData
 
 
@@ -39,8 +40,9 @@ def matrices(run: RunData, prefix: str) -> Figure | Absent:
     def colour(value: float) -> tuple[str, float]:
         return ("var(--lack)" if value > 0 else "var(--know)"), abs(value) / largest
 
+    part = _part(run, [record.discrepancy or [] for record in chosen])
     panels = [
-        _panel(run, record, record.discrepancy or [], colour, "discrepancy", "{:+.2f}")
+        _panel(run, record, record.discrepancy or [], part, colour, "discrepancy", "{:+.2f}")
         for record in chosen
     ]
     totals = [
@@ -51,7 +53,8 @@ def matrices(run: RunData, prefix: str) -> Figure | Absent:
         "d = p_global &minus; p_local of the right class, on the synthetic probe set. Strong "
         "<b class=lack>pink</b>: the client's own model fails where the global one does not, so "
         "the client lacks that class. <b class=know>Green</b>: it knows better. The sum of all "
-        "lacks is {before}<b>{b}</b> in round {last}.",
+        "lacks is {before}<b>{b}</b> in round {last}.{few}",
+        few=part.words,
         before=(f"{totals[0]:.2f} in round {given[0].round} and " if len(given) > 1 else ""),
         b=f"{totals[1]:.2f}",
         last=given[-1].round,
@@ -90,12 +93,14 @@ def quotas(run: RunData, prefix: str) -> Figure | Absent:
     def colour(value: float) -> tuple[str, float]:
         return "var(--synthetic)", (value / largest) ** 0.7 if largest else 0.0
 
-    panels = [_panel(run, r, getattr(r, name), colour, "images", "{:.0f}") for r in chosen]
+    part = _part(run, [getattr(r, name) for r in chosen])
+    panels = [_panel(run, r, getattr(r, name), part, colour, "images", "{:.0f}") for r in chosen]
     sums = [sum(sum(row) for row in getattr(r, name) if row) for r in (given[0], given[-1])]
     text = caption(
         "Synthetic images per client and class in that round: {a} in round {first}, "
         "<b>{b}</b> in round {last}. Compare with who holds what: strong cells belong where that "
-        "map is empty.",
+        "map is empty.{few}",
+        few=part.words,
         a=short(sums[0]),
         b=short(sums[1]),
         first=given[0].round,
@@ -121,27 +126,33 @@ def _first_middle_last(records: Sequence[RoundRecord]) -> list[RoundRecord]:
     return [records[index] for index in indices]
 
 
+def _part(run: RunData, matrices: Sequence[Rows]) -> Part:
+    return part_of(max(map(len, matrices)), len(run.class_names), panels=len(matrices))
+
+
 def _panel(
     run: RunData,
     record: RoundRecord,
-    rows: Sequence[Sequence[float] | None],
+    rows: Rows,
+    part: Part,
     colour: Callable[[float], tuple[str, float]],
     what: str,
     form: str,
 ) -> Markup:
-    names = run.class_names
+    names = picked(part.columns, run.class_names)
     wide = 22.0 if len(names) <= 14 else 12.0
     picture = heat_map(
-        rows,
+        part.of(rows),
         label=f"{what} after round {record.round} of {run.name}",
-        row_labels=[str(k) for k in range(len(rows))],
+        row_labels=[str(k) for k in part.rows],
         column_labels=names if len(names) <= 30 else [""] * len(names),
         colour=colour,
         text=None,
         tip=lambda k, c, value: (
-            f"round {record.round}, client {k}, class {names[c]}\n{what}: {form.format(value)}"
+            f"round {record.round}, client {part.rows[k]}, class {names[c]}\n"
+            f"{what}: {form.format(value)}"
         ),
-        cell=(wide, 20.0 if len(rows) <= 20 else 10.0),
+        cell=(wide, 20.0 if len(part.rows) <= 20 else 10.0),
     )
     body = scroll(picture) if len(names) > 20 else picture
     return Markup("<div><h4>Round {}</h4>{}</div>").format(record.round, body)

@@ -25,14 +25,14 @@ def heat_map(
     x_title: str = "class",
     y_title: str = "client",
     cell: tuple[float, float] = (36.0, 26.0),
-    totals: bool = False,
+    totals: Sequence[float | None] | None = None,
     shade: Callable[[int, int, float], Paint] | None = None,
 ) -> Markup:
     """Return a matrix of coloured cells; ``colour(value)`` is (CSS colour, opacity 0..1).
 
     ``shade(row, column, value)`` is asked instead where a cell's place matters.
 
-    A None row or cell is hatched as unknown. ``totals`` adds each row's sum as a bar.
+    A None row or cell is hatched as unknown. ``totals`` adds a bar to each row that has one.
     """
     wide, tall = cell
     columns = len(column_labels)
@@ -44,10 +44,9 @@ def heat_map(
         tall=tall,
     )
     right, foot = grid.left + wide * columns, grid.head + tall * len(rows)
-    svg = Svg(right + (76.0 if totals else 6.0), foot + 24)
+    svg = Svg(right + (76.0 if totals is not None else 6.0), foot + 24)
     _name_columns(svg, grid, column_labels, slanted)
-    sums = [sum(v or 0.0 for v in row) if row is not None else 0.0 for row in rows]
-    largest = max([*sums, 1e-9])
+    largest = max([*(total or 0.0 for total in totals or ()), 1e-9])
     for index, row in enumerate(rows):
         middle = grid.middle(index)
         svg.text(grid.left - 7, middle + 4, _clip(row_labels[index], 15), "tick end")
@@ -64,10 +63,10 @@ def heat_map(
             if text is not None and (shown := text(value)):
                 tone = "value mid on" if opacity > 0.55 else "value mid"
                 svg.text(grid.centre(column), middle + 4, shown, tone)
-        if totals and row is not None:
-            length = 30.0 * sums[index] / largest
+        if totals is not None and (total := totals[index]) is not None:
+            length = 30.0 * total / largest
             svg.rect((right + 8, middle - tall * 0.25, length, tall * 0.5), class_="sum")
-            svg.text(right + 8 + length + 4, middle + 4, f"{sums[index]:.0f}", "tick")
+            svg.text(right + 8 + length + 4, middle + 4, f"{total:.0f}", "tick")
     svg.text((grid.left + right) / 2, svg.height - 6, x_title, "axis mid")
     middle = (grid.head + foot) / 2
     svg.text(11, middle, y_title, "axis mid", transform=f"rotate(-90 11 {middle:.1f})")

@@ -12,6 +12,7 @@ from regl_app.runs.report.figures.base import Absent, Figure, caption, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.labels import reason_without_synthetic
 from regl_app.runs.report.figures.numbers import Numbers, matrix_numbers
+from regl_app.runs.report.figures.part import Part, part_of, picked
 from regl_app.runs.report.run_data import RunData
 from regl_app.supplement.image_distance import DISTANCES
 from regl_app.supplement.image_quality import LEAST, MEASURES
@@ -41,15 +42,21 @@ def quality_of_images(run: RunData, prefix: str) -> Figure | Absent:
     if not told:
         return Absent(_TITLE, _reason(run))
     by_class = _by_class(run)
-    panels = (
-        [_panel(run, name, by_class[name]) for name in MEASURES if _known(by_class[name])]
+    known = [name for name in MEASURES if by_class and _known(by_class[name])]
+    part = (
+        part_of(run.num_clients, len(run.class_names), panels=len(known))
         if by_class
-        else [_all_classes(run, told)]
+        else part_of(len(told), len(MEASURES))
+    )
+    panels = (
+        [_panel(run, name, by_class[name], part) for name in known]
+        if by_class
+        else [_all_classes(run, told, part)]
     )
     body = Markup('<div class="pair">{}</div>').format(Markup("").join(panels))
     numbers = (
         matrix_numbers(
-            [(name, by_class[name]) for name in MEASURES if _known(by_class[name])],
+            [(name, by_class[name]) for name in known],
             columns=run.class_names,
             names=("measure", "client", "class", "value"),
         )
@@ -62,7 +69,7 @@ def quality_of_images(run: RunData, prefix: str) -> Figure | Absent:
     return Figure(
         f"{prefix}quality",
         _TITLE,
-        _caption(told, bool(by_class), _features(run)),
+        _caption(told, bool(by_class), _features(run)) + Markup("{}").format(part.words),
         body,
         numbers,
         wide=True,
@@ -136,26 +143,27 @@ def _text(name: str, value: float) -> str:
     )
 
 
-def _panel(run: RunData, name: str, rows: Sequence[Cells | None]) -> Markup:
-    names = run.class_names
+def _panel(run: RunData, name: str, rows: Sequence[Cells | None], part: Part) -> Markup:
+    names = picked(part.columns, run.class_names)
     picture = heat_map(
-        rows,
+        part.of(rows),
         label=f"{_NAMES[name]}, per client and class of {run.name}",
-        row_labels=[str(k) for k in range(len(rows))],
+        row_labels=[str(k) for k in part.rows],
         column_labels=names if len(names) <= 30 else [""] * len(names),
         colour=_colour(name),
         text=None,
         tip=lambda k, c, value: (
-            f"client {k}, class {names[c]}\n{_NAMES[name].lower()}: {_text(name, value)}"
+            f"client {part.rows[k]}, class {names[c]}\n{_NAMES[name].lower()}: {_text(name, value)}"
         ),
-        cell=(30.0 if len(names) <= 14 else 12.0, 20.0 if len(rows) <= 20 else 10.0),
+        cell=(30.0 if len(names) <= 14 else 12.0, 20.0 if len(part.rows) <= 20 else 10.0),
     )
     body = scroll(picture) if len(names) > 20 else picture
     return Markup("<div><h4>{}</h4>{}</div>").format(_NAMES[name], body)
 
 
-def _all_classes(run: RunData, told: Mapping[int, Mapping[str, float]]) -> Markup:
-    clients = sorted(told)
+def _all_classes(run: RunData, told: Mapping[int, Mapping[str, float]], part: Part) -> Markup:
+    held = sorted(told)
+    clients = [held[index] for index in part.rows]
     rows = [[told[client].get(name) for name in MEASURES] for client in clients]
 
     def tip(row: int, column: int, value: float) -> str:

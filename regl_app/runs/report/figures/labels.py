@@ -12,6 +12,7 @@ from regl_app.runs.report.axes import Axes
 from regl_app.runs.report.figures.base import Absent, Figure, caption, legend, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.numbers import Numbers, matrix_numbers
+from regl_app.runs.report.figures.part import MOST_CELLS, part_of, picked
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.svg import Svg, ticks
 
@@ -28,28 +29,31 @@ def partition(run: RunData, prefix: str) -> Figure | Absent:
     largest = max((value for row in run.real if row for value in row), default=0) or 1
     clients, classes = len(run.real), len(names)
     annotated = clients <= 40 and classes <= 30
+    part = part_of(clients, classes)
+    shown, held = part.rows, picked(part.columns, names)
     missing = [sum(value == 0 for value in row) for row in run.real if row is not None]
     picture = heat_map(
-        run.real,
+        part.of(run.real),
         label=f"Training images per client and class of {run.name}",
-        row_labels=[str(k) for k in range(clients)],
-        column_labels=names,
+        row_labels=[str(k) for k in shown],
+        column_labels=held,
         colour=lambda value: (
             "var(--real)",
             0.0 if value == 0 else 0.1 + 0.9 * math.sqrt(value / largest),
         ),
         text=(lambda value: short(value) if value else "") if annotated else None,
-        tip=lambda k, c, value: f"client {k}, class {names[c]}: {value:.0f} images",
+        tip=lambda k, c, value: f"client {shown[k]}, class {held[c]}: {value:.0f} images",
         cell=(
             36.0 if classes <= 14 else 26.0 if annotated else 12.0,
             26.0 if clients <= 20 else 14.0,
         ),
-        totals=True,
+        totals=[None if (row := run.real[k]) is None else sum(row) for k in shown],
     )
     text = caption(
         "Real training images per client (row) and class (column), stronger colour is more; bars "
         "are the clients' totals. On average a client never sees <b>{missing} of {classes}</b> "
-        "classes.",
+        "classes.{few}",
+        few=part.words,
         missing=f"{sum(missing) / max(len(missing), 1):.1f}",
         classes=classes,
     )
@@ -103,7 +107,9 @@ def all_clients(run: RunData, prefix: str) -> Figure | Absent:
     title = "Every client after the supplement" if run.synthetic else "Every client's labels"
     if not run.real:
         return Absent(title, PRIVATE)
-    rows = [(k, row) for k, row in enumerate(run.real) if row is not None][:_MAX_SMALL]
+    # A bar has two parts.
+    most = min(_MAX_SMALL, max(MOST_CELLS // (2 * max(len(run.class_names), 1)), 1))
+    rows = [(k, row) for k, row in enumerate(run.real) if row is not None][:most]
     pictures = []
     for client, real in rows:
         made = _row(run.synthetic, client, len(real))
@@ -121,7 +127,7 @@ def all_clients(run: RunData, prefix: str) -> Figure | Absent:
             else "Gaps are classes a client never sees."
         ),
         fit=_fit(run),
-        cut=f" The first {_MAX_SMALL} of {len(run.real)} clients." * (len(run.real) > _MAX_SMALL),
+        cut=f" The first {most} of {len(run.real)} clients." * (len(run.real) > most),
     )
     body = Markup('<div class="smalls">{}</div>').format(Markup("").join(pictures))
     numbers = _counted(run, [(k, row) for k, row in enumerate(run.real) if row is not None])
