@@ -38,6 +38,9 @@ _OWN = _valued(
     "svg text.chip{font-size:12px}"
 )
 
+# As in the page's style sheet, where pictures have them.
+_DASHES = {"line": "", "dash": "1 5.5", "long": "9 5", "mixed": "9 5 1 5", "short": "3 5"}
+
 
 @dataclass
 class _Parts:
@@ -135,8 +138,8 @@ def _legend(drawn: list[str], chips: list[tuple[str, str, str]], y: float, width
 
 
 def _mark(kind: str, colour: str, x: float, y: float) -> str:
-    if kind in ("line", "dash"):
-        dashes = ' stroke-dasharray="1 5.5" stroke-linecap="round"' if kind == "dash" else ""
+    if kind in _DASHES:
+        dashes = _DASHES[kind] and f' stroke-dasharray="{_DASHES[kind]}" stroke-linecap="round"'
         return (
             f'<path d="M{x:g} {y:g}h20" fill="none" stroke="{colour}" stroke-width="2.4"{dashes}/>'
         )

@@ -11,6 +11,7 @@ from regl_app.runs.report.figures.numbers import Numbers
 
 WIDTH = 480.0
 RUN_COLOURS = 8
+RUN_LINES = ("line", "long", "mixed", "short")
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,18 @@ def run_colour(index: int) -> str:
     return f"var(--c{index % RUN_COLOURS})"
 
 
+def run_line(index: int) -> str:
+    """Return the kind of line of the run or condition at ``index``: another where colours recur."""
+    return RUN_LINES[index // RUN_COLOURS % len(RUN_LINES)]
+
+
 def scroll(picture: Markup) -> Markup:
     """Return a picture that keeps its natural width and scrolls inside its own box."""
     return Markup('<div class="scroll" tabindex="0">{}</div>').format(picture)
 
 
 def legend(entries: Sequence[tuple[str, str, str]]) -> Markup:
-    """Return chips for (label, CSS colour, kind), kind being 'line', 'dash', 'box' or 'ring'."""
+    """Return chips for (label, CSS colour, kind), kind being a class of the page's ``.chip i``."""
     chip = Markup('<span class="chip"><i class="{}" style="--k:{}"></i>{}</span>')
     chips = Markup("").join(chip.format(kind, colour, label) for label, colour, kind in entries)
     return Markup('<div class="legend">{}</div>').format(chips)

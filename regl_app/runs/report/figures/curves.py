@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from regl_app.core.formats import NONE, percent
@@ -14,14 +15,18 @@ from regl_app.runs.report.figures.base import (
     caption,
     legend,
     run_colour,
+    run_line,
     scroll,
 )
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.line_chart import Series, line_chart, line_numbers
 from regl_app.runs.report.figures.numbers import Numbers
+from regl_app.runs.report.figures.part import part_of, picked
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
 
+# Columns of 8 units: more are wider than a page.
+_MOST_ROUNDS = 100
 _NOTHING = "no round was completed"
 Reading = Callable[[RoundRecord], float | None]
 
@@ -46,8 +51,8 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
         Series(
             "macro-F1",
             [(r.round, r.metrics.macro_f1) for r in run.history],
-            "var(--real)",
-            dashed=True,
+            "var(--c4)",
+            kind="dash",
         ),
         *_validation(run, "accuracy"),
     ]
@@ -61,7 +66,7 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
         reference=(TARGET_ACCURACY, percent(TARGET_ACCURACY, 0)),
         mark=mark(run),
     )
-    chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
+    chips = [(one.label, one.colour, one.kind) for one in series]
     text = caption(
         "Global model on {tests}: from {first} in round {a} to <b>{last}</b> in "
         "round {b}. A smooth climb means clients pull in one direction; jumps mean they undo "
@@ -95,7 +100,7 @@ def personalized(run: RunData, prefix: str) -> Figure | Absent:
     local = [] if run.config.central else _client_facts(run, "local_accuracy", tested)
     if local:
         points = [(n, mean) for n, mean, _, _ in local]
-        series.append(Series("own model (mean)", points, "var(--c4)", dashed=True))
+        series.append(Series("own model (mean)", points, "var(--c4)", kind="dash"))
     low = min([y for one in series for _, y in one.points] + [low for _, low, _ in ranges])
     picture = line_chart(
         series,
@@ -124,7 +129,7 @@ def personalized(run: RunData, prefix: str) -> Figure | Absent:
             else ""
         ),
     )
-    chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
+    chips = [(one.label, one.colour, one.kind) for one in series]
     chips.append(("range over clients", "var(--know)", "soft"))
     return Figure(
         f"{prefix}personalized", title, text, legend(chips) + picture, line_numbers(series)
@@ -166,7 +171,7 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
             else ""
         ),
     )
-    chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in series]
+    chips = [(one.label, one.colour, one.kind) for one in series]
     return Figure(f"{prefix}loss", title, text, legend(chips) + picture, line_numbers(series))
 
 
@@ -174,7 +179,7 @@ def _validation(run: RunData, name: str) -> list[Series]:
     """Return the line of what was measured on the clients' validation images, if anything was."""
     found = [(r.round, getattr(r.validation, name)) for r in run.history if r.validation]
     points = [(number, value) for number, value in found if value is not None]
-    return [Series(f"validation {name}", points, "var(--c6)", dashed=True)] if points else []
+    return [Series(f"validation {name}", points, "var(--c6)", kind="dash")] if points else []
 
 
 def rate(run: RunData, prefix: str) -> Figure | None:
@@ -237,23 +242,29 @@ def recall(run: RunData, prefix: str) -> Figure | Absent:
     last = [(value, name) for value, name in ends if value is not None]
     worst, weakest = min(last) if last else (None, NONE)
     many = len(rounds) > 14 or len(names) > 24
+    part = part_of(len(names), len(rounds), most_columns=_MOST_ROUNDS, names=("classes", "rounds"))
+    numbered = picked(part.columns, [str(r.round) for r in rounds])
+    shown = picked(part.rows, names)
+    wide = 36.0 if not many else max(8.0, 400 / len(numbered))
     picture = heat_map(
-        rows,
+        part.of(rows),
         label=f"Recall per class and round of {run.name}",
-        row_labels=names,
-        column_labels=[str(r.round) for r in rounds],
+        row_labels=shown,
+        column_labels=numbered,
+        name_every=math.ceil(6.4 * (max(map(len, numbered)) + 1) / wide),
         colour=lambda value: ("var(--real)", value**2),
         text=None if many else lambda value: f"{100 * value:.0f}",
         tip=lambda row, column, value: (
-            f"class {names[row]}, round {rounds[column].round}: {percent(value)}"
+            f"class {shown[row]}, round {numbered[column]}: {percent(value)}"
         ),
         x_title="round",
         y_title="class",
-        cell=(36.0, 22.0) if not many else (max(8.0, 400 / len(rounds)), 14.0),
+        cell=(wide, 14.0 if many else 22.0),
     )
     text = caption(
         "Share of each class's test images that the global model recognizes, in percent. Faint "
-        "rows are classes it has not learned; weakest {end}: <b>{weakest}</b> ({worst}).",
+        "rows are classes it has not learned; weakest {end}: <b>{weakest}</b> ({worst}).{few}",
+        few=part.words,
         end=in_the_end(run),
         weakest=weakest,
         worst=percent(worst),
@@ -293,8 +304,16 @@ def overlay(
         band = [(n, min(values), max(values)) for n, values in sorted(by_round.items())]
         several = len(group.runs) > 1
         ringed = None if several else group.runs[0].model_round
-        colour = run_colour(index)
-        series.append(Series(group.label, points, colour, band if several else (), ringed=ringed))
+        series.append(
+            Series(
+                group.label,
+                points,
+                run_colour(index),
+                band if several else (),
+                run_line(index),
+                ringed=ringed,
+            )
+        )
     if not series:
         return Absent(title, "no run recorded it")
     values = [y for one in series for _, y in one.points]
@@ -313,7 +332,7 @@ def overlay(
         says += " Where a seed ended before, later rounds are the mean of the others."
     if any(one.ringed is not None for one in series):
         says += " Ringed: the round whose model a run keeps, chosen by validation images."
-    chips = legend([(one.label, one.colour, "line") for one in series])
+    chips = legend([(one.label, one.colour, one.kind) for one in series])
     return Figure(
         figure_id, title, caption("{says}", says=says), chips + picture, line_numbers(series)
     )

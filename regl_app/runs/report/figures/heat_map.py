@@ -27,16 +27,19 @@ def heat_map(
     cell: tuple[float, float] = (36.0, 26.0),
     totals: Sequence[float | None] | None = None,
     shade: Callable[[int, int, float], Paint] | None = None,
+    name_every: int = 1,
 ) -> Markup:
     """Return a matrix of coloured cells; ``colour(value)`` is (CSS colour, opacity 0..1).
 
     ``shade(row, column, value)`` is asked instead where a cell's place matters.
 
+    Only every ``name_every``-th column is named.
+
     A None row or cell is hatched as unknown. ``totals`` adds a bar to each row that has one.
     """
     wide, tall = cell
     columns = len(column_labels)
-    slanted = max((len(name) for name in column_labels), default=1) * 6.4 > wide
+    slanted = max((len(name) for name in column_labels), default=1) * 6.4 > wide * name_every
     grid = _Grid(
         left=26.0 + min(6.2 * max((len(name) for name in row_labels), default=1), 96.0),
         head=16.0 + (min(max(map(len, column_labels)), 14) * 5.0 if slanted else 8.0),
@@ -45,7 +48,7 @@ def heat_map(
     )
     right, foot = grid.left + wide * columns, grid.head + tall * len(rows)
     svg = Svg(right + (76.0 if totals is not None else 6.0), foot + 24)
-    _name_columns(svg, grid, column_labels, slanted)
+    _name_columns(svg, grid, column_labels, slanted, name_every)
     largest = max([*(total or 0.0 for total in totals or ()), 1e-9])
     for index, row in enumerate(rows):
         middle = grid.middle(index)
@@ -96,9 +99,9 @@ class _Grid:
         return self.head + self.tall * row + self.tall / 2
 
 
-def _name_columns(svg: Svg, grid: _Grid, names: Sequence[str], slanted: bool) -> None:
+def _name_columns(svg: Svg, grid: _Grid, names: Sequence[str], slanted: bool, every: int) -> None:
     y = grid.head - 6
-    for column, name in enumerate(names):
+    for column, name in list(enumerate(names))[::every]:
         x = grid.centre(column)
         if slanted:
             svg.text(x, y, _clip(name, 14), "tick", transform=f"rotate(-42 {x:.1f} {y:.1f})")

@@ -24,18 +24,22 @@ def distance(run: RunData, prefix: str) -> Figure | Absent:
         return Absent(_TITLE, "no distances were recorded")
 
     def series(
-        name: str, read: Callable[[LabelFits], Distances], colour: str, dashed: bool, banded: bool
+        name: str, read: Callable[[LabelFits], Distances], colour: str, kind: str, banded: bool
     ) -> Series:
         held = [(number, [v for v in read(fit) if v is not None]) for number, fit in fits]
         held = [(number, values) for number, values in held if values]
         points = [(number, sum(values) / len(values)) for number, values in held]
         band = [(n, min(values), max(values)) for n, values in held] if banded else []
-        return Series(name, points, colour, band, dashed)
+        return Series(name, points, colour, band, kind)
 
-    after = series("with synthetic", lambda fit: fit.js_after, "var(--synthetic)", False, True)
-    before = series("real images alone", lambda fit: fit.js_before, "var(--real)", False, False)
+    after = series("with synthetic", lambda fit: fit.js_after, "var(--synthetic)", "line", True)
+    before = series("real images alone", lambda fit: fit.js_before, "var(--real)", "line", False)
     variation = series(
-        "total variation, with synthetic", lambda fit: fit.tv_after, "var(--synthetic)", True, False
+        "total variation, with synthetic",
+        lambda fit: fit.tv_after,
+        "var(--synthetic)",
+        "dash",
+        False,
     )
     lines = [one for one in (before, after, variation) if one.points]
     if not lines:
@@ -63,7 +67,7 @@ def distance(run: RunData, prefix: str) -> Figure | Absent:
             else ""
         ),
     )
-    chips = [(one.label, one.colour, "dash" if one.dashed else "line") for one in lines]
+    chips = [(one.label, one.colour, one.kind) for one in lines]
     return Figure(f"{prefix}distance", _TITLE, text, legend(chips) + picture, line_numbers(lines))
 
 

@@ -13,20 +13,21 @@ from regl_app.runs.report.figures.numbers import Numbers
 from regl_app.runs.report.svg import Svg, ticks
 
 _MOST_ROUNDS_NAMED = 11
+_MANY_ROUNDS = 50
 
 
 @dataclass(frozen=True)
 class Series:
     """A line: ``points`` are (x, y), ``band`` is (x, low, high), ``colour`` is CSS.
 
-    The points at ``ringed`` are drawn larger.
+    ``kind`` is 'dash' or one of ``RUN_LINES``. The points at ``ringed`` are drawn larger.
     """
 
     label: str
     points: Sequence[tuple[float, float]]
     colour: str
     band: Sequence[tuple[float, float, float]] = ()
-    dashed: bool = False
+    kind: str = "line"
     ringed: float | None = None
 
 
@@ -63,14 +64,18 @@ def line_chart(
     for one in series:
         points = [(x_of(x), axes.y(y)) for x, y in one.points]
         style = f"stroke:{one.colour}"
-        svg.polyline(points, style=style, class_="line dashed" if one.dashed else "line")
+        svg.polyline(
+            points, style=style, class_="line" if one.kind == "line" else f"line {one.kind}"
+        )
+        # The rims of many would hide the line; they still tell on hovering.
+        dots = "dot" if len(points) < _MANY_ROUNDS else "dot quiet"
         for (x, y), (cx, cy) in zip(one.points, points, strict=True):
             tip = f"{one.label}\nround {x:g}: {y_text(y)}"
             dot = f"fill:{one.colour}"
             if x == one.ringed:
                 ring = f"stroke:{one.colour};stroke-width:1.6;fill:none"
                 svg.add("circle", cx=cx, cy=cy, r=6.5, style=ring)
-            svg.add("circle", cx=cx, cy=cy, r=3.2, style=dot, class_="dot", tip=tip)
+            svg.add("circle", cx=cx, cy=cy, r=3.2, style=dot, class_=dots, tip=tip)
     return svg.render(label)
 
 

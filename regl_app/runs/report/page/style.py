@@ -116,6 +116,11 @@ svg{display:block;width:100%;height:auto;overflow:visible}
 .chip i.line,.chip i.dash{width:1.5em;height:0;border-radius:0;background:none;
   border-top:2.5px solid var(--k)}
 .chip i.dash{border-top-style:dashed}
+.chip i.long,.chip i.mixed,.chip i.short{width:2.7em;height:2.5px;border-radius:0}
+.chip i.long{background:repeating-linear-gradient(90deg,var(--k) 0 .7em,transparent .7em 1em)}
+.chip i.mixed{background:repeating-linear-gradient(90deg,var(--k) 0 .7em,transparent .7em .95em,
+  var(--k) .95em 1.15em,transparent 1.15em 1.4em)}
+.chip i.short{background:repeating-linear-gradient(90deg,var(--k) 0 .3em,transparent .3em .6em)}
 .chip i.soft{opacity:.22;width:1.3em}
 .chip i.dot{border-radius:50%}
 .chip i.ring{background:none;border:1.5px dashed var(--k);border-radius:50%}
@@ -136,9 +141,13 @@ svg .base{stroke:var(--ink-3);stroke-width:1}
 svg .reference{stroke:var(--ink-3);stroke-width:1;stroke-dasharray:2 4}
 svg .mark{stroke:var(--ink-2);stroke-width:1.3;stroke-dasharray:6 3}
 svg .line{fill:none;stroke-width:2.4;stroke-linejoin:round;stroke-linecap:round}
-svg .dashed{stroke-dasharray:1 5.5;stroke-width:2.4}
+svg .dash{stroke-dasharray:1 5.5;stroke-width:2.4}
+svg .long{stroke-dasharray:9 5}
+svg .mixed{stroke-dasharray:9 5 1 5}
+svg .short{stroke-dasharray:3 5}
 svg .band{fill-opacity:.15;stroke:none}
 svg .dot{stroke:var(--paper);stroke-width:1.2}
+svg .quiet{fill-opacity:0;stroke:none}
 svg .cell{fill:var(--soft)}
 svg .unknown{fill:none;stroke:var(--ink-3);stroke-opacity:.55;stroke-dasharray:2 2.5}
 svg .sum{fill:var(--ink-3);fill-opacity:.55}
