@@ -23,9 +23,8 @@ class Summary:
     accuracy of any round, which nobody can choose by; ``mean_accuracy`` is the mean of all rounds,
     be they kept or not: how fast and how high at once, hardly moved by a last round that swings. Of
     a run that ended early they are fewer.
-    ``synthetic_images`` sums over clients what each trained on in the round of its largest
-    supplement. ``js_before``, ``js_after`` and ``precision`` are means over clients, of the round
-    in which all together had the most synthetic images.
+    ``synthetic_images``, ``js_before``, ``js_after`` and ``precision`` are of the round in which all
+    clients together trained on the most synthetic images: their sum, means over clients.
     """
 
     rounds: int
@@ -82,9 +81,9 @@ def summarize(
     ]
     if personal and len(own) == 1 < len(personal.per_client):
         own = []  # of one client, such as the one that has all data in ``central``, it is no mean
-    synthetic = largest_rows(history, "synthetic_counts")
-    fits = max(trained, key=_supplement, default=None)
-    labels = fits.labels if fits is not None and _supplement(fits) else None
+    fits = largest_supplement(trained)
+    labels = fits.labels if fits is not None and supplement_size(fits) else None
+    counted = any(record.synthetic_counts is not None for record in history)
     wall = sum(record.seconds.wall for record in history)
     return Summary(
         rounds=trained[-1].round if trained else 0,
@@ -97,7 +96,7 @@ def summarize(
         own_models=sum(own) / len(own) if own else None,
         rounds_to_target=next((r.round for r in history if r.metrics.accuracy >= target), None),
         seconds=result.seconds if result else (wall or None),
-        synthetic_images=sum(int(sum(row)) for row in synthetic if row) if synthetic else None,
+        synthetic_images=supplement_size(fits) if fits is not None and counted else None,
         bytes_down=sum(record.bytes.down for record in history),
         bytes_up=sum(record.bytes.up for record in history),
         tail_accuracy=kept.tail.accuracy if kept and kept.tail else None,
@@ -120,7 +119,13 @@ def told_number(facts: Mapping[str, object], name: str, most: float) -> float | 
     return float(value)
 
 
-def _supplement(record: RoundRecord) -> int:
+def largest_supplement(history: Sequence[RoundRecord]) -> RoundRecord | None:
+    """Return the first round in which all clients together trained on the most synthetic images."""
+    return max(history, key=supplement_size, default=None)
+
+
+def supplement_size(record: RoundRecord) -> int:
+    """Return how many synthetic images the clients of a round trained on."""
     return sum(sum(row) for row in record.synthetic_counts or [] if row)
 
 

@@ -26,6 +26,7 @@ from regl_app.runs.report.run_words import (
     Tile,
     columns,
     headline,
+    how_it_ended,
     key_settings,
     keys,
     lede,
@@ -119,6 +120,7 @@ class RunPage:
     kicker: str
     headline: Markup
     lede: Markup
+    ended: str
     outcome: str
     tiles: list[Tile]
     settings: list[tuple[str, str]]
@@ -151,8 +153,8 @@ def make_section(
 
 def run_page(run: RunData, prefix: str = "") -> RunPage:
     """Return the page of ``run``; ``prefix`` keeps the ids of several runs apart."""
-    failed = run.result is not None and run.result.status != "finished"
-    error = (run.result.error or "no reason was recorded") if run.result and failed else None
+    ended = how_it_ended(run)
+    error = (run.result.error or "no reason was recorded") if run.result and ended else None
     sections = [
         make_section(prefix + name, title, lead, [make(run, prefix) for make in makers])
         for name, title, lead, makers in _SECTIONS
@@ -163,9 +165,10 @@ def run_page(run: RunData, prefix: str = "") -> RunPage:
         kicker=f"{run.name} · {run.environment.get('date', '')[:16].replace('T', ' ')}".rstrip(
             " ·"
         ),
-        headline=headline(run, failed),
+        headline=headline(run),
         lede=lede(run),
-        outcome="failed" if failed else f"{percent(run.summary.accuracy)} accuracy",
+        ended=ended,
+        outcome=ended or f"{percent(run.summary.accuracy)} accuracy",
         tiles=tiles(run),
         settings=key_settings(run),
         error=error,

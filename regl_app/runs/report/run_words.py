@@ -25,7 +25,7 @@ from regl_app.runs.kept import kept_words
 from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.choice import early_words, kept_note, warm_up
 from regl_app.runs.report.run_data import RunData
-from regl_app.runs.statistics import TARGET_ACCURACY, latest_rows
+from regl_app.runs.statistics import TARGET_ACCURACY, largest_supplement, supplement_size
 from regl_app.supplement.privacy import epsilon, histogram_epsilon
 
 
@@ -39,11 +39,18 @@ class Tile:
     note: str = ""
 
 
-def headline(run: RunData, failed: bool) -> Markup:
+def how_it_ended(run: RunData) -> str:
+    """Return 'failed' or 'was stopped', '' of a run that finished or goes on."""
+    words = {"failed": "failed", "stopped": "was stopped", "finished": ""}
+    return words[run.result.status] if run.result else ""
+
+
+def headline(run: RunData) -> Markup:
     """Return the result in one line."""
     config = run.config
     if run.summary.accuracy is None:
-        end = Markup("<em>failed</em>") if failed else "has no finished round yet"
+        ended = how_it_ended(run)
+        end = Markup("<em>{}</em>").format(ended) if ended else "has no finished round yet"
         return Markup("{} on {} {}").format(config.method, _data(config), end)
     reached, where = run.summary.accuracy, ""
     if not _whole(config) and run.summary.personalized is not None:
@@ -128,7 +135,7 @@ def tiles(run: RunData) -> list[Tile]:
     worst = result.personalized_worst
     best = result.best_accuracy
     made = result.synthetic_images
-    real = sum(sum(row) for row in run.real if row)
+    real = _beside(run)
     traffic = result.bytes_down + result.bytes_up
     return [
         Tile(
@@ -168,6 +175,15 @@ def tiles(run: RunData) -> list[Tile]:
             note=f"{size(traffic)} sent" if traffic else "",
         ),
     ]
+
+
+def _beside(run: RunData) -> float:
+    """Return the real images of the clients that the largest supplement is of, as far as known."""
+    largest = largest_supplement(run.history)
+    made = (largest.synthetic_counts if largest else None) or [[]] * len(run.real)
+    return sum(
+        sum(row) for row, own in zip(run.real, made, strict=False) if row and own is not None
+    )
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -312,8 +328,7 @@ def rows(run: RunData) -> list[list[str]]:
     """Return a row of text per round, for `columns`."""
     rates, validated = _has_rates(run), _has_validation(run)
     table = []
-    for index, record in enumerate(run.history):
-        made = latest_rows(run.history[: index + 1], "synthetic_counts")
+    for record in run.history:
         table.append(
             [
                 _number(run, record.round),
@@ -321,7 +336,7 @@ def rows(run: RunData) -> list[list[str]]:
                 percent(record.metrics.macro_f1, 2),
                 NONE if record.metrics.loss is None else f"{record.metrics.loss:.4f}",
                 percent(record.personalized.mean, 2) if record.personalized else NONE,
-                f"{sum(sum(row) for row in made if row):.0f}",
+                NONE if record.synthetic_counts is None else str(supplement_size(record)),
                 f"{record.seconds.wall:.1f}",
                 size(record.bytes.down),
                 size(record.bytes.up),

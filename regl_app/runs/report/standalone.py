@@ -38,6 +38,7 @@ _OWN = _valued(
     "svg text.chip{font-size:12px}"
 )
 
+_STYLED = {"style", "fill", "stroke"}
 # As in the page's style sheet, where pictures have them.
 _DASHES = {"line": "", "dash": "1 5.5", "long": "9 5", "mixed": "9 5 1 5", "short": "3 5"}
 
@@ -79,11 +80,13 @@ def standalone_svg(figure: Figure) -> str:
     y, reached = _flow(drawn, parts.pictures, y, width)
     wide, tall = max(reached, width) + 2 * _MARGIN, y + _MARGIN
     told = _UNWRITABLE.sub("", figure.caption.striptags())
-    return _valued(
+    return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:g}" height="{tall:g}" '
         f'viewBox="0 0 {wide:g} {tall:g}">\n<title>{escape(title)}</title>\n'
         f"<desc>{escape(told)}</desc>\n<style>{escape(_RULES + _OWN)}</style>\n"
-        f'<rect width="100%" height="100%" fill="var(--card)"/>\n' + "\n".join(drawn) + "\n</svg>\n"
+        f'<rect width="100%" height="100%" fill="{_valued("var(--card)")}"/>\n'
+        + "\n".join(drawn)
+        + "\n</svg>\n"
     )
 
 
@@ -106,6 +109,9 @@ def _flow(
         if heading:
             said = escape(heading)
             drawn.append(f'<text class="heading" x="{left:g}" y="{y + 12:g}">{said}</text>')
+        # Not the text: a class may be called as a variable is.
+        for one in picture.iter():
+            one.attrib |= {key: _valued(one.attrib[key]) for key in _STYLED & one.attrib.keys()}
         placed = {"x": f"{left:g}", "y": f"{y + above:g}", "width": f"{wide:g}"}
         picture.attrib.pop("style", None)
         picture.attrib |= placed | {"height": f"{high:g}", "overflow": "visible"}
@@ -131,7 +137,7 @@ def _legend(drawn: list[str], chips: list[tuple[str, str, str]], y: float, width
         broad = sum(12.0 if unicodedata.east_asian_width(c) in "WF" else 7.0 for c in label)
         if x > _MARGIN and x + 26 + broad > _MARGIN + width:
             x, y = _MARGIN, y + _ROW
-        drawn.append(_mark(kind, colour, x, y))
+        drawn.append(_valued(_mark(kind, colour, x, y)))
         drawn.append(f'<text class="chip" x="{x + 26:g}" y="{y + 4:g}">{escape(label)}</text>')
         x += 26 + broad + 18
     return y + _ROW

@@ -47,14 +47,20 @@ def per_client(run: RunData, prefix: str) -> Figure | Absent:
             totals[client]["idle"] = totals[client].get("idle", 0.0) + idle
     if not totals:
         return Absent(title, "the clients recorded no seconds")
-    rows = [(f"client {k}", totals[k]) for k in sorted(totals)][:_MAX_BARS]
     worked = {
         k: sum(v for phase, v in table.items() if phase != "idle") for k, table in totals.items()
     }
-    slowest = max(worked, key=lambda k: worked[k])
+    longest = sorted(sorted(worked), key=lambda k: -worked[k])
+    slowest = longest[0]
+    rows = [(f"client {k}", totals[k]) for k in sorted(longest[:_MAX_BARS])]
     text = caption(
         "All rounds together. Client {slowest} worked longest, {longest}; grey is waiting for "
-        "others (with few cores, clients take turns).",
+        "others (with few cores, clients take turns).{few}",
+        few=(
+            f" Shown are the {_MAX_BARS} of {len(totals)} clients that worked longest."
+            if len(totals) > _MAX_BARS
+            else ""
+        ),
         slowest=slowest,
         longest=duration(worked[slowest]),
     )

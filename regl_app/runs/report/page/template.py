@@ -40,7 +40,7 @@ TEMPLATE = """
 {%- macro failures(run) %}
 {%- if run.error or run.failures %}
 <div class="callout" role="note">
-  {%- if run.error %}<b>The run failed.</b> {{ run.error }}{% endif %}
+  {%- if run.error %}<b>The run {{ run.ended }}.</b> {{ run.error }}{% endif %}
   {%- if run.failures %}
   <div><b>Replies missing or refused: {{ run.failures|length }}.</b> The rounds went on without
   them.</div>
