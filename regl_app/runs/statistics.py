@@ -23,8 +23,8 @@ class Summary:
     accuracy of any round, which nobody can choose by; ``mean_accuracy`` is the mean of all rounds,
     be they kept or not: how fast and how high at once, hardly moved by a last round that swings. Of
     a run that ended early they are fewer.
-    ``synthetic_images``, ``js_before``, ``js_after`` and ``precision`` are of the round in which all
-    clients together trained on the most synthetic images: their sum, means over clients.
+    ``synthetic_images``, ``js_before``, ``js_after`` and ``precision`` are of the round in which
+    all clients together trained on the most synthetic images: their sum, means over clients.
     """
 
     rounds: int

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from regl_app.config import RunConfig
+from regl_app.core.formats import NONE
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import (
     FederationFacts,
@@ -44,7 +45,7 @@ def test_synthetic_images_are_those_of_the_round(tmp_path: Path) -> None:
         folder.append_round(RoundRecord(round=number, metrics=METRICS, synthetic_counts=counts))
     run = RunData.load(folder.path)
     place = columns(run).index("synthetic")
-    assert [row[place] for row in rows(run)] == ["–", "228", "44", "96"]
+    assert [row[place] for row in rows(run)] == [NONE, "228", "44", "96"]
     (tile,) = [tile for tile in tiles(run) if tile.label.startswith("Synthetic images")]
     assert (tile.value, tile.note) == ("228", "beside 10 real ones")
 
