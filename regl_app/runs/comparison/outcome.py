@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from regl_app.config.external import keeps_parts
 from regl_app.config.named_code import names_code
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
@@ -69,6 +70,8 @@ class Outcome:
     settings: Mapping[str, object] = field(default_factory=dict)
     files: Files = Files()
     code: str = ""
+    whole: bool = True
+    """Whether its global model is a whole one; else only accuracies at the clients count."""
 
     def to_json(self) -> dict[str, object]:
         """Return it as comparison.json holds it: one flat table."""
@@ -114,6 +117,7 @@ def read_outcome(folder: Path) -> Outcome:
             environment.get(NAMED_CODE) if names_code(config.model.name, config.objective) else "",
         ),
         code=environment.get(CODE, ""),
+        whole=not keeps_parts(config.objective),
     )
 
 

@@ -9,6 +9,8 @@ from regl_app.core.formats import span
 from regl_app.runs.comparison.outcome import Outcome
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval, paired
 
+_OF_THE_GLOBAL_MODEL = {"accuracy", "mean_accuracy", "tail_accuracy", "rounds_to_target"}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -69,8 +71,8 @@ class Comparison:
         It is that of the model that each run keeps: the last round's, or the best one's where it
         chose by validation images.
 
-        ``of`` is the number of the summaries that is compared: 'accuracy', 'tail_accuracy' or
-        'mean_accuracy' (of all rounds).
+        ``of`` is the number of the summaries that is compared: 'accuracy', 'tail_accuracy',
+        'mean_accuracy' (of all rounds) or 'personalized' (at the clients).
 
         Paired by seed: runs of one seed share the split and the initial model, so the interval of
         the differences is the one to judge by, not whether two methods' intervals overlap.
@@ -112,6 +114,12 @@ class Comparison:
             if tailed:
                 parts.append(f"Likewise of {final}global accuracy, on the balanced test set:")
                 parts.append(markdown_table(*self.differences()))
+            if not all(run.whole for run in self.outcomes):
+                parts.append(
+                    "Likewise of accuracy at the clients, the only one of methods that leave a "
+                    "part of the model there:"
+                )
+                parts.append(markdown_table(*self.differences("personalized")))
             means = self.differences("mean_accuracy")
             if any(cell.strip("-") for row in means[1] for cell in row[1:]):
                 parts.append("Likewise of global accuracy as the mean of all rounds:")
@@ -126,8 +134,16 @@ class Comparison:
 
 
 def _known(runs: Sequence[Outcome], name: str) -> list[float]:
-    """Return one number of the runs' summaries, of those that have it."""
-    return [value for run in runs if (value := getattr(run.summary, name)) is not None]
+    """Return one number of the runs' summaries, of those that have it and where it means something.
+
+    The global model of a method that leaves a part of it at the clients is no whole one.
+    """
+    return [
+        value
+        for run in runs
+        if (run.whole or name not in _OF_THE_GLOBAL_MODEL)
+        and (value := getattr(run.summary, name)) is not None
+    ]
 
 
 def _percent(runs: Sequence[Outcome], name: str) -> str:
@@ -144,6 +160,8 @@ def _kept(runs: Sequence[Outcome]) -> str:
 
 def _rounds(runs: Sequence[Outcome]) -> str:
     reached = _known(runs, "rounds_to_target")
+    if not all(run.whole for run in runs):
+        return "-"
     if not reached:
         return f"> {max(run.summary.rounds for run in runs)}"
     text = mean_interval(reached).text()

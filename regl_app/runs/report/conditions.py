@@ -31,6 +31,16 @@ class Condition:
     runs: tuple[RunData, ...]
     left_out: tuple[RunData, ...] = ()
 
+    @property
+    def finished(self) -> tuple[RunData, ...]:
+        """Return the runs that count for means: those that came to their end."""
+        return tuple(run for run in self.runs if run.finished)
+
+    @property
+    def whole(self) -> bool:
+        """Return whether its global model is a whole one (`RunData.whole`)."""
+        return self.runs[0].whole
+
 
 def conditions(runs: Sequence[RunData]) -> list[Condition]:
     """Group ``runs`` by configuration; labels are a comparison's rows, where these are known, else

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from regl_app.config import RunConfig
+from regl_app.config.external import keeps_parts
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.runs.comparison.outcome import rows_of
@@ -92,6 +93,19 @@ class RunData:
     def kept(self) -> RoundRecord | None:
         """Return the round whose model the run keeps, None before the first round."""
         return self.until_kept[-1] if self.until_kept else None
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the run came to its end, was neither stopped nor failed."""
+        return self.result is not None and self.result.status == "finished"
+
+    @property
+    def whole(self) -> bool:
+        """Return whether the global model is a whole one, that a test set of all classes measures.
+
+        Of a method that leaves a part at the clients only accuracies there mean something.
+        """
+        return not keeps_parts(self.config.objective)
 
     @property
     def best_round(self) -> int | None:

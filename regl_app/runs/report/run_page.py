@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from regl_app.core.formats import percent
 from regl_app.runs.report.choice import after
 from regl_app.runs.report.figures import (
     classes,
@@ -30,6 +29,7 @@ from regl_app.runs.report.run_words import (
     key_settings,
     keys,
     lede,
+    outcome,
     prompts,
     rows,
     tiles,
@@ -168,7 +168,7 @@ def run_page(run: RunData, prefix: str = "") -> RunPage:
         headline=headline(run),
         lede=lede(run),
         ended=ended,
-        outcome=ended or f"{percent(run.summary.accuracy)} accuracy",
+        outcome=outcome(run),
         tiles=tiles(run),
         settings=key_settings(run),
         error=error,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from regl_app.config import RunConfig, default_flat
-from regl_app.config.external import keeps_parts
 from regl_app.config.or_auto import AUTO
 from regl_app.config.parsing import parse_settings
 from regl_app.config.run_config import BUNDLED_FIT
@@ -45,6 +44,21 @@ def how_it_ended(run: RunData) -> str:
     return words[run.result.status] if run.result else ""
 
 
+def how_far(run: RunData) -> str:
+    """Return how a run ended, or that it goes on, and after which of its rounds."""
+    ended = f"{how} in " if (how := how_it_ended(run)) else ""
+    return f"{ended}round {run.summary.rounds} of {run.config.rounds}"
+
+
+def outcome(run: RunData) -> str:
+    """Return a run's result in a few words."""
+    if not run.finished:
+        return how_it_ended(run) or how_far(run)
+    if run.whole:
+        return f"{percent(run.summary.accuracy)} accuracy"
+    return f"{percent(run.summary.personalized)} at its clients"
+
+
 def headline(run: RunData) -> Markup:
     """Return the result in one line."""
     config = run.config
@@ -53,16 +67,11 @@ def headline(run: RunData) -> Markup:
         end = Markup("<em>{}</em>").format(ended) if ended else "has no finished round yet"
         return Markup("{} on {} {}").format(config.method, _data(config), end)
     reached, where = run.summary.accuracy, ""
-    if not _whole(config) and run.summary.personalized is not None:
+    if not run.whole and run.summary.personalized is not None:
         reached, where = run.summary.personalized, " at its clients"
     return Markup("{} reaches <em>{}</em>{} on {}").format(
         config.method, percent(reached), where, _data(config)
     )
-
-
-def _whole(config: RunConfig) -> bool:
-    """Return whether the global model is a whole one, that a test set of the server's measures."""
-    return not keeps_parts(config.objective)
 
 
 def _data(config: RunConfig) -> str:
@@ -97,7 +106,7 @@ def lede(run: RunData) -> Markup:
         text.append(Markup("Its model is that of {}.").format(kept_words(run.result)))
     if early := early_words(run):
         text.append(Markup("{}").format(early.strip()))
-    kept = run.kept.metrics.per_class if run.kept and _whole(run.config) else []
+    kept = run.kept.metrics.per_class if run.kept and run.whole else []
     known = [(value, c) for c, value in enumerate(kept) if value is not None]
     if known:
         worst, label = min(known)
@@ -130,39 +139,23 @@ def _scheme(config: RunConfig) -> str:
 
 
 def tiles(run: RunData) -> list[Tile]:
-    """Return the six numbers of the result."""
+    """Return the six numbers of the result, first the one that the run is judged by."""
     result, target = run.summary, f"{TARGET_ACCURACY:.0%}".replace("%", " %")
-    worst = result.personalized_worst
-    best = result.best_accuracy
-    made = result.synthetic_images
-    real = _beside(run)
+    made, real = result.synthetic_images, _beside(run)
     traffic = result.bytes_down + result.bytes_up
+    reached = result.rounds_to_target if run.whole else None
+    everywhere, clients = _everywhere(run), _at_clients(run)
     return [
+        everywhere if run.whole else clients,
         Tile(
-            "Final global accuracy"
-            if run.model_round is None
-            else f"Global accuracy, round {run.model_round}, kept",
-            *_split(percent(result.accuracy)),
-            note=(
-                f"{percent(result.tail_accuracy)} on the long tail"
-                if result.tail_accuracy is not None
-                else note
-                if (note := kept_note(run))
-                else f"best {percent(best)}"
-                if best is not None
-                else ""
-            ),
+            "Macro-F1, all classes the same weight",
+            *_split(percent(result.macro_f1) if run.whole else NONE),
         ),
-        Tile("Macro-F1, all classes the same weight", *_split(percent(result.macro_f1))),
-        Tile(
-            "Personalized accuracy, mean of clients",
-            *_split(percent(result.personalized)),
-            note=f"worst client {percent(worst)}" if worst is not None else "not measured",
-        ),
+        clients if run.whole else everywhere,
         Tile(
             f"Rounds to {target} accuracy",
-            NONE if result.rounds_to_target is None else str(result.rounds_to_target),
-            note=f"of {result.rounds}" + (", never reached" if not result.rounds_to_target else ""),
+            NONE if reached is None else str(reached),
+            note=(f"of {result.rounds}" + ", never reached" * (not reached)) * run.whole,
         ),
         Tile(
             "Synthetic images, largest round",
@@ -175,6 +168,30 @@ def tiles(run: RunData) -> list[Tile]:
             note=f"{size(traffic)} sent" if traffic else "",
         ),
     ]
+
+
+def _everywhere(run: RunData) -> Tile:
+    """Return the global model's accuracy, unknown where it is no whole one."""
+    if not run.whole:
+        return Tile("Global accuracy", NONE, note="a part of the model stays at the clients")
+    result = run.summary
+    note = kept_note(run)
+    if result.tail_accuracy is not None:
+        note = f"{percent(result.tail_accuracy)} on the long tail"
+    elif not note and result.best_accuracy is not None:
+        note = f"best {percent(result.best_accuracy)}"
+    kept = run.model_round
+    label = "Final global accuracy" if kept is None else f"Global accuracy, round {kept}, kept"
+    return Tile(label, *_split(percent(result.accuracy)), note=note)
+
+
+def _at_clients(run: RunData) -> Tile:
+    worst = run.summary.personalized_worst
+    return Tile(
+        "Personalized accuracy, mean of clients",
+        *_split(percent(run.summary.personalized)),
+        note=f"worst client {percent(worst)}" if worst is not None else "not measured",
+    )
 
 
 def _beside(run: RunData) -> float:

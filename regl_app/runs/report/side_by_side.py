@@ -14,6 +14,7 @@ from regl_app.runs.report.figures.base import run_colour
 from regl_app.runs.report.figures.curves import overlay
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.report.run_page import Section, make_section
+from regl_app.runs.report.run_words import how_far
 from regl_app.runs.report.standing import Standing, gap_words, headline, standing, unlike_words
 from regl_app.runs.statistics import Summary, mean_interval
 
@@ -63,10 +64,10 @@ def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]
     groups = conditions(runs)
     if unfinished := [run.name for run in runs if run.summary.accuracy is None]:
         logger.warning("no round was finished: %s", ", ".join(unfinished))
-    same = len({_data(group) for group in groups}) == 1
+    same = _same_data(groups)
     stands = standing(groups) if same else None
     best = stands.best if stands and stands.ahead else None
-    repeated = any(len(group.runs) > 1 for group in groups)
+    repeated = any(len(group.finished) > 1 for group in groups)
     # Every run where they are few, else the first seed of each configuration: the file stays small.
     detailed = list(runs) if len(runs) <= MAX_DETAILED else [g.runs[0] for g in groups]
     detailed = detailed[:MAX_DETAILED]
@@ -96,16 +97,28 @@ def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]
 
 
 def _values(group: Condition, reading: Callable[[Summary], float | None]) -> list[float]:
-    found = (reading(run.summary) for run in group.runs)
+    found = (reading(run.summary) for run in group.finished)
     return [float(value) for value in found if value is not None]
 
 
-def _data(group: Condition) -> str:
-    """Return what data a condition is about: accuracies on different data do not compare."""
-    config = group.runs[0].config
-    return str(
-        (config.data.model_dump(exclude={"seed", "path"}), config.partition, config.long_tail)
+def _same_data(groups: Sequence[Condition]) -> bool:
+    """Return whether all are about the same data: accuracies on different ones do not compare."""
+    runs = [run for group in groups for run in group.runs]
+    known = [(run.config.data.seed, run.facts) for run in runs if run.facts is not None]
+    classes = {tuple(facts.class_names) for _, facts in known}
+    tested = {(split, facts.test_images) for split, facts in known}
+    return (
+        len({_data(group) for group in groups}) == 1
+        and len(classes) <= 1
+        and len(tested) == len({split for split, _ in tested})
     )
+
+
+def _data(group: Condition) -> str:
+    """Return what the configuration says of a condition's data; a folder may lie elsewhere."""
+    config = group.runs[0].config
+    elsewhere = {"seed"} if config.data.source == "hub" else {"seed", "path"}
+    return str((config.data.model_dump(exclude=elsewhere), config.partition, config.long_tail))
 
 
 def _lede(groups: Sequence[Condition], stands: Standing | None) -> Markup:
@@ -116,8 +129,18 @@ def _lede(groups: Sequence[Condition], stands: Standing | None) -> Markup:
             sum(len(group.runs) for group in groups),
         )
     ]
+    if open_ := sum(not run.finished for group in groups for run in group.runs):
+        words = ("1 run has", "does") if open_ == 1 else (f"{open_} runs have", "do")
+        text.append(Markup("<b>{} not finished</b> and {} not count.").format(*words))
     if stands is None:
-        return text[0]
+        return Markup(" ").join(text)
+    if stands.where:
+        parts = [group.label for group in groups if not group.whole]
+        text.append(
+            Markup("Compared by accuracies at the clients: {} {} no whole global model.").format(
+                ", ".join(parts), "has" if len(parts) == 1 else "have"
+            )
+        )
     text.append(unlike_words(stands))
     by_method = {str(group.runs[0].config.method): group.label for group in reversed(groups)}
     gaps = [
@@ -131,26 +154,27 @@ def _lede(groups: Sequence[Condition], stands: Standing | None) -> Markup:
 
 
 def _row(index: int, group: Condition, best: bool) -> Row:
-    accuracy = _values(group, lambda s: s.accuracy)
-    reached = _values(group, lambda s: s.rounds_to_target)
-    count, older = len(group.runs), len(group.left_out)
+    accuracy = _values(group, lambda s: s.accuracy) if group.whole else []
+    reached = _values(group, lambda s: s.rounds_to_target) if group.whole else []
+    count, older = len(group.finished), len(group.left_out)
     left_out = f"{older} older of the same seed left out" * (older > 0)
     rounds = f"{mean_interval(reached).mean:.3g}" if reached else "never" if accuracy else NONE
     if reached and len(reached) < count:
         rounds += f" ({len(reached)} of {count} runs)"
+    said = (f"{count} seeds" * (count > 1), _kept(group), *_open(group), left_out)
     made = _values(group, lambda s: s.synthetic_images)
     seconds = _values(group, lambda s: s.seconds)
     return Row(
         label=group.label,
-        repeats=", ".join(filter(None, (f"{count} seeds" * (count > 1), _kept(group), left_out))),
+        repeats=", ".join(filter(None, said)),
         colour=run_colour(index),
         accuracy=_share(accuracy),
         share=round(100 * mean_interval(accuracy).mean, 1) if accuracy else 0.0,
         cells=[
-            _share(_values(group, lambda s: s.macro_f1)),
+            _share(_values(group, lambda s: s.macro_f1) if group.whole else []),
             _share(_values(group, lambda s: s.personalized)),
             rounds,
-            f"{mean_interval(made).mean:.0f}" if made else "0",
+            f"{mean_interval(made).mean:.0f}" if made else "0" if count else NONE,
             duration(mean_interval(seconds).mean) if seconds else NONE,
         ],
         best=best,
@@ -166,11 +190,21 @@ def _heads(groups: Sequence[Condition]) -> tuple[str, ...]:
 
 def _kept(group: Condition) -> str:
     """Return which rounds' models the runs keep, '' where none of them chose."""
-    numbers = [number for run in group.runs if (number := run.model_round) is not None]
+    numbers = [number for run in group.finished if (number := run.model_round) is not None]
     if not numbers:
         return ""
     which = "best" if group.runs[0].config.validation.keep == "best" else "last"
     return f"{which} round kept, {span(numbers)}"
+
+
+def _open(group: Condition) -> list[str]:
+    """Return how far each run is that has not finished, and whose it is."""
+    alone = len(group.runs) == 1
+    return [
+        how_far(run) if alone else f"seed {run.config.seed}: {how_far(run)}"
+        for run in group.runs
+        if not run.finished
+    ]
 
 
 def _share(values: Sequence[float]) -> str:
@@ -191,6 +225,7 @@ def _curves(groups: Sequence[Condition]) -> Section:
                 "Global accuracy",
                 lambda record: record.metrics.accuracy,
                 share=True,
+                whole=True,
                 says="Global model on the server's test set, or the clients' together.",
             ),
             overlay(
@@ -207,6 +242,7 @@ def _curves(groups: Sequence[Condition]) -> Section:
                 "Global loss",
                 lambda record: record.metrics.loss,
                 share=False,
+                whole=True,
                 says="Cross-entropy on the same images.",
             ),
             overlay(
@@ -215,6 +251,7 @@ def _curves(groups: Sequence[Condition]) -> Section:
                 "Macro-F1",
                 lambda record: record.metrics.macro_f1,
                 share=True,
+                whole=True,
                 says="F1 averaged over classes: a forgotten class shows here first.",
             ),
         ],

@@ -12,7 +12,7 @@ from regl_app.runs.report.conditions import Condition
 from regl_app.runs.statistics import Interval, mean_interval, paired
 
 Ends = dict[tuple[int, int], float]
-"""Accuracy by seed of the run and seed of its data, of runs with a finished round."""
+"""Accuracy by seed of the run and seed of its data, of runs that finished."""
 
 _NAMED = 3
 
@@ -49,13 +49,15 @@ class Standing:
     """Where configurations ended, by label, and which is at or above every other that competes.
 
     ``best`` is None where nothing has ended, or too few seeds and splits are in common to say.
-    ``gaps`` are those of ``best`` to the others, as far as they have seeds in common.
+    ``gaps`` are those of ``best`` to the others, as far as they have seeds in common. ``where``
+    says where accuracies are measured, '' if of the global model.
     """
 
     ends: Mapping[str, Ends]
     best: str | None
     rivals: tuple[str, ...]
     gaps: Mapping[str, Gap]
+    where: str = ""
 
     def mean(self, label: str) -> float:
         """Return the mean accuracy of all runs of a configuration that has ended."""
@@ -78,9 +80,11 @@ class Standing:
 def standing(groups: Sequence[Condition]) -> Standing:
     """Return how ``groups``, all on the same data, stand to one another.
 
-    'central', the upper bound, competes with nobody.
+    'central', the upper bound, competes with nobody. Where one has no whole global model, all are
+    compared by the accuracies at their clients.
     """
-    found = {group.label: ends for group in groups if (ends := _ends(group))}
+    whole = all(group.whole for group in groups)
+    found = {group.label: ends for group in groups if (ends := _ends(group, whole))}
     racing = [g.label for g in groups if not g.runs[0].config.central and g.label in found]
     racing = racing or list(found)
     all_gaps = {one: _gaps(found, one) for one in racing}
@@ -91,14 +95,15 @@ def standing(groups: Sequence[Condition]) -> Standing:
     ]
     best = max(ahead, key=lambda one: mean_interval(list(found[one].values())).mean, default=None)
     rivals = tuple(each for each in racing if best is not None and each != best)
-    return Standing(found, best, rivals, all_gaps[best] if best is not None else {})
+    gaps = all_gaps[best] if best is not None else {}
+    return Standing(found, best, rivals, gaps, "" if whole else " at the clients")
 
 
-def _ends(group: Condition) -> Ends:
+def _ends(group: Condition, whole: bool) -> Ends:
     return {
-        (run.config.seed, run.config.data.seed): run.summary.accuracy
-        for run in group.runs
-        if run.summary.accuracy is not None
+        (run.config.seed, run.config.data.seed): reached
+        for run in group.finished
+        if (reached := run.summary.accuracy if whole else run.summary.personalized) is not None
     }
 
 
@@ -116,17 +121,17 @@ def _gaps(ends: Mapping[str, Ends], one: str) -> dict[str, Gap]:
 def headline(stands: Standing, count: int) -> Markup:
     """Return what ``count`` configurations on the same data show, in one line."""
     if not stands.ends:
-        return Markup("{} runs without a finished round").format(count)
+        return Markup("{} configurations, none has finished").format(count)
     if stands.best is None:
         return Markup("{} configurations of unlike seeds or splits").format(count)
     reached = percent(stands.mean(stands.best))
-    ends = Markup("{} ends at <em>{}</em>").format(stands.best, reached)
+    ends = Markup("{} ends at <em>{}</em>{}").format(stands.best, reached, stands.where)
     if len(stands.ends) == 1 < count:
-        return ends + ", no other has a finished round"
+        return ends + ", no other has finished"
     if not stands.rivals:
         return ends
     if stands.leads:
-        return Markup("{} leads with <em>{}</em>").format(stands.best, reached)
+        return Markup("{} leads with <em>{}</em>{}").format(stands.best, reached, stands.where)
     open_ = {each: stands.gaps[each] for each in stands.rivals if not stands.gaps[each].sure}
     nearest = sorted(open_, key=lambda each: open_[each].points.mean)
     gap = open_[nearest[0]]

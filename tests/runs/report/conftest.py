@@ -81,7 +81,7 @@ def fake_run(
         _append(folder, config, number, rng, counts, lacking, floor, bare)
     if not bare:
         _decorate(folder, rng, counts, supplies, config.supplement.adapter == "lora", floor)
-        folder.write_result(RunResult(status="finished", seconds=151.3))
+    folder.write_result(RunResult(status="finished", seconds=151.3))
     return folder.path
 
 

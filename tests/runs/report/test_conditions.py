@@ -109,6 +109,7 @@ def test_of_two_runs_with_the_same_seeds_the_later_one_counts(
     few = {"bare": True, "rounds": 2, "method": "fedavg"}
     later, first = (finished(make_run(tmp_path, **few), at) for at in (2000, 1000))
     unfinished = make_run(tmp_path, **few)
+    (unfinished / "result.json").unlink()
     split = finished(make_run(tmp_path, data__seed=1, **few), 500)
     with caplog.at_level("WARNING", logger="regl"):
         (group,) = grouped(later, first, unfinished, split)

@@ -11,7 +11,7 @@ import pytest
 from regl_app.config import RunConfig
 from regl_app.core.types import Scalar
 from regl_app.runs.folder import RunFolder
-from regl_app.runs.records import GlobalMetrics, RoundRecord
+from regl_app.runs.records import GlobalMetrics, RoundRecord, RunResult
 from regl_app.runs.report.build import build_report
 
 Runs = dict[str, dict[tuple[int, int], float]]
@@ -27,6 +27,7 @@ def told(out: Path, runs: Runs) -> tuple[str, str]:
             folder = RunFolder.create(RunConfig.from_flat(keys | {"rounds": 1}), out)
             metrics = GlobalMetrics(accuracy=accuracy, macro_f1=accuracy, loss=1.0, per_class=[])
             folder.append_round(RoundRecord(round=1, metrics=metrics))
+            folder.write_result(RunResult(status="finished", seconds=1.0))
             paths.append(folder.path)
     html = build_report(paths, out / "report.html").read_text(encoding="utf-8")
     (headline,) = re.findall(r"<h1>(.*?)</h1>", html, flags=re.S)

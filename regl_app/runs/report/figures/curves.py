@@ -288,12 +288,17 @@ def overlay(
     *,
     share: bool,
     says: str,
+    whole: bool = False,
 ) -> Figure | Absent:
-    """Return one quantity of several conditions over each other, seeds as mean and range."""
+    """Return one quantity of several conditions over each other, seeds as mean and range.
+
+    ``whole``: it is of the global model, and of no condition that has no whole one.
+    """
     series = []
-    for index, group in enumerate(groups):
+    drawn = [() if whole and not group.whole else group.finished or group.runs for group in groups]
+    for index, (group, runs) in enumerate(zip(groups, drawn, strict=True)):
         by_round: dict[int, list[float]] = {}
-        for run in group.runs:
+        for run in runs:
             for record in run.history:
                 value = reading(record)
                 if value is not None:
@@ -302,11 +307,11 @@ def overlay(
             continue
         points = [(n, mean_interval(values).mean) for n, values in sorted(by_round.items())]
         band = [(n, min(values), max(values)) for n, values in sorted(by_round.items())]
-        several = len(group.runs) > 1
-        ringed = None if several else group.runs[0].model_round
+        several = len(runs) > 1
+        ringed = None if several else runs[0].model_round
         series.append(
             Series(
-                group.label,
+                group.label if group.finished else f"{group.label} (not finished)",
                 points,
                 run_colour(index),
                 band if several else (),
@@ -325,13 +330,15 @@ def overlay(
         y_range=_share_range(values) if share else (0.0, max(values)),
         reference=(TARGET_ACCURACY, percent(TARGET_ACCURACY, 0)) if share else None,
     )
-    seeds = any(len(group.runs) > 1 for group in groups)
+    seeds = any(len(runs) > 1 for runs in drawn)
     says += " Lines are means over seeds, bands reach from the worst to the best seed." * seeds
-    lengths = [{len(run.history) for run in group.runs} for group in groups]
+    lengths = [{len(run.history) for run in runs} for runs in drawn]
     if any(len(each) > 1 for each in lengths):
         says += " Where a seed ended before, later rounds are the mean of the others."
     if any(one.ringed is not None for one in series):
         says += " Ringed: the round whose model a run keeps, chosen by validation images."
+    if parts := [group.label for group in groups if whole and not group.whole]:
+        says += f" Without {', '.join(parts)}: no whole global model."
     chips = legend([(one.label, one.colour, one.kind) for one in series])
     return Figure(
         figure_id, title, caption("{says}", says=says), chips + picture, line_numbers(series)
