@@ -35,7 +35,7 @@ from regl_app.generator.fitting import fit_words, unheard_prompt
 from regl_app.generator.prompts import class_phrasings
 from regl_app.learning.methods.method import detached, personal
 from regl_app.learning.methods.registry import make_method
-from regl_app.learning.models.build import model_of, start_model
+from regl_app.learning.models.build import forget_networks, model_of, start_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.pretrained import check_weights, weights_digest
 from regl_app.rounds.method_state import first_state, most_sent, shared_weights
@@ -118,6 +118,7 @@ def federate(
     # What does not fit the data fails before anybody is asked. A run that goes on after a round has
     # its weights already.
     begun = model_of if config.resume and folder.has_checkpoint else start_model
+    forget_networks()
     model = begun(local, whole)
     if local.model.weights and begun is start_model:
         folder.note(WEIGHTS, weights_digest(local.model))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from regl_app.core.log import logger
 from regl_app.core.types import Weights
 from regl_app.data.depth import UsedDepth, agreed
 from regl_app.data.federation import Federation
+from regl_app.flower.messages.hello import ClientInfo
 from regl_app.flower.messages.weights import weights_from_record, weights_to_record
 from regl_app.learning.evaluation.metrics import Metrics
 from regl_app.learning.models.classifier import Classifier
@@ -152,11 +153,18 @@ class RoundLoop:
         phase("nodes", number)
         server, left_out = self.config.server, self.strategy.left_out
 
+        asked: list[Replies[ClientInfo]] = []
+
         def ask() -> None:
-            # Beside a training that waits for others they would not be asked.
-            self.before += self.strategy.ask_left_out(self.grid)
+            # Beside a training that waits for others they would not be asked. Who is refused again
+            # and again is told of once.
+            told = {failure for each in asked for failure in each.failures}
+            for each in self.strategy.ask_left_out(self.grid):
+                new = tuple(failure for failure in each.failures if failure not in told)
+                asked.append(replace(each, failures=new))
 
         require_nodes(self.grid, server.min_nodes, server.timeout, left_out.nodes, ask)
+        self.before += asked
 
     def _tune_together(self) -> None:
         """Let all clients tune one adapter, where the run has one for all."""

@@ -91,7 +91,8 @@ def refuse_unwritable(config: RunConfig, *, keeps: bool) -> None:
     """
     local = with_absolute_paths(config)
     folders = {"out-dir": local.out_dir}
-    if config.needs_generator or config.data.local or keeps:
+    secret = config.tells_noisy_counts and not config.privacy.reproducible
+    if config.needs_generator or config.data.local or keeps or secret:
         folders["cache-dir"] = local.cache_dir
     for key, folder in folders.items():
         if folder and not _may_be_written(Path(folder)):

@@ -25,6 +25,7 @@ from regl_app.data.images import ImageSet
 from regl_app.learning.methods.registry import method_class
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
+from regl_app.rounds.client import client_name
 from regl_app.rounds.exchange import RoundResult
 from regl_app.supplement.adapter_state import AdapterState
 from regl_app.supplement.batched_scoring import score_models
@@ -164,13 +165,13 @@ class ServerSupplement:
                 discrepancy,
                 replies[key].real_images,
                 number,
-                f"client {key}",
+                client_name(key),
             )
             pair = ModelPair(global_model, self._with(weights), self._device, on_pool.get(key))
             supplied = make_supplement(
                 self._config,
                 self._synthesizer,
-                f"client {key}",
+                client_name(key),
                 quotas,
                 ImageSet.empty(probe.shape),
                 pair,
@@ -209,7 +210,7 @@ class ServerSupplement:
                 each.supplement.images,
                 train,
                 method=make(train),
-                seed=derive_seed(config.seed, f"client {key}", "server", number),
+                seed=derive_seed(config.seed, client_name(key), "server", number),
                 device=self._device,
                 real_images=0,
             )

@@ -59,12 +59,16 @@ class Payload:
         known = self.reference is not None and self.reference.adapter == adapter
         return replace(self, adapter_file=b"") if known else self
 
-    def cut(self, most: int) -> Payload:
-        """Return the payload with at most ``most`` images: the first of every class, in its mix."""
+    def cut(self, most: int, ties: Counts | None = None) -> Payload:
+        """Return the payload with at most ``most`` images: the first of every class, in its mix.
+
+        ``ties`` as for ``allocate``, of all classes.
+        """
         if len(self.labels) <= most:
             return self
         counts = np.bincount(self.labels)
-        places = first(self.labels, allocate(counts, most, counts))
+        order = None if ties is None else ties[: len(counts)]
+        places = first(self.labels, allocate(counts, most, counts, order))
 
         def rows(content: bytes) -> bytes:
             return np.frombuffer(content, np.uint8).reshape(len(self.labels), -1)[places].tobytes()

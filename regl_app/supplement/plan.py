@@ -64,7 +64,7 @@ def client_quotas(config: RunConfig, real_counts: Counts, round_number: int, cli
     if not POLICIES[supplement.policy].generates or images == 0:
         return np.zeros(num_classes, dtype=np.int64)
     total = budget(config, images, num_classes, round_number)
-    ties = _ties(config, num_classes, client)
+    ties = class_order(config, num_classes, client)
     if POLICIES[supplement.policy].needs_labels:
         wanted = balance_quotas(real_counts, supplement.target, supplement.cap)
         return allocate(wanted, total, wanted, ties)
@@ -80,7 +80,7 @@ def blind_quotas(
 ) -> Counts:
     """Return quotas ``(C,)`` that tell nothing about a client but its number of images."""
     total = budget(config, num_images, num_classes, round_number)
-    ties = _ties(config, num_classes, client)
+    ties = class_order(config, num_classes, client)
     return equal_quotas(num_classes, total, config.supplement.cap, ties)
 
 
@@ -120,7 +120,7 @@ def measured_quotas(
         gamma=keys.gamma,
         momentum=keys.momentum,
         cap=keys.cap,
-        ties=_ties(config, len(last_quotas), client),
+        ties=class_order(config, len(last_quotas), client),
     )
 
 
@@ -180,11 +180,11 @@ def uploaded_quotas(
         gamma=keys.gamma,
         momentum=keys.momentum,
         cap=keys.cap,
-        ties=_ties(config, len(discrepancy), client),
+        ties=class_order(config, len(discrepancy), client),
     )
 
 
-def _ties(config: RunConfig, num_classes: int, client: str) -> Counts:
+def class_order(config: RunConfig, num_classes: int, client: str) -> Counts:
     """Return the order of classes in ties, ``(C,)``: one for each client.
 
     The same in every round, so that what a later one asks for has been made in an earlier one.

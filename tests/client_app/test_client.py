@@ -230,6 +230,17 @@ def test_a_deployed_node_draws_noise_only_where_the_run_cannot_make_it_anew(
     assert Node.of(context)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"method": "fedavg"}, {"method": "regl"}, {"method": "regl-dpd", "rounds": 2}]
+)
+def test_a_deployed_node_lets_noise_pass_that_is_never_drawn(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Scalar]
+) -> None:
+    """No vector leaves it."""
+    monkeypatch.setattr("sys.argv", ["/bin/flwr-clientapp"])
+    assert Node.of(_context(**{"share-diagnostics": False, "privacy.noise": 4.0} | changes))
+
+
 def test_an_adapter_that_comes_may_be_of_the_rank_that_fits(second_pipeline: Path) -> None:
     own = {
         "method": "feddpd",

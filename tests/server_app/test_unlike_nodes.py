@@ -214,7 +214,9 @@ def test_a_node_that_is_put_right_while_others_are_waited_for_ends_the_wait(
     folder = federate(app, 3, rounds=2, server__min_nodes=2, server__timeout=20.0)
     first, second = folder.read_history()[1:]
     assert [sorted(record.clients) for record in (first, second)] == [[0, 1], [0, 1]]
-    assert first.failures and not second.failures
+    told = "failed: client 1: data-dir must be an absolute path"
+    assert first.failures == [f"hello: node 1001: {told}"]  # once, however often it was asked
+    assert not second.failures
 
 
 def test_nodes_that_were_refused_are_none_to_wait_for(

@@ -88,3 +88,11 @@ def test_a_cut_takes_the_first_of_every_class_in_proportion() -> None:
     assert named.reference.indices.tolist() == [10, 11, 20, 30]
     assert named.reference.sequence is reference.sequence
     assert named.labels.tolist() == [0, 0, 1, 2]
+
+
+def test_a_cut_that_leaves_classes_out_leaves_out_others_for_each_order() -> None:
+    whole = Payload.of_images(images(6).subset([0, 1, 2]))  # one of each class
+    order = np.array([2, 0, 1, 3])  # of all classes: the third one first, once the second is in
+    assert whole.cut(2).labels.tolist() == [0, 1]
+    assert sorted(whole.cut(2, order).labels.tolist()) == [1, 2]
+    assert whole.cut(1, order).labels.tolist() == [1]

@@ -12,12 +12,13 @@ from regl_app.config.choices import LABELS
 from regl_app.core.activity import Span
 from regl_app.core.types import Weights
 from regl_app.data.images import ImageSet
+from regl_app.rounds.client import client_name
 from regl_app.rounds.server_supplement import ClientShare, ServerSupplement
 from regl_app.rounds.sites.server import ServerSite
 from regl_app.rounds.sites.site import Results
 from regl_app.rounds.teaching import Teacher
 from regl_app.supplement.payload import Payload, pack
-from regl_app.supplement.plan import budget
+from regl_app.supplement.plan import budget, class_order
 
 
 class DownloadSite(ServerSite):
@@ -52,7 +53,9 @@ class DownloadSite(ServerSite):
         if payload is None:
             return None
         if real is not None:
-            payload = payload.cut(budget(self._config, real, self._supplement.num_classes, number))
+            classes = self._supplement.num_classes
+            order = class_order(self._config, classes, client_name(partition_id))
+            payload = payload.cut(budget(self._config, real, classes, number), order)
         if len(payload.labels) == 0:
             return None
         return payload.for_holder(self._adapters.get(partition_id, ""))

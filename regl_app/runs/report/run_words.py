@@ -67,7 +67,10 @@ def headline(run: RunData) -> Markup:
         end = Markup("<em>{}</em>").format(ended) if ended else "has no finished round yet"
         return Markup("{} on {} {}").format(config.method, _data(config), end)
     reached, where = run.summary.accuracy, ""
-    if not run.whole and run.summary.personalized is not None:
+    if not run.whole:
+        if run.summary.personalized is None:
+            words = Markup("{} on {}, <em>not measured</em> at its clients yet")
+            return words.format(config.method, _data(config))
         reached, where = run.summary.personalized, " at its clients"
     return Markup("{} reaches <em>{}</em>{} on {}").format(
         config.method, percent(reached), where, _data(config)

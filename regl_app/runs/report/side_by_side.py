@@ -66,7 +66,7 @@ def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]
         logger.warning("no round was finished: %s", ", ".join(unfinished))
     same = _same_data(groups)
     stands = standing(groups) if same else None
-    best = stands.best if stands and stands.ahead else None
+    best = stands.best if stands and stands.ahead and not stands.parted else None
     repeated = any(len(group.finished) > 1 for group in groups)
     # Every run where they are few, else the first seed of each configuration: the file stays small.
     detailed = list(runs) if len(runs) <= MAX_DETAILED else [g.runs[0] for g in groups]

@@ -69,6 +69,11 @@ class Standing:
         return self.best is not None and all(self.gaps[each].sure for each in self.rivals)
 
     @property
+    def parted(self) -> bool:
+        """Return whether it has other seeds than a rival, so that their means do not compare."""
+        return any(self.gaps[each].part for each in self.rivals)
+
+    @property
     def ahead(self) -> bool:
         """Return whether it is, as far as can be seen: by a single run of each, above at all."""
         return self.best is not None and all(
@@ -80,10 +85,10 @@ class Standing:
 def standing(groups: Sequence[Condition]) -> Standing:
     """Return how ``groups``, all on the same data, stand to one another.
 
-    'central', the upper bound, competes with nobody. Where one has no whole global model, all are
-    compared by the accuracies at their clients.
+    'central', the upper bound, competes with nobody. Where one that has finished has no whole
+    global model, all are compared by the accuracies at their clients.
     """
-    whole = all(group.whole for group in groups)
+    whole = all(group.whole for group in groups if group.finished)
     found = {group.label: ends for group in groups if (ends := _ends(group, whole))}
     racing = [g.label for g in groups if not g.runs[0].config.central and g.label in found]
     racing = racing or list(found)
@@ -127,7 +132,7 @@ def headline(stands: Standing, count: int) -> Markup:
     reached = percent(stands.mean(stands.best))
     ends = Markup("{} ends at <em>{}</em>{}").format(stands.best, reached, stands.where)
     if len(stands.ends) == 1 < count:
-        return ends + ", no other has finished"
+        return ends + ", no other has a result to compare"
     if not stands.rivals:
         return ends
     if stands.leads:
@@ -136,10 +141,14 @@ def headline(stands: Standing, count: int) -> Markup:
     nearest = sorted(open_, key=lambda each: open_[each].points.mean)
     gap = open_[nearest[0]]
     if gap.level:
-        return ends + Markup(", level with {}").format(nearest[0])
+        level = [each for each in nearest if open_[each].level]
+        return ends + Markup(", level with {}").format(_listed(level))
     if gap.points.half is None:
-        words = Markup(", {:.1f} points above {} in one run of each")
-        return ends + words.format(100 * gap.points.mean, nearest[0])
+        # Means of other seeds stand beside a difference of these alone no better than at random.
+        ends = Markup("{} ends").format(stands.best) if gap.part else ends + ","
+        words = Markup(" <em>{:.1f} points</em>{} above {} in one run of each")
+        where = stands.where if gap.part else ""
+        return ends + words.format(100 * gap.points.mean, where, nearest[0])
     return ends + Markup(", within chance of {}").format(_listed(nearest))
 
 

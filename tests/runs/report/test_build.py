@@ -394,7 +394,7 @@ def test_a_run_without_a_round_is_not_given_what_it_had_not(
     html = build_report(runs, tmp_path / "r.html").read_text()
     assert "clients 0" not in html and "<dt>Clients</dt><dd>0" not in html
     assert ">never<" not in html
-    assert re.search(r"<h1>regl ends at <em>[\d.]+ %</em>, no other has finished", html)
+    assert re.search(r"<h1>regl ends at <em>[\d.]+ %</em>, no other has a result to compare", html)
     assert f"no round was finished: {failed.name}" in caplog.text
 
 

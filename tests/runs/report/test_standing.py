@@ -92,3 +92,14 @@ def test_one_run_of_each_says_the_difference_and_that_it_is_one_run(tmp_path: Pa
     assert headline == "regl ends at 96.0 %, 6.0 points above fedavg in one run of each"
     assert "regl ends 6.0 points above plain FedAvg (90.0 %) and 2.0 points below all data" in lede
     assert '<tr class="best">' in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_difference_of_some_seeds_stands_beside_no_mean_of_others(tmp_path: Path) -> None:
+    ends = {"regl": seeds([0.96, 0.6, 0.6]), "fedavg": seeds([0.95])}
+    headline, _ = told(tmp_path, ends)
+    assert headline == "regl ends 1.0 points above fedavg in one run of each"
+
+
+def test_all_that_are_level_are_named(tmp_path: Path) -> None:
+    headline, _ = told(tmp_path, {name: seeds([0.5]) for name in ("regl", "fedavg", "moon")})
+    assert "level with " in headline and " and " in headline
