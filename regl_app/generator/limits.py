@@ -22,10 +22,24 @@ from regl_app.generator.pipeline_config import (
     vae_factor,
 )
 from regl_app.generator.quiet import quiet
-from regl_app.generator.solver import check_start, goes_by_strength, solver_of
+from regl_app.generator.solver import blind_start, goes_by_strength, solver_of
 
 
-def check_limits(checkpoint: Path, config: GeneratorConfig, *, from_pictures: bool = False) -> None:
+def blind_start_of(checkpoint: Path, config: GeneratorConfig) -> str:
+    """Return that images which are to start from pictures begin at noise; '' if they do not.
+
+    Args:
+        checkpoint: what ``resolve_generator`` returned.
+        config: with no key left at 'auto'.
+    """
+    folder = configs_of(checkpoint)
+    scheduler = _scheduler(folder)
+    if scheduler is None or goes_by_strength(text_to_image_class(folder), type(scheduler)):
+        return ""
+    return blind_start(scheduler, config.steps, config.image_strength)
+
+
+def check_limits(checkpoint: Path, config: GeneratorConfig) -> None:
     """Refuse a size or a number of steps that a checkpoint cannot draw.
 
     What is wrong with its configurations themselves is told by what loads it.
@@ -33,8 +47,6 @@ def check_limits(checkpoint: Path, config: GeneratorConfig, *, from_pictures: bo
     Args:
         checkpoint: what ``resolve_generator`` returned.
         config: with no key left at 'auto'.
-        from_pictures: whether images are known to start from pictures; what draws none so may
-            have as few steps as it likes.
 
     Raises:
         GeneratorError: names the key, its value, what is allowed, and the remedy.
@@ -58,12 +70,9 @@ def check_limits(checkpoint: Path, config: GeneratorConfig, *, from_pictures: bo
         return
     squares = (side // factor // patch) ** 2
     solver_of(family, scheduler, config.steps, squares)
-    if not config.image_conditioning:
-        return
-    if goes_by_strength(text_to_image_class(folder), type(scheduler)):
+    by_strength = goes_by_strength(text_to_image_class(folder), type(scheduler))
+    if config.image_conditioning and by_strength:
         solver_of(family, scheduler, config.steps, squares, strength=config.image_strength)
-    elif from_pictures:
-        check_start(scheduler, config.steps, config.image_strength)
 
 
 def check_size(family: Family, denoiser: Any, side: int, factor: int, path: str) -> None:

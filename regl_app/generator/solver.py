@@ -81,23 +81,23 @@ def steps_passed(scheduler: Any, steps: int, strength: float) -> int:
     return max(min(passed, steps - 1), 0)
 
 
-def check_start(scheduler: Any, steps: int, strength: float) -> None:
-    """Refuse images from pictures whose first step takes them for noise, whatever the strength.
+def blind_start(scheduler: Any, steps: int, strength: float) -> str:
+    """Return that images' first step takes pictures for noise, whatever the strength; '' if not.
 
     Args:
         scheduler: whose steps are not spread over the noise that is left.
         steps: ``generator.steps``.
         strength: ``generator.image-strength``.
 
-    Raises:
-        GeneratorError: with the least number of steps that begins at the pictures.
+    Returns:
+        With the least number of steps that begins at the pictures.
     """
     if strength == 1 or steps_passed(scheduler, steps, strength):
-        return
+        return ""
     counts = range(steps, _MOST_STEPS + 1)
     least = next((count for count in counts if steps_passed(scheduler, count, strength)), None)
     more = f"set generator.steps={least} or more" if least else "lower generator.image-strength"
-    raise GeneratorError(
+    return (
         f"generator.steps={steps} leaves nothing of the pictures that images start from, though "
         f"generator.image-strength={strength:g}: their first step begins at noise alone ({more}, "
         "or start from no picture: generator.image-conditioning=false)"

@@ -10,6 +10,7 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import GeneratorConfig
+from regl_app.core.log import logger
 from regl_app.core.types import Progress
 from regl_app.data.concepts import Concept
 from regl_app.generator.checkpoint import resolve_generator
@@ -17,7 +18,7 @@ from regl_app.generator.encoder_files import resolve_image_encoder
 from regl_app.generator.fitting import fitted_if_here
 from regl_app.generator.foundation import Foundation, shared_foundation
 from regl_app.generator.ip_adapter import IpAdapter, check_ip_adapter
-from regl_app.generator.limits import check_limits
+from regl_app.generator.limits import blind_start_of
 from regl_app.generator.named_encoder import NamedEncoder
 from regl_app.supplement.cache_keys import CacheKeys
 
@@ -57,14 +58,16 @@ class RunGenerator:
         Raises:
             GeneratorError: the checkpoint cannot be used.
         """
-        generator = self._checked
+        generator = self._told
         return shared_foundation(generator, self.concepts, self.device, self.keys.generator)
 
     @cached_property
-    def _checked(self) -> GeneratorConfig:
+    def _told(self) -> GeneratorConfig:
         generator = self.config.generator
         if self.config.starts_from_pictures:
-            check_limits(resolve_generator(generator.path), generator, from_pictures=True)
+            words = blind_start_of(resolve_generator(generator.path), generator)
+            if words:
+                logger.warning("%s", words)
         return generator
 
     @property

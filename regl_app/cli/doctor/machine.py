@@ -171,7 +171,7 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     from regl_app.generator.fitting import fit_words, fitted, unheard_prompt
     from regl_app.generator.held_weights import held_precision
     from regl_app.generator.hub_checkpoint import NotCachedError
-    from regl_app.generator.limits import check_limits
+    from regl_app.generator.limits import blind_start_of, check_limits
     from regl_app.generator.weights_size import weights_in_memory
 
     path = config.generator.path
@@ -202,7 +202,9 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
         yield Finding("settings", "ok", words)
     try:
         generator = fitted(config, fetch=False).generator
-        check_limits(folder, generator, from_pictures=config.starts_from_pictures)
+        check_limits(folder, generator)
+        if config.starts_from_pictures and (words := blind_start_of(folder, generator)):
+            yield Finding("image conditioning", "note", words)
     except ReglError as error:
         yield Finding("generator's limits", "fail", str(error))
     if words := unheard_prompt(config):

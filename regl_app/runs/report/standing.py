@@ -145,10 +145,12 @@ def headline(stands: Standing, count: int) -> Markup:
         return ends + Markup(", level with {}").format(_listed(level))
     if gap.points.half is None:
         # Means of other seeds stand beside a difference of these alone no better than at random.
-        ends = Markup("{} ends").format(stands.best) if gap.part else ends + ","
-        words = Markup(" <em>{:.1f} points</em>{} above {} in one run of each")
-        where = stands.where if gap.part else ""
-        return ends + words.format(100 * gap.points.mean, where, nearest[0])
+        if gap.part:
+            ends = Markup("{} ends").format(stands.best)
+            words = Markup(" <em>{:.1f} points</em>{} above {} in one run of each")
+            return ends + words.format(100 * gap.points.mean, stands.where, nearest[0])
+        words = Markup(", {:.1f} points above {} in one run of each")
+        return ends + words.format(100 * gap.points.mean, nearest[0])
     return ends + Markup(", within chance of {}").format(_listed(nearest))
 
 
