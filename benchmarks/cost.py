@@ -1,8 +1,9 @@
-"""What each site costs whom: `python benchmarks/cost.py`.
+"""What each site costs whom: `python benchmarks/cost.py [--taught]`.
 
-Three tables, on the digits: seconds and bytes per client and round by site and labels, clients one
-after the other on one thread, caches empty at the start; the same seconds part by part; and the
-server's at site 'server' against the number of clients. Every figure is from the run folders'
+Three tables, on the digits: seconds and bytes per client and round by site, clients one after the
+other on one thread, caches empty at the start; the same seconds part by part; and the server's at
+site 'server' against the number of clients. Images are labelled hard, or with ``--taught`` as the
+methods come. Every figure is from the run folders'
 histories, but one: server and clients of a simulation share a cache, so what a client on a machine
 of its own makes for itself, probe set and shared pool, is measured apart.
 """
@@ -34,24 +35,25 @@ from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.synthesizer import Synthesizer
 
 RESULTS = Path(__file__).resolve().parent / "results"
-_HARD = "labels.by=hard"
 _DOWNLOAD = "feddpd+supplement.adapter=frozen+supplement.site=download"
-SITES = (
+HARD = (
+    "fedavg",
+    "client, frozen:regl-dpd+supplement.adapter=frozen",
+    "client, lora:regl-dpd",
+    "client, dpo:regl-dpd+supplement.adapter=dpo",
+    f"download by reference:{_DOWNLOAD}",
+    f"download as pixels:{_DOWNLOAD}+supplement.transport=images",
+    "server:feddpd+supplement.adapter=frozen",
+)
+TAUGHT = (
     "fedavg",
     "ccvr",
-    f"client, frozen, hard:regl-dpd+supplement.adapter=frozen+{_HARD}",
     "client, frozen:regl-dpd+supplement.adapter=frozen",
-    f"client, lora, hard:regl-dpd+{_HARD}",
     "client, lora:regl-dpd",
     "client, lora, ccvr:regl-dpd+objective=ccvr",
-    f"client, dpo, hard:regl-dpd+supplement.adapter=dpo+{_HARD}",
-    "client, dpo:regl-dpd+supplement.adapter=dpo",
     "one lora for all:regl-shared",
-    f"download, hard:{_DOWNLOAD}+{_HARD}",
     f"download:{_DOWNLOAD}",
     f"download, experts' labels:{_DOWNLOAD}+labels.by=experts",
-    f"download as pixels:{_DOWNLOAD}+supplement.transport=images",
-    f"server, hard:feddpd+supplement.adapter=frozen+{_HARD}",
     "server:feddpd+supplement.adapter=frozen",
 )
 # What a client does once or while it lasts, and what it does each round.
@@ -66,14 +68,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="at least 5")
     parser.add_argument("--clients", type=int, default=10, help="clients of the first table")
     parser.add_argument("--counts", default="5,10,20,40", help="clients of the second table")
+    parser.add_argument("--taught", action="store_true", help="methods as they come")
     options = parser.parse_args()
     if options.rounds < 5:
         parser.error(f"--rounds must be at least 5, got {options.rounds}: preferences are tuned")
     facts = machine_facts()
     setup_logging()
+    labels: dict[str, Scalar] = {} if options.taught else {"labels.by": "hard"}
+    name, command = ("cost-taught", " --taught") if options.taught else ("cost", "")
     by_site = {
-        name: run_rounds(settings, options.rounds, options.clients)
-        for name, settings in parse_variants(SITES).items()
+        site: run_rounds(settings | labels, options.rounds, options.clients)
+        for site, settings in parse_variants(TAUGHT if options.taught else HARD).items()
     }
     # Every client has images, and what it does between does not matter here.
     many: dict[str, Scalar] = {
@@ -82,15 +87,12 @@ def main() -> None:
         "partition.scheme": "iid",
         "train.steps": 1,
     }
-    labels: dict[str, dict[str, Scalar]] = {"hard": {"labels.by": "hard"}, "taught": {}}
     by_count = {
-        f"{count}, {name}": run_rounds(many | keys, 3, count)
-        for name, keys in labels.items()
-        for count in map(int, options.counts.split(","))
+        count: run_rounds(many | labels, 3, count) for count in map(int, options.counts.split(","))
     }
     probe, pool = _own_sets()
     where = f"digits, {options.clients} clients, Dirichlet 0.01, {options.rounds} rounds, seed 0"
-    text = f"""{where}; `python benchmarks/cost.py`
+    text = f"""{where}; `python benchmarks/cost.py{command}`
 
 {_site_table(by_site)}
 
@@ -99,7 +101,7 @@ tune an adapter included; 'later' is the median of rounds 4 to {options.rounds -
 ships nothing). Not in it: on a machine of its own each client at site 'client' makes the probe set,
 {probe:.1f} s once per machine, and one that downloads by reference the pool, {pool:.1f} s once.
 Bytes are the mean of later rounds: the model (down twice, to train and to evaluate), quotas,
-images, opinions and class statistics. Taught unless *hard*.
+images, opinions and class statistics.
 
 {_part_table(by_site)}
 
@@ -113,13 +115,15 @@ seconds of the last of 3 rounds.
 
 {machine_line(facts)}
 """
-    write_text(RESULTS / "cost.md", text)
+    write_text(RESULTS / f"{name}.md", text)
     content = {
         "machine": facts,
-        "sites": {name: [_plain(each) for each in history] for name, history in by_site.items()},
-        "counts": {name: [_plain(each) for each in history] for name, history in by_count.items()},
+        "sites": {site: [_plain(each) for each in history] for site, history in by_site.items()},
+        "counts": {
+            count: [_plain(each) for each in history] for count, history in by_count.items()
+        },
     }
-    write_json(RESULTS / "cost.json", content)
+    write_json(RESULTS / f"{name}.json", content)
     print(text)
 
 
@@ -222,16 +226,16 @@ def _cell(seconds: Sequence[float]) -> str:
     return f"{value:.2f}" if value else "-"
 
 
-def _count_table(by_count: dict[str, list[RoundRecord]]) -> str:
+def _count_table(by_count: dict[int, list[RoundRecord]]) -> str:
     rows = [
         [
-            name,
+            str(count),
             *(_cell([history[-1].seconds.server.get(part, 0.0)]) for part in COUNTED),
             f"{_server_seconds(history[-1]):.2f}",
         ]
-        for name, history in by_count.items()
+        for count, history in by_count.items()
     ]
-    header = ["clients, labels", *(f"{part} s" for part in COUNTED), "server s per round"]
+    header = ["clients", *(f"{part} s" for part in COUNTED), "server s per round"]
     return markdown_table(header, rows)
 
 
