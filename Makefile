@@ -70,7 +70,7 @@ bench-digits: $(VENV)/.installed ## digits tables of docs/results.md
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --methods regl-free,regl \
 	  --name digits-beta0.01-unlimited $(HARD) supplement.ratio=100 supplement.decay=0
 
-bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-results.md and docs/teaching.md, more than a day; DATA=<torchvision root>
+bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-results.md and docs/teaching.md (but who holds what, and real images), more than a day; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/client_seconds.py
 	@$(BIN)/python benchmarks/cost.py
 	@$(BIN)/python benchmarks/scoring.py

@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6, help="at least 5")
     parser.add_argument("--clients", type=int, default=10, help="clients of the first table")
-    parser.add_argument("--counts", default="5,10,20,40", help="clients of the second table")
+    parser.add_argument("--counts", default="5,10,20,40", help="clients of the last table")
     parser.add_argument("--taught", action="store_true", help="methods as they come")
     options = parser.parse_args()
     if options.rounds < 5:

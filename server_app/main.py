@@ -118,7 +118,8 @@ def federate(
     # What does not fit the data fails before anybody is asked. A run that goes on after a round has
     # its weights already.
     begun = model_of if config.resume and folder.has_checkpoint else start_model
-    forget_networks()
+    if begun is model_of:
+        forget_networks()  # as start_model does
     model = begun(local, whole)
     if local.model.weights and begun is start_model:
         folder.note(WEIGHTS, weights_digest(local.model))

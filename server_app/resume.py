@@ -47,7 +47,9 @@ def refuse_finished(folder: RunFolder) -> None:
     """
     result = folder.read_result()
     if result is not None and result.status == "finished":
-        raise RunError(f"{folder.path}: that run is finished, nothing is left to do")
+        raise RunError(
+            f"resume: the run in {folder.path} is finished, nothing is left to do (start a new one)"
+        )
 
 
 def check_generator(folder: RunFolder, config: RunConfig) -> None:

@@ -70,8 +70,7 @@ def check_limits(checkpoint: Path, config: GeneratorConfig) -> None:
         return
     squares = (side // factor // patch) ** 2
     solver_of(family, scheduler, config.steps, squares)
-    by_strength = goes_by_strength(text_to_image_class(folder), type(scheduler))
-    if config.image_conditioning and by_strength:
+    if config.image_conditioning and goes_by_strength(text_to_image_class(folder), type(scheduler)):
         solver_of(family, scheduler, config.steps, squares, strength=config.image_strength)
 
 

@@ -24,8 +24,8 @@ def last_supplement(
 ) -> Iterator[tuple[int, ImageSet]]:
     """Yield each client's synthetic images, of whose classes it had ``counts`` ``(C,)`` at last.
 
-    They are drawn as they were then (``check_repeatable``): what the cache still holds is taken
-    from there.
+    They are drawn as they were then, where ``check_repeatable`` raised nothing: what the cache
+    still holds is taken from there.
     """
     device, root = resolve_device(config.device), cache_dir(config)
     for key, wanted in sorted(counts.items()):

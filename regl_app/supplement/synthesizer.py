@@ -15,6 +15,7 @@ from regl_app.config import RunConfig
 from regl_app.config.paths import cache_dir
 from regl_app.core.devices import resolve_device
 from regl_app.core.disk_cache import GIGABYTE
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.core.types import Counts, Progress
 from regl_app.data.concepts import Concept
 from regl_app.data.federation import Federation
@@ -95,10 +96,12 @@ class Synthesizer:
             progress=progress,
         )
 
+    @plain_torch()
     def adapt(self, client_name: str, real: ImageSet) -> ClientGenerator:
         """Return the client's generator, tuned on ``real`` if it is to be."""
         return self._tuning.adapt(client_name, real)
 
+    @plain_torch()
     def tune_part(
         self, client_name: str, real: ImageSet, number: int, start: SharedAdapter
     ) -> ClientGenerator:
@@ -113,6 +116,7 @@ class Synthesizer:
         """
         return self._tuning.shared(client_name, adapter)
 
+    @plain_torch()
     def prefer(self, start: ClientGenerator, pair: ModelPair) -> ClientGenerator:
         """Return ``start`` tuned towards images that the client lacks most."""
         return self._tuning.prefer(start, pair)
@@ -135,16 +139,19 @@ class Synthesizer:
         """Return what identifies the shared pool's content."""
         return self._pools.digest
 
+    @plain_torch()
     def pool(self, client_generator: ClientGenerator) -> Pool:
         """Return ``pool.per-class`` samples of every class; the frozen ones serve all clients."""
         return self._pools.pool(client_generator)
 
+    @plain_torch()
     def generate(
         self, quotas: Counts, client_generator: ClientGenerator, real: ImageSet
     ) -> GeneratedImages:
         """Return the first ``quotas[c]`` images of every class c of the client's sequence."""
         return self._sequences.generate(quotas, client_generator, real)
 
+    @plain_torch()
     def candidates(
         self, wanted: Counts, client_generator: ClientGenerator, real: ImageSet
     ) -> GeneratedImages:
@@ -158,6 +165,7 @@ class Synthesizer:
         quotas = np.where(wanted > 0, self.config.pool.per_class, 0)
         return self.generate(quotas, client_generator, real)
 
+    @plain_torch()
     def probe(self) -> ImageSet:
         """Return the frozen generator's class-balanced probe set, identical for all parties."""
         return self._sequences.probe()

@@ -54,12 +54,21 @@ def test_a_run_is_not_run_twice_at_a_time(tmp_path: Path) -> None:
     assert is_running(tmp_path) is None
 
 
-def test_who_waited_for_an_orderly_end_holds_the_file_that_others_find(tmp_path: Path) -> None:
+def test_who_waited_for_an_orderly_end_holds_the_file_that_others_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = ExitStack(), ExitStack()
     first.enter_context(running(tmp_path))
-    threading.Timer(0.3, first.close).start()
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        first.close()
+
+    monkeypatch.setattr("regl_app.runs.lock.time.sleep", wait)
     with second:
         second.enter_context(running(tmp_path))
+        assert waits
         assert is_running(tmp_path) is True
         with pytest.raises(RunError, match="is being run already"), running(tmp_path):
             raise AssertionError("two hold it")

@@ -202,7 +202,7 @@ def test_a_node_that_was_put_right_is_asked_before_others_are_waited_for(
 def test_a_node_that_is_put_right_while_others_are_waited_for_ends_the_wait(
     federate: Federate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers from the third question on; two of those come before the next round can begin."""
+    """It answers the fourth question, the third of those that come while the server waits."""
     monkeypatch.setattr(nodes, "_TELL_SECONDS", 1.0)
     kinds: list[str] = []
     app, every = failing(1, kinds, lambda before: before < 3), InProcessGrid.get_node_ids

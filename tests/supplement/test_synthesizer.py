@@ -110,3 +110,23 @@ def test_a_source_without_images_says_all_that_is_needed(
     short = Synthesizer.of(config, source, "cpu", tmp_path)
     assert short.pool_digest == synthesizer(config, tmp_path).pool_digest
     assert torch.equal(short.probe().images, synthesizer(config, tmp_path).probe().images)
+
+
+@pytest.mark.parametrize("adapter", ["frozen", "lora"])
+def test_another_default_dtype_of_a_notebook_s_changes_no_image(
+    config: RunConfig, real: ImageSet, synthesizer: Make, tmp_path: Path, adapter: str
+) -> None:
+    """What is drawn is stored by a key that says nothing of it."""
+    keys = config.updated({"supplement.adapter": adapter})
+    wanted = np.array([0, 2, 1])
+
+    def drawn(name: str) -> torch.Tensor:
+        own = synthesizer(keys, tmp_path / name)
+        return own.generate(wanted, own.adapt("a", real), real).images.images
+
+    expected = drawn("plain")
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(drawn("other"), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -139,11 +139,12 @@ def headline(stands: Standing, count: int) -> Markup:
         return Markup("{} leads with <em>{}</em>{}").format(stands.best, reached, stands.where)
     open_ = {each: stands.gaps[each] for each in stands.rivals if not stands.gaps[each].sure}
     nearest = sorted(open_, key=lambda each: open_[each].points.mean)
+    level = [each for each in nearest if open_[each].level]
+    chance = [each for each in nearest if open_[each].points.half is not None]
     gap = open_[nearest[0]]
-    if gap.level:
-        level = [each for each in nearest if open_[each].level]
+    if level:
         return ends + Markup(", level with {}").format(_listed(level))
-    if gap.points.half is None:
+    if not chance:
         # Means of other seeds stand beside a difference of these alone no better than at random.
         if gap.part:
             ends = Markup("{} ends").format(stands.best)
@@ -151,7 +152,7 @@ def headline(stands: Standing, count: int) -> Markup:
             return ends + words.format(100 * gap.points.mean, stands.where, nearest[0])
         words = Markup(", {:.1f} points above {} in one run of each")
         return ends + words.format(100 * gap.points.mean, nearest[0])
-    return ends + Markup(", within chance of {}").format(_listed(nearest))
+    return ends + Markup(", within chance of {}").format(_listed(chance))
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def _tell_changed(trained: TrainedModel, now: str) -> None:
 
 
 def _tell_own(trained: TrainedModel, config: RunConfig) -> None:
-    keys = ("data.source", "data.path", "data.splits")
+    keys = ("data.source", "data.path")
     was, now = with_absolute_paths(trained.config).to_flat(), config.to_flat()
     if all(was[key] == now[key] for key in keys):
         logger.warning(

@@ -320,7 +320,8 @@ def overlay(
             )
         )
     if not series:
-        return Absent(title, "no run recorded it")
+        partial = whole and not any(group.whole for group in groups)
+        return Absent(title, "no whole global model" if partial else "no run recorded it")
     values = [y for one in series for _, y in one.points]
     values += [low for one in series for _, low, _ in one.band]
     picture = line_chart(

@@ -38,8 +38,15 @@ def part_of(
     most_columns: int | None = None,
     names: tuple[str, str] = ("clients", "classes"),
 ) -> Part:
-    """Return what is drawn of each of ``panels`` matrices ``rows`` x ``columns``: all where it is
-    little, else rows and columns evenly spread from the first to the last."""
+    """Return what is drawn of a matrix: all where it is little, else an evenly spread part.
+
+    Args:
+        rows: how many it has.
+        columns: how many it has.
+        panels: of as many such matrices in one figure.
+        most_columns: that are drawn; None: as many as cells allow.
+        names: of what rows and columns are, for the sentence that says which are shown.
+    """
     most = max(MOST_CELLS // max(panels, 1), 1)
     wide = min(columns, most_columns or columns)
     tall = rows
@@ -62,6 +69,6 @@ def _spread(count: int, few: int) -> Iterable[int]:
     return (index * (count - 1) // max(few - 1, 1) for index in range(few))
 
 
-def picked(part: Sequence[int], names: Sequence[str]) -> list[str]:
-    """Return the names of the rows or columns of a part."""
-    return [names[index] for index in part]
+def picked(drawn: Sequence[int], names: Sequence[str]) -> list[str]:
+    """Return the names of the rows, or columns, of a part that are ``drawn``."""
+    return [names[index] for index in drawn]
