@@ -48,7 +48,8 @@ def refuse_finished(folder: RunFolder) -> None:
     result = folder.read_result()
     if result is not None and result.status == "finished":
         raise RunError(
-            f"resume: the run in {folder.path} is finished, nothing is left to do (start a new one)"
+            f"resume={str(folder.path)!r}: that run is finished, nothing is left to do "
+            "(start a new one)"
         )
 
 
