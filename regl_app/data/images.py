@@ -78,6 +78,10 @@ class ImageSet:
         """Return the first ``count`` images, and nothing else."""
         return ImageSet(part(self.pixels, slice(count)), self.labels[:count])
 
+    def rest(self, count: int) -> ImageSet:
+        """Return the images after the first ``count``, and nothing else."""
+        return ImageSet(part(self.pixels, slice(count, None)), self.labels[count:])
+
     def alone(self) -> Self:
         """Return the set with originals that are decoded without those of a set it was part of."""
         return self if self.originals is None else replace(self, originals=self.originals.alone())

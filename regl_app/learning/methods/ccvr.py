@@ -7,7 +7,6 @@ look to the model. It needs no generator, and no image leaves a client.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -19,27 +18,15 @@ from regl_app.core.log import logger
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import Tensors, Weights
 from regl_app.learning.evaluation.features import features
+from regl_app.learning.methods.class_statistics import Gaussian, combine, statistics
 from regl_app.learning.methods.method import Local, Method
 from regl_app.learning.models.classifier import Classifier
 
-ROWS = 512
-"""Directions in which a client tells of its covariances, all classes together."""
+SYNTHETIC_ROWS = 128
+"""The same for classes of which it has nothing but synthetic images."""
 _DRAWN, _STEPS, _BATCH, _LR, _MOMENTUM = 200, 1000, 64, 0.01, 0.9
+_SYNTHETIC = "synthetic-"
 _HEAD = ("head.weight", "head.bias")
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """A class's features: their ``mean`` ``(D,)`` and a ``factor`` ``(R, D)`` of their covariance,
-    which is ``factor^T factor``; both in double precision."""
-
-    mean: torch.Tensor
-    factor: torch.Tensor
-
-    def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Return ``(count, D)`` float32 of it."""
-        noise = torch.randn(count, len(self.factor), generator=generator, dtype=torch.float64)
-        return (self.mean + noise @ self.factor).float()
 
 
 class CCVR(Method):
@@ -74,18 +61,16 @@ class CCVR(Method):
     def sends(self, model: nn.Module) -> Tensors:
         """Return what a client's statistics look like."""
         classes, width = _head(model).weight.shape
-        return {
-            "counts": torch.zeros(classes, dtype=torch.int64),
-            "means": torch.zeros(classes, width),
-            "rows": torch.zeros(classes, dtype=torch.int64),
-            "factors": torch.zeros(ROWS, width),
-        }
+        nothing, none = torch.zeros(0, width), torch.zeros(0, dtype=torch.int64)
+        real = statistics(nothing, none, classes)
+        synthetic = statistics(nothing, none, classes, SYNTHETIC_ROWS)
+        return {**real, **_prefixed(synthetic)}
 
     def report(
         self, start: Weights, average: Weights, sent: Mapping[int, Tensors], seed: int
     ) -> Weights:
         """Return ``start`` with a calibrated head."""
-        gaussians = combine(list(sent.values()))
+        gaussians = _gaussians(list(sent.values()))
         head = calibrated({name: start[name] for name in _HEAD}, gaussians, seed)
         if (name := not_finite(head)) is not None:
             logger.warning("the calibrated %r is not finite: the average is reported", name)
@@ -96,85 +81,6 @@ class CCVR(Method):
     def keeps(self) -> bool:
         """Return False: nothing stays at a client."""
         return False
-
-
-def statistics(found: torch.Tensor, labels: torch.Tensor, num_classes: int) -> Tensors:
-    """Return what a client tells of its features ``(N, D)`` with ``labels`` ``(N,)``.
-
-    ``counts`` ``(C,)`` images of each class; ``means`` ``(C, D)``, zero without images; ``rows``
-    ``(C,)``, how many of ``factors`` ``(ROWS, D)``, in the order of classes, are the class's. With
-    F its rows, ``F^T F`` is the class's covariance (divided by n - 1); rows that nobody has are 0.
-    """
-    width = found.shape[1]
-    counts = torch.bincount(labels, minlength=num_classes)
-    means = torch.zeros(num_classes, width)
-    directions: list[torch.Tensor] = []
-    for label, count in enumerate(counts.tolist()):
-        own = found[labels == label].double()
-        if count:
-            means[label] = own.mean(dim=0).float()
-        centred = own - own.mean(dim=0) if count > 1 else own[:0]
-        directions.append(_directions(centred) / max(1, count - 1) ** 0.5)
-    # The longest in the pooled scatter, (n - 1) times the covariance.
-    weight = (counts - 1).clamp_min(1)
-    lengths = [weight[label] * rows.square().sum(dim=1) for label, rows in enumerate(directions)]
-    every = torch.cat(lengths)
-    least = every.sort(descending=True).values[ROWS] if len(every) > ROWS else -torch.inf
-    told = [rows[far > least] for rows, far in zip(directions, lengths, strict=True)]
-    factors = torch.zeros(ROWS, width)
-    joined = torch.cat(told)
-    factors[: len(joined)] = joined.float()
-    rows = torch.tensor([len(each) for each in told])
-    return {"counts": counts, "means": means, "rows": rows, "factors": factors}
-
-
-def _directions(centred: torch.Tensor) -> torch.Tensor:
-    """Return rows ``(R, D)``, R <= min(N - 1, D), with the scatter of ``centred`` ``(N, D)``.
-
-    ``Z^T Z = (U^T Z)^T (U^T Z)`` for the eigenvectors U of ``Z Z^T``: principal directions, longest
-    first, of which no single one is a row of Z.
-    """
-    images, width = centred.shape
-    if images <= width:
-        vectors = torch.linalg.eigh(centred @ centred.T).eigenvectors
-        turned: torch.Tensor = vectors.T @ centred
-        return turned.flip(0)[: max(0, images - 1)]  # centred, so that one of them is 0
-    values, vectors = torch.linalg.eigh(centred.T @ centred)
-    scaled: torch.Tensor = values.clamp_min(0).sqrt()[:, None] * vectors.T
-    return scaled.flip(0)
-
-
-def combine(sent: Sequence[Tensors]) -> list[Gaussian | None]:
-    """Return each class's Gaussian, that of all clients' features together; None without images.
-
-    The paper's equations, with N the sum of all n_k: ``mu = sum n_k mu_k / N`` and
-    ``Sigma = sum (n_k - 1)/(N - 1) Sigma_k + sum n_k/(N - 1) mu_k mu_k^T - N/(N - 1) mu mu^T``. The
-    last two are ``sum n_k/(N - 1) (mu_k - mu)(mu_k - mu)^T``, so that a factor of Sigma is made of
-    the clients' rows and of their means. What a client claims stays within its own rows.
-    """
-    if not sent:
-        return []
-    counts = torch.stack([each["counts"] for each in sent]).clamp(0, 2**40).double()
-    found: list[Gaussian | None] = []
-    for label in range(counts.shape[1]):
-        images = counts[:, label]
-        total = images.sum()
-        if total < 1:
-            found.append(None)
-            continue
-        means = torch.stack([each["means"][label] for each in sent]).double()
-        mean = (images[:, None] * means).sum(dim=0) / total
-        parts = [((images / (total - 1).clamp_min(1)).sqrt())[:, None] * (means - mean)]
-        for each, count in zip(sent, images, strict=True):
-            share = ((count - 1).clamp_min(0) / (total - 1).clamp_min(1)).sqrt()
-            parts.append(share * _rows(each, label).double())
-        found.append(Gaussian(mean, torch.cat(parts)))
-    return found
-
-
-def _rows(sent: Tensors, label: int) -> torch.Tensor:
-    ends = sent["rows"].clamp(0, ROWS).cumsum(0).clamp_max(ROWS).tolist()
-    return sent["factors"][ends[label - 1] if label else 0 : ends[label]]
 
 
 def calibrated(head: Weights, gaussians: Sequence[Gaussian | None], seed: int) -> Weights:
@@ -205,16 +111,33 @@ def calibrated(head: Weights, gaussians: Sequence[Gaussian | None], seed: int) -
     return {name: value.detach().to(head[name].dtype) for name, value in trained.items()}
 
 
+def _gaussians(sent: Sequence[Tensors]) -> list[Gaussian | None]:
+    """Return each class's Gaussian: of real images, where any client of the round has some."""
+    synthetic = [
+        {key.removeprefix(_SYNTHETIC): each[key] for key in each if key.startswith(_SYNTHETIC)}
+        for each in sent
+    ]
+    return [real or made for real, made in zip(combine(sent), combine(synthetic), strict=True)]
+
+
 def _statistics(local: Local) -> Tensors:
-    model, real = local.model, local.real_images
-    if local.begun or real is None:
+    """Return what a client tells: of synthetic images only for classes that it lacks."""
+    model, real, synthetic = local.model, local.real_images, local.synthetic_images
+    if local.begun or real is None or synthetic is None:
         raise RunError("CCVR must be asked for statistics in the first step, with the images")
     if not len(real):  # at the server, on synthetic images
         return {}
     assert isinstance(model, Classifier)
-    device = next(model.parameters()).device
-    found = torch.from_numpy(features(model, real, device))
-    return statistics(found, real.labels, _head(model).out_features)
+    classes, device = _head(model).out_features, next(model.parameters()).device
+    lacking = torch.from_numpy(local.real_counts == 0)
+    synthetic = synthetic.subset(lacking[synthetic.labels].nonzero().flatten())
+    found, made = (torch.from_numpy(features(model, each, device)) for each in (real, synthetic))
+    told = statistics(made, synthetic.labels, classes, SYNTHETIC_ROWS)
+    return {**statistics(found, real.labels, classes), **_prefixed(told)}
+
+
+def _prefixed(told: Tensors) -> Tensors:
+    return {_SYNTHETIC + name: value for name, value in told.items()}
 
 
 def _head(model: nn.Module) -> nn.Linear:

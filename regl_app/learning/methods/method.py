@@ -51,10 +51,10 @@ class Local:
 
     ``label_counts`` and ``real_counts`` ``(C,)`` are of all images trained on, and of the real ones
     among them. ``kept`` is what ``finish`` kept at this client, empty at first; ``received`` is
-    the server's state, see ``Method.aggregate``; both are on the CPU, as are ``real_images``, the
-    real ones themselves, and ``generator``, the round's own: what a loss draws, it draws from it.
-    ``drawn_counts`` ``(C,)`` are the ``label_counts`` as steps draw them in the mean
-    (``train.real-share``), None where these come as they are: see ``step_counts``.
+    the server's state, see ``Method.aggregate``; both are on the CPU, as are ``real_images`` and
+    ``synthetic_images``, the images themselves, and ``generator``, the round's own: what a loss
+    draws, it draws from it. ``drawn_counts`` ``(C,)`` are the ``label_counts`` as steps draw them
+    in the mean (``train.real-share``), None where these come as they are: see ``step_counts``.
     """
 
     model: nn.Module
@@ -64,6 +64,7 @@ class Local:
     received: Tensors = field(default_factory=dict)
     begun: bool = False
     real_images: ImageSet | None = None
+    synthetic_images: ImageSet | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
     drawn_counts: Floats | None = None
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)

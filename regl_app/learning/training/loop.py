@@ -163,7 +163,7 @@ def _local(
     head = getattr(model, "head", None)
     classes = head.out_features if isinstance(head, nn.Linear) else int(data.labels.max()) + 1
     real = torch.bincount(data.labels[:real_images], minlength=classes).numpy()
-    images = data.first(real_images)
+    images, synthetic = data.first(real_images), data.rest(real_images)
     counts = data.counts(classes)
     return Local(
         model,
@@ -172,6 +172,7 @@ def _local(
         kept,
         received,
         real_images=images,
+        synthetic_images=synthetic,
         generator=generator,
         drawn_counts=drawn_counts(counts, real, config),
     )

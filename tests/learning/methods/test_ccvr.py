@@ -14,8 +14,8 @@ from regl_app.core.errors import RunError
 from regl_app.core.types import Tensors
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.features import features
-from regl_app.learning.methods import ccvr
-from regl_app.learning.methods.ccvr import CCVR, Gaussian, combine, statistics
+from regl_app.learning.methods.ccvr import CCVR, SYNTHETIC_ROWS
+from regl_app.learning.methods.class_statistics import ROWS, Gaussian, combine, statistics
 from regl_app.learning.methods.method import Batch, Local
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
@@ -38,6 +38,16 @@ def _data(images: int = 24, classes: int = 3) -> ImageSet:
 
 def _model() -> Classifier:
     return build_model(ModelConfig(width=4), 3, 1, 16, 0)
+
+
+def _client(
+    real: torch.Tensor, labels: torch.Tensor, made: torch.Tensor | None = None, of: int = 2
+) -> Tensors:
+    """Return what a client of 3 classes tells, with features ``made`` of class ``of``."""
+    made = real[:0] if made is None else made
+    synthetic = statistics(made, torch.full((len(made),), of), 3, SYNTHETIC_ROWS)
+    own = {f"synthetic-{name}": value for name, value in synthetic.items()}
+    return {**statistics(real, labels, 3), **own}
 
 
 def _covariance(each: Gaussian) -> torch.Tensor:
@@ -95,14 +105,11 @@ def test_what_is_drawn_has_the_classs_mean_and_covariance() -> None:
     torch.testing.assert_close(torch.cov(drawn.T), _covariance(each), rtol=0.02, atol=0.05)
 
 
-def test_more_directions_than_are_sent_lose_those_that_vary_least(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_more_directions_than_are_sent_lose_those_that_vary_least() -> None:
     found = _features(40, 6, 3)
     labels = torch.arange(40) % 2
     whole = combine([statistics(found, labels, 2)])
-    monkeypatch.setattr(ccvr, "ROWS", 7)
-    cut = statistics(found, labels, 2)
+    cut = statistics(found, labels, 2, 7)
     assert cut["factors"].shape == (7, 6) and int(cut["rows"].sum()) == 7
     lost = 0.0
     for all_of_it, part in zip(whole, combine([cut]), strict=True):
@@ -136,6 +143,48 @@ def test_a_client_sends_statistics_of_the_model_that_it_received_by_real_images_
         torch.testing.assert_close(sent[name].abs(), value.abs())
 
 
+def test_a_client_tells_of_synthetic_images_only_for_classes_that_it_lacks() -> None:
+    model, method = _model(), CCVR(TRAIN)
+    real, made = _data(8, 2), _data(12, 3)
+    expected = torch.from_numpy(features(model, made, "cpu"))[made.labels == 2]
+    every = ImageSet.concat([real, made])
+    sent = train_local(model, every, TRAIN, method=method, seed=0, device="cpu", real_images=8).sent
+    assert sent["counts"].tolist() == [4, 4, 0]
+    assert sent["synthetic-counts"].tolist() == [0, 0, 4]
+    torch.testing.assert_close(sent["synthetic-means"][2], expected.mean(dim=0))
+    (each,) = combine([_without_prefix(sent)])[2:]
+    assert each is not None
+    wanted = torch.from_numpy(np.cov(expected.double().numpy(), rowvar=False))
+    torch.testing.assert_close(_covariance(each), wanted, rtol=1e-4, atol=1e-4)
+
+
+def _without_prefix(sent: Tensors) -> Tensors:
+    return {name.removeprefix("synthetic-"): value for name, value in sent.items()}
+
+
+def test_a_class_that_a_round_has_no_image_of_is_drawn_as_the_synthetic_ones_are() -> None:
+    method, start = CCVR(TRAIN), _model().state_dict()
+    data = _data(36)
+    found = torch.from_numpy(features(_model(), data, "cpu"))
+    real, made = found[data.labels < 2], found[data.labels == 2]
+    labels = data.labels[data.labels < 2]
+
+    def head(*sent: Tensors) -> dict[str, torch.Tensor]:
+        measured = method.report(start, start, dict(enumerate(sent)), 7)
+        return {name: value for name, value in measured.items() if name.startswith("head.")}
+
+    def right(of: dict[str, torch.Tensor]) -> float:
+        logits = made @ of["head.weight"].T + of["head.bias"]
+        return float((logits.argmax(dim=1) == 2).float().mean())
+
+    without, filled = head(_client(real, labels)), head(_client(real, labels, made))
+    assert right(without) < 0.1 and right(filled) > 0.6
+    # Real images of any client stand before it.
+    both = _client(real, labels, -made), _client(made, torch.full((len(made),), 2))
+    alone = _client(real, labels), both[1]
+    assert all(torch.equal(value, head(*alone)[name]) for name, value in head(*both).items())
+
+
 def test_training_itself_is_fedavgs_to_the_bit() -> None:
     ends = []
     for method in (CCVR(TRAIN), None):
@@ -150,7 +199,7 @@ def test_only_the_head_changes_and_twice_alike() -> None:
     average = {name: value + 1 for name, value in start.items()}
     data = _data()
     found = torch.from_numpy(features(_model(), data, "cpu"))
-    sent = {k: statistics(found[k::2], data.labels[k::2], 3) for k in range(2)}
+    sent = {k: _client(found[k::2], data.labels[k::2]) for k in range(2)}
     first, second, other = (method.report(start, average, sent, seed) for seed in (7, 7, 8))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert not torch.equal(first["head.weight"], other["head.weight"])
@@ -165,8 +214,7 @@ def test_only_the_head_changes_and_twice_alike() -> None:
 
 
 def _wild(**changes: torch.Tensor) -> Tensors:
-    found = statistics(_features(6, 5, 0), torch.tensor([0, 0, 0, 1, 1, 2]), 3)
-    return {**found, **changes}
+    return {**_client(_features(6, 5, 0), torch.tensor([0, 0, 0, 1, 1, 2])), **changes}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +224,9 @@ def _wild(**changes: torch.Tensor) -> Tensors:
         {"rows": torch.tensor([-1, 2**62, 2**62])},
         {"rows": torch.tensor([9999, 0, 3])},
         {"means": torch.full((3, 5), 3e38)},
-        {"factors": torch.full((ccvr.ROWS, 5), 3e38)},
+        {"factors": torch.full((ROWS, 5), 3e38)},
+        {"counts": torch.tensor([3, 3, 0]), "synthetic-counts": torch.tensor([0, 0, 2**62])},
+        {"synthetic-rows": torch.tensor([9999, 0, 3])},
     ],
 )
 def test_what_a_client_lies_about_stops_nobody(
