@@ -46,8 +46,8 @@ class CCVR(Method):
     client has no more images, and else leaves out what varies least.
 
     Ours: 200 features a class (the choice of FL-bench), 1,000 steps of SGD (batch 64, lr 0.01,
-    momentum 0.9) from the received head. Only real images count; with ``server.fraction`` below 1,
-    those of the clients that took part.
+    momentum 0.9) from the received head. Real images count, those of the clients that took part;
+    where these have none of a class (``server.fraction`` below 1), their synthetic ones do.
     """
 
     def after_backward(self, model: nn.Module, local: Local) -> None:
