@@ -251,6 +251,14 @@ class RunKeys(Section):
         return self.generator.ip_adapter if self.generates_at_client else ""
 
     @property
+    def tells_of_synthetic(self) -> bool:
+        """Whether clients tell statistics of synthetic images, for rounds that lack a class."""
+        site = SITES[self.supplement.site]
+        trains_on_images = self.uses_generator and (site.at_client or site.sends_images)
+        tells = method_choice(self.objective).tells_statistics
+        return tells and trains_on_images and self.server.fraction < 1
+
+    @property
     def shares_adapter(self) -> bool:
         """Whether all clients tune one adapter together, which leaves them for that."""
         return self.uses_generator and ADAPTERS[self.supplement.adapter].for_all
@@ -269,6 +277,7 @@ class RunKeys(Section):
             said.append(
                 "the number of each client's images of a class, and the mean and covariance of "
                 "their features, leave it every round"
+                + (", and those of its synthetic ones" if self.tells_of_synthetic else "")
             )
         return "; ".join(said)
 

@@ -7,6 +7,8 @@ import pytest
 from regl_app.config import RunConfig
 from regl_app.config.presets import PRESETS
 from regl_app.core.types import Scalar
+from regl_app.learning.methods.ccvr import CCVR
+from regl_app.learning.methods.registry import make_method
 
 
 def test_only_the_upper_bound_is_central() -> None:
@@ -98,6 +100,27 @@ def test_an_adapter_that_leaves_the_clients_is_told_in_words() -> None:
     assert none.sharing_words == ""
     told = RunConfig.from_flat({"method": "regl-shared", "objective": "ccvr"}).sharing_words
     assert "leaves each client" in told and "mean and covariance" in told
+    assert "synthetic" not in told
+
+
+@pytest.mark.parametrize(
+    ("keys", "tells"),
+    [
+        ({"method": "regl-ccvr", "server.fraction": 0.1}, True),
+        ({"method": "feddpd", "objective": "ccvr", "server.fraction": 0.1}, False),
+        ({"method": "regl-ccvr"}, False),
+        ({"method": "ccvr", "server.fraction": 0.1}, False),
+        ({"method": "regl", "server.fraction": 0.1}, False),
+    ],
+)
+def test_statistics_of_synthetic_images_leave_where_a_round_may_lack_a_class(
+    keys: dict[str, Scalar], tells: bool
+) -> None:
+    config = RunConfig.from_flat(keys)
+    assert config.tells_of_synthetic == tells
+    assert ("and those of its synthetic ones" in config.sharing_words) == tells
+    method = make_method(config)
+    assert (isinstance(method, CCVR) and method.fills) == tells
 
 
 def test_what_the_experts_are_known_by_follows_what_is_shared() -> None:

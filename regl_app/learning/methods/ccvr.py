@@ -7,23 +7,27 @@ look to the model. It needs no generator, and no image leaves a client.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from regl_app.config import RunConfig
+from regl_app.config.sections import TrainConfig
 from regl_app.core.errors import RunError
 from regl_app.core.finite import not_finite
 from regl_app.core.log import logger
 from regl_app.core.seeding import torch_generator
 from regl_app.core.types import Tensors, Weights
+from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.features import features
-from regl_app.learning.methods.class_statistics import Gaussian, combine, statistics
+from regl_app.learning.methods.class_statistics import ROWS, Gaussian, combine, statistics
 from regl_app.learning.methods.method import Local, Method
 from regl_app.learning.models.classifier import Classifier
 
 SYNTHETIC_ROWS = 128
-"""The same for classes of which it has nothing but synthetic images."""
+"""Directions in which a client tells of classes of which it has nothing but synthetic images."""
 _DRAWN, _STEPS, _BATCH, _LR, _MOMENTUM = 200, 1000, 64, 0.01, 0.9
 _SYNTHETIC = "synthetic-"
 _HEAD = ("head.weight", "head.bias")
@@ -50,13 +54,25 @@ class CCVR(Method):
     where these have none of a class (``server.fraction`` below 1), their synthetic ones do.
     """
 
+    def __init__(self, train: TrainConfig) -> None:
+        super().__init__(train)
+        self.fills = False
+
+    def for_run(self, config: RunConfig) -> Self:
+        """Return it, telling of synthetic images if a round may lack a class that they show."""
+        self.fills = config.tells_of_synthetic
+        return self
+
     def after_backward(self, model: nn.Module, local: Local) -> None:
         """Measure the received model, before the first step changes it."""
         local.once(_statistics)
+        if self.fills:
+            local.once(_synthetic)
 
     def finish(self, model: nn.Module, local: Local, steps: int) -> tuple[Tensors, Tensors]:
         """Send the statistics."""
-        return {}, local.once(_statistics)
+        sent = local.once(_statistics)
+        return {}, {**sent, **local.once(_synthetic)} if self.fills else sent
 
     def sends(self, model: nn.Module) -> Tensors:
         """Return what a client's statistics look like."""
@@ -64,13 +80,13 @@ class CCVR(Method):
         nothing, none = torch.zeros(0, width), torch.zeros(0, dtype=torch.int64)
         real = statistics(nothing, none, classes)
         synthetic = statistics(nothing, none, classes, SYNTHETIC_ROWS)
-        return {**real, **_prefixed(synthetic)}
+        return {**real, **_prefixed(synthetic)} if self.fills else real
 
     def report(
         self, start: Weights, average: Weights, sent: Mapping[int, Tensors], seed: int
     ) -> Weights:
         """Return ``start`` with a calibrated head."""
-        gaussians = _gaussians(list(sent.values()))
+        gaussians = _gaussians(list(sent.values())) if self.fills else combine(list(sent.values()))
         head = calibrated({name: start[name] for name in _HEAD}, gaussians, seed)
         if (name := not_finite(head)) is not None:
             logger.warning("the calibrated %r is not finite: the average is reported", name)
@@ -121,19 +137,32 @@ def _gaussians(sent: Sequence[Tensors]) -> list[Gaussian | None]:
 
 
 def _statistics(local: Local) -> Tensors:
-    """Return what a client tells: of synthetic images only for classes that it lacks."""
-    model, real, synthetic = local.model, local.real_images, local.synthetic_images
-    if local.begun or real is None or synthetic is None:
-        raise RunError("CCVR must be asked for statistics in the first step, with the images")
+    real = _before_training(local, local.real_images)
     if not len(real):  # at the server, on synthetic images
         return {}
+    return _told(local, real)
+
+
+def _synthetic(local: Local) -> Tensors:
+    """Return what a client tells of its synthetic images, of classes that it lacks alone."""
+    if not len(_before_training(local, local.real_images)):
+        return {}
+    images = _before_training(local, local.synthetic_images)
+    lacking = torch.from_numpy(local.real_counts == 0)[images.labels]
+    return _prefixed(_told(local, images.subset(lacking.nonzero().flatten()), SYNTHETIC_ROWS))
+
+
+def _before_training(local: Local, images: ImageSet | None) -> ImageSet:
+    if local.begun or images is None:
+        raise RunError("CCVR must be asked for statistics in the first step, with the images")
+    return images
+
+
+def _told(local: Local, images: ImageSet, most: int = ROWS) -> Tensors:
+    model = local.model
     assert isinstance(model, Classifier)
-    classes, device = _head(model).out_features, next(model.parameters()).device
-    lacking = torch.from_numpy(local.real_counts == 0)
-    synthetic = synthetic.subset(lacking[synthetic.labels].nonzero().flatten())
-    found, made = (torch.from_numpy(features(model, each, device)) for each in (real, synthetic))
-    told = statistics(made, synthetic.labels, classes, SYNTHETIC_ROWS)
-    return {**statistics(found, real.labels, classes), **_prefixed(told)}
+    found = features(model, images, next(model.parameters()).device)
+    return statistics(torch.from_numpy(found), images.labels, _head(model).out_features, most)
 
 
 def _prefixed(told: Tensors) -> Tensors:

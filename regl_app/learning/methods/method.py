@@ -11,12 +11,13 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from regl_app.config import RunConfig
 from regl_app.config.sections import TrainConfig
 from regl_app.core.errors import RunError
 from regl_app.core.types import Counts, Floats, Tensors, Weights
@@ -114,6 +115,10 @@ class Method:
 
     def __init__(self, train: TrainConfig) -> None:
         self.train = train
+
+    def for_run(self, config: RunConfig) -> Self:
+        """Return the method as the run ``config`` needs it, where ``train`` does not say enough."""
+        return self
 
     def shared(self, names: Sequence[str]) -> Sequence[str]:
         """Return which of a model's tensors, by ``names``, are sent and averaged.

@@ -37,7 +37,7 @@ def make_method(config: RunConfig, train: TrainConfig | None = None) -> Method:
 
     ``train`` is how it trains, where that is not as ``config`` says: a round has its own rate.
     """
-    return method_class(config.objective)(train or config.train)
+    return method_class(config.objective)(train or config.train).for_run(config)
 
 
 make_objective = make_method

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from regl_app.config import RunConfig
 from regl_app.config.sections import ModelConfig, TrainConfig
 from regl_app.core.errors import RunError
 from regl_app.core.types import Tensors
@@ -17,6 +18,7 @@ from regl_app.learning.evaluation.features import features
 from regl_app.learning.methods.ccvr import CCVR, SYNTHETIC_ROWS
 from regl_app.learning.methods.class_statistics import ROWS, Gaussian, combine, statistics
 from regl_app.learning.methods.method import Batch, Local
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import build_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
@@ -144,11 +146,12 @@ def test_a_client_sends_statistics_of_the_model_that_it_received_by_real_images_
 
 
 def test_a_client_tells_of_synthetic_images_only_for_classes_that_it_lacks() -> None:
-    model, method = _model(), CCVR(TRAIN)
+    model, method = _model(), _filling()
     real, made = _data(8, 2), _data(12, 3)
     expected = torch.from_numpy(features(model, made, "cpu"))[made.labels == 2]
     every = ImageSet.concat([real, made])
     sent = train_local(model, every, TRAIN, method=method, seed=0, device="cpu", real_images=8).sent
+    assert sent.keys() == method.sends(model).keys()
     assert sent["counts"].tolist() == [4, 4, 0]
     assert sent["synthetic-counts"].tolist() == [0, 0, 4]
     torch.testing.assert_close(sent["synthetic-means"][2], expected.mean(dim=0))
@@ -162,8 +165,15 @@ def _without_prefix(sent: Tensors) -> Tensors:
     return {name.removeprefix("synthetic-"): value for name, value in sent.items()}
 
 
+def _filling() -> CCVR:
+    config = RunConfig.from_flat({"method": "regl-ccvr", "server.fraction": 0.5})
+    method = make_method(config, TRAIN)
+    assert isinstance(method, CCVR) and method.fills
+    return method
+
+
 def test_a_class_that_a_round_has_no_image_of_is_drawn_as_the_synthetic_ones_are() -> None:
-    method, start = CCVR(TRAIN), _model().state_dict()
+    method, start = _filling(), _model().state_dict()
     data = _data(36)
     found = torch.from_numpy(features(_model(), data, "cpu"))
     real, made = found[data.labels < 2], found[data.labels == 2]
@@ -235,7 +245,7 @@ def test_what_a_client_lies_about_stops_nobody(
     head = torch.nn.Linear(5, 3)
     start = {f"head.{name}": value for name, value in head.state_dict().items()}
     average = {name: value + 1 for name, value in start.items()}
-    got = CCVR(TRAIN).report(start, average, {0: _wild(), 1: _wild(**changes)}, 0)
+    got = _filling().report(start, average, {0: _wild(), 1: _wild(**changes)}, 0)
     assert all(bool(torch.isfinite(value).all()) for value in got.values())
     if "is not finite" in caplog.text:
         assert all(torch.equal(value, average[name]) for name, value in got.items())
