@@ -149,6 +149,13 @@ def test_what_is_told_of_two_rows_is_their_difference(page: str) -> None:
             assert points in _differences(tables, own, base), f"{own} less {base}: {points}"
 
 
+def test_differences_are_those_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    text = importlib.import_module("differences").as_markdown()
+    assert (BENCHMARKS / "results" / "differences.md").read_text(encoding="utf-8") == text
+    assert text.count("±") > 25
+
+
 def test_rows_of_one_name_that_share_run_folders_are_the_same(
     tables: dict[str, dict[str, Any]],
 ) -> None:
