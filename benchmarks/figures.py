@@ -41,9 +41,15 @@ def draw(content: Mapping[str, object], path: Path) -> None:
     tailed = any(each.get("tail_accuracy") is not None for each in outcomes)
     key = "tail_accuracy" if tailed else "accuracy"
     rows = {
-        method: [100 * each[key] for each in outcomes if each["method"] == method]
+        method: [
+            100 * each[key]
+            for each in outcomes
+            if each["method"] == method and each[key] is not None
+        ]
         for method in methods
     }
+    if not any(rows.values()):  # a part of every model stays at the clients
+        return
     what = "accuracy on the test set of the same long tail" if tailed else "global accuracy"
     picture = _dots({name: values for name, values in rows.items() if values}, f"{what}, %")
     # Plain text: Markup would escape what is put in.

@@ -85,10 +85,8 @@ def compare(
     one = "One run each: differences of a point or two may be chance"
     print_table(*comparison.table(), title=several if len(comparison.seeds) > 1 else one)
     if len(comparison.methods) > 1:
-        print_table(*comparison.differences(), title="Global accuracy, row minus column")
-        if comparison.tailed:
-            title = "Long-tail accuracy, row minus column"
-            print_table(*comparison.differences("tail_accuracy"), title=title)
+        for title, table in comparison.gaps():
+            print_table(*table, title=title)
     print_path("table", out / "comparison.md")
     # Two rows may be one run.
     folders = list(dict.fromkeys(Path(outcome.folder) for outcome in comparison.outcomes))

@@ -22,10 +22,11 @@ def print_summary(folder: Path) -> None:
         "clients' own models there": found.own_models,
     }
     rows = [(what, f"{share:.3f}") for what, share in shares.items() if share is not None]
-    reached = found.rounds_to_target
-    rows.append(
-        (f"rounds to {TARGET_ACCURACY:.0%}", "not reached" if reached is None else str(reached))
-    )
+    if outcome.whole:
+        reached = found.rounds_to_target
+        rows.append(
+            (f"rounds to {TARGET_ACCURACY:.0%}", "not reached" if reached is None else str(reached))
+        )
     rows.append(("time", f"{found.seconds:.0f} s"))
     print_table(("", outcome.method), rows)
     print_path("run folder", folder)

@@ -26,8 +26,9 @@ def scores(record: RoundRecord, config: RunConfig) -> str:
     how it does with the clients' own parts.
     """
     chosen = f", validation {record.validation.accuracy:.1%}" if record.validation else ""
-    if record.personalized and keeps_parts(config.objective):
-        return f"with own parts, on clients' own tests {record.personalized.mean:.1%}{chosen}"
+    if keeps_parts(config.objective):
+        reached = f"{record.personalized.mean:.1%}" if record.personalized else "not measured"
+        return f"with own parts, on clients' own tests {reached}{chosen}"
     own = f", on clients' own tests {record.personalized.mean:.1%}" if record.personalized else ""
     tail = f" (long tail {record.tail.accuracy:.1%})" if record.tail else ""
     return f"global accuracy {record.metrics.accuracy:.1%}{tail}{own}{chosen}"

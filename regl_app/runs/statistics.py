@@ -25,6 +25,8 @@ class Summary:
     a run that ended early they are fewer.
     ``synthetic_images``, ``js_before``, ``js_after`` and ``precision`` are of the round in which
     all clients together trained on the most synthetic images: their sum, means over clients.
+    What measures the global model (accuracies, F1, loss, ``rounds_to_target``) is None where a part
+    of it stays at the clients.
     """
 
     rounds: int
@@ -66,12 +68,23 @@ def summarize(
     history: Sequence[RoundRecord],
     result: RunResult | None = None,
     target: float = TARGET_ACCURACY,
+    *,
+    whole: bool = True,
 ) -> Summary:
-    """Return the numbers of a run; ``rounds_to_target`` is the first round at ``target``."""
+    """Return the numbers of a run.
+
+    Args:
+        history: its rounds.
+        result: how it ended, if it has.
+        target: ``rounds_to_target`` is the first round at that accuracy.
+        whole: whether its global model is a whole one (``regl_app.config.external.keeps_parts``).
+    """
     trained = [record for record in history if record.round > 0]
     until = up_to_kept(history, result)
     kept = until[-1] if until else None
-    scored = kept.metrics if kept else None
+    # A model without its clients' own parts sees nothing.
+    measured = history if whole else ()
+    scored = kept.metrics if kept and whole else None
     personal = next((r.personalized for r in reversed(until) if r.personalized), None)
     own = [
         share
@@ -88,23 +101,23 @@ def summarize(
     return Summary(
         rounds=trained[-1].round if trained else 0,
         accuracy=scored.accuracy if scored else None,
-        best_accuracy=max((r.metrics.accuracy for r in history), default=None),
+        best_accuracy=max((r.metrics.accuracy for r in measured), default=None),
         macro_f1=scored.macro_f1 if scored else None,
         loss=scored.loss if scored else None,
         personalized=personal.mean if personal else None,
         personalized_worst=min(personal.per_client.values(), default=None) if personal else None,
         own_models=sum(own) / len(own) if own else None,
-        rounds_to_target=next((r.round for r in history if r.metrics.accuracy >= target), None),
+        rounds_to_target=next((r.round for r in measured if r.metrics.accuracy >= target), None),
         seconds=result.seconds if result else (wall or None),
         synthetic_images=supplement_size(fits) if fits is not None and counted else None,
         bytes_down=sum(record.bytes.down for record in history),
         bytes_up=sum(record.bytes.up for record in history),
-        tail_accuracy=kept.tail.accuracy if kept and kept.tail else None,
+        tail_accuracy=kept.tail.accuracy if kept and kept.tail and whole else None,
         js_before=_known_mean(labels.js_before) if labels else None,
         js_after=_known_mean(labels.js_after) if labels else None,
         precision=_known_mean(labels.precision) if labels else None,
         model_round=kept.round if kept else None,
-        mean_accuracy=_known_mean([record.metrics.accuracy for record in trained]),
+        mean_accuracy=_known_mean([r.metrics.accuracy for r in measured if r.round > 0]),
     )
 
 

@@ -88,6 +88,9 @@ def test_only_what_is_known_to_keep_parts_is_told_by_its_clients_alone(install: 
     }
     assert told["hers"] == told["fedavg"] == "global accuracy 50.0%, on clients' own tests 75.0%"
     assert told["fedrep"] == "with own parts, on clients' own tests 75.0%"
+    unknown = record.model_copy(update={"personalized": None})
+    config = RunConfig.from_flat({"method": "fedavg", "objective": "fedrep"})
+    assert scores(unknown, config) == "with own parts, on clients' own tests not measured"
 
 
 def test_nothing_is_external_where_nothing_is_installed(install: Install) -> None:

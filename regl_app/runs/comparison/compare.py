@@ -84,14 +84,20 @@ def compare(
             remaining = "already there"
         if outcome is not None:
             outcomes.append(replace(outcome, method=name))
-            accuracy = f"{outcome.summary.accuracy:.1%}"
-            logger.info("%s: global accuracy %s (%s)", config.name, accuracy, remaining)
+            logger.info("%s: %s (%s)", config.name, _reached(outcome), remaining)
         comparison = Comparison(
             tuple(variants), tuple(seeds), clients, tuple(outcomes), tuple(failures)
         )
         write_json(out_dir / "comparison.json", comparison.to_json())
         write_text(out_dir / "comparison.md", comparison.to_markdown())
     return comparison
+
+
+def _reached(outcome: Outcome) -> str:
+    if outcome.whole:
+        return f"global accuracy {outcome.summary.accuracy:.1%}"
+    reached = outcome.summary.personalized
+    return f"accuracy at the clients {'not measured' if reached is None else f'{reached:.1%}'}"
 
 
 def _wanted(config: RunConfig, clients: int, states: States) -> Wanted:

@@ -54,7 +54,8 @@ class Outcome:
     """One finished run: which it was and, in ``summary``, what it showed.
 
     ``method`` is the comparison's name for it, ``digest`` what identifies its result but for code
-    and data. A finished run's summary holds at least accuracies, macro-F1 and seconds. ``keeps`` is
+    and data. A finished run's summary holds at least seconds and, of a whole global model,
+    accuracies and macro-F1. ``keeps`` is
     which round's model the run keeps, 'best' by validation images or 'last'; '' if it holds none
     out. ``name`` is the run's own, ``settings`` what the digest is of, ``files`` those that it
     saw, as far as its folder says, ``code`` the digest of the app that made it, '' if unknown.
@@ -70,8 +71,11 @@ class Outcome:
     settings: Mapping[str, object] = field(default_factory=dict)
     files: Files = Files()
     code: str = ""
-    whole: bool = True
-    """Whether its global model is a whole one; else only accuracies at the clients count."""
+
+    @property
+    def whole(self) -> bool:
+        """Return whether its global model is a whole one; else only accuracies at clients count."""
+        return self.summary.accuracy is not None
 
     def to_json(self) -> dict[str, object]:
         """Return it as comparison.json holds it: one flat table."""
@@ -107,7 +111,7 @@ def read_outcome(folder: Path) -> Outcome:
         seed=config.seed,
         digest=digest(config, clients, generator),
         folder=str(folder),
-        summary=summarize(history, result),
+        summary=summarize(history, result, whole=not keeps_parts(config.objective)),
         keeps=config.validation.keep if config.validation.used else "",
         name=config.name,
         settings=decisive(config, clients, generator),
@@ -117,7 +121,6 @@ def read_outcome(folder: Path) -> Outcome:
             environment.get(NAMED_CODE) if names_code(config.model.name, config.objective) else "",
         ),
         code=environment.get(CODE, ""),
-        whole=not keeps_parts(config.objective),
     )
 
 

@@ -9,8 +9,6 @@ from regl_app.core.formats import span
 from regl_app.runs.comparison.outcome import Outcome
 from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval, paired
 
-_OF_THE_GLOBAL_MODEL = {"accuracy", "mean_accuracy", "tail_accuracy", "rounds_to_target"}
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -36,6 +34,11 @@ class Comparison:
     def chosen(self) -> bool:
         """Return whether a run chose among its rounds: else it is the last that counts."""
         return any(run.keeps for run in self.outcomes)
+
+    @property
+    def at_clients(self) -> bool:
+        """Return whether no run has a whole global model: only accuracies at clients compare."""
+        return bool(self.outcomes) and not any(run.whole for run in self.outcomes)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return header and rows: one row per method, accuracies in percent."""
@@ -83,6 +86,17 @@ class Comparison:
             rows.append([method, *cells, *[""] * (len(self.methods) - 1 - index)])
         return ["difference in points", *(f"- {name}" for name in self.methods[:-1])], rows
 
+    def gaps(self) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
+        """Return the tables of differences that rows are judged by, each below its title."""
+        whole = {"Global accuracy": "accuracy"} if not self.at_clients else {}
+        tail = {"Long-tail accuracy": "tail_accuracy"} if self.tailed else {}
+        partial = any(not run.whole for run in self.outcomes)
+        clients = {"Accuracy at the clients": "personalized"} if partial else {}
+        return [
+            (f"{what}, row minus column", self.differences(of))
+            for what, of in (whole | tail | clients).items()
+        ]
+
     def _difference(self, method: str, other: str, of: str) -> str:
         base, own = (
             {run.seed: value for run in self.of(name) for value in _known([run], of)}
@@ -95,7 +109,9 @@ class Comparison:
         """Return both tables, with what the figures mean."""
         parts = [markdown_table(*self.table())]
         tailed = self.tailed
-        judged = "long-tail" if tailed else "global"
+        judged = "long-tail accuracy" if tailed else "global accuracy"
+        if self.at_clients:
+            judged = "accuracy at the clients"
         final = "final " if not self.chosen else ""
         if self.chosen:
             parts.append(
@@ -105,9 +121,11 @@ class Comparison:
         if len(self.seeds) > 1:
             parts.append(
                 f"Mean ± half width of the 95 % t-interval, {len(self.seeds)} seeds. Differences "
-                f"of {final}{judged} accuracy, row minus column, are paired by seed:"
+                f"of {final}{judged}, row minus column, are paired by seed:"
             )
-        if len(self.methods) > 1:
+        if len(self.methods) > 1 and self.at_clients:
+            parts.append(markdown_table(*self.differences("personalized")))
+        elif len(self.methods) > 1:
             parts.append(
                 markdown_table(*self.differences("tail_accuracy" if tailed else "accuracy"))
             )
@@ -134,16 +152,8 @@ class Comparison:
 
 
 def _known(runs: Sequence[Outcome], name: str) -> list[float]:
-    """Return one number of the runs' summaries, of those that have it and where it means something.
-
-    The global model of a method that leaves a part of it at the clients is no whole one.
-    """
-    return [
-        value
-        for run in runs
-        if (run.whole or name not in _OF_THE_GLOBAL_MODEL)
-        and (value := getattr(run.summary, name)) is not None
-    ]
+    """Return one number of the runs' summaries, of those that have it."""
+    return [value for run in runs if (value := getattr(run.summary, name)) is not None]
 
 
 def _percent(runs: Sequence[Outcome], name: str) -> str:

@@ -82,7 +82,7 @@ class RunData:
     @cached_property
     def summary(self) -> Summary:
         """Return the run's result in numbers."""
-        return summarize(self.history, self.result)
+        return summarize(self.history, self.result, whole=self.whole)
 
     @cached_property
     def until_kept(self) -> Sequence[RoundRecord]:

@@ -62,7 +62,7 @@ def outcome(run: RunData) -> str:
 def headline(run: RunData) -> Markup:
     """Return the result in one line."""
     config = run.config
-    if run.summary.accuracy is None:
+    if run.kept is None:
         ended = how_it_ended(run)
         end = Markup("<em>{}</em>").format(ended) if ended else "has no finished round yet"
         return Markup("{} on {} {}").format(config.method, _data(config), end)
@@ -146,13 +146,13 @@ def tiles(run: RunData) -> list[Tile]:
     result, target = run.summary, f"{TARGET_ACCURACY:.0%}".replace("%", " %")
     made, real = result.synthetic_images, _beside(run)
     traffic = result.bytes_down + result.bytes_up
-    reached = result.rounds_to_target if run.whole else None
+    reached = result.rounds_to_target
     everywhere, clients = _everywhere(run), _at_clients(run)
     return [
         everywhere if run.whole else clients,
         Tile(
             "Macro-F1, all classes the same weight",
-            *_split(percent(result.macro_f1) if run.whole else NONE),
+            *_split(percent(result.macro_f1)),
         ),
         clients if run.whole else everywhere,
         Tile(
@@ -349,12 +349,16 @@ def rows(run: RunData) -> list[list[str]]:
     rates, validated = _has_rates(run), _has_validation(run)
     table = []
     for record in run.history:
+        scored = record.metrics
+        globally = [
+            percent(scored.accuracy, 2),
+            percent(scored.macro_f1, 2),
+            NONE if scored.loss is None else f"{scored.loss:.4f}",
+        ]
         table.append(
             [
                 _number(run, record.round),
-                percent(record.metrics.accuracy, 2),
-                percent(record.metrics.macro_f1, 2),
-                NONE if record.metrics.loss is None else f"{record.metrics.loss:.4f}",
+                *(globally if run.whole else [NONE] * len(globally)),
                 percent(record.personalized.mean, 2) if record.personalized else NONE,
                 NONE if record.synthetic_counts is None else str(supplement_size(record)),
                 f"{record.seconds.wall:.1f}",

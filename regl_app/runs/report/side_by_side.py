@@ -62,7 +62,7 @@ class SideBySide:
 def lay_side_by_side(runs: Sequence[RunData]) -> tuple[SideBySide, list[RunData]]:
     """Return what ``runs`` show together, and which to show in detail, one per configuration."""
     groups = conditions(runs)
-    if unfinished := [run.name for run in runs if run.summary.accuracy is None]:
+    if unfinished := [run.name for run in runs if run.kept is None]:
         logger.warning("no round was finished: %s", ", ".join(unfinished))
     same = _same_data(groups)
     stands = standing(groups) if same else None
@@ -154,8 +154,8 @@ def _lede(groups: Sequence[Condition], stands: Standing | None) -> Markup:
 
 
 def _row(index: int, group: Condition, best: bool) -> Row:
-    accuracy = _values(group, lambda s: s.accuracy) if group.whole else []
-    reached = _values(group, lambda s: s.rounds_to_target) if group.whole else []
+    accuracy = _values(group, lambda s: s.accuracy)
+    reached = _values(group, lambda s: s.rounds_to_target)
     count, older = len(group.finished), len(group.left_out)
     left_out = f"{older} older of the same seed left out" * (older > 0)
     rounds = f"{mean_interval(reached).mean:.3g}" if reached else "never" if accuracy else NONE
@@ -171,7 +171,7 @@ def _row(index: int, group: Condition, best: bool) -> Row:
         accuracy=_share(accuracy),
         share=round(100 * mean_interval(accuracy).mean, 1) if accuracy else 0.0,
         cells=[
-            _share(_values(group, lambda s: s.macro_f1) if group.whole else []),
+            _share(_values(group, lambda s: s.macro_f1)),
             _share(_values(group, lambda s: s.personalized)),
             rounds,
             f"{mean_interval(made).mean:.0f}" if made else "0" if count else NONE,

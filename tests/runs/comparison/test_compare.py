@@ -282,6 +282,25 @@ def test_the_files_hold_tables_and_all_outcomes(tmp_path: Path) -> None:
     assert "2 seeds" in markdown
 
 
+def test_what_has_no_whole_global_model_is_told_by_its_clients(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="regl")
+    found = compare(
+        {"rounds": 3},
+        {"fedrep": {"method": "fedrep"}},
+        [0],
+        clients=4,
+        out_dir=tmp_path,
+        engine=lambda config, clients: write_run(config, clients, [0.5, 0.6, 0.7]),
+    )
+    assert found.outcomes[0].summary.accuracy is None and not found.outcomes[0].whole
+    assert "fedrep-s0: accuracy at the clients 35.0% " in caplog.text
+    assert "70.0%" not in caplog.text
+    (content,) = json.loads((tmp_path / "comparison.json").read_text())["outcomes"]
+    assert (content["accuracy"], content["best_accuracy"], content["macro_f1"]) == (None,) * 3
+
+
 def test_an_invalid_configuration_is_refused_before_anything_runs(tmp_path: Path) -> None:
     engine = FakeEngine()
     with pytest.raises(ConfigError, match=r"partition\.beta"):

@@ -17,9 +17,13 @@ from regl_app.runs.records import (
     Personalized,
     RoundRecord,
     RunResult,
+    ValidationScores,
 )
 from regl_app.runs.report.build import build_report
+from regl_app.runs.report.figures import curves
+from regl_app.runs.report.figures.base import Figure
 from regl_app.runs.report.run_data import RunData
+from regl_app.runs.report.run_words import rows as round_rows
 from regl_app.runs.report.run_words import tiles
 
 FACTS = FederationFacts(class_names=["a", "b"], num_clients=2, test_images=9)
@@ -140,3 +144,41 @@ def test_a_method_that_leaves_parts_at_clients_is_judged_there(tmp_path: Path) -
         ("Global accuracy", NONE),
         ("Rounds to 90 % accuracy", NONE),
     ]
+
+
+def test_a_page_of_such_a_run_shows_no_figure_of_its_global_model(tmp_path: Path) -> None:
+    path = write(tmp_path, "fedrep", 0.75)
+    folder = RunFolder.open(path)
+    counts = [[3, 1], [1, 3]]
+    scored = GlobalMetrics(
+        accuracy=0.123, macro_f1=0.234, loss=3.45, per_class=[0.123, 0.4],
+        precision=[0.5, 0.5], f1=[0.2, 0.4], confusion=counts,
+    )  # fmt: skip
+    clients = Personalized(mean=0.85, per_client={0: 0.85})
+    folder.append_round(RoundRecord(round=6, metrics=scored, personalized=clients))
+    run = RunData.load(path)
+    assert run.summary.personalized == 0.85
+    html = build_report([path], tmp_path / "report.html").read_text(encoding="utf-8")
+    for figure in ("accuracy", "loss", "recall", "confusion", "scores"):
+        assert f'id="{figure}"' not in html, figure
+    assert 'id="personalized"' in html
+    assert "no whole global model" in html
+    for number in ("12.3", "23.4", "3.45"):
+        assert f"{number} %" not in html and f"{number}0 %" not in html and number not in html
+    row = round_rows(run)[-1]
+    assert row[:5] == ["6", NONE, NONE, NONE, "85.00 %"]
+
+
+def test_of_such_a_run_validation_is_shown(tmp_path: Path) -> None:
+    path = write(tmp_path, "fedrep", 0.75, validation__fraction=0.2, validation__keep="last")
+    held_out = ValidationScores(accuracy=0.8, loss=0.5, images=9)
+    record = RunData.load(path).history[-1].model_copy(update={"validation": held_out})
+    RunFolder.open(path).append_round(record)
+    run = RunData.load(path)
+    found = curves.accuracy(run, "")
+    assert isinstance(found, Figure)
+    assert "validation accuracy" in str(found.body) and "global" not in str(found.body)
+    assert "with their own parts" in found.caption
+    lost = curves.loss(run, "")
+    assert isinstance(lost, Figure)
+    assert "validation loss" in str(lost.body) and "test loss" not in str(lost.body)

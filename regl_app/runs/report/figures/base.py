@@ -26,6 +26,10 @@ class Figure:
     wide: bool = False
 
 
+NOT_WHOLE = "no whole global model"
+"""Why a figure of the global model is absent where a part of it stays at the clients."""
+
+
 @dataclass(frozen=True)
 class Absent:
     """A figure this run has no data for."""

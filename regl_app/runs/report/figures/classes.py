@@ -11,7 +11,7 @@ from regl_app.core.formats import NONE, percent, short
 from regl_app.core.types import Counts
 from regl_app.runs.confusions import Confusion
 from regl_app.runs.report.choice import after
-from regl_app.runs.report.figures.base import Absent, Figure, caption, scroll
+from regl_app.runs.report.figures.base import NOT_WHOLE, Absent, Figure, caption, scroll
 from regl_app.runs.report.figures.heat_map import heat_map
 from regl_app.runs.report.figures.numbers import Numbers, matrix_numbers
 from regl_app.runs.report.run_data import RunData
@@ -24,7 +24,7 @@ _MEASURES = ("precision", "recall", "F1")
 def confusion(run: RunData, prefix: str) -> Figure | Absent:
     """Return C x C maps of which class was taken for which, after the best and the last round."""
     title = "Which class is taken for which"
-    found = run.confusions
+    found = run.confusions if run.whole else None
     if found is None or not found.last.counts.any():
         return Absent(title, _reason(run))
     shown = _most_confused(found.kept(run.model_round).counts)
@@ -124,6 +124,8 @@ def class_rows(run: RunData) -> list[list[str]]:
 def _reason(run: RunData) -> str:
     if not run.history:
         return "no round was completed"
+    if not run.whole:
+        return NOT_WHOLE
     if run.facts is not None and run.facts.test_images == 0:
         return "the server has no test images, and not every client told what it takes for what"
     return "it was not recorded"
@@ -135,7 +137,7 @@ def _name(run: RunData, label: int) -> str:
 
 def _scores(run: RunData) -> list[tuple[float | None, float | None, float | None]]:
     """Return precision, recall and F1 of each class: of the kept round, or one before it."""
-    for record in reversed(run.until_kept):
+    for record in reversed(run.until_kept if run.whole else ()):
         metrics = record.metrics
         if metrics.f1:
             return list(zip(metrics.precision, metrics.per_class, metrics.f1, strict=True))

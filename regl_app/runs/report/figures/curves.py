@@ -10,6 +10,7 @@ from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.choice import in_the_end, mark, marked_words, warm_up
 from regl_app.runs.report.conditions import Condition
 from regl_app.runs.report.figures.base import (
+    NOT_WHOLE,
     Absent,
     Figure,
     caption,
@@ -28,6 +29,9 @@ from regl_app.runs.statistics import TARGET_ACCURACY, mean_interval
 # Columns of 8 units: more are wider than a page.
 _MOST_ROUNDS = 100
 _NOTHING = "no round was completed"
+_OWN_PARTS = (
+    "Measured at the clients, with their own parts: there is no whole global model.{marked}"
+)
 Reading = Callable[[RoundRecord], float | None]
 
 
@@ -40,22 +44,19 @@ def _share_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def accuracy(run: RunData, prefix: str) -> Figure | Absent:
-    """Return global accuracy and macro-F1 of one run."""
+    """Return global accuracy and macro-F1 of one run, and what was held out for validation."""
     title = "Accuracy per round"
     if not run.history:
         return Absent(title, _NOTHING)
+    scored = run.history if run.whole else ()
     series = [
+        Series("global accuracy", [(r.round, r.metrics.accuracy) for r in scored], "var(--real)"),
         Series(
-            "global accuracy", [(r.round, r.metrics.accuracy) for r in run.history], "var(--real)"
+            "macro-F1", [(r.round, r.metrics.macro_f1) for r in scored], "var(--c4)", kind="dash"
         ),
-        Series(
-            "macro-F1",
-            [(r.round, r.metrics.macro_f1) for r in run.history],
-            "var(--c4)",
-            kind="dash",
-        ),
-        *_validation(run, "accuracy"),
-    ]
+    ] * run.whole + _validation(run, "accuracy")
+    if not series:
+        return Absent(title, NOT_WHOLE)
     values = [y for one in series for _, y in one.points]
     first, last = run.history[0], run.history[-1]
     picture = line_chart(
@@ -70,7 +71,9 @@ def accuracy(run: RunData, prefix: str) -> Figure | Absent:
     text = caption(
         "Global model on {tests}: from {first} in round {a} to <b>{last}</b> in "
         "round {b}. A smooth climb means clients pull in one direction; jumps mean they undo "
-        "each other's work.{marked}",
+        "each other's work.{marked}"
+        if run.whole
+        else _OWN_PARTS,
         marked=marked_words(run),
         tests=run.tested_on,
         first=percent(first.metrics.accuracy),
@@ -140,9 +143,9 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
     """Return the global model's test loss of one run."""
     points = [(r.round, r.metrics.loss) for r in run.history if r.metrics.loss is not None]
     title = "Loss per round"
-    if not points:
+    if run.whole and not points:
         return Absent(title, _NOTHING if not run.history else "no finite loss was recorded")
-    series = [Series("test loss", points, "var(--lack)"), *_validation(run, "loss")]
+    series = [Series("test loss", points, "var(--lack)")] * run.whole + _validation(run, "loss")
     trained = _client_facts(run, "loss")
     if trained:
         series.append(
@@ -153,6 +156,8 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
                 [(n, low, high) for n, _, low, high in trained],
             )
         )
+    if not series:
+        return Absent(title, NOT_WHOLE if run.history else _NOTHING)
     picture = line_chart(
         series,
         label=f"Loss per round of {run.name}",
@@ -161,7 +166,7 @@ def loss(run: RunData, prefix: str) -> Figure | Absent:
         mark=mark(run),
     )
     text = caption(
-        "Cross-entropy of the global model on {tests}{also}.{marked}",
+        "Cross-entropy of the global model on {tests}{also}.{marked}" if run.whole else _OWN_PARTS,
         marked=marked_words(run),
         tests=run.tested_on,
         also=(
@@ -230,6 +235,8 @@ def recall(run: RunData, prefix: str) -> Figure | Absent:
     """Return recall per class over the rounds."""
     title = "Recall per class"
     rounds = [record for record in run.history if record.metrics.per_class]
+    if not run.whole:
+        return Absent(title, NOT_WHOLE)
     if not rounds:
         return Absent(title, "accuracy per class was not recorded")
     names = run.class_names
@@ -321,7 +328,7 @@ def overlay(
         )
     if not series:
         partial = whole and not any(group.whole for group in groups)
-        return Absent(title, "no whole global model" if partial else "no run recorded it")
+        return Absent(title, NOT_WHOLE if partial else "no run recorded it")
     values = [y for one in series for _, y in one.points]
     values += [low for one in series for _, low, _ in one.band]
     picture = line_chart(
@@ -339,7 +346,7 @@ def overlay(
     if any(one.ringed is not None for one in series):
         says += " Ringed: the round whose model a run keeps, chosen by validation images."
     if parts := [group.label for group in groups if whole and not group.whole]:
-        says += f" Without {', '.join(parts)}: no whole global model."
+        says += f" Without {', '.join(parts)}: {NOT_WHOLE}."
     chips = legend([(one.label, one.colour, one.kind) for one in series])
     return Figure(
         figure_id, title, caption("{says}", says=says), chips + picture, line_numbers(series)
