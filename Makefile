@@ -23,7 +23,7 @@ CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-bin))
 LOOKS ?= outlined shrunk
 GENERATORS := $(if $(DATA),runs/generators/garments runs/generators/garments-inverted+blurred) $(if $(CIFAR),runs/generators/objects-inverted+blurred)
 
-.PHONY: help demo docker-demo install test lint format docs site constraints bench-digits bench-feddpd bench-limits bench-looks bench-mnist bench clean
+.PHONY: help demo docker-demo install test lint format docs site constraints bench-digits bench-feddpd bench-holdings bench-limits bench-looks bench-mnist bench-real bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -58,7 +58,7 @@ site: $(VENV)/.installed-docs ## the documentation as a site in .site/, every wa
 constraints: $(VENV)/.installed-test ## pin what this environment holds: run it after testing
 	@$(BIN)/python .ci/pin.py
 
-bench: bench-digits bench-feddpd bench-limits bench-mnist $(if $(DATA),bench-looks) ## every table of README, docs/results.md and docs/feddpd-results.md, more than a day; SEEDS=<n> for other than theirs
+bench: bench-digits bench-feddpd bench-holdings bench-limits bench-mnist bench-real $(if $(DATA),bench-looks) ## every table of README, docs/results.md, docs/feddpd-results.md and docs/teaching.md, more than a day; SEEDS=<n> for other than theirs
 
 # The papers' form: a prompt is the truth.
 HARD = $(SEEDED) labels.by=hard
@@ -70,7 +70,7 @@ bench-digits: $(VENV)/.installed ## digits tables of docs/results.md
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --methods regl-free,regl \
 	  --name digits-beta0.01-unlimited $(HARD) supplement.ratio=100 supplement.decay=0
 
-bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-results.md and docs/teaching.md (but who holds what, and real images), more than a day; DATA=<torchvision root>
+bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-results.md and docs/teaching.md (but bench-holdings and bench-real), more than a day; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/client_seconds.py
 	@$(BIN)/python benchmarks/cost.py
 	@$(BIN)/python benchmarks/scoring.py
@@ -80,11 +80,19 @@ bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-
 	@$(BIN)/python benchmarks/purity.py $(SEEDED)
 	@$(BIN)/python benchmarks/page.py
 
+bench-holdings: $(VENV)/.installed ## who holds what without label counts (docs/teaching.md), 2 seeds
+	@$(BIN)/python benchmarks/who_holds_what.py
+	@$(BIN)/python benchmarks/page.py
+
 bench-limits: $(VENV)/.installed ## what a better supplement could reach on the digits, 2 seeds
-	@$(BIN)/python benchmarks/limits.py --seeds 2
+	@$(BIN)/python benchmarks/limits.py --seeds $(or $(SEEDS),2)
 
 bench-mnist: $(VENV)/.installed ## MNIST table of docs/results.md; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/table.py mnist --beta 0.01 --name mnist-beta0.01 $(if $(DATA),--data $(DATA)) $(HARD)
+
+bench-real: $(VENV)/.installed ## what others' real images would bring (docs/teaching.md); DATA=<torchvision root>
+	@$(BIN)/python benchmarks/real_images.py digits $(if $(DATA),mnist fashion-mnist --data $(DATA)) $(SEEDED)
+	@$(BIN)/python benchmarks/page.py
 
 bench-looks: $(VENV)/.installed $(LOOKS:%=runs/generators/garments-%) ## purity of generators in several looks; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/looks.py --data $(DATA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
 import json
 import os
 import re
@@ -107,10 +108,12 @@ def test_making_the_tables_again_takes_as_many_seeds_as_they_have() -> None:
     given = _made_by_bench("SEEDS=7")
     seeded = {line.split()[1] for line in given if "--seeds 7" in line}
     assert seeded == {
-        f"benchmarks/{name}.py" for name in ("feddpd", "judgement", "margins", "purity", "table")
+        f"benchmarks/{name}.py"
+        for name in ("feddpd", "judgement", "limits", "margins", "purity", "real_images", "table")
     }
     named = {name for line in made for name in re.findall(r"benchmarks/(\w+)\.py", line)}
     assert {"feddpd", "purity", "looks", "limits", "table"} < named
+    assert {"who_holds_what", "real_images"} < named
 
 
 def test_the_page_of_results_holds_what_was_measured() -> None:
@@ -154,6 +157,21 @@ def test_differences_are_those_of_the_tables(monkeypatch: pytest.MonkeyPatch) ->
     text = importlib.import_module("differences").as_markdown()
     assert (BENCHMARKS / "results" / "differences.md").read_text(encoding="utf-8") == text
     assert text.count("±") > 25
+
+
+def test_what_the_page_of_methods_tells_in_prose_is_of_two_rows_or_in_a_table() -> None:
+    lines = (BENCHMARKS.parent / "docs/methods.md").read_text(encoding="utf-8").splitlines()
+    interval = re.compile(r"\d+\.\d ± \d+\.\d")
+    known = set(interval.findall("\n".join(line for line in lines if line.startswith("|"))))
+    # Beside those of the page the one that it calls the other one.
+    tables = [*re.findall(r"<!-- ([\w.-]+) -->", "\n".join(lines)), "all-fashion-mnist-beta0.01"]
+    for name in tables:
+        held = json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for own, base in itertools.permutations(held["methods"], 2):
+            known |= _differences([name], own, base)
+    told = interval.findall(" ".join(line for line in lines if not line.startswith("|")))
+    assert len(told) >= 10
+    assert [each for each in told if each not in known] == []
 
 
 def test_rows_of_one_name_that_share_run_folders_are_the_same(
