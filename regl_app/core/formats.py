@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MOST_SECONDS = 1e9
-"""Seconds of the longest duration that a record takes: 32 years."""
-
 
 def format_seconds(seconds: float) -> str:
     """Return a duration for people: ``8 s``, ``3 min 05 s``, ``2 h 10 min``."""

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from regl_app.core.formats import MOST_SECONDS
+from regl_app.core.bounds import MOST_SECONDS
 
 
 def _plain(value: Any) -> Any:

@@ -13,10 +13,10 @@ from flwr.clientapp import ClientApp
 
 from client_app.main import app as honest_app
 from regl_app.config import RunConfig
+from regl_app.core.bounds import MOST_IMAGES
 from regl_app.core.errors import RunError
 from regl_app.data.export import export_clients
 from regl_app.data.federation import Federation
-from regl_app.flower.messages.fields import MOST_IMAGES
 from regl_app.runs.folder import RunFolder
 
 MakeClient = Callable[..., ClientApp]

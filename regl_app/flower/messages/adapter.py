@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, RecordDict
 
+from regl_app.core.bounds import MOST_IMAGES
 from regl_app.core.errors import ProtocolError
 from regl_app.core.types import Tensors
 from regl_app.flower.messages.content import ADAPTER, OURS, our_record, request_record
 from regl_app.flower.messages.fields import (
-    MOST_IMAGES,
     at_least,
     fact_of,
     get_digest,

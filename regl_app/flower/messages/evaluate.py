@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
+from regl_app.core.bounds import MOST_IMAGES
 from regl_app.core.errors import ProtocolError
 from regl_app.flower.messages.content import METRICS, NUM_EXAMPLES, OURS, metric_record, our_record
 from regl_app.flower.messages.fields import (
-    MOST_IMAGES,
     at_least,
     get,
     get_counts,

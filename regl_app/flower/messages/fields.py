@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import ConfigRecord, MetricRecord
 
+from regl_app.core.bounds import MOST_IMAGES, MOST_SECONDS
 from regl_app.core.errors import ProtocolError
-from regl_app.core.formats import MOST_SECONDS
 from regl_app.core.types import Counts, Fact
 
 MOST_FIELDS = 256
@@ -25,8 +25,6 @@ MOST_TEXT = 4096
 """Characters of a text: a path."""
 MOST_ID = 64
 """Characters of a digest or a run's name."""
-MOST_IMAGES = 2**40
-"""Images that a number of images may tell: sums of them stay exact."""
 MOST_FACTS = 64
 """Facts, and likewise durations, that a reply may tell."""
 MOST_FACT = 200

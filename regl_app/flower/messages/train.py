@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
+from regl_app.core.bounds import MOST_COUNT, MOST_IMAGES
 from regl_app.core.errors import ProtocolError
 from regl_app.core.types import Tensors, Weights
 from regl_app.flower.messages.adapter import Template, get_adapter
@@ -21,7 +22,6 @@ from regl_app.flower.messages.content import (
 )
 from regl_app.flower.messages.fields import (
     MOST_ID,
-    MOST_IMAGES,
     at_least,
     fact_of,
     get,
@@ -41,8 +41,6 @@ from regl_app.flower.messages.quality_fields import get_quality, put_quality
 from regl_app.flower.messages.weights import check_finite, weights_from_record, weights_to_record
 from regl_app.rounds.exchange import RoundResult, RoundTask
 from regl_app.supplement.payload import PayloadLimits
-
-MOST_COUNT = 1e12  # images of a class, noise included
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from regl_app.core.bounds import MOST_IMAGES
 from regl_app.core.types import Tensors
 
 ROWS = 512
@@ -85,7 +86,7 @@ def combine(sent: Sequence[Tensors]) -> list[Gaussian | None]:
     """
     if not sent:
         return []
-    counts = torch.stack([each["counts"] for each in sent]).clamp(0, 2**40).double()
+    counts = torch.stack([each["counts"] for each in sent]).clamp(0, MOST_IMAGES).double()
     found: list[Gaussian | None] = []
     for label in range(counts.shape[1]):
         images = counts[:, label]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from regl_app.config import RunConfig
 from regl_app.config.external import keeps_parts
+from regl_app.core.bounds import MOST_IMAGES
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
 from regl_app.runs.comparison.outcome import rows_of
@@ -152,7 +153,7 @@ class RunData:
             client: int(files)
             for record in self.history
             for client, facts in record.clients.items()
-            if (files := told_number(facts, "unreadable", 2**40)) is not None
+            if (files := told_number(facts, "unreadable", MOST_IMAGES)) is not None
         }
         return (self.facts.unreadable if self.facts else 0) + sum(told.values())
 

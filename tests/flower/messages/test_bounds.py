@@ -9,10 +9,10 @@ import pytest
 import torch
 from flwr.app import RecordDict
 
+from regl_app.core.bounds import MOST_IMAGES
 from regl_app.core.errors import ProtocolError
 from regl_app.flower.messages.content import OURS
 from regl_app.flower.messages.evaluate import EvaluateReply
-from regl_app.flower.messages.fields import MOST_IMAGES
 from regl_app.flower.messages.train import TrainReply
 
 WEIGHTS = {"w": torch.zeros(2)}
