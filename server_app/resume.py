@@ -63,9 +63,8 @@ def check_generator(folder: RunFolder, config: RunConfig) -> None:
     """
     if changed := generator_change(folder, config):
         raise RunError(
-            f"resume={config.resume!r}: generator.path={config.generator.path!r}, or what reads "
-            f"pictures for it, has changed since the run began ({changed.words}): later rounds "
-            "would train on another one's images (put it back, or start a new run)"
+            f"resume={config.resume!r}: {changed.words}: later rounds would train on another "
+            "one's images (put it back, or start a new run)"
         )
 
 
@@ -80,14 +79,11 @@ def note_files(folder: RunFolder, state: str, config: RunConfig) -> None:
     Raises:
         RunError: the run began with other files than there are now.
     """
-    was, changed = folder.read_environment().get(DATA), files_change(folder, state)
+    was, changed = folder.read_environment().get(DATA), files_change(folder, config, state)
     if config.resume and changed:
-        given = f" or partition.file={config.partition.file!r}" if config.partition.file else ""
         raise RunError(
-            f"resume={config.resume!r}: the files of data.source={config.data.source!r}, "
-            f"data.path={config.data.path!r}{given} have changed since the run began ("
-            f"{changed.words}): its clients would get other images (put them back with their "
-            "times, or start a new run)"
+            f"resume={config.resume!r}: {changed.words}: its clients would get other images (put "
+            "them back with their times, or start a new run)"
         )
     if config.resume and was is None and state:
         logger.warning(

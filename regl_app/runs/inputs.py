@@ -17,26 +17,35 @@ from regl_app.runs.folder import CODE, DATA, GENERATOR, RunFolder
 
 @dataclass(frozen=True)
 class Change:
-    """What ``was`` there when the run began, and what is there ``now``."""
+    """What ``was`` there of ``which`` when the run began, and what is there ``now``."""
 
+    which: str
     was: str
     now: str
 
     @property
     def words(self) -> str:
-        """Return both, for an error."""
-        return f"it had {self.was}; now {self.now or 'none'}"
+        """Return all of it, for an error."""
+        return (
+            f"{self.which} changed since the run began (it had {self.was}; now "
+            f"{self.now or 'none'})"
+        )
 
 
-def files_change(folder: RunFolder, state: str) -> Change | None:
+def files_change(folder: RunFolder, config: RunConfig, state: str) -> Change | None:
     """Return how the data set's files have changed, None if they have not, or nothing says so.
 
     Args:
         folder: the run's.
+        config: the run's.
         state: what ``RunFiles.words`` says now.
     """
     was = folder.read_environment().get(DATA)
-    return None if was is None or was == state else Change(was, state)
+    if was is None or was == state:
+        return None
+    given = f" or partition.file={config.partition.file!r}" if config.partition.file else ""
+    read = f"data.source={config.data.source!r}, data.path={config.data.path!r}{given}"
+    return Change(f"the files of {read} have", was, state)
 
 
 def generator_change(folder: RunFolder, config: RunConfig) -> Change | None:
@@ -45,7 +54,10 @@ def generator_change(folder: RunFolder, config: RunConfig) -> Change | None:
     if not config.needs_generator or UNKNOWN in was:
         return None
     now = identity_of(with_absolute_paths(config))
-    return None if now == was or UNKNOWN in now else Change(was, now)
+    if now == was or UNKNOWN in now:
+        return None
+    which = f"generator.path={config.generator.path!r}, or what reads pictures for it, has"
+    return Change(which, was, now)
 
 
 def check_unchanged(folder: RunFolder, config: RunConfig) -> None:
@@ -63,18 +75,12 @@ def check_unchanged(folder: RunFolder, config: RunConfig) -> None:
     """
     state = RunFiles.of(config.data, config.partition).words
     told = "the synthetic images cannot be made again: "
-    if changed := files_change(folder, state):
-        given = f" or partition.file={config.partition.file!r}" if config.partition.file else ""
+    if changed := files_change(folder, config, state):
         raise RunError(
-            f"{told}the files of data.source={config.data.source!r}, data.path="
-            f"{config.data.path!r}{given} have changed since the run began ({changed.words}): "
-            "others would be drawn (put them back with their times)"
+            f"{told}{changed.words}: others would be drawn (put them back with their times)"
         )
     if changed := generator_change(folder, config):
-        raise RunError(
-            f"{told}generator.path={config.generator.path!r}, or what reads pictures for it, has "
-            f"changed since the run began ({changed.words}): others would be drawn (put it back)"
-        )
+        raise RunError(f"{told}{changed.words}: others would be drawn (put it back)")
     environment = folder.read_environment()
     unknown = [
         what
