@@ -43,7 +43,7 @@ from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.client import Client
 from regl_app.rounds.method_state import first_state, shared_weights
 from regl_app.supplement.payload import PayloadLimits
-from regl_app.supplement.privacy import is_released
+from regl_app.supplement.privacy import releases
 
 
 @dataclass(frozen=True)
@@ -247,9 +247,7 @@ def _refuse_unkept_noise(config: RunConfig, settings: NodeConfig) -> None:
         return
     if config.tells_noisy_counts:
         noisy = f"teaching.say={config.say!r}"
-    elif config.privacy.noise > 0 and any(
-        is_released(config, number) for number in range(1, config.rounds + 1)
-    ):
+    elif config.privacy.noise > 0 and releases(config):
         noisy = f"privacy.noise={config.privacy.noise}"
     else:
         return

@@ -45,7 +45,7 @@ from regl_app.runs.depths import depth_record
 from regl_app.runs.folder import WEIGHTS, RunFolder
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
-from regl_app.supplement.privacy import budget_words, epsilon, histogram_epsilon
+from regl_app.supplement.privacy import PER_IMAGE, budget_words, epsilon, histogram_epsilon
 from server_app.artifacts import make_report, write_features
 from server_app.checkpoint_state import ServerMemory
 from server_app.flower_strategies import make_strategy
@@ -290,7 +290,7 @@ def _announce(config: RunConfig, facts: FederationFacts) -> None:
         logger.info(
             "privacy: a client's label counts under noise are %s; its model and its number of "
             "images are not protected by that",
-            budget_words(config, histogram_epsilon(config), " for one image more or less"),
+            budget_words(config, histogram_epsilon(config), PER_IMAGE),
         )
     noisy = config.privacy.noise > 0 or config.tells_noisy_counts
     if noisy and config.privacy.reproducible and config.data.local:

@@ -20,6 +20,9 @@ from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import PrivacyConfig
 from regl_app.core.types import Counts, Floats
 
+PER_IMAGE = " for one image more or less"
+"""Whose epsilon that of the label counts is, in ``budget_words``."""
+
 
 def is_released(config: RunConfig, round_number: int) -> bool:
     """Return whether a client's vector of this round leaves it: only where it is of any use.
@@ -29,6 +32,11 @@ def is_released(config: RunConfig, round_number: int) -> bool:
     if not config.measures_discrepancy or config.privacy.vector != "server":
         return False
     return config.privacy.noise == 0 or 2 <= round_number < config.rounds
+
+
+def releases(config: RunConfig) -> int:
+    """Return how many vectors a client that trains in every round sends."""
+    return sum(is_released(config, number) for number in range(1, config.rounds + 1))
 
 
 def privatize(discrepancy: Floats, config: PrivacyConfig, random: np.random.Generator) -> Floats:
@@ -51,13 +59,13 @@ def epsilon(config: RunConfig) -> float:
     By Flower's own accountant, for a client that trains in every round. Infinite without noise or
     where it is drawn from the run's seed, which all parties know; 0 where no vector is sent.
     """
-    releases = sum(is_released(config, number) for number in range(1, config.rounds + 1))
-    if releases == 0:
+    sent = releases(config)
+    if sent == 0:
         return 0.0
     if config.privacy.noise == 0 or config.privacy.reproducible:
         return math.inf
     # The accountant's unit sensitivity is the distance of two vectors.
-    return _accounted(config.privacy.noise / 2, config.privacy.delta, releases)
+    return _accounted(config.privacy.noise / 2, config.privacy.delta, sent)
 
 
 def noisy_histogram(counts: Counts, config: PrivacyConfig, random: np.random.Generator) -> Floats:

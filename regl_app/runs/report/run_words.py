@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ from regl_app.runs.records import RoundRecord
 from regl_app.runs.report.choice import early_words, kept_note, warm_up
 from regl_app.runs.report.run_data import RunData
 from regl_app.runs.statistics import TARGET_ACCURACY, largest_supplement, supplement_size
-from regl_app.supplement.privacy import epsilon, histogram_epsilon
+from regl_app.supplement.privacy import PER_IMAGE, budget_words, epsilon, histogram_epsilon
 
 
 @dataclass(frozen=True)
@@ -236,11 +235,12 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
     if config.long_tail.factor > 1:
         settings.append(("Global long tail", f"factor {config.long_tail.factor:g}"))
     if config.privacy.noise > 0:
-        settings.append(("Discrepancy vectors", _budget(config, epsilon(config))))
+        settings.append(("Discrepancy vectors", budget_words(config, epsilon(config))))
     elif config.plans_at_client:
         settings.append(("Discrepancy vectors", "stay at the clients"))
     if config.tells_noisy_counts:
-        settings.append(("Label counts", _budget(config, histogram_epsilon(config))))
+        words = budget_words(config, histogram_epsilon(config), PER_IMAGE)
+        settings.append(("Label counts", words))
     if config.needs_generator:
         where = "bundled" if generator.path == "bundled" else generator.path.rsplit("/", 1)[-1]
         guided = _guidance(config.to_flat())
@@ -270,12 +270,6 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
         if config.supplement.selects:
             settings.append(("Selection", f"from {config.pool.per_class} per class"))
     return settings
-
-
-def _budget(config: RunConfig, found: float) -> str:
-    if math.isinf(found):
-        return "epsilon infinite: the noise can be taken off by the seed"
-    return f"({found:.1f}, {config.privacy.delta:g})-DP"
 
 
 def prompts(run: RunData) -> list[tuple[str, str]]:

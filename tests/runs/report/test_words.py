@@ -11,6 +11,7 @@ import pytest
 
 from regl_app.config import RunConfig
 from regl_app.core.formats import NONE
+from regl_app.core.types import Scalar
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import (
     FederationFacts,
@@ -23,8 +24,9 @@ from regl_app.runs.report.build import build_report
 from regl_app.runs.report.figures import labels, timing
 from regl_app.runs.report.figures.base import Figure
 from regl_app.runs.report.run_data import RunData
-from regl_app.runs.report.run_words import columns, rows, tiles
+from regl_app.runs.report.run_words import columns, key_settings, rows, tiles
 from regl_app.runs.report.standalone import standalone_svg
+from regl_app.supplement.privacy import budget_words, epsilon
 
 METRICS = GlobalMetrics(accuracy=0.5, macro_f1=0.5)
 
@@ -95,3 +97,15 @@ def test_a_class_may_be_called_as_a_variable_is(name: str, tmp_path: Path) -> No
     assert name in told and f"client 0, class {name}: 3 images" in told
     looks = [value for one in drawn.iter() for key, value in one.attrib.items() if key == "style"]
     assert looks and not any("var(" in value for value in looks)
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_what_noise_promises_is_told_in_the_words_of_the_log(
+    reproducible: bool, tmp_path: Path
+) -> None:
+    keys: dict[str, Scalar] = {"privacy.noise": 4.0, "privacy.reproducible": reproducible}
+    config = RunConfig.from_flat({"method": "regl-dpd", "share-diagnostics": False, **keys})
+    run = RunData.load(RunFolder.create(config, tmp_path).path)
+    told = dict(key_settings(run))["Discrepancy vectors"]
+    assert told == budget_words(config, epsilon(config))
+    assert ("infinite" in told) is reproducible
