@@ -39,8 +39,7 @@ _OWN = _valued(
 )
 
 _STYLED = {"style", "fill", "stroke"}
-# As in the page's style sheet, where pictures have them.
-_DASHES = {"line": "", "dash": "1 5.5", "long": "9 5", "mixed": "9 5 1 5", "short": "3 5"}
+_DASHES = {"line": "", **dict(re.findall(r"^svg \.(\w+)\{stroke-dasharray:([\d. ]+)", STYLE, re.M))}
 
 
 @dataclass
