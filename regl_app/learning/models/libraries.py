@@ -43,7 +43,7 @@ def make_network(
     num_classes: int,
     channels: int,
     side: int,
-    own: Callable[[int, int, int], Any] | None = None,
+    own: Callable[[int, int, int], Any] | None,
 ) -> Network:
     """Return the network that ``config.name`` names, with random weights.
 
@@ -52,19 +52,16 @@ def make_network(
         num_classes: of its last layer.
         channels: of the images, which a module of one's own is told.
         side: of the images that it is given.
-        own: what makes a module of one's own (``own_maker``).
+        own: what makes a module of one's own (``own_maker``), None: it is a library's.
 
     Raises:
         ConfigError: there is none of that name, its library is not installed, or it cannot be made.
     """
-    library, name = library_of(config.name), config.name.partition(":")[2]
-    if library == "torchvision":
-        return _of_torchvision(config.name, name, num_classes, side)
-    if library == "timm":
-        return _of_timm(config.name, name, num_classes, side)
-    make = own or own_maker(config.name)
-    module = _made(config.name, side, lambda: make(num_classes, channels, side))
-    return Network(module, channels)
+    if own is not None:
+        module = _made(config.name, side, lambda: own(num_classes, channels, side))
+        return Network(module, channels)
+    of = {"torchvision": _of_torchvision, "timm": _of_timm}[library_of(config.name)]
+    return of(config.name, config.name.partition(":")[2], num_classes, side)
 
 
 def _of_torchvision(key: str, name: str, num_classes: int, side: int) -> Network:
