@@ -1,8 +1,12 @@
-"""The recipes of docs/extend.md fit the code: files run, diffs name lines that stand."""
+"""The recipes of docs/extend.md fit the code: their files run, their diffs apply."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +41,62 @@ def recipe(name: str) -> dict[str, Any]:
     return names
 
 
-def test_every_recipe_has_its_diff() -> None:
-    assert len(DIFFS) == 4
+def applied(diff: str, root: Path) -> list[Path]:
+    """Apply ``diff`` to the files below ``root``; return these. A hunk must fit one place."""
+    changed: list[Path] = []
+    for part in re.split(r"(?m)^--- a/", diff)[1:]:
+        name, _, hunks = part.partition("\n")
+        path = root / name
+        held = path.read_text(encoding="utf-8")
+        for hunk in re.split(r"(?m)^@@.*\n", hunks):
+            lines = hunk.splitlines(keepends=True)
+            old = "".join(line[1:] for line in lines if line.startswith(" "))
+            assert f"\n{held}".count(f"\n{old}") == 1, f"{name} has not once {old!r}"
+            new = "".join(line[1:] for line in lines)
+            held = f"\n{held}".replace(f"\n{old}", f"\n{new}")[1:]
+        path.write_text(held, encoding="utf-8")
+        changed.append(path)
+    return changed
 
 
-@pytest.mark.parametrize("diff", DIFFS)
-def test_the_lines_that_a_diff_builds_on_stand_in_its_file(diff: str) -> None:
-    held: list[str] = []
-    for line in diff.splitlines():
-        if line.startswith("--- a/"):
-            path = ROOT / line.removeprefix("--- a/")
-            held = path.read_text(encoding="utf-8").splitlines()
-        elif not line.startswith(("+", "@@")):
-            assert line[1:] in held, f"{path.name} has no line {line[1:]!r}"
+def test_with_every_recipe_applied_the_package_imports_and_knows_them(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__")
+    for package in ("regl_app", "tests"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
+    files = re.findall(r"(?m)^`(regl_app/[\w/]+\.py)`[^\n]*:\n\n```python\n(.*?)```", TEXT, re.S)
+    assert len(files) == len(DIFFS) == 4
+    changed = [tmp_path / name for name, _ in files]
+    for path, (_, content) in zip(changed, files, strict=True):
+        assert not path.exists()
+        path.write_text(content, encoding="utf-8")
+    for diff in DIFFS:
+        changed += applied(diff, tmp_path)
+    for path in changed:
+        compile(path.read_text(encoding="utf-8"), path, "exec")
+    modules = [
+        ".".join(path.relative_to(tmp_path).with_suffix("").parts)
+        for path in changed
+        if path.is_relative_to(tmp_path / "regl_app")
+    ]
+    script = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "from pkgutil import resolve_name\n"
+        "from regl_app.config.choices import METHODS, SOURCES\n"
+        "from regl_app.generator.families.registry import FAMILIES\n"
+        "resolve_name(METHODS['feddyn'].implementation)\n"
+        "resolve_name(SOURCES['stl10'].implementation), resolve_name(SOURCES['stl10'].files)\n"
+        "assert FAMILIES['AuraFlowTransformer2DModel'].part == 'transformer'\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, *modules],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
 
 
 def test_the_method_keeps_what_its_gradients_add_up_to() -> None:
