@@ -139,16 +139,16 @@ def pool_leaves_a_choice(config: RunKeys) -> str | None:
     )
 
 
-def upper_bound_takes_no_supplement(config: RunKeys) -> str | None:
+def central_takes_no_supplement(config: RunKeys) -> str | None:
     if not config.central or not POLICIES[config.supplement.policy].generates:
         return None
     return (
-        f"method={config.method!r} is the upper bound on real data and takes no supplement, got "
+        f"method={config.method!r} trains one model on all real images and takes no supplement, got "
         f"supplement.policy={config.supplement.policy!r} (use 'auto')"
     )
 
 
-def upper_bound_has_nobody_to_ask(config: RunKeys) -> str | None:
+def central_has_nobody_to_ask(config: RunKeys) -> str | None:
     if not config.central or not config.teaches:
         return None
     keys = config.teaching
@@ -439,8 +439,8 @@ RULES: tuple[Rule, ...] = (
     an_ip_adapter_shows_a_clients_own_pictures,
     pool_makes_pairs,
     pool_leaves_a_choice,
-    upper_bound_takes_no_supplement,
-    upper_bound_has_nobody_to_ask,
+    central_takes_no_supplement,
+    central_has_nobody_to_ask,
     server_gets_whole_models,
     server_knows_no_labels,
     server_has_no_client_images,

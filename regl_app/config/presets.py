@@ -6,7 +6,8 @@ leave the clients, ``regl-ccvr`` when class statistics may, ``regl-free`` when a
 afford to tune, ``fedavg``, ``fedprox``, ``scaffold`` and ``moon`` as baselines (``fedlc``,
 ``fedrs``, ``balanced-softmax`` and ``fedntd`` as those that meet label skew by their loss alone,
 ``ccvr`` as the one that trains the head again on class statistics), ``fedrep`` where each client
-wants a model of its own and ``central`` as the upper bound.
+wants a model of its own and ``central`` as a reference: all images in one place, and the steps that
+one client takes in a round. That is no upper bound.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Preset:
     selection: str = "none"
     objective: str = "fedavg"
     central: bool = False
-    """One model is trained on everybody's images: the upper bound."""
+    """One model is trained on everybody's images, by one client's number of steps a round."""
 
 
 PRESET_KEYS: Mapping[str, str] = MappingProxyType(

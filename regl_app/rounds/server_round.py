@@ -17,7 +17,7 @@ def sampled_clients(config: RunConfig, number: int, count: int) -> Sequence[int]
     """Return which of ``count`` clients take part in round ``number``, as ascending places.
 
     ``server.fraction`` of them, at least ``server.min-nodes``, drawn from the run's seed. All of
-    them for the upper bound: one of them has all the data.
+    them for ``central``: one of them has all the data.
     """
     wanted = max(config.server.min_nodes, round(config.server.fraction * count))
     if wanted >= count or config.central:

@@ -161,12 +161,12 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         for wrong in ("{", "[1]", "alpha=1")
     ),
     (
-        checks.upper_bound_takes_no_supplement,
+        checks.central_takes_no_supplement,
         {"method": "central", "supplement.policy": "balance"},
         ["central", "'balance'"],
     ),
     (
-        checks.upper_bound_has_nobody_to_ask,
+        checks.central_has_nobody_to_ask,
         {"method": "central", "teaching.head": "experts"},
         ["'central'", "teaching.head='experts'", "'auto'"],
     ),

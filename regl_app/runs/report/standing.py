@@ -85,7 +85,7 @@ class Standing:
 def standing(groups: Sequence[Condition]) -> Standing:
     """Return how ``groups``, all on the same data, stand to one another.
 
-    'central', the upper bound, competes with nobody. Where one that has finished has no whole
+    'central', the reference, competes with nobody. Where one that has finished has no whole
     global model, all are compared by the accuracies at their clients.
     """
     whole = all(group.whole for group in groups if group.finished)
