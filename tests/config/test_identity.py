@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,13 @@ def test_what_may_change_when_a_run_goes_on() -> None:
     assert decisive_keys(config) - {"server.min-nodes"} < kept
     assert {"cache-dir", "share-diagnostics"} <= kept
     assert not kept & {"resume", "name", "out-dir", "log-format", "server.timeout", "cache-limit"}
+
+
+def test_the_page_lists_all_that_may_change_when_a_run_goes_on() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text(encoding="utf-8")
+    ((always, sampled),) = re.findall(r"Free are (.*?) and,\s+while (.*?)\.\s", page, flags=re.S)
+    free = {key for key, mark in marks().items() if mark == "view"} - {"resume"}
+    assert sorted(re.findall(r"`([\w.-]+)`", always)) == sorted(free)
+    assert re.findall(r"`([\w.-]+)`", sampled) == ["server.fraction", "server.min-nodes"]
+    assert "server.min-nodes" in result_keys(RunConfig.from_flat({"server.fraction": 0.5}))
+    assert "server.min-nodes" not in result_keys(RunConfig.from_flat({}))
