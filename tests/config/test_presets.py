@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from regl_app.config import RunConfig
@@ -139,3 +142,10 @@ def test_a_key_overrides_its_preset() -> None:
     config = RunConfig.from_flat({"method": "regl", "objective": "fedprox"})
     assert (config.supplement.adapter, config.objective) == ("lora", "fedprox")
     assert RunConfig.from_flat({"supplement.policy": "equal"}).supplement.policy == "equal"
+
+
+def test_the_page_names_all_methods_that_are_taught() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "teaching.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"methods with a supplement \((.*?)\) are taught", page)
+    taught = [name for name in PRESETS if RunConfig.from_flat({"method": name}).teaches]
+    assert re.findall(r"`([\w-]+)`", named) == taught
