@@ -1,6 +1,6 @@
 """Generation plus adaptation against the naive way, as a ratio measured in one run.
 
-    python benchmarks/generation.py --clients 10 --images 500 --out generation.json
+    python benchmarks/generation.py --threads 2
 
 Naive, as the libraries' examples do it: every client loads the pipeline, tunes a LoRA adapter in
 fp32 with prompts and pictures encoded in every step, and calls the pipeline once per image with
@@ -12,7 +12,6 @@ Both tune the same layers for the same number of steps on the same batch size.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +19,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from table import machine_facts, machine_line
 
 from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import GeneratorConfig, LoraConfig
-from regl_app.core.files import write_json
+from regl_app.core.files import write_json, write_text
 from regl_app.data.concepts import Concept
 from regl_app.data.images import ImageSet, to_float
 from regl_app.data.resize import fit
@@ -39,11 +39,13 @@ from regl_app.generator.prompts import class_prompts
 from regl_app.generator.sampling import sample
 
 NAIVE_STEPS = 50
+RESULT = Path(__file__).resolve().parent / "results" / "generation.md"
 
 
 def main() -> None:
     """Run the benchmark, print a markdown table and write the figures as JSON."""
     options = _options()
+    facts = machine_facts()
     torch.set_num_threads(options.threads)
     config = fitted(RunConfig.from_flat({"method": "regl", "generator.path": options.generator}))
     source = load_source(config.data)
@@ -54,9 +56,10 @@ def main() -> None:
     naive = _naive(config, source.concepts, real, options)
     ours = _ours(config, source.concepts, real, options)
     result = _summary(naive, ours, config, options)
-    _print_table(result)
-    if options.out is not None:
-        write_json(options.out, result)
+    text = _table(result)
+    print(text)
+    write_text(options.out, f"{text}\n\n{machine_line(facts)}\n")
+    write_json(options.out.with_suffix(".json"), {**result, "machine": facts})
 
 
 def _options() -> argparse.Namespace:
@@ -68,7 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--naive-steps", type=int, default=5, help="steps timed the naive way")
     parser.add_argument("--timed-images", type=int, default=1000, help="for the time per 1,000")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of both sides")
-    parser.add_argument("--out", type=Path, default=None, help="JSON file for the figures")
+    parser.add_argument("--out", type=Path, default=RESULT, help="table; its figures beside it")
     return parser.parse_args()
 
 
@@ -236,22 +239,27 @@ def _summary(
     }
 
 
-def _print_table(result: dict[str, Any]) -> None:
+def _table(result: dict[str, Any]) -> str:
     naive, ours = result["naive_seconds_per_client"], result["our_seconds_per_client"]
-    print("| seconds per client | naive | ours | ratio |")
-    print("|---|---|---|---|")
+    settings = result["settings"]
+    lines = [
+        f"The bundled generator, `python benchmarks/generation.py --threads {settings['threads']}`",
+        "",
+        "| seconds per client | naive | ours | ratio |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for phase in ("load", "adapt", "generate", "total"):
         ratio = naive[phase] / ours[phase]
-        print(f"| {phase} | {naive[phase]:.1f} | {ours[phase]:.1f} | {ratio:.1f} |")
-    settings = result["settings"]
-    print(
-        f"\n{settings['images_per_client']} images and {settings['lora_steps']} adapter steps of "
+        lines.append(f"| {phase} | {naive[phase]:.1f} | {ours[phase]:.1f} | {ratio:.1f} |")
+    lines += [
+        "",
+        f"{settings['images_per_client']} images and {settings['lora_steps']} adapter steps of "
         f"{settings['lora_batch']} images per client, {settings['threads']} thread(s). Naive "
         f"figures are extrapolated from {settings['naive_images_timed']} images and "
         f"{settings['naive_steps_timed']} steps. Our load is shared by {settings['clients']} "
-        f"clients.\n1,000 images: {result['seconds_per_1000_images']:.1f} s."
-    )
-    print(json.dumps({"ratio": round(result["ratio"], 1)}))
+        f"clients. 1,000 images: {result['seconds_per_1000_images']:.1f} s.",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
