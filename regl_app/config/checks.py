@@ -143,8 +143,8 @@ def central_takes_no_supplement(config: RunKeys) -> str | None:
     if not config.central or not POLICIES[config.supplement.policy].generates:
         return None
     return (
-        f"method={config.method!r} trains one model on all real images and takes no supplement, got "
-        f"supplement.policy={config.supplement.policy!r} (use 'auto')"
+        f"method={config.method!r} trains one model on all real images and takes no supplement, "
+        f"got supplement.policy={config.supplement.policy!r} (use 'auto')"
     )
 
 
