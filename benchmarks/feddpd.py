@@ -2,13 +2,14 @@
 
 Those of docs/feddpd-results.md and docs/teaching.md; what each compares is in feddpd.toml:
 without a name, all of theirs. A name may be a pattern: ``'grid-digits-*'``. Finished runs are not
-repeated. Without --data only those of the digits are made.
+repeated. Without --data only those of the digits are made; that another was named is a failure.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,7 +23,7 @@ SEEDS = 3
 
 
 def main() -> int:
-    """Make the named tables one after the other; return 1 if a run failed."""
+    """Make the named tables one after the other; return 1 if a run failed or one was not made."""
     tables = read_tables()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -38,23 +39,13 @@ def main() -> int:
     failed = 0
     for name in chosen:
         each = tables[name]
-        command = f"python benchmarks/feddpd.py {name}"
-        command += " --data <root>" if each["source"] != "digits" else ""
+        if needs := _needs(each, options.data):
+            print(f"{name}: not made, it needs {needs}", file=sys.stderr)
+            failed |= bool(options.names)
+            continue
+        command = _command(name, each)
         if "of" in each:
-            results = (HERE / "results" / f"{part}.json" for part in each["of"])
-            if missing := [path.stem for path in results if not path.is_file()]:
-                print(f"{name}: passed over, it needs {', '.join(missing)}")
-                failed |= bool(options.names)
-                continue
             print(join(name, each["of"], _head(each, command)))
-            continue
-        if each["source"] != "digits" and not options.data:
-            print(f"{name}: passed over, it needs --data with {each['source']}")
-            continue
-        base = table.SOURCES[each["source"]] | each.get("settings", {})
-        generator = base.get("generator.path", "")
-        if generator and not Path(str(generator)).is_dir():
-            print(f"{name}: passed over, it needs {generator} (make {generator} DATA=<root>)")
             continue
         # The digits need no data: their runs are the same with and without.
         data = ["--data", options.data] if options.data and each["source"] != "digits" else []
@@ -72,6 +63,27 @@ def main() -> int:
             command=command,
         )
     return failed
+
+
+def _needs(each: dict[str, Any], data: str | None) -> str:
+    """Return what a table cannot be made without and is not there, or ''."""
+    if "of" in each:
+        results = (HERE / "results" / f"{part}.json" for part in each["of"])
+        return ", ".join(path.stem for path in results if not path.is_file())
+    if each["source"] != "digits" and not data:
+        return f"--data <root>, with {each['source']} in it"
+    base = table.SOURCES[each["source"]] | each.get("settings", {})
+    generator = str(base.get("generator.path", ""))
+    if generator and not Path(generator).is_dir():
+        return f"{generator} (make {generator} DATA=<root>)"
+    return ""
+
+
+def _command(name: str, each: dict[str, Any]) -> str:
+    """Return what makes a table from nothing: of a joined one the parts, which measure, first."""
+    names = " ".join([*each.get("of", ()), name])
+    data = "" if each["source"] == "digits" else " --data <root>"
+    return f"python benchmarks/feddpd.py {names}{data}"
 
 
 def _head(each: dict[str, Any], command: str) -> str:

@@ -44,12 +44,12 @@ def main() -> int:
 def _short(found: re.Match[str]) -> str:
     """Return the block of one comparison in the README."""
     name = found[1]
-    _, rest, machine = _parts(name)
+    head, rest, machine = _parts(name)
     lines = rest.partition("\n\n")[0].splitlines()
     table = "\n".join("|".join(line.split("|")[: COLUMNS + 1]) + "|" for line in lines)
     full = f"[all figures](benchmarks/results/{name}.md)"
-    made = f"`python benchmarks/feddpd.py {name}`"
-    return f"<!-- {name} -->\n{table}\n\n{made}; {full}; {machine}\n<!-- /{name} -->"
+    made = _command(name, head)
+    return f"<!-- {name} -->\n{table}\n\n`{made}`; {full}; {machine}\n<!-- /{name} -->"
 
 
 def _parts(name: str) -> tuple[str, str, str]:
@@ -62,6 +62,12 @@ def _parts(name: str) -> tuple[str, str, str]:
     return head, body, machine
 
 
+def _command(name: str, head: str) -> str:
+    """Return the command of one comparison, by the name that it has in feddpd.toml today."""
+    command: str = re.findall("`(.+?)`", head)[-1]
+    return command if "feddpd.py" in command else f"python benchmarks/feddpd.py {name}"
+
+
 def _block(found: re.Match[str]) -> str:
     """Return the block of one result: picture, table, what made it and where."""
     name = found[1]
@@ -70,7 +76,7 @@ def _block(found: re.Match[str]) -> str:
     command = re.findall("`(.+?)`", head)[-1]
     picture = link = ""
     if more:  # a comparison
-        command = command if "feddpd.py" in command else f"python benchmarks/feddpd.py {name}"
+        command = _command(name, head)
         picture = f"![{name}](../benchmarks/results/{name}.svg)\n\n"
         link = f"[all figures and paired differences](../benchmarks/results/{name}.md); "
         if not (HERE / "results" / f"{name}.svg").is_file():

@@ -168,6 +168,8 @@ def _command(arguments: argparse.Namespace) -> str:
         command += f" --clients {arguments.clients}"
     if arguments.name:
         command += f" --name {arguments.name}"
+    if arguments.source != "digits":  # which scikit-learn brings along
+        command += " --data <root>"
     return " ".join([command, *arguments.settings])
 
 
