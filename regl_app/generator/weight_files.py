@@ -91,6 +91,14 @@ def weights_read(folder: Path, part: str) -> list[Path]:
     return [folder / name for name in read if name.endswith(".safetensors")]
 
 
+def part_variant(folder: Path, part: str) -> str | None:
+    """Return the variant of those files; None: full precision, also where the part has no other."""
+    names = names_in(folder)
+    parts = parts_of(read_index(folder)) if INDEX in names else (part,)
+    variant = variant_of(names, parts)
+    return variant if variant in _variants(names, part) else None
+
+
 def check_weights(folder: Path) -> None:
     """Refuse a pipeline folder that has a part without safetensors, or not all of its shards.
 
@@ -109,8 +117,7 @@ def check_weights(folder: Path) -> None:
         found = [_match(name) for name in files_read(names, [part], variant)]
         weights = [match for match in found if match]
         if not weights:
-            pickles = [name for name in files if PurePosixPath(name).suffix in PICKLES]
-            raise GeneratorError(f"{_cannot(folder)}: {_no_weights(part, pickles)}")
+            raise GeneratorError(f"{_cannot(folder)}: {_no_weights(part, _pickles(files))}")
         shards = {match["shard"]: int(match["shards"]) for match in weights if match["shard"]}
         whole = any(not match["shard"] for match in weights)
         if shards and not whole and len(shards) < max(shards.values()):
@@ -118,6 +125,17 @@ def check_weights(folder: Path) -> None:
                 f"{_cannot(folder)}: its {part!r} has {len(shards)} of {max(shards.values())} "
                 "shards (fetch the others too)"
             )
+
+
+def check_no_pickle(folder: Path, part: str) -> None:
+    """Refuse weights of ``part`` that are pickles alone; that it has none is no matter.
+
+    Raises:
+        GeneratorError: names one, and the remedy.
+    """
+    pickles = _pickles(_below(names_in(folder), part))
+    if pickles and not weights_read(folder, part):
+        raise GeneratorError(f"{_cannot(folder)}: {_no_weights(part, pickles)}")
 
 
 def absent_parts(folder: Path) -> list[str]:
@@ -138,6 +156,10 @@ def _no_weights(part: str, pickles: list[str]) -> str:
         "any code and is never read (take a checkpoint with safetensors, or where you trust the "
         "file convert it: load the pipeline in diffusers and call pipeline.save_pretrained(folder))"
     )
+
+
+def _pickles(names: Iterable[str]) -> list[str]:
+    return [name for name in names if PurePosixPath(name).suffix in PICKLES]
 
 
 def _below(names: Collection[str], part: str) -> list[str]:

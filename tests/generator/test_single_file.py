@@ -167,7 +167,7 @@ def test_a_file_that_lacks_a_tensor_is_refused(file: Path, tmp_path: Path, name:
     del weights[name]
     save_file(weights, other)
     shutil.copytree(file.with_suffix(""), other.with_suffix(""))
-    with pytest.raises(GeneratorError, match="lacks weights that the configs"):
+    with pytest.raises(GeneratorError, match=r"lacks (weights that the configs|1 of the we)"):
         Foundation.load(CONFIG.model_copy(update={"path": str(other)}), CONCEPTS)
 
 

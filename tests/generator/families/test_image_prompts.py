@@ -351,6 +351,15 @@ def test_weights_of_no_use_leave_the_generator_as_it_was(
         ):
             pass
         assert torch.equal(sample(foundation, LABELS, INDICES, config, stream=7), plain)
+    for lacked in ("image_proj.norm.bias", first.replace("to_k_ip", "to_v_ip")):
+        save_file({name: each for name, each in weights.items() if name != lacked}, file)
+        with (
+            pytest.raises(GeneratorError, match="does not fit this generator"),
+            foundation.image_prompts.using(IpAdapter.of(str(file)), prompts),
+        ):
+            pass
+        assert torch.equal(sample(foundation, LABELS, INDICES, config, stream=7), plain)
+    save_file({**weights, first: torch.zeros(3, 3)}, file)
 
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
