@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 ORIGIN = "public.json"
 """In the generator's folder: which public part of which data set it was trained on."""
+_DIGITS = re.compile(
+    r"(q?mnist|mnistm|emnist(digits|mnist)|svhn(cropped|extra)?|usps"
+    r"|(opt|pen|handwritten|synth|synthetic)?digits)(png|jpe?g|images)?"
+)
+"""Data sets whose classes 0 to 9 are the digits, without separators."""
 
 
 def check_public_part(folder: Path, data: DataConfig) -> None:
@@ -89,9 +94,7 @@ def _check_numbers(config: RunConfig, source: Source) -> None:
     # Who lists all ten for sites means digits; the name of a set may say so too.
     if place.local and sorted(names) == list("0123456789"):
         return
-    if place.placed and re.search(
-        r"(^|[^a-z])(mnist|svhn|usps|digits)([^a-z]|$)", source.name.lower()
-    ):
+    if place.placed and _of_digits(source.name) and set(names) <= set("0123456789"):
         return
     raise GeneratorError(
         f"data.source={data.source!r} calls its classes by numbers alone, "
@@ -99,6 +102,12 @@ def _check_numbers(config: RunConfig, source: Source) -> None:
         f'such as the JSON {{"{names[0]}": "a healthy leaf", "{names[1]}": "a rusty leaf"}}; to '
         f"{AS_NAMED!r} if they are digits)"
     )
+
+
+def _of_digits(name: str) -> bool:
+    """Return whether a data set of that name is one of digits, and none that is called after it."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return _DIGITS.fullmatch(plain) is not None
 
 
 def check_concepts(

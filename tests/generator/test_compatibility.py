@@ -52,12 +52,39 @@ def test_numbers_are_asked_about(names: tuple[str, ...], source: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        (DIGITS, "fashion-mnist"),
+        (DIGITS, "fashion_mnist"),
+        (DIGITS, "kuzushiji-mnist"),
+        (DIGITS[:8], "blood_mnist_png"),
+        (DIGITS, "sign_language_mnist"),
+        (DIGITS, "not-digits"),
+        (tuple(map(str, range(26))), "mnist"),  # letters, in a file of labels alone
+        (tuple(map(str, range(1, 11))), "usps"),  # its ten is a zero
+    ],
+)
+@pytest.mark.parametrize("source", ["folder", "hub"])
+def test_a_set_that_is_called_after_one_of_digits_need_not_be_one(
+    names: tuple[str, ...], name: str, source: str
+) -> None:
+    with pytest.raises(GeneratorError, match=rf"{source}'.*by numbers alone, '.*generator.prompts"):
+        check(names, source, name)
+
+
+@pytest.mark.parametrize(
     ("names", "source", "name"),
     [
         (DIGITS, "digits", "digits"),
         (DIGITS, "mnist", "mnist"),
         (DIGITS, "hub", "mnist"),
         (DIGITS, "hub", "svhn_cropped"),
+        (DIGITS, "hub", "MNIST"),
+        (DIGITS[:3], "folder", "mnist"),
+        (DIGITS, "folder", "mnist_png"),
+        (DIGITS, "folder", "SVHN (cropped)"),
+        (DIGITS, "folder", "opt.digits"),
+        (DIGITS, "folder", "emnist-digits"),
         (DIGITS, "site", "site"),  # who lists all ten means them
         (("0", "1", "other"), "folder", "photos"),
     ],
