@@ -6,15 +6,17 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import DataError
 from regl_app.core.log import logger
 from regl_app.data.leftovers import is_leftover
 from regl_app.data.picture_formats import ending_of, endings, remedy_for
+from regl_app.data.same_files import each_once
 
 NOTES = frozenset(
     {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm"}
@@ -93,6 +95,10 @@ class Found:
     left_out: LeftOut
     by_class: tuple[LeftOut, ...]
 
+    def once(self) -> Self:
+        """Return these without files that a class has twice by hard links."""
+        return replace(self, files=tuple(each_once(self.files)))
+
     @property
     def empty(self) -> tuple[int, ...]:
         """Return the labels of which there is no picture."""
@@ -145,7 +151,8 @@ class ClassFolders:
     def pictures(self, names: Sequence[str]) -> Found:
         """Return the picture files of the classes ``names``, labelled by their places in it.
 
-        Each file is there once in a class, however many links lead to it.
+        Each file is there once in a class, however many links lead to it; of hard links
+        ``Found.once`` keeps one.
 
         Raises:
             DataError: a folder cannot be read, or a link leads out of what is allowed.

@@ -18,6 +18,7 @@ from regl_app.data.originals import PictureFiles
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.read_pictures import read_pictures, refuse_lost
 from regl_app.data.row_facts import DataSetRows
+from regl_app.data.same_files import check_labels, each_once
 from regl_app.data.source import Source
 from regl_app.data.sources.data_root import data_root, not_laid_out, own_folder
 from regl_app.data.subsets import split_off_test
@@ -55,10 +56,14 @@ def load_domains(
     the test set.
 
     Raises:
-        DataError: folders are absent or hold no picture, or a file is unreadable.
+        DataError: folders are absent or hold no picture, a file is unreadable, or all of a class
+            in one domain is another's by links.
     """
     found = _listed(config, roots)
     found.left_out.tell(str(found.root))
+    held = zip(found.files, found.whence, found.labels, strict=True)
+    classes = [(path, f"{domain}/{found.names[label]}") for path, domain, label in held]
+    check_labels(classes, str(found.root))
     labels = np.array(found.labels, dtype=np.int64)
     read = read_pictures(PictureFiles.of_paths(found.files), labels, config, store=store)
     relative = tuple(path.relative_to(found.root).as_posix() for path in found.files)
@@ -110,20 +115,22 @@ def _listed(config: DataConfig, roots: AllowedFolders | None) -> _Listed:
         raise not_laid_out(
             config, root, f"<domain>/<class>/ ({len(domains)} domains, {len(names)} classes)"
         )
-    files, labels, whence = [], [], []
+    placed: list[tuple[Path, tuple[str, int]]] = []
     left_out = LeftOut()
     for domain, part in parts:
         found = part.pictures(names)
         left_out += found.left_out
-        files += [path for path, _ in found.files]
-        labels += [label for _, label in found.files]
-        whence += [domain] * len(found.files)
+        placed += [(path, (domain, label)) for path, label in found.files]
+    placed = each_once(placed)
+    files = tuple(path for path, _ in placed)
+    whence = [domain for _, (domain, _) in placed]
+    labels = [label for _, (_, label) in placed]
     if lost := sorted(set(range(len(names))) - set(labels)):
         raise DataError(
             f"{root}: no domain has a picture of {', '.join(repr(names[each]) for each in lost)} "
             "(add some, or move these folders elsewhere)"
         )
-    return _Listed(root, names, tuple(files), labels, whence, left_out)
+    return _Listed(root, names, files, labels, whence, left_out)
 
 
 def _known(

@@ -35,8 +35,8 @@ def load_folder(
         store: where what any process of this machine has decoded is found; None: nowhere.
 
     Raises:
-        DataError: the folder, its classes or images are absent, a file is unreadable, or what is
-            tested on is what is trained on.
+        DataError: the folder, its classes or images are absent, a file is unreadable, what is
+            tested on is what is trained on, or all of a class is another's by links.
     """
     parts, found, tested = _listed(config, roots)
     parts.tell(found, tested)
@@ -91,7 +91,7 @@ def _listed(config: DataConfig, roots: AllowedFolders | None) -> tuple[Parts, Fo
 
 def _found(part: ClassFolders, names: tuple[str, ...], *, complete: bool) -> Found:
     """Return a part's picture files; if it is to be ``complete``, every class has one."""
-    found = part.pictures(names)
+    found = part.pictures(names).once()
     if not found.files:
         raise DataError(nothing_found(found, str(part.root)))
     if complete and found.empty:

@@ -14,7 +14,7 @@ from regl_app.core.log import logger
 from regl_app.data.class_folders import ClassFolders, Found
 from regl_app.data.leftovers import is_leftover
 from regl_app.data.picture_formats import ending_of, endings
-from regl_app.data.same_files import same_files
+from regl_app.data.same_files import check_labels, same_files
 
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
@@ -49,16 +49,19 @@ class Parts:
         return replace(parts, doubt=_doubt(top)) if parts.train is top else parts
 
     def tell(self, found: Found, tested: Found | None) -> None:
-        """Log what is used, what is not read, and which pictures are on both sides.
+        """Log what is used, what is not read, and what is on both sides or in two classes.
 
         Raises:
-            DataError: all that is tested on is trained on.
+            DataError: all that is tested on is trained on, or all of a class is another's.
         """
         if self.used_for:
             logger.info("%s", self.used_for)
         if self.doubt:
             logger.warning("%s", self.doubt)
         found.left_out.tell(str(self.train.root))
+        names = self.train.names
+        classes = [(path, names[label]) for path, label in found.files]
+        check_labels(classes, str(self.train.root))
         if self.test and tested:
             tested.left_out.tell(str(self.test.root))
             _check_apart(self.test.root, found, tested)

@@ -27,6 +27,7 @@ from regl_app.data.originals import PictureFiles
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.read_pictures import PicturesRead, read_pictures, refuse_lost
 from regl_app.data.run_pictures import KeptPictures, RunPictures
+from regl_app.data.same_files import check_labels
 from regl_app.data.source import Source
 from regl_app.data.stratified import stratified_sample, validation_places
 from regl_app.data.subsets import kept_indices
@@ -105,8 +106,9 @@ def load_site(
 
     Raises:
         DataError: the folder is absent, empty or outside of what the operator allowed, has a
-            subfolder that is no class, or a file that cannot be read; names folder and file. Or a
-            file has changed or gone since the run began.
+            subfolder that is no class or one of pictures that are another's by links, or a file
+            that cannot be read; names folder and file. Or a file has changed or gone since the run
+            began.
         StorageError: which pictures it are cannot be kept.
     """
     root, named = folder.roots.inside(folder.path, "data-dir"), f"data-dir={str(folder.path)!r}"
@@ -118,7 +120,7 @@ def load_site(
             found.left_out.tell_hidden(named)
         else:
             folders = _folders(root, config.class_names, named, folder.roots)
-            found, now = folders.pictures(config.class_names), begun
+            found, now = folders.pictures(config.class_names).once(), begun
             _tell_new(kept, named, begun.new(root, found.files))
     pictures = now.below(root, named)
     data, lost = _load(
@@ -196,6 +198,8 @@ def _read_and_split(
     """
     if left_out:
         logger.warning("data-dir: not read: %s", left_out)
+    classes = config.class_names
+    check_labels([(path, classes[label]) for path, label in files.found], files.named)
     read = _read(files.found, config, store, files.named)
     images = read.images
     undecoded = lost = tuple(sorted(set(range(len(files.found))) - set(read.kept.tolist())))
@@ -245,7 +249,7 @@ def _found(root: Path, names: tuple[str, ...], what: str, roots: AllowedFolders)
         raise DataError(
             f"{what} has the subfolder {unknown[0]!r}, which is not in {wanted} ({remedy})"
         )
-    found = folders.pictures(names)
+    found = folders.pictures(names).once()
     if not found.files:
         raise DataError(nothing_found(found, what))
     # An empty folder is a class that the site lacks; one of other files is a class misread.

@@ -89,7 +89,7 @@ def _listed(config: DataConfig, roots: AllowedFolders | None) -> _Listed:
         raise not_laid_out(config, root, ", ".join(missing))
     folders = ClassFolders.of(root / "train", "data.path", roots)
     ids = folders.names
-    found = folders.pictures(ids)
+    found = folders.pictures(ids).once()
     if not ids or found.empty:
         raise not_laid_out(config, root, f"pictures of {empty_classes(found, ids) or 'any class'}")
     tested = _tested(config, root, ids, roots or AllowedFolders())

@@ -166,9 +166,9 @@ def test_links_that_lead_nowhere_are_counted(
 
 @pytest.mark.parametrize("link", ["cat/out", "cat/out.png", "out"])
 def test_no_link_leads_out_of_the_allowed_folders(tmp_path: Path, link: str) -> None:
-    root = fill(tmp_path / "set", {"cat": 4, "dog": 4})
+    root = fill(tmp_path / "set", {"cat": 4, "dog": 4, ".more": 4})
     secret = fill(tmp_path / "secret", {"x": 2}) / "x"
-    (root / "cat" / "in").symlink_to(root / "dog")
+    (root / "cat" / "in").symlink_to(root / ".more")
     allowed = AllowedFolders((root.resolve(),))
     assert total(load(root, allowed)) == [8, 4]
     (root / link).symlink_to(secret / "0.png" if link.endswith(".png") else secret)

@@ -13,12 +13,16 @@ from regl_app.config.sections import DataConfig
 from regl_app.core.errors import DataError
 from regl_app.data import decode
 from regl_app.data.source import Source
-from regl_app.data.sources.folder import load_folder
+from regl_app.data.sources.folder import folder_files, load_folder
 from tests.data.sources.test_folder_layouts import fill
 
 
+def config(root: Path) -> DataConfig:
+    return DataConfig(source="folder", path=str(root), image_size=8)
+
+
 def load(root: Path) -> Source:
-    return load_folder(DataConfig(source="folder", path=str(root), image_size=8))
+    return load_folder(config(root))
 
 
 @pytest.fixture
@@ -148,3 +152,52 @@ def test_some_of_them_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     os.link(tmp_path / "train/cat/2.png", tmp_path / "val/cat/9.png")
     assert len(load(tmp_path).test) == 5
     assert "1 of 5 pictures in" in caplog.text and "train/cat/2.png" in caplog.text
+
+
+def one_more(kind: str, old: Path, new: Path) -> None:
+    """Make ``new`` the same as ``old``: a linked folder, or a folder of links."""
+    if kind == "folder":
+        new.symlink_to(old)
+        return
+    pictures = list(old.iterdir())
+    new.mkdir()
+    for picture in pictures:
+        (os.link if kind == "hard" else os.symlink)(picture, new / f"copy-{picture.name}")
+
+
+@pytest.mark.parametrize("kind", ["folder", "hard", "links"])
+@pytest.mark.parametrize("top", ["", "train"])
+@pytest.mark.usefixtures("undecoded")
+def test_a_class_that_is_another_one_by_links_is_refused(
+    tmp_path: Path, kind: str, top: str
+) -> None:
+    """Of what is split off, most would be trained on under the other label."""
+    root = tmp_path / top
+    fill(root, {"Hund": 4, "Katze": 4})
+    one_more(kind, root / "Katze", root / "Tabby")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path)
+    for words in ("every picture of 'Katze'", "of 'Tabby' is", "Katze/0.png", "remove the links"):
+        assert words in str(caught.value)
+
+
+def test_pictures_of_two_classes_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, {"cat": 3, "dog": 3})
+    load(tmp_path)
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+    os.link(tmp_path / "cat/2.png", tmp_path / "dog/9.png")
+    load(tmp_path)
+    assert "2 of 7 pictures are in two classes" in caplog.text
+    assert f"{tmp_path}/dog/9.png of 'dog' is {tmp_path}/cat/2.png of 'cat'" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["", "train", "val"])
+def test_a_file_that_is_linked_twice_in_a_class_is_there_once(tmp_path: Path, part: str) -> None:
+    """Else one name of it would be trained on, and the other be tested on."""
+    tops = ("train/", "val/") if part else ("",)
+    fill(tmp_path, {f"{top}{name}": 5 for top in tops for name in ("cat", "dog")})
+    before = folder_files(config(tmp_path))
+    one_more("hard", tmp_path / part / "cat", tmp_path / part / "cat/more")
+    source = load(tmp_path)
+    assert len(source.train) + len(source.test) == len(before)
+    assert folder_files(config(tmp_path)) == before

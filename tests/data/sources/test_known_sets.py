@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -338,6 +339,20 @@ def test_any_domains_may_lack_classes_and_none_may_be_absent(tmp_path: Path) -> 
         load("domains", tmp_path / "Köln")
     (tmp_path / "Wien" / "bird").mkdir()
     with pytest.raises(DataError, match="no domain has a picture of 'bird'"):
+        load("domains", tmp_path)
+
+
+def test_a_domain_that_is_another_one_by_links_is_refused(tmp_path: Path) -> None:
+    """Else a picture would be trained on in one domain, and be tested on in the other."""
+    for name in ("Köln/cat", "Köln/dog", "Wien/dog"):
+        for number in range(4):
+            picture(tmp_path / name / f"{number}.png")
+    for number in range(4):
+        os.link(tmp_path / f"Wien/dog/{number}.png", tmp_path / f"Wien/dog/again-{number}.png")
+    source = load("domains", tmp_path, test_fraction=0.25)
+    assert len(source.train) + len(source.test) == 12
+    (tmp_path / "all").symlink_to(tmp_path / "Köln")
+    with pytest.raises(DataError, match=r"every picture of 'Köln/cat'.* of 'all/cat'"):
         load("domains", tmp_path)
 
 

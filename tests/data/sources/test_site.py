@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -183,12 +184,30 @@ def test_leftovers_links_and_unusual_endings_are_treated_as_in_any_folder(
             picture(folder / place / name / "0.png", 1)
     (folder / "dog" / "._0.png").write_bytes(bytes(9))
     (folder / "dog" / "up").symlink_to(folder)
-    (folder / "dog" / "emus").symlink_to(folder / "emu")
+    (folder / "dog" / "emus").symlink_to(folder / "emu" / "deep")
+    picture(folder / "emu" / "own.png", 1)
     (folder / "dog" / "RAW_1.CR2").write_bytes(bytes(9))
     Image.new("L", (9, 9), 7).save(folder / "emu" / "x.jfif", "JPEG")
     held = load(folder, keys(), AllowedFolders((folder.resolve(),)))
-    assert (held.train.counts(3) + held.test.counts(3)).tolist() == [0, 16, 6]
+    assert (held.train.counts(3) + held.test.counts(3)).tolist() == [0, 15, 7]
     assert held.left_out == "1 .cr2" and "1 .cr2" in caplog.text
+
+
+def test_pictures_of_two_classes_are_told_or_refused_and_hard_links_are_one(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = load(folder, keys()).train.counts(3).tolist()
+    for number in range(9):
+        os.link(folder / "dog" / f"{number}.png", folder / "dog" / f"again-{number}.png")
+    assert load(folder, keys()).train.counts(3).tolist() == before
+    assert "in two classes" not in caplog.text
+    (folder / "cat").mkdir()
+    os.link(folder / "dog" / "0.png", folder / "cat" / "0.png")
+    with pytest.raises(DataError, match=r"data-dir=.*: every picture of 'cat'.*dog/0\.png of"):
+        load(folder, keys())
+    picture(folder / "cat" / "1.png", 1)
+    load(folder, keys())
+    assert f"data-dir={str(folder)!r}: 2 of 17 pictures are in two classes" in caplog.text
 
 
 def test_no_linked_folder_leads_out_of_the_roots(tmp_path: Path, folder: Path) -> None:
