@@ -102,3 +102,58 @@ def test_the_runs_own_set_named_as_another_is_warned_of(
     done = invoke("evaluate", run.path, "data.source=digits")
     assert done.exit_code == 0, done.output
     assert "the run's own data set, taken whole" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def split_run(
+    small_settings: dict[str, Scalar], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, Path]:
+    """Return a run on a folder of two parts, and what it lies in."""
+    top = tmp_path_factory.mktemp("split")
+    for number in range(24):
+        part = "train" if number < 16 else "test"
+        picture(top / "tt" / part / "ab"[number % 2] / f"{number}.png", number)
+    own: dict[str, Scalar] = {
+        "method": "fedavg",
+        "rounds": 1,
+        "report": False,
+        "data.source": "folder",
+        "data.path": str(top / "tt"),
+        "data.image-size": 8,
+        "out-dir": str(top / "runs"),
+        "cache-dir": str(top / "cache"),
+    }
+    config = RunConfig.from_flat(small_settings | own)
+    return RunFolder.open(run_in_process(config, clients=2, workers=1)), top
+
+
+@pytest.mark.parametrize("kind", ["link", "part", "around", "links", "text"])
+def test_the_runs_own_folder_is_known_by_whatever_name(
+    split_run: tuple[RunFolder, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    run, top = split_run
+    given = {"text": top / "runs" / ".." / "tt", "part": top / "tt" / "train"}.get(kind, tmp_path)
+    if kind == "link":
+        given = tmp_path / "link"
+        given.symlink_to(top / "tt")
+    elif kind == "around":  # its parts are domains of another source
+        (tmp_path / "tt").symlink_to(top / "tt" / "train")
+        picture(tmp_path / "x" / "a" / "1.png", 1)
+    elif kind == "links":
+        for name in "ab":
+            (tmp_path / name).symlink_to(top / "tt" / "train" / name)
+    source = "domains" if kind == "around" else "folder"
+    done = invoke("evaluate", run.path, f"data.source={source}", f"data.path={given}")
+    assert done.exit_code == 0, done.output
+    number = 24 if kind in ("link", "text") else 16
+    assert "own data set" in caplog.text
+    assert f"{number} of {number + (kind == 'around')} files" in caplog.text
+
+
+def test_a_copy_of_another_place_is_no_own_one(
+    split_run: tuple[RunFolder, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "ab":
+        picture(tmp_path / name / "1.png", 1)
+    done = invoke("evaluate", split_run[0].path, f"data.path={tmp_path}")
+    assert done.exit_code == 0 and "own data set" not in caplog.text, done.output

@@ -129,3 +129,12 @@ def test_a_client_that_told_no_scale_and_one_s_own_model_are_refused(
     assert "told by client 0, client 1 (name" in said
     done = invoke("export", sites.path, "--to", "torchscript", "--client", 0, "--out", tmp_path)
     assert done.exit_code == 1 and "shares whole models" in " ".join(done.output.split())
+
+
+def test_a_folder_that_may_be_a_sites_is_warned_of(
+    sites: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = sites.path.parents[1] / "a"
+    done = invoke("evaluate", sites.path, "data.source=folder", f"data.path={site}")
+    assert done.exit_code == 0, done.output
+    assert "site's own folder was mostly trained on" in caplog.text

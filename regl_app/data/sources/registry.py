@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from regl_app.config.choices import SOURCES
 from regl_app.config.sections import DataConfig, PublicDataConfig
@@ -14,6 +15,24 @@ from regl_app.core.file_states import files_state
 from regl_app.core.readable import readable
 from regl_app.data.picture_store import PictureStore
 from regl_app.data.source import Source
+
+
+def source_files(config: DataConfig, roots: AllowedFolders | None = None) -> tuple[Path, ...]:
+    """Return the files that the source of ``config`` is read from, none if it has none.
+
+    Args:
+        config: the run's data keys.
+        roots: the folders that links below ``data.path`` may lead into; None: anywhere.
+
+    Raises:
+        DataError: which files it is cannot be told, as the folder is not what it must be.
+    """
+    choice = SOURCES[config.source]
+    if not choice.files:
+        return ()
+    files = resolve(choice.files)
+    with readable(f"data.path={config.path!r}", DataError):
+        return tuple(files(config, roots) if choice.links else files(config))
 
 
 def source_state(config: DataConfig, roots: AllowedFolders | None = None) -> str:
@@ -29,12 +48,10 @@ def source_state(config: DataConfig, roots: AllowedFolders | None = None) -> str
     Raises:
         DataError: which files it is cannot be told, as the folder is not what it must be.
     """
-    choice = SOURCES[config.source]
-    if not choice.files:
+    if not SOURCES[config.source].files:
         return ""
-    files = resolve(choice.files)
     with readable(f"data.path={config.path!r}", DataError):
-        return files_state(files(config, roots) if choice.links else files(config))
+        return files_state(source_files(config, roots))
 
 
 def refuse_absent(config: DataConfig) -> None:
@@ -49,8 +66,7 @@ def refuse_absent(config: DataConfig) -> None:
     if not choice.files or choice.remote or config.download:
         return
     source_state(config)
-    files = resolve(choice.files)
-    if not any(path.exists() for path in (files(config, None) if choice.links else files(config))):
+    if not any(path.exists() for path in source_files(config)):
         load_source(config)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from regl_app.config import RunConfig
 from regl_app.config.choices import SOURCES
 from regl_app.config.paths import with_absolute_paths
+from regl_app.config.sections import DataConfig
 from regl_app.core.errors import ConfigError, DataError
 from regl_app.core.log import logger
 from regl_app.core.types import Scalar
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.data.run_files import RunFiles
-from regl_app.data.sources.registry import load_source
+from regl_app.data.same_files import same_files
+from regl_app.data.sources.registry import load_source, source_files
 from regl_app.runs.trained.deep_pictures import as_in_run, warn_of_differing
 from regl_app.runs.trained.model import TrainedModel
 
@@ -94,16 +97,34 @@ def _tell_changed(trained: TrainedModel, now: str) -> None:
 
 
 def _tell_own(trained: TrainedModel, config: RunConfig) -> None:
-    keys = ("data.source", "data.path")
-    was, now = with_absolute_paths(trained.config).to_flat(), config.to_flat()
-    if all(was[key] == now[key] for key in keys):
+    was, now = with_absolute_paths(trained.config).data, config.data
+    if was.local:
         logger.warning(
-            "data.source=%r, data.path=%r is the run's own data set, taken whole: the model may "
+            "data.source=%r, data.path=%r: the run was one of sites, and a site's own folder was "
+            "mostly trained on: what is measured on one is no test",
+            now.source,
+            now.path,
+        )
+        return
+    whole = source_files(now)
+    shared = _shared(was, whole)
+    if shared or (was.source, was.path) == (now.source, now.path):
+        logger.warning(
+            "data.source=%r, data.path=%r is the run's own data set, taken whole%s: the model may "
             "have been trained on what it is tested on (without these keys it is the run's own "
             "test images)",
-            trained.config.data.source,
-            trained.config.data.path,
+            now.source,
+            now.path,
+            f" ({shared} of {len(whole)} files are the run's)" if whole else "",
         )
+
+
+def _shared(was: DataConfig, files: Sequence[Path]) -> int:
+    """Return how many of ``files`` are the run's own, whatever links lead to them."""
+    try:
+        return len(same_files(source_files(was), files))
+    except DataError:  # the run's are gone
+        return 0
 
 
 def _check(trained: TrainedModel, changes: Mapping[str, Scalar]) -> None:
