@@ -48,7 +48,7 @@ def _short(found: re.Match[str]) -> str:
     lines = rest.partition("\n\n")[0].splitlines()
     table = "\n".join("|".join(line.split("|")[: COLUMNS + 1]) + "|" for line in lines)
     full = f"[all figures](benchmarks/results/{name}.md)"
-    made = _command(name, head)
+    made = re.findall("`(.+?)`", head)[-1]
     return f"<!-- {name} -->\n{table}\n\n`{made}`; {full}; {machine}\n<!-- /{name} -->"
 
 
