@@ -62,7 +62,7 @@ def as_markdown() -> str:
         f"`{OWN}` less others in points of global accuracy after the last round, paired by seed; "
         "bold: beyond the interval; `python benchmarks/differences.py`"
     )
-    made = "By the tables in benchmarks/results, where machine and revision of each stand."
+    made = "by the tables in benchmarks/results, where machine and revision of each stand."
     return "\n".join([head, "", *lines, "", made, ""])
 
 

@@ -46,7 +46,7 @@ def _short(found: re.Match[str]) -> str:
     name = found[1]
     head, rest, machine = _parts(name)
     lines = rest.partition("\n\n")[0].splitlines()
-    table = "\n".join("|".join(line.split("|")[: COLUMNS + 1]) + "|" for line in lines)
+    table = "\n".join(f"|{'|'.join(line.strip('|').split('|')[:COLUMNS])}|" for line in lines)
     full = f"[all figures](benchmarks/results/{name}.md)"
     made = re.findall("`(.+?)`", head)[-1]
     return f"<!-- {name} -->\n{table}\n\n`{made}`; {full}; {machine}\n<!-- /{name} -->"
