@@ -27,7 +27,7 @@ def print_summary(folder: Path) -> None:
         rows.append(
             (f"rounds to {TARGET_ACCURACY:.0%}", "not reached" if reached is None else str(reached))
         )
-    rows.append(("time", f"{found.seconds:.0f} s"))
+    rows.append(("time, without the report", f"{found.seconds:.0f} s"))
     print_table(("", outcome.method), rows)
     print_path("run folder", folder)
     report = folder / "report.html"
