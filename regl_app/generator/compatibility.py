@@ -132,7 +132,8 @@ def check_concepts(
     ]
     first: dict[str, str] = {}
     for name, text in texts:
-        other = first.setdefault(text, name)
+        # CLIP's tokenizer reads neither case nor the number of spaces.
+        other = first.setdefault(" ".join(text.casefold().split()), name)
         if other != name:
             raise GeneratorError(
                 f"the classes {other!r} and {name!r} have one prompt, of {text!r}: the generator "

@@ -1,12 +1,15 @@
-"""What of a prompt the text encoders do not read: CLIP stops at 77 tokens."""
+"""What of a prompt the text encoders do not read, as CLIP stops at 77 tokens; what is left."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
+from regl_app.core.types import Tensors
 
 _MOST_NAMED = 3
 
@@ -37,6 +40,36 @@ def warn_of_cuts(pipeline: Any, texts: Sequence[str], tokens: int | None = None)
         )
     if len(cuts) > _MOST_NAMED:
         logger.warning("so are the ends of %d more prompts", len(cuts) - _MOST_NAMED)
+
+
+def refuse_alike(tensors: Tensors, texts: Sequence[str], labels: Sequence[int]) -> None:
+    """Refuse prompts of two classes of which the text encoders make the same.
+
+    Args:
+        tensors: what they make, ``(R, ...)`` each.
+        texts: the prompts, at least as many as ``labels``.
+        labels: the class of each row, of the first ones; others are of none.
+
+    Raises:
+        GeneratorError: names both prompts, what may be the cause, and the remedy.
+    """
+    first: dict[bytes, int] = {}
+    for row, label in enumerate(labels):
+        made = [tensor[row].cpu() for tensor in tensors.values()]
+        if not all(bool(each.isfinite().all()) for each in made):
+            continue  # told by what is drawn of it
+        digest = hashlib.sha256()
+        for each in made:
+            digest.update(each.contiguous().numpy().tobytes())
+        other = first.setdefault(digest.digest(), row)
+        if labels[other] != label:
+            raise GeneratorError(
+                f"the text encoder of generator.path reads the same in {texts[other]!r}, of class "
+                f"number {labels[other]}, and in {texts[row]!r}, of class number {label}: the "
+                "generator would draw the same for both (what tells them apart is cut off, or of "
+                "letters that it does not know: give each a text of its own in generator.prompts, "
+                "with what tells it apart in front)"
+            )
 
 
 def _limits(pipeline: Any, tokens: int | None) -> Iterator[tuple[Any, int]]:

@@ -17,7 +17,7 @@ from regl_app.core.precision import DTYPES, Precision
 from regl_app.core.types import Tensors
 from regl_app.data.concepts import Concept, phrasings
 from regl_app.generator.families.family import Family, Told
-from regl_app.generator.prompt_limits import warn_of_cuts
+from regl_app.generator.prompt_limits import refuse_alike, warn_of_cuts
 from regl_app.generator.ran_out import tried
 
 _TEXT_BATCH = 64
@@ -127,7 +127,8 @@ def encode_prompts(
         precision: that the encoders are held in and run in.
 
     Raises:
-        GeneratorError: the processor's memory does not hold the encoders with a single prompt.
+        GeneratorError: the processor's memory does not hold the encoders with a single prompt, or
+            prompts of two classes become the same.
     """
     first, more = [texts[0] for texts in prompts], [text for each in prompts for text in each[1:]]
     texts = [*first, *more, told.negative]
@@ -149,6 +150,8 @@ def encode_prompts(
         )
     for name in _encoders(pipeline):
         setattr(pipeline, name, None)
+    more_of = [label for label, each in enumerate(prompts) for _ in each[1:]]
+    refuse_alike(tensors, texts, [*range(len(prompts)), *more_of])
     if told.encoded_on.startswith("cuda"):
         torch.cuda.empty_cache()
     if _bytes(tensors) <= LARGE:

@@ -177,6 +177,19 @@ def test_what_a_text_encoder_does_not_read_is_named_with_the_prompt(
     assert f"the {most} tokens" in message and "its end, 'lost', is left out" in message
 
 
+def test_two_classes_that_a_text_encoder_reads_alike_are_refused_by_their_prompts(
+    config: GeneratorConfig,
+) -> None:
+    long = "x " * 40
+    with pytest.raises(
+        GeneratorError,
+        match=r"reads the same in 'a photo of x .* cat', of class number 0, and in 'a photo of x .*"
+        r" dog', of class number 2.*in front",
+    ):
+        Foundation.load(config, (f"{long}cat", "a dog", ("a horse", f"{long}dog")))
+    Foundation.load(config, ((f"{long}cat", f"{long}tom"), "a dog"))  # of one class they may be
+
+
 ON_PROCESSOR = (
     "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you "
     "tried to allocate 4000000000000000 bytes. Error code 12 (Cannot allocate memory)"
