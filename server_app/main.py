@@ -19,6 +19,7 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.errors import GeneratorError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import RUN_FOLDER_LINE, SERVER, logger, setup_logging
+from regl_app.data.absent_classes import absent_classes
 from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
 from regl_app.data.partition import check_images
@@ -139,6 +140,8 @@ def federate(
     folder.write_facts(facts)
     metrics.federation(facts)
     _announce(config, facts)
+    for words in absent_classes(federation.source, local.data):
+        logger.warning("%s", words)
     if config.needs_generator and (words := fit_words(local)):
         logger.info("generator: %s", words)
     if words := precision_words(local):

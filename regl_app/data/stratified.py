@@ -35,17 +35,23 @@ def stratified_sample(
     rng: np.random.Generator,
     *,
     leave_one: bool = False,
+    keep_one: bool = False,
 ) -> Indices:
     """Return ``total`` sorted indices into ``labels`` ``(N,)`` with the classes' proportions.
 
     With ``leave_one`` at least one image of every class stays behind, even if fewer than
-    ``total`` images can then be drawn.
+    ``total`` images can then be drawn. With ``keep_one`` at least one of every class is drawn,
+    where ``total`` has room for that.
     """
     if len(labels) == 0:
         return np.empty(0, dtype=np.int64)
     available = np.bincount(labels).astype(np.int64)
     limits = np.maximum(available - 1, 0) if leave_one else available
     wanted = stratified_counts(available, total, limits, rng)
+    first = np.minimum(available, 1)
+    if keep_one and (wanted < first).any() and first.sum() <= total:
+        others = available - first
+        wanted = first + stratified_counts(others, total - int(first.sum()), others, rng)
     parts = [
         rng.permutation(np.flatnonzero(labels == label))[: wanted[label]]
         for label in np.flatnonzero(wanted)

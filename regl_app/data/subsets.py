@@ -60,4 +60,5 @@ def _capped(labels: Labels, config: DataConfig, split: Split) -> Indices:
     most = config.max_train if split == "train" else config.max_test
     if most == 0 or len(labels) <= most:
         return np.arange(len(labels), dtype=np.int64)
-    return stratified_sample(labels, most, numpy_generator(config.seed, f"max-{split}"))
+    rng = numpy_generator(config.seed, f"max-{split}")
+    return stratified_sample(labels, most, rng, keep_one=split == "train")

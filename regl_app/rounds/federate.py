@@ -24,6 +24,7 @@ from regl_app.core.finite import not_finite
 from regl_app.core.log import logger
 from regl_app.core.torch_defaults import plain_torch
 from regl_app.core.types import Floats, Tensors, Weights
+from regl_app.data.absent_classes import absent_classes
 from regl_app.data.federation import Federation
 from regl_app.data.images import ImageSet
 from regl_app.learning.evaluation.metrics import Metrics
@@ -209,6 +210,8 @@ class _Loop:
         device, state_dir = resolve_device(config.device), cache_dir(config)
         federation = Federation.load(config, total)
         source = federation.source
+        for words in absent_classes(source, config.data):
+            logger.warning("%s", words)
         clients = [
             Client(config, key, source, federation.client(key), device, state_dir, client_name(key))
             for key in range(total)

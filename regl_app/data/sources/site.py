@@ -19,6 +19,7 @@ from regl_app.core.file_states import files_state
 from regl_app.core.log import logger
 from regl_app.core.readable import readable
 from regl_app.core.seeding import numpy_generator
+from regl_app.data.absent_classes import listed_classes
 from regl_app.data.class_folders import ClassFolders, Found, nothing_found
 from regl_app.data.client import ClientData
 from regl_app.data.concepts import concepts_of
@@ -211,8 +212,18 @@ def _read_and_split(
             )
         images = images.subset(np.flatnonzero(~np.isin(read.kept, unreadable)))
         lost = unreadable
-    whole = images.counts(len(config.class_names))
+    whole = images.counts(len(classes))
     images = images.subset(kept_indices(images.labels.numpy(), config, "train"))
+    used = images.counts(len(classes))
+    if cut := [
+        name for name, had, has in zip(classes, whole, used, strict=True) if had and not has
+    ]:
+        logger.warning(
+            "%s: no image of %s is used: data.max-train=%d has room for fewer classes (raise it)",
+            files.named,
+            listed_classes(cut),
+            config.max_train,
+        )
     rng = numpy_generator(config.seed, "client-test", partition_id)
     wanted = round(test_fraction * len(images))
     chosen = stratified_sample(images.labels.numpy(), wanted, rng, leave_one=True)
