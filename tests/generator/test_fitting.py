@@ -162,6 +162,62 @@ def test_a_turbo_of_stable_diffusion_3_is_known_by_its_name_alone(
     assert ("few steps" in fit.name) == few
 
 
+@pytest.mark.parametrize(
+    ("path", "told", "steps"),
+    [
+        ("sdxl_lightning_4step", "", 4),
+        ("sdxl_lightning_8step_unet", "", 8),
+        ("dreamshaper-xl-v2-turbo", "", 4),
+        ("dreamshaperXL_v21TurboDPMSDE", "", 4),
+        ("Hyper-SDXL-8steps", "", 8),
+        ("my-lcm 2-step", "", 2),
+        ("models--ByteDance--SDXL-Lightning/snapshots/0123", "", 4),
+        ("copy", "stabilityai/sdxl-turbo", 4),
+        ("turbo/sdxl-base", "", 30),
+        ("turbocharged-xl", "", 30),
+        ("hyper-realistic-xl", "", 30),
+        ("HyperRealism_4000steps", "", 30),
+        ("sdxl-4step", "", 30),  # of what, nobody knows
+        ("turbo-after-4000-steps", "", 4),
+    ],
+)
+@pytest.mark.parametrize("kind", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_a_unet_of_few_steps_is_known_by_words_of_its_name_and_their_number_by_it(
+    path: str, told: str, steps: int, kind: str, tmp_path: Path
+) -> None:
+    """A single file has the configs of what it was made from, and a merge may have any solver."""
+    (tmp_path / path).mkdir(parents=True)
+    scheduler = EULER | {"_class_name": kind}
+    fit = fit_of(checkpoint(tmp_path / path, SDXL | {"_name_or_path": told}, scheduler))
+    few = steps < 30
+    by_name = "Stable Diffusion XL, distilled to few steps by its name"
+    assert fit.name == (by_name if few else "Stable Diffusion XL")
+    found = (fit.keys["generator.steps"], fit.keys["generator.guidance"], fit.keys["dpo.beta"])
+    assert found == (steps, 1.0 if few else 2.0, 5000.0)
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "name"),
+    [
+        (SD, "Stable Diffusion 1 or 2, distilled to few steps"),
+        (
+            {"_class_name": "PixArtTransformer2DModel", "sample_size": 128},
+            "PixArt, distilled to fe",
+        ),
+    ],
+)
+def test_the_number_in_a_name_is_that_of_the_steps_whatever_tells_that_they_are_few(
+    denoiser: Mapping[str, Any], name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "lcm-8step").mkdir()
+    folder = checkpoint(tmp_path / "lcm-8step", denoiser, {"_class_name": "LCMScheduler"})
+    fit = fit_of(folder)
+    assert fit.name.startswith(name) and not fit.name.endswith("by its name")
+    assert (fit.keys["generator.steps"], fit.keys["generator.guidance"]) == (8, 1.0)
+    config = RunConfig.from_flat({"generator.path": str(folder)})
+    assert fit_words(config).startswith(name) and "generator.steps=8" in fit_words(config)
+
+
 def test_a_link_s_name_counts_and_not_that_of_the_folder_alone_that_it_leads_to(
     tmp_path: Path,
 ) -> None:

@@ -16,7 +16,7 @@ from regl_app.generator.families.family import (
     Told,
     patch_size,
 )
-from regl_app.generator.families.settings import Settings, few_steps
+from regl_app.generator.families.settings import Settings, distilled
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
@@ -49,10 +49,9 @@ def _predict(
     return prediction
 
 
-def _settings(_transformer: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Settings:
-    if few_steps(scheduler):
-        return Settings("PixArt, distilled to few steps", steps=4, guidance=1.0)
-    return Settings("PixArt", steps=20, guidance=4.5)
+def _settings(transformer: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Settings:
+    plain = Settings("PixArt", steps=20, guidance=4.5)
+    return distilled("PixArt", transformer, scheduler) or plain
 
 
 PIXART = Family(

@@ -6,6 +6,7 @@ themselves (``regl_app/config/supplement_sections.py``), which are measured here
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,12 @@ _PIXELS_A_STEP = 1024**2
 """Images of an optimizer's step: 1 of 1024 pixels, as in diffusers' examples, 4 of 512."""
 NAMED = "_name_or_path"
 """In a denoiser's configuration: the names by which it was loaded, as diffusers has it."""
+_FEW, _MOST_FEW = 4, 16
+"""Steps of a distilled checkpoint whose name does not say them, and the most that may be few."""
+_FEW_WORDS = frozenset({"turbo", "lightning", "hyper", "lcm"})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+"""Of a name, also of one such as ``dreamshaperXL_v21TurboDPMSDE``."""
+_STEPS = re.compile(r"(?<!\d)(\d{1,2})[-_ ]?steps?(?![a-z])", re.IGNORECASE)
 _CANDIDATES = 80
 """Of a class in the pool: twice the default of ``supplement.cap``, so that half is left out."""
 
@@ -74,6 +81,49 @@ class Settings:
             "dpo.lr": self.dpo_lr,
             "pool.per-class": _CANDIDATES,
         }
+
+
+def distilled(
+    name: str,
+    denoiser: Mapping[str, Any],
+    scheduler: Mapping[str, Any],
+    dpo_beta: float = Settings.dpo_beta,
+) -> Settings | None:
+    """Return what fits a checkpoint that was distilled to few steps; None: it was not.
+
+    Told by its scheduler or by its name: a single file has the configs of what it was made from.
+
+    Args:
+        name: of its kind.
+        denoiser: its configuration, with its names.
+        scheduler: likewise.
+        dpo_beta: of its kind.
+    """
+    called = str(denoiser.get(NAMED) or "")
+    by_scheduler = few_steps(scheduler)
+    if not by_scheduler and not _called_few(called):
+        return None
+    told = "" if by_scheduler else " by its name"
+    return Settings(
+        f"{name}, distilled to few steps{told}",
+        steps=named_steps(called),
+        guidance=1.0,
+        dpo_beta=dpo_beta,
+    )
+
+
+def named_steps(called: str) -> int:
+    """Return how many steps the names ``called`` say that a distilled checkpoint takes, or 4."""
+    found = _STEPS.search(called)
+    return int(found[1]) if found and 1 <= int(found[1]) <= _MOST_FEW else _FEW
+
+
+def _called_few(called: str) -> bool:
+    words = [word.lower() for word in _WORD.findall(called)]
+    return any(
+        word in _FEW_WORDS and not (word == "hyper" and after.startswith("real"))
+        for word, after in zip(words, [*words[1:], ""], strict=True)
+    )
 
 
 def few_steps(scheduler: Mapping[str, Any]) -> bool:

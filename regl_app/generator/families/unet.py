@@ -10,7 +10,7 @@ import torch
 
 from regl_app.core.types import Tensors
 from regl_app.generator.families.family import ATTENTION, FEED_FORWARD, Family, Told
-from regl_app.generator.families.settings import Settings, few_steps
+from regl_app.generator.families.settings import Settings, distilled
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
@@ -77,9 +77,8 @@ def _settings(unet: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Settings
     name = "Stable Diffusion XL" if large else "Stable Diffusion 1 or 2"
     if unet.get("time_cond_proj_dim") is not None:
         return Settings("Latent consistency model", steps=4, guidance=8.5, dpo_beta=beta)
-    if few_steps(scheduler):
-        return Settings(f"{name}, distilled to few steps", steps=4, guidance=1.0, dpo_beta=beta)
-    return Settings(name, steps=30, guidance=2.0, dpo_beta=beta)
+    plain = Settings(name, steps=30, guidance=2.0, dpo_beta=beta)
+    return distilled(name, unet, scheduler, beta) or plain
 
 
 UNET = Family(
