@@ -50,6 +50,8 @@ class SourceChoice:
     """A function from a ``DataConfig`` to the files that the source reads; '' where it has none."""
     stores: bool = False
     """Its function also takes the store where decoded pictures are kept."""
+    takes: tuple[str, ...] = ()
+    """Fields of the ``data`` section that may be set for it, and for no source without them."""
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,7 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
             path="a hub id or a parquet folder",
             placed=True,
             remote=True,
+            takes=("splits", "columns"),
         ),
         "folder": _folders(
             "folder:load_folder",
@@ -300,6 +303,7 @@ SOURCES: Mapping[str, SourceChoice] = MappingProxyType(
             files=f"{_SOURCES}.site:server_files",
             stores=True,
             local=True,
+            takes=("classes", "channels"),
         ),
     }
 )

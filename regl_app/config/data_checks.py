@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from regl_app.config.choices import SCHEMES
+from regl_app.config.choices import SCHEMES, SOURCES
 from regl_app.config.looks import parse_looks
 from regl_app.config.partitioners import partitioner_problem
 from regl_app.config.run_keys import RunKeys
+from regl_app.core.types import Scalar
 
 
 def splits_are_of_training_and_test(config: RunKeys) -> str | None:
@@ -28,6 +29,31 @@ def columns_are_of_images_and_labels(config: RunKeys) -> str | None:
         "data.columns must name the column of images and that of labels, got "
         f"{config.data.columns!r} (such as 'image,label')"
     )
+
+
+def data_keys_are_of_the_source(config: RunKeys) -> str | None:
+    keys = config.data
+    for key, field in _not_taken(keys.source):
+        if (value := getattr(keys, field)) != type(keys).model_fields[field].default:
+            takers = " or ".join(repr(name) for name, of in SOURCES.items() if field in of.takes)
+            return (
+                f"{key}={value!r} means nothing to data.source={keys.source!r} (leave {key} at its "
+                f"default, or set data.source to {takers})"
+            )
+    return None
+
+
+def without_keys_of_other_sources(flat: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return all keys but those that their ``data.source`` does not read."""
+    vain = {key for key, _ in _not_taken(str(flat.get("data.source", "digits")))}
+    return {key: value for key, value in flat.items() if key not in vain}
+
+
+def _not_taken(source: str) -> list[tuple[str, str]]:
+    """Return keys that some sources take, and ``source`` does not, each with its field."""
+    chosen = SOURCES[source].takes if source in SOURCES else ()
+    every = dict.fromkeys(field for each in SOURCES.values() for field in each.takes)
+    return [(f"data.{field.replace('_', '-')}", field) for field in every if field not in chosen]
 
 
 def partition_keys_are_of_the_scheme(config: RunKeys) -> str | None:
@@ -74,6 +100,7 @@ def looks_are_known(config: RunKeys) -> str | None:
 DATA_RULES: tuple[Callable[[RunKeys], str | None], ...] = (
     splits_are_of_training_and_test,
     columns_are_of_images_and_labels,
+    data_keys_are_of_the_source,
     partition_keys_are_of_the_scheme,
     partition_arguments_are_an_object,
     partitioner_takes_its_arguments,

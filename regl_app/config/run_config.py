@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from regl_app.config.auto_teaching import TAUGHT_KEYS, Taught, auto_teaching
 from regl_app.config.checks import check
 from regl_app.config.choices import SOURCES, STRATEGIES, STRATEGY_KEYS
+from regl_app.config.data_checks import without_keys_of_other_sources
 from regl_app.config.explain import explain
 from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.presets import PRESET_KEYS, PRESETS
@@ -74,9 +75,9 @@ class RunConfig(RunKeys):
 
         A new ``method`` re-expands its preset unless the preset's keys are among ``changes``. A new
         generator leaves what fitted the bundled one to what fits it, a new strategy what was the
-        old one's 'auto' to its own, a new source that reads no files its path. What 'auto' had a
-        run taught by follows whatever is new; the same, chosen, cannot be told from it, unless it
-        is said by ``chosen``: keys that keep their values.
+        old one's 'auto' to its own, a new source what it does not read, its path where it reads no
+        files. What 'auto' had a run taught by follows whatever is new; the same, chosen, cannot be
+        told from it, unless it is said by ``chosen``: keys that keep their values.
         """
         flat = self.to_flat()
         renewed = _taught_by_auto(flat)
@@ -92,6 +93,8 @@ class RunConfig(RunKeys):
         source = changes.get("data.source")
         if source in SOURCES and not SOURCES[str(source)].files:
             flat["data.path"] = ""
+        if source is not None:
+            flat = without_keys_of_other_sources(flat | {"data.source": source})
         return self.from_flat(flat | dict(changes))
 
 

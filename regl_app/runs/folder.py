@@ -18,6 +18,7 @@ import torch
 from pydantic import ValidationError
 
 from regl_app.config import RunConfig
+from regl_app.config.data_checks import without_keys_of_other_sources
 from regl_app.config.named_code import named_code
 from regl_app.config.paths import with_absolute_paths
 from regl_app.core.errors import ConfigError, RunError
@@ -159,8 +160,8 @@ class RunFolder:
         content = self._read_json("config.json")
         if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
             raise RunError(f"{self.path / 'config.json'}: must hold a table 'config'")
-        try:
-            return RunConfig.from_flat(content["config"])
+        try:  # versions before took keys of other sources, in vain
+            return RunConfig.from_flat(without_keys_of_other_sources(content["config"]))
         except ConfigError as error:
             raise RunError(f"{self.path / 'config.json'}: {error}") from error
 

@@ -77,8 +77,6 @@ def test_what_was_taken_for_what_is_shown_of_classes_that_are_there(
         "data.test-fraction=0.9",
         "data.seed=1",
         "data.public-fraction=0.5",
-        "data.splits=train",
-        "data.columns=image,label",
     ],
 )
 def test_what_would_deal_the_runs_images_anew_is_refused(run: RunFolder, given: str) -> None:

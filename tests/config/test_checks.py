@@ -8,6 +8,7 @@ from regl_app.config import RunConfig, checks, data_checks, training_checks
 from regl_app.core.errors import ConfigError
 from regl_app.core.types import Scalar
 
+HUB: dict[str, Scalar] = {"data.source": "hub", "data.path": "owner/name"}
 SITE: dict[str, Scalar] = {"data.source": "site", "data.classes": "cat,dog"}
 HIDDEN: dict[str, Scalar] = {"method": "feddpd", "share-diagnostics": False}
 FLWR: dict[str, Scalar] = {
@@ -369,16 +370,32 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
     (training_checks.rates_train_something, {"teaching.lr": 1e-40}, ["teaching.lr=1e-40"]),
     (
         data_checks.splits_are_of_training_and_test,
-        {"data.splits": "train,train"},
+        {**HUB, "data.splits": "train,train"},
         ["data.splits must name", "'train,train'", "'train,validation'"],
     ),
-    (data_checks.splits_are_of_training_and_test, {"data.splits": "a,b,c"}, ["'a,b,c'"]),
+    (data_checks.splits_are_of_training_and_test, {**HUB, "data.splits": "a,b,c"}, ["'a,b,c'"]),
     (
         data_checks.columns_are_of_images_and_labels,
-        {"data.columns": "image"},
+        {**HUB, "data.columns": "image"},
         ["data.columns must name", "got 'image'", "'image,label'"],
     ),
-    (data_checks.columns_are_of_images_and_labels, {"data.columns": "x,x"}, ["'x,x'"]),
+    (data_checks.columns_are_of_images_and_labels, {**HUB, "data.columns": "x,x"}, ["'x,x'"]),
+    (
+        data_checks.data_keys_are_of_the_source,
+        {"data.source": "folder", "data.path": "x", "data.classes": "cat,emu"},
+        ["data.classes='cat,emu' means nothing to data.source='folder'", "'site'"],
+    ),
+    (
+        data_checks.data_keys_are_of_the_source,
+        {**HUB, "data.channels": 1},
+        ["data.channels=1 means nothing to data.source='hub'", "leave data.channels"],
+    ),
+    (data_checks.data_keys_are_of_the_source, {"data.splits": "train"}, ["'digits'", "'hub'"]),
+    (
+        data_checks.data_keys_are_of_the_source,
+        {**SITE, "data.columns": "image,label"},
+        ["data.columns='image,label' means nothing to data.source='site'", "'hub'"],
+    ),
     (
         data_checks.looks_are_known,
         {"partition.looks": "plain,sepia"},
@@ -450,7 +467,9 @@ def test_every_rule_has_its_case() -> None:
             "partition.partitioner": "SizePartitioner",
             "partition.arguments": '{"partition_sizes": [1, 2]}',
         },
-        {"data.splits": "train", "data.columns": "x, y"},
+        {**HUB, "data.splits": "train", "data.columns": "x, y", "data.channels": 3},
+        {**SITE, "data.channels": 1, "data.splits": ""},
+        {"data.classes": "", "data.channels": 3, "data.columns": ""},
     ],
 )
 def test_what_fits_together_is_taken(flat: dict[str, Scalar]) -> None:

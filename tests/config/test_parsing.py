@@ -106,7 +106,8 @@ def test_a_comparisons_rows_may_vary_one_method() -> None:
 def test_a_choice_of_numbers_is_a_number(channels: int) -> None:
     flat = parse_settings([f"data.channels={channels}"])
     assert flat == {"data.channels": channels}
-    assert RunConfig.from_flat(flat).data.channels == channels
+    site = parse_settings(["data.source=site", "data.classes=a,b", "method=fedavg"])
+    assert RunConfig.from_flat(site | flat).data.channels == channels
 
 
 def test_a_number_that_is_no_choice_is_refused_in_words() -> None:

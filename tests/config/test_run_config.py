@@ -165,6 +165,16 @@ def test_a_source_that_reads_no_files_leaves_the_path_of_the_one_before() -> Non
         photos.updated({"data.source": "digits", "data.path": "others"})
 
 
+def test_another_source_leaves_the_keys_that_it_does_not_read() -> None:
+    sites = RunConfig.from_flat(
+        {"data.source": "site", "data.classes": "a,b", "data.channels": 1, "method": "fedavg"}
+    )
+    photos = sites.updated({"data.source": "folder", "data.path": "photos"})
+    assert (photos.data.classes, photos.data.channels) == ("", 3)
+    with pytest.raises(ConfigError, match=r"data\.channels=1 means nothing"):
+        sites.updated({"data.source": "folder", "data.path": "photos", "data.channels": 1})
+
+
 def test_teaching_that_was_chosen_stays() -> None:
     hard = RunConfig.from_flat({"method": "regl", "labels.by": "hard"})
     assert hard.updated({"rounds": 3}).labels.by == "hard"

@@ -31,6 +31,15 @@ def test_config_round_trips_with_its_environment(tmp_path: Path) -> None:
     assert folder.read_environment()["torch"] == torch.__version__.split("+")[0]
 
 
+def test_keys_of_another_source_that_an_earlier_version_took_are_left_out(tmp_path: Path) -> None:
+    config = RunConfig.from_flat({"name": "old"})
+    folder = RunFolder.open(RunFolder.create(config, tmp_path).path)
+    told = json.loads((folder.path / "config.json").read_text())
+    told["config"] |= {"data.classes": "cat,emu", "data.channels": 1, "data.splits": "train"}
+    (folder.path / "config.json").write_text(json.dumps(told))
+    assert folder.read_config() == config
+
+
 def test_the_environment_says_what_the_generator_runs_in(tmp_path: Path) -> None:
     config = RunConfig.from_flat({"method": "regl", "generator.precision": "bf16"})
     found = RunFolder.create(config, tmp_path).read_environment()

@@ -150,7 +150,7 @@ def site_of(config: RunConfig, counts: list[int]) -> ClientData:
     with pytest.MonkeyPatch.context() as patched:
         read = PicturesRead(images, np.arange(len(labels)))
         patched.setattr(site, "_read", lambda *_: read)
-        found = tuple((Path(), int(label)) for label in labels)
+        found = tuple((Path(f"{n}.png"), int(label)) for n, label in enumerate(labels))
         share = config.partition.test_fraction, config.validation.fraction
         files = site._Files(found, "", "")
         return site._read_and_split(files, None, "", config.data, 0, *share, None)[0]
