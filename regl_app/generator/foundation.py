@@ -7,7 +7,6 @@ clients of a worker; they differ by the adapter merged for the length of their t
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from regl_app.generator.held_weights import held_precision, text_precision, type
 from regl_app.generator.image_encoder import ImageEncoder, OwnEncoder
 from regl_app.generator.image_prompts import ImagePromptSlot
 from regl_app.generator.image_tokens import beside_text
+from regl_app.generator.kept_foundations import Wanted, borrow
 from regl_app.generator.limits import check_limits, check_size
 from regl_app.generator.negative_prompt import unheard
 from regl_app.generator.noise_schedule import DiffusionProcess, NoiseProcess
@@ -267,6 +267,12 @@ class Foundation:
         """Return what is taken off latents before they are scaled (Stable Diffusion 3, FLUX)."""
         return float(getattr(self.vae.config, "shift_factor", None) or 0.0)
 
+    @property
+    def at_rest(self) -> bool:
+        """Return whether it is as it was loaded: nothing is in effect, and no layers are tuned."""
+        changed = self.adapters.filled or self.image_prompts.shown
+        return not changed and not hasattr(self.denoiser, "peft_config")
+
     @contextmanager
     def adapter(self, folder: Path | None) -> Iterator[None]:
         """Merge the adapter in ``folder`` (None: frozen); afterwards every bit is as before."""
@@ -283,9 +289,6 @@ def _image_encoder(pipeline: Any) -> ImageEncoder | None:
     return None if model is None or processor is None else OwnEncoder(model, processor)
 
 
-_local = threading.local()
-
-
 def shared_foundation(
     config: GeneratorConfig,
     concepts: Sequence[Concept],
@@ -294,7 +297,8 @@ def shared_foundation(
 ) -> Foundation:
     """Return this worker thread's foundation, loading it once for all its virtual clients.
 
-    Per thread, because a client's turn changes the denoiser's weights; only the last one is kept.
+    A thread's own until it gives it back (``kept_foundations``), because a client's turn changes
+    the denoiser's weights; of several that it asks for only the last one is kept.
 
     Args:
         config: which checkpoint, and how it is used.
@@ -308,27 +312,36 @@ def shared_foundation(
     """
     wanted = digest or generator_digest(resolve_generator(config.path))
     fields = ("path", "prompt", "negative_prompt", "precision", "image_size", "guidance")
-    key = (*(getattr(config, field) for field in fields), tuple(concepts), str(device), wanted)
-    if getattr(_local, "key", None) != key:
+    told = (*(getattr(config, field) for field in fields), tuple(concepts), wanted)
+    # The prompts' last bits depend on how many threads encode them.
+    key = Wanted((*told, torch.get_num_threads()), _place(torch.device(device)))
+
+    def load() -> Foundation:
         if digest and generator_digest(resolve_generator(config.path)) != digest:
             raise GeneratorError(
                 f"generator.path={config.path!r}: its files were replaced in the midst of a run "
                 "(start the run again, or put the former ones back)"
             )
-        _local.key, _local.foundation = None, None  # free the old one before the new one loads
         started = Span()
-        _local.foundation = Foundation.load(config, concepts, device)
+        foundation = Foundation.load(config, concepts, device)
         logger.info(
             "generator loaded to %s (runs in %s, weights held in %s) in %.1f s by process %d",
             device,
-            _local.foundation.precision,
-            _local.foundation.held,
+            foundation.precision,
+            foundation.held,
             started.seconds,
             os.getpid(),
         )
-        _local.key = key
-    foundation: Foundation = _local.foundation
-    return foundation
+        return foundation
+
+    return borrow(key, load)
+
+
+def _place(device: torch.device) -> str:
+    """Return the device's name with its number: 'cuda' is a card's other name."""
+    if device.type == "cuda" and device.index is None:
+        return f"cuda:{torch.cuda.current_device()}"
+    return str(device)
 
 
 def _in_type(tensors: Tensors, held: Precision) -> dict[str, torch.Tensor]:

@@ -71,6 +71,11 @@ class ImagePromptSlot:
         self._last: _Installed | None = None
         self._prompts: ImagePrompts | None = None
 
+    @property
+    def shown(self) -> bool:
+        """Return whether prompts are in effect."""
+        return self._prompts is not None
+
     @contextmanager
     def using(self, adapter: IpAdapter, prompts: ImagePrompts) -> Iterator[None]:
         """Have ``prompts`` shown by ``adapter`` for a while; its layers are kept for the next time.

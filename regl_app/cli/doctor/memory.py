@@ -26,7 +26,7 @@ from regl_app.generator.memory_needs import (
 def expected_memory(
     foundation: Foundation, config: RunConfig, device: torch.device | None = None
 ) -> Finding:
-    """Return what drawing and tuning take, counted by the shapes of all tensors.
+    """Return what drawing and tuning take of one worker, counted by the shapes of all tensors.
 
     Args:
         foundation: the generator, loaded or without weights.
@@ -54,6 +54,11 @@ def expected_memory(
     words = f"{told} at once, counted by shapes with {size(drawing.weights)} of weights"
     if adapter.compares_models and not tunes:
         words += "; what discrepancy guidance takes beside that is not counted"
+    if config.generates_at_server and config.uses_generator:
+        words += (
+            "; the server of regl run, a process of its own, takes as much again (by --engine "
+            "in-process and in regl compare it shares a worker's)"
+        )
     if device.type != "cuda":
         return Finding("memory", "ok", words)
     room = torch.cuda.get_device_properties(device).total_memory

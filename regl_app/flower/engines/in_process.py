@@ -45,6 +45,7 @@ from regl_app.core.types import Scalar
 from regl_app.data.partition import check_partition
 from regl_app.flower.engines.resources import cards_of, places_in_process
 from regl_app.flower.run_state import RUN_FOLDER_STATE
+from regl_app.generator.kept_foundations import free_idle, give_back
 from regl_app.learning.methods.registry import make_method
 
 SERVER_APP = "server_app.main:app"
@@ -103,11 +104,17 @@ class InProcessGrid(Grid):
 
     def _prepare(self, prepare: Callable[[], None], workers: int) -> None:
         lock, everyone = threading.Lock(), threading.Barrier(workers)
+        # What an earlier run had more of than there are threads now is of no use.
+        prepared = threading.Barrier(workers, free_idle)
 
         def in_turn() -> None:
             everyone.wait()  # a thread that waits takes no second turn
-            with lock:
-                prepare()
+            try:
+                with lock:
+                    prepare()
+            finally:
+                prepared.wait()  # what one gives back would be the next one's
+                give_back()
 
         try:
             for turn in [self._pool.submit(in_turn) for _ in range(workers)]:
@@ -145,7 +152,11 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Hand requests to the worker threads; return the requests' ids."""
+        """Hand requests to the worker threads; return the requests' ids.
+
+        Whoever calls gives back the generator's foundation: the threads use it meanwhile.
+        """
+        give_back()
         ids = []
         for message in messages:
             message_id = f"request-{next(self._numbers)}"
@@ -185,6 +196,8 @@ class InProcessGrid(Grid):
             logger.debug("%s", traceback.format_exc())
             failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
             reply = Message(failure, reply_to=request)
+        finally:
+            give_back()
         number = next(self._numbers)
         reply.metadata.__dict__["_message_id"] = f"reply-{number}"
         return reply
@@ -241,6 +254,7 @@ def run_in_process(
     if not config.data.local:
         check_partition(config.partition, clients)
     workers = min(workers, clients)
+    give_back()  # what the caller has looked at may be what the threads need
     prepare, cards = _preparation(config), cards_of(config.device)
     grid = InProcessGrid(client, clients, flat, workers, prepare, sites, cards)
     TaskIdentity.run_id, TaskIdentity.task_id = grid.run.run_id, 0
@@ -253,6 +267,7 @@ def run_in_process(
         server(grid, context)
     finally:
         grid.close()
+        give_back()
         flower.setLevel(level)
         torch.set_num_threads(threads)
     return Path(str(context.state.config_records[RUN_FOLDER_STATE]["path"]))
@@ -265,15 +280,19 @@ def _preparation(config: RunConfig) -> Callable[[], None] | None:
 
     def load() -> None:
         from regl_app.data.prompt_table import run_source
+        from regl_app.generator.checkpoint import resolve_generator
         from regl_app.generator.compatibility import check_source
         from regl_app.generator.fitting import fitted
         from regl_app.generator.foundation import shared_foundation
         from regl_app.generator.identity import checkpoint_digest
+        from regl_app.generator.limits import check_limits
 
         local = fitted(config)
         torch.set_num_threads(config.threads)
         source = run_source(local)
         check_source(local, source)
+        # Loading does that too, but one may be kept of a run with fewer steps.
+        check_limits(resolve_generator(local.generator.path), local.generator)
         digest = checkpoint_digest(local)
         shared_foundation(local.generator, source.concepts, resolve_device(config.device), digest)
 

@@ -56,6 +56,9 @@ def test_batches_count_as_they_go_through(monkeypatch: pytest.MonkeyPatch) -> No
         "guidance takes beside that is not counted"
         in told(monkeypatch, "cpu", 0, "guidance").detail
     )
+    assert "server" not in frozen
+    shared = told(monkeypatch, "cpu", 0, "frozen", method="feddpd").detail
+    assert "the server of regl run, a process of its own, takes as much again" in shared
     two = told(monkeypatch, "cuda:0", 99, "dpo", **{"dpo.start": "lora"})
     assert "14.0 GB to tune 4 images, 16.0 GB to tune 2 pairs" in two.detail
     prior = told(monkeypatch, "cuda:0", 99, "lora", **{"lora.prior-weight": 0.5})

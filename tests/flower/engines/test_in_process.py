@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
@@ -17,6 +19,7 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.errors import RunError
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import InProcessGrid, run_in_process
+from regl_app.generator.kept_foundations import Wanted, borrow, free_idle, give_back
 from regl_app.runs.folder import RunFolder
 
 
@@ -106,6 +109,39 @@ def test_workers_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> No
     assert sorted(where for _, where in loaded) == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
     assert {str(r.content.config_records["r"]["where"]) for r in replies} == {"cuda:0", "cuda:1"}
     assert str(resolve_device("auto")) == "cuda"  # of the server, nobody said so
+
+
+def test_server_and_clients_take_turns_with_one_generator_also_after_a_failure() -> None:
+    loaded: list[Any] = []
+
+    def load() -> Any:
+        loaded.append(SimpleNamespace(at_rest=True))
+        return loaded[-1]
+
+    def work() -> None:
+        borrow(Wanted(("a checkpoint",), "cpu"), load)
+
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        work()
+        if context.node_config["partition-id"] == 1:
+            raise RuntimeError("broken")
+        return Message(RecordDict(), reply_to=message)
+
+    work()
+    for _ in range(2):
+        give_back()
+        grid = InProcessGrid(app, 3, {}, workers=1, prepare=work)
+        work()
+        replies = list(grid.send_and_receive(_requests(grid)))
+        work()
+        grid.close()
+        assert sorted(reply.has_error() for reply in replies) == [False, False, True]
+    give_back()
+    free_idle()
+    assert len(loaded) == 1
 
 
 def test_a_failing_preparation_is_raised() -> None:
