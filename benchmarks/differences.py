@@ -25,14 +25,13 @@ LOSSES = {
     "fedntd": "FedNTD",
 }
 HARD, MILD, FALLING = "all-{}-beta0.01", "all-{}-beta0.1", "cosine-{}-beta0.01"
-PAGE = "docs/teaching.md"
+PAGE = "../../docs/teaching.md"
+FALLS = f"[a rate that falls]({PAGE}#a-learning-rate-that-falls)"
 # Which table, which of its rows, which figure.
 BEFORE = {
     "`fedavg`": (HARD, "fedavg", "accuracy"),
     f"`fedavg` at [Dirichlet 0.1]({PAGE}#a-milder-skew)": (MILD, "fedavg", "accuracy"),
-    f"`fedavg`, both with [a rate that falls]({PAGE}#a-learning-rate-that-falls)": (
-        *(FALLING, "fedavg", "accuracy"),
-    ),
+    f"`fedavg`, both with {FALLS}": (FALLING, "fedavg", "accuracy"),
     "likewise, mean of all rounds": (FALLING, "fedavg", "mean_accuracy"),
 }
 AFTER = {

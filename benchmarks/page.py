@@ -11,6 +11,8 @@ import argparse
 import re
 from pathlib import Path
 
+from differences import as_markdown
+
 from regl_app.core.files import write_text
 
 HERE = Path(__file__).resolve().parent
@@ -31,6 +33,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args()
+    if not options.check:
+        write_text(HERE / "results" / "differences.md", as_markdown())
     differs = 0
     for page in PAGES:
         held = page.read_text(encoding="utf-8")
@@ -48,6 +52,7 @@ def _short(found: re.Match[str]) -> str:
     lines = rest.partition("\n\n")[0].splitlines()
     table = "\n".join(f"|{'|'.join(line.strip('|').split('|')[:COLUMNS])}|" for line in lines)
     full = f"[all figures](benchmarks/results/{name}.md)"
+    table = table.replace("](../../docs/", "](docs/")
     made = re.findall("`(.+?)`", head)[-1]
     return f"<!-- {name} -->\n{table}\n\n`{made}`; {full}; {machine}\n<!-- /{name} -->"
 

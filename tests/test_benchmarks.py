@@ -128,13 +128,13 @@ def _differences(tables: Iterable[str], own: str, base: str) -> set[str]:
     for name in tables:
         path = BENCHMARKS / "results" / f"{name}.json"
         held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        for of in ("accuracy", "tail_accuracy", "mean_accuracy"):
+        for of in ("accuracy", "tail_accuracy", "mean_accuracy", "rounds_to_target"):
             ends: dict[str, dict[int, float]] = {own: {}, base: {}}
             for run in held.get("outcomes", ()):
                 if run["method"] in ends and run.get(of) is not None:
                     ends[run["method"]][run["seed"]] = run[of]
             if (points := paired(ends[own], ends[base])) is not None:
-                found.add(points.text(100))
+                found.add(points.text(1 if of == "rounds_to_target" else 100))
     return found
 
 
@@ -159,16 +159,30 @@ def test_differences_are_those_of_the_tables(monkeypatch: pytest.MonkeyPatch) ->
     assert text.count("±") > 25
 
 
-def test_what_the_page_of_methods_tells_in_prose_is_of_two_rows_or_in_a_table() -> None:
-    lines = (BENCHMARKS.parent / "docs/methods.md").read_text(encoding="utf-8").splitlines()
+PROSE = {
+    # Beside those of the page the one that it calls the other one.
+    "docs/methods.md": ["all-fashion-mnist-beta0.01"],
+    "README.md": [
+        *("all-mnist-beta0.01", "all-fashion-mnist-beta0.01", "all100-mnist-beta0.01"),
+        *("cosine-digits-beta0.01", "cosine-fashion-mnist-beta0.01"),
+        *("shared-mnist-beta0.01", "shared-fashion-mnist-beta0.01"),
+        "volume-taught-digits-beta0.01",
+    ],
+}
+"""Tables beside a page's own that its prose is about."""
+
+
+@pytest.mark.parametrize("page", PROSE)
+def test_what_a_page_tells_in_prose_is_of_two_rows_or_in_a_table(page: str) -> None:
+    lines = (BENCHMARKS.parent / page).read_text(encoding="utf-8").splitlines()
     interval = re.compile(r"\d+\.\d ± \d+\.\d")
     known = set(interval.findall("\n".join(line for line in lines if line.startswith("|"))))
-    # Beside those of the page the one that it calls the other one.
-    tables = [*re.findall(r"<!-- ([\w.-]+) -->", "\n".join(lines)), "all-fashion-mnist-beta0.01"]
-    for name in tables:
-        held = json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    named = [*re.findall(r"<!-- ([\w.-]+) -->", "\n".join(lines)), *PROSE[page]]
+    results = [BENCHMARKS / "results" / f"{name}.json" for name in named]
+    for path in (path for path in results if path.is_file()):
+        held = json.loads(path.read_text(encoding="utf-8"))
         for own, base in itertools.permutations(held["methods"], 2):
-            known |= _differences([name], own, base)
+            known |= _differences([path.stem], own, base)
     told = interval.findall(" ".join(line for line in lines if not line.startswith("|")))
     assert len(told) >= 10
     assert [each for each in told if each not in known] == []

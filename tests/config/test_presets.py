@@ -14,7 +14,7 @@ from regl_app.learning.methods.ccvr import CCVR
 from regl_app.learning.methods.registry import make_method
 
 
-def test_only_the_upper_bound_is_central() -> None:
+def test_only_one_method_is_central() -> None:
     assert [name for name in PRESETS if RunConfig.from_flat({"method": name}).central] == [
         "central"
     ]

@@ -142,7 +142,7 @@ def test_validation_images_leave_training_alone() -> None:
         assert sorted(places) == sorted(plain.train_indices[client])
 
 
-def test_the_upper_bound_holds_everybodys_out() -> None:
+def test_central_holds_everybodys_out() -> None:
     keys: dict[str, Scalar] = {"method": "central", "validation.fraction": 0.25}
     held = Federation.load(RunConfig.from_flat(keys), 3)
     found = [held.client(client).validation for client in range(3)]

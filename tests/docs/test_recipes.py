@@ -50,9 +50,9 @@ def applied(diff: str, root: Path) -> list[Path]:
         held = path.read_text(encoding="utf-8")
         for hunk in re.split(r"(?m)^@@.*\n", hunks):
             lines = hunk.splitlines(keepends=True)
-            old = "".join(line[1:] for line in lines if line.startswith(" "))
+            old = "".join(line[1:] for line in lines if line[0] in " -")
             assert f"\n{held}".count(f"\n{old}") == 1, f"{name} has not once {old!r}"
-            new = "".join(line[1:] for line in lines)
+            new = "".join(line[1:] for line in lines if line[0] in " +")
             held = f"\n{held}".replace(f"\n{old}", f"\n{new}")[1:]
         path.write_text(held, encoding="utf-8")
         changed.append(path)

@@ -61,6 +61,7 @@ SOME: dict[str, Scalar] = {"server.fraction": 0.7, "rounds": 3}
         {"method": "regl-free", "objective": "balanced-softmax"},
         {"method": "fedntd"},
         {"method": "ccvr", **SOME},
+        {"method": "regl-free", "objective": "ccvr"},
         {"method": "regl-free", "objective": "ccvr", **SOME},
         {"method": "fedrep"},
         {"method": "regl-shared", "lora.rounds": 2},

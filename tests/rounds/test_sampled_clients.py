@@ -14,7 +14,7 @@ def test_a_share_of_them_drawn_anew_in_each_round() -> None:
     assert len(set(rounds)) == 5 and max(max(each) for each in rounds) < 100
 
 
-def test_the_upper_bound_trains_whatever_share_is_asked_for() -> None:
+def test_central_trains_whatever_share_is_asked_for() -> None:
     config = RunConfig.from_flat(
         {
             "method": "central",

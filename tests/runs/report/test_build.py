@@ -399,7 +399,7 @@ def test_a_run_without_a_round_is_not_given_what_it_had_not(
     assert f"no round was finished: {failed.name}" in caplog.text
 
 
-def test_the_upper_bound_does_not_lead(make_run: RunMaker, tmp_path: Path) -> None:
+def test_central_does_not_lead(make_run: RunMaker, tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path, method="central", bare=True, rounds=9, floor=0.99),
         make_run(tmp_path, method="fedavg", bare=True, rounds=9, floor=0.3),
