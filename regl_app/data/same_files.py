@@ -61,12 +61,12 @@ def check_labels(files: Sequence[tuple[Path, str]], what: str) -> None:
     example = f"{other} of {other_name!r} is {first} of {name!r}"
     if whole is not None:
         raise DataError(
-            f"{what}: every picture of {whole!r} is one of another class as well, by links: "
+            f"{what}: every picture of {whole!r} is there as another's as well, by links: "
             f"{example} (remove the links, or one of the classes)"
         )
     logger.warning(
-        "%s: %d of %d pictures are in two classes, by links: %s; they may be trained on in one "
-        "and tested on in the other (remove one of the links)",
+        "%s: %d of %d pictures are there twice, by links: %s; they are trained on as both, and "
+        "where test images are split off may be tested on as the other (remove one of the links)",
         what,
         twice.total(),
         len(files),

@@ -25,7 +25,8 @@ ORIGIN = "public.json"
 """In the generator's folder: which public part of which data set it was trained on."""
 _DIGITS = re.compile(
     r"(q?mnist|mnistm|emnist(digits|mnist)|svhn(cropped|extra)?|usps"
-    r"|(opt|pen|handwritten|synth|synthetic)?digits)(png|jpe?g|images)?"
+    r"|(opt|pen|handwritten|synth|synthetic)?digits)"
+    r"(png|jpe?g|images|dataset|data|train(ing)?|test(ing)?|original|784|28x28)*"
 )
 """Data sets whose classes 0 to 9 are the digits, without separators."""
 

@@ -110,7 +110,11 @@ def _beside(kind: Any, file: Path, folder: Path) -> dict[str, Any]:
     lacked = {
         part: model
         for part, model in transformers_parts(kind, folder).items()
-        if not is_clip_model_in_single_file(model, names) and not is_t5_in_single_file(names)
+        if not (
+            is_t5_in_single_file(names)
+            if "T5" in model.__name__
+            else is_clip_model_in_single_file(model, names)
+        )
     }
     return load_whole(lacked, folder, {})
 

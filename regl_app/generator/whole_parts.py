@@ -107,7 +107,7 @@ def _refuse(
         return
     other = f"; of no use to it is {instead[0]!r}" if instead else ""
     raise GeneratorError(
-        f"the generator in {str(checkpoint)!r}: its {part!r} lacks {len(lacked)} of the weights of "
+        f"generator.path={str(checkpoint)!r}: its {part!r} lacks {len(lacked)} of the weights of "
         f"a {type(model).__name__}, such as {lacked[0]!r}{other}. What is lacked would be random "
         "(fetch the checkpoint again, whole; where a tool has its own names or configs of another "
         "kind are beside it, save it from there by diffusers' pipeline.save_pretrained(folder))"

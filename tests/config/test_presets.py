@@ -121,7 +121,7 @@ def test_statistics_of_synthetic_images_leave_where_a_round_may_lack_a_class(
 ) -> None:
     config = RunConfig.from_flat(keys)
     assert config.tells_of_synthetic == tells
-    assert ("and those of its synthetic ones" in config.sharing_words) == tells
+    assert ("and those of synthetic ones" in config.sharing_words) == tells
     method = make_method(config)
     assert (isinstance(method, CCVR) and method.fills) == tells
 

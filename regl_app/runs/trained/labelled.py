@@ -100,8 +100,8 @@ def _tell_own(trained: TrainedModel, config: RunConfig) -> None:
     was, now = with_absolute_paths(trained.config).data, config.data
     if was.local:
         logger.warning(
-            "data.source=%r, data.path=%r: the run was one of sites, and a site's own folder was "
-            "mostly trained on: what is measured on one is no test",
+            "data.source=%r, data.path=%r: the run was one of sites, whose folders are not known "
+            "here: if it is one of them, it was mostly trained on, and what is measured is no test",
             now.source,
             now.path,
         )
