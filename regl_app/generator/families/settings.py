@@ -14,7 +14,7 @@ from typing import Any
 _PIXELS_AT_ONCE = 4 * 1024**2
 """Images denoised at once: 4 of 1024 pixels, 16 of 512. What does not fit a card is halved."""
 _PIXELS_A_STEP = 1024**2
-"""Images of an optimizer's step: 1 of 1024 pixels, as in diffusers' examples, 4 of 512."""
+"""Images of an optimizer's step: 1 of 1024 pixels, as in diffusers' examples for XL, 4 of 512."""
 NAMED = "_name_or_path"
 """In a denoiser's configuration: the names by which it was loaded, as diffusers has it."""
 _FEW, _MOST_FEW = 4, 16
@@ -42,10 +42,12 @@ class Settings:
         lora_rank: DataDream (Kim et al. 2024), which tunes Stable Diffusion on a few images of each
             class to train classifiers; PixArt's own example and diffusers' for FLUX.1 Kontext.
             Alpha is the same, as in DataDream and in diffusers' scripts.
-        lora_lr: peak rate, of diffusers' LoRA examples for the family.
+        lora_lr: peak rate, of diffusers' LoRA examples for XL and Sana; docs/checkpoints.md says
+            where those of other families differ, and why.
         lora_steps: of diffusers' DreamBooth-LoRA examples.
-        dpo_beta: Wallace et al. 2024, section 5: 2000 for Stable Diffusion 1.5, 5000 for XL.
-        dpo_lr: of diffusers' example of Diffusion-DPO by LoRA.
+        dpo_beta: Wallace et al. 2024, section 5: 2000 for Stable Diffusion 1.5, 5000 for XL; of
+            transformers nobody says.
+        dpo_lr: of diffusers' example of Diffusion-DPO by LoRA, for these two.
     """
 
     name: str
@@ -67,8 +69,8 @@ class Settings:
             # As the pipelines do it.
             "generator.guidance-stop": 1.0,
             "generator.batch-size": max(_PIXELS_AT_ONCE // side**2, 1),
-            # As diffusers' examples, with the stream of the text where it has one: a look is
-            # learned there as well, and convolutions are few.
+            # As diffusers' examples, with feed-forward layers in a UNet and the stream of the text
+            # where it has one: a look is learned there as well, and convolutions are few.
             "lora.layers": "attention",
             "lora.rank": self.lora_rank,
             "lora.alpha": float(self.lora_rank),
