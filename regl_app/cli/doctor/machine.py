@@ -32,6 +32,8 @@ SUPERLINK_PORT = 39091
 SUPERLINK_PORT_VARIABLE = "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"
 
 
+_LISTED = 20
+"""Classes up to which each is listed."""
 _WORTH_TELLING = 0.5
 """Gigabytes of weights from which on a person may run out of memory."""
 
@@ -130,10 +132,29 @@ def _data(config: RunConfig) -> Iterator[Finding]:
         f"{source.name}: {len(source.train)} training and {len(source.test)} test images, "
         f"{source.num_classes} classes, {channels}x{height}x{width}{missed}",
     )
+    if len(source.train) or len(source.test):
+        yield _classes(source, config)
     if config.partition.column and not config.data.local:
         yield _column(source, config.partition.column)
     if config.partition.file and not config.data.local:
         yield _file(Path(config.partition.file).expanduser())
+
+
+def _classes(source: Source, config: RunConfig) -> Finding:
+    """Tell how many images each class has, or the smallest and the largest of many."""
+    from regl_app.data.absent_classes import absent_classes
+
+    sizes = [part.counts(source.num_classes).tolist() for part in (source.train, source.test)]
+    told = [f"{train} + {test}" for train, test in zip(*sizes, strict=True)]
+    names = source.class_names
+    shown = ", ".join(f"{name} {count}" for name, count in zip(names, told, strict=True))
+    if len(names) > _LISTED:
+        order = sorted(range(len(names)), key=lambda label: (sizes[0][label], sizes[1][label]))
+        least, most = (f"{names[at]!r} ({told[at]})" for at in (order[0], order[-1]))
+        shown = f"{len(names)}, of {least} to {most}"
+    absent = absent_classes(source, config.data)
+    detail = "; ".join([f"{shown} (train + test)", *absent])
+    return Finding("classes", "note" if absent else "ok", detail)
 
 
 def _file(path: Path) -> Finding:

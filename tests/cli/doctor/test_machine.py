@@ -91,6 +91,30 @@ def test_what_of_a_folder_is_not_read_is_noted(tmp_path: Path) -> None:
     assert "not read: 1 .nef" in finding.detail
 
 
+def test_the_classes_are_listed_and_those_without_a_test_image_are_noted(tmp_path: Path) -> None:
+    def photos(top: Path, counts: dict[str, int]) -> dict[str, Scalar]:
+        for name, count in counts.items():
+            (top / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (9, 9), number).save(top / name / f"{number}.png")
+        return {"data.source": "folder", "data.path": str(top)}
+
+    finding = found("classes", photos(tmp_path / "whole", {"Hund": 10, "Vögel": 20}))
+    assert finding.status == "ok" and finding.detail == "Hund 7 + 3, Vögel 14 + 6 (train + test)"
+    keys = photos(tmp_path / "small", {"Hund": 10, "[red]": 1})
+    finding = found("classes", keys)
+    assert finding.status == "note" and "Hund 6 + 4, [red] 1 + 0" in finding.detail
+    assert "no test image of '[red]'" in finding.detail
+    keys = photos(tmp_path / "many", {f"c{number:02}": number + 4 for number in range(25)})
+    finding = found("classes", keys)
+    assert re.fullmatch(
+        r"25, of 'c00' \(3 \+ 1\) to 'c24' \(\d+ \+ \d\) \(train \+ test\)", finding.detail
+    )
+    site: dict[str, Scalar] = {"data.source": "site", "data.classes": "a,b", "method": "fedavg"}
+    config = RunConfig.from_flat({**site, "cache-dir": "cache"})
+    assert not [each for each in examine(config) if each.topic == "classes"]
+
+
 def test_a_folder_that_is_no_pipeline_fails(tmp_path: Path) -> None:
     finding = found("generator", {"method": "regl", "generator.path": str(tmp_path)})
     assert finding.status == "fail"
