@@ -44,6 +44,7 @@ from regl_app.rounds.sites.registry import make_site
 from regl_app.rounds.without_images import without_images
 from regl_app.runs.depths import depth_record
 from regl_app.runs.folder import WEIGHTS, RunFolder
+from regl_app.runs.kept import trained_by
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
 from regl_app.supplement.privacy import PER_IMAGE, budget_words, epsilon, histogram_epsilon
@@ -88,7 +89,10 @@ def main(grid: Grid, context: Context) -> None:
                 make_report(folder)
         took = format_seconds(time.monotonic() - started)
         whose = f"kept is round {kept.round}, " if rounds else ""
-        logger.info("finished in %s: %s%s", took, whose, scores(kept, config))
+        facts = folder.read_facts()
+        by = trained_by(config, facts.num_clients, folder.read_history()) if facts else ""
+        some = f"; trained by {by} clients" if " of " in by else ""
+        logger.info("finished in %s: %s%s%s", took, whose, scores(kept, config), some)
 
 
 def federate(

@@ -277,7 +277,7 @@ class RunKeys(Section):
             said.append(
                 "the number of each client's images of a class, and the mean and covariance of "
                 "their features, leave it every round"
-                + (", and those of synthetic ones of classes that it lacks" if self.tells_of_synthetic else "")
+                + self.tells_of_synthetic * ", and those of synthetic ones of classes that it lacks"
             )
         return "; ".join(said)
 

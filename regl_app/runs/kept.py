@@ -41,3 +41,11 @@ def ended_early(
     """Return whether a run ended before its last round as it got no better on validation images."""
     finished = result is not None and result.status == "finished" and bool(history)
     return finished and config.validation.patience > 0 and history[-1].round < config.rounds
+
+
+def trained_by(config: RunConfig, total: int, history: Sequence[RoundRecord]) -> str:
+    """Return how many of ``total`` clients trained in ``history``: '3', or '1 of 3'."""
+    if config.central or not history:  # one client trains on everybody's images
+        return str(total)
+    trained = len({client for record in history for client in record.clients})
+    return str(total) if trained == total else f"{trained} of {total}"

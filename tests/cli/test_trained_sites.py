@@ -66,13 +66,13 @@ def sites(run_sites) -> RunFolder:  # type: ignore[no-untyped-def]
     return run_sites("sites")  # type: ignore[no-any-return]
 
 
-def card(run: RunFolder, out: Path) -> str:
+def card(run: RunFolder, out: Path, told: str = "Accuracy: ") -> str:
     done = invoke("export", run.path, "--to", "torchscript", "--out", out)
     assert done.exit_code == 0, done.output
     (line,) = [
         line
         for line in (out / "README.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("* Accuracy: ")
+        if line.startswith(f"* {told}")
     ]
     return line
 
@@ -138,3 +138,17 @@ def test_a_folder_that_may_be_a_sites_is_warned_of(
     done = invoke("evaluate", sites.path, "data.source=folder", f"data.path={site}")
     assert done.exit_code == 0, done.output
     assert "it was mostly trained on" in caplog.text
+
+
+def test_clients_that_never_trained_are_not_counted(
+    sites: RunFolder,
+    run_sites,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert "with 3 clients, 1 rounds" in card(sites, tmp_path / "all", "Trained by")
+    few = run_sites("few", **{"server.fraction": 0.34})
+    assert len(few.read_history()[-1].clients) == 1
+    assert "with 1 of 3 clients, 1 rounds" in card(few, tmp_path / "few", "Trained by")
+    (line,) = [each.getMessage() for each in caplog.records if "finished in" in each.getMessage()]
+    assert line.endswith("; trained by 1 of 3 clients")

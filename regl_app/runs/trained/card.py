@@ -9,7 +9,7 @@ from regl_app.config.sections import FitRule
 from regl_app.core.version import __version__
 from regl_app.runs.depths import depth_words
 from regl_app.runs.folder import RunFolder
-from regl_app.runs.kept import kept_record
+from regl_app.runs.kept import kept_record, trained_by, up_to_kept
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.trained.deployable import INPUT, OUTPUT
 from regl_app.runs.trained.model import TrainedModel
@@ -58,6 +58,8 @@ def model_card(
     config, facts, history = trained.config, run.read_facts(), run.read_history()
     environment, result = run.read_environment(), run.read_result()
     last = kept_record(history, result)
+    kept = up_to_kept(history, result)
+    clients = trained_by(config, facts.num_clients, kept) if facts else "?"
     mode = "L" if trained.channels == 1 else "RGB"
     how = _HOW[kind].format(
         file=file,
@@ -88,7 +90,7 @@ def model_card(
         "",
         *(f"  {place}. {_plain(name)}" for place, name in enumerate(trained.class_names)),
         "",
-        f"* Trained by `{config.method}` with {facts.num_clients if facts else '?'} clients, "
+        f"* Trained by `{config.method}` with {clients} clients, "
         f"{history[-1].round if history else 0} rounds, `model.name={config.model.name}`, data "
         f"`{config.data.source}`, seed {config.seed}"
         + (f"; {environment['date'][:10]}" if "date" in environment else ""),
