@@ -277,7 +277,8 @@ class RunKeys(Section):
             said.append(
                 "the number of each client's images of a class, and the mean and covariance of "
                 "their features, leave it every round"
-                + self.tells_of_synthetic * ", and those of synthetic ones of classes that it lacks"
+                + self.tells_of_synthetic
+                * ", and those of synthetic ones of classes that it lacks"
             )
         return "; ".join(said)
 
