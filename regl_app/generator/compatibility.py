@@ -133,8 +133,8 @@ def check_concepts(
     ]
     first: dict[str, str] = {}
     for name, text in texts:
-        # CLIP's tokenizer reads neither case nor the number of spaces.
-        other = first.setdefault(" ".join(text.casefold().split()), name)
+        # Whether case counts is the text encoder's matter: T5 reads it, CLIP does not.
+        other = first.setdefault(" ".join(text.split()), name)
         if other != name:
             raise GeneratorError(
                 f"the classes {other!r} and {name!r} have one prompt, of {text!r}: the generator "

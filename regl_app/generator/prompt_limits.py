@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.types import Tensors
@@ -60,7 +62,7 @@ def refuse_alike(tensors: Tensors, texts: Sequence[str], labels: Sequence[int]) 
             continue  # told by what is drawn of it
         digest = hashlib.sha256()
         for each in made:
-            digest.update(each.contiguous().numpy().tobytes())
+            digest.update(each.contiguous().flatten().view(torch.uint8).numpy().tobytes())
         other = first.setdefault(digest.digest(), row)
         if labels[other] != label:
             raise GeneratorError(

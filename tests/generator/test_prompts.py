@@ -20,6 +20,7 @@ from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.families.family import Told
 from regl_app.generator.families.unet import UNET
 from regl_app.generator.foundation import Foundation, shared_foundation
+from regl_app.generator.prompt_limits import refuse_alike
 from regl_app.generator.prompts import (
     PromptRows,
     TextConditioning,
@@ -287,3 +288,11 @@ def test_images_are_the_same_to_the_bit_wherever_the_table_waits(
     waiting = Foundation.load(config, CONCEPTS)
     ours = sample(waiting, LABELS, INDICES, config, stream=7)
     assert torch.equal(ours, sample(foundation, LABELS, INDICES, config, stream=7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_that_are_alike_are_refused_in_every_precision(dtype: torch.dtype) -> None:
+    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]], dtype=dtype)
+    refuse_alike({"states": rows}, ["a cat", "a dog", "a kitten"], [0, 1, 0])
+    with pytest.raises(GeneratorError, match=r"the same in 'a cat', of class number 0, and in 'A"):
+        refuse_alike({"states": rows}, ["a cat", "a dog", "A cat"], [0, 1, 2])
