@@ -270,8 +270,8 @@ class Foundation:
     @property
     def at_rest(self) -> bool:
         """Return whether it is as it was loaded: nothing is in effect, and no layers are tuned."""
-        changed = self.adapters.filled or self.image_prompts.shown
-        return not changed and not hasattr(self.denoiser, "peft_config")
+        told = self.adapters.image_tokens is not None or self.image_prompts.shown
+        return not (told or self.adapters.filled or hasattr(self.denoiser, "peft_config"))
 
     @contextmanager
     def adapter(self, folder: Path | None) -> Iterator[None]:
@@ -340,7 +340,7 @@ def shared_foundation(
 def _place(device: torch.device) -> str:
     """Return the device's name with its number: 'cuda' is a card's other name."""
     if device.type == "cuda" and device.index is None:
-        return f"cuda:{torch.cuda.current_device()}"
+        return f"cuda:{torch.cuda.current_device() if torch.cuda.is_initialized() else 0}"
     return str(device)
 
 
