@@ -70,6 +70,7 @@ def read_pictures(
     config: DataConfig,
     channels: int | None = None,
     store: PictureStore | None = None,
+    named: str | None = "",
 ) -> PicturesRead:
     """Return ``files`` as images of ``data.image-size``, made squares as ``data.fit`` says.
 
@@ -83,13 +84,15 @@ def read_pictures(
         config: the run's data keys.
         channels: 1 or 3, to have that many; None: 1 if every picture is gray, else 3.
         store: where what any process of this machine has decoded is found; None: nowhere.
+        named: what the log calls them, '' where that is plain; None: nothing is logged.
 
     Raises:
         DataError: names the files that cannot be decoded, unless ``data.unreadable=skip``.
     """
     size, rule = config.image_size, config.fit
     pixels, reading = _decoded(files, config, channels, store)
-    _tell(reading, len(files), config)
+    if named is not None:
+        _tell(reading, len(files), config, f"{named}: " if named else "")
     if reading.problems:
         files, labels = files.subset(reading.kept), labels[reading.kept]
     originals = None
@@ -129,10 +132,11 @@ def _part(images: ImageSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) 
     return ImageSet(part.pixels, part.labels)
 
 
-def _tell(decoded: Reading, files: int, config: DataConfig) -> None:
+def _tell(decoded: Reading, files: int, config: DataConfig, of: str) -> None:
     if decoded.problems:
         logger.warning(
-            "%d of %d pictures cannot be read and are left out (data.unreadable=skip):\n%s",
+            "%s%d of %d pictures cannot be read and are left out (data.unreadable=skip):\n%s",
+            of,
             len(decoded.problems),
             files,
             "\n".join(first_few(decoded.problems)),
@@ -140,7 +144,8 @@ def _tell(decoded: Reading, files: int, config: DataConfig) -> None:
     if decoded.depth is None:
         return
     logger.info(
-        "%d pictures of deep greyscale: whole numbers are read as %s, floats as %s (%s)",
+        "%s%d pictures of deep greyscale: whole numbers are read as %s, floats as %s (%s)",
+        of,
         decoded.deep,
         decoded.depth.whole.words,
         decoded.depth.real.words,
@@ -148,8 +153,10 @@ def _tell(decoded: Reading, files: int, config: DataConfig) -> None:
     )
     if decoded.dark:
         logger.warning(
-            "%d of %d pictures of deep greyscale use less than an eighth of that range, the first "
-            "is %s: if they look black or flat, name their range by data.depth (docs/data.md)",
+            "%s%d of %d pictures of deep greyscale use less than an eighth of that range, the "
+            "first is %s: if they look black or flat, name their range by data.depth "
+            "(docs/data.md)",
+            of,
             len(decoded.dark),
             decoded.deep,
             decoded.dark[0],

@@ -127,6 +127,7 @@ def load_site(
     data, lost = _load(
         _Files(pictures, files_state(path for path, _ in pictures), named),
         None if begun is None else begun.unreadable,
+        (kept, config) in _TOLD,
         found.left_out.words if found.left_out.matters else "",
         config,
         partition_id,
@@ -134,6 +135,8 @@ def load_site(
         validation_fraction,
         store,
     )
+    if kept:
+        _tell_no_more(kept, config)
     if kept and begun is None:
         kept.write(replace(now, unreadable=lost))
     return data
@@ -146,6 +149,17 @@ def _tell_new(_kept: KeptPictures | None, named: str, count: int) -> None:
         logger.warning(
             "%s: %d pictures have come since this run began: they are the next run's", named, count
         )
+
+
+def _tell_no_more(kept: KeptPictures, config: DataConfig) -> None:
+    """Remember that what is odd about a client's pictures was told in this run."""
+    _TOLD[kept, config] = None
+    for old in list(_TOLD)[:-_TOLD_MOST]:
+        _TOLD.pop(old, None)
+
+
+_TOLD: dict[tuple[KeptPictures | None, DataConfig], None] = {}
+_TOLD_MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,7 @@ class _Files:
 
 
 def _load(
-    files: _Files, unreadable: tuple[int, ...] | None, *how: Any
+    files: _Files, unreadable: tuple[int, ...] | None, told: bool, *how: Any
 ) -> tuple[ClientData, tuple[int, ...]]:
     """Return what ``_read_and_split`` does, at once if it is among the last two.
 
@@ -171,7 +185,7 @@ def _load(
     for (known, lost), (data, undecoded) in list(_LOADED.items()):  # threads share it
         if known == which and lost == (undecoded if unreadable is None else unreadable):
             return data, lost
-    data, lost, undecoded = _read_and_split(files, unreadable, *how)
+    data, lost, undecoded = _read_and_split(files, unreadable, *how, told=told)
     _LOADED[which, lost] = data, undecoded
     for old in list(_LOADED)[:-_LOADED_MOST]:
         _LOADED.pop(old, None)
@@ -192,16 +206,20 @@ def _read_and_split(
     test_fraction: float,
     validation_fraction: float,
     store: PictureStore | None,
+    *,
+    told: bool = False,
 ) -> tuple[ClientData, tuple[int, ...], tuple[int, ...]]:
     """Return the images, the places of the files that are left out, and of those not decoded now.
 
-    ``unreadable`` are those that a run began without; None: whichever they are now.
+    ``unreadable`` are those that a run began without; None: whichever they are now. What is odd
+    about the pictures is logged unless it was ``told`` before.
     """
-    if left_out:
-        logger.warning("data-dir: not read: %s", left_out)
+    if left_out and not told:
+        logger.warning("%s: not read: %s", files.named, left_out)
     classes = config.class_names
-    check_labels([(path, classes[label]) for path, label in files.found], files.named)
-    read = _read(files.found, config, store, files.named)
+    if not told:
+        check_labels([(path, classes[label]) for path, label in files.found], files.named)
+    read = _read(files.found, config, store, files.named, told=told)
     images = read.images
     undecoded = lost = tuple(sorted(set(range(len(files.found))) - set(read.kept.tolist())))
     if unreadable is not None and unreadable != lost:
@@ -214,10 +232,9 @@ def _read_and_split(
         lost = unreadable
     whole = images.counts(len(classes))
     images = images.subset(kept_indices(images.labels.numpy(), config, "train"))
-    used = images.counts(len(classes))
-    if cut := [
-        name for name, had, has in zip(classes, whole, used, strict=True) if had and not has
-    ]:
+    lacks = (whole > 0) & (images.counts(len(classes)) == 0)
+    cut = [classes[label] for label in np.flatnonzero(lacks)]
+    if cut and not told:
         logger.warning(
             "%s: no image of %s is used: data.max-train=%d has room for fewer classes (raise it)",
             files.named,
@@ -239,11 +256,16 @@ def _read_and_split(
 
 
 def _read(
-    found: Sequence[tuple[Path, int]], config: DataConfig, store: PictureStore | None, named: str
+    found: Sequence[tuple[Path, int]],
+    config: DataConfig,
+    store: PictureStore | None,
+    named: str,
+    *,
+    told: bool = False,
 ) -> PicturesRead:
     files = PictureFiles.of_paths(tuple(path for path, _ in found))
     labels = np.array([label for _, label in found], dtype=np.int64)
-    read = read_pictures(files, labels, config, config.channels, store)
+    read = read_pictures(files, labels, config, config.channels, store, None if told else named)
     refuse_lost(read.images, config.class_names, named, labels)
     return read
 

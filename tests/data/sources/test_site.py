@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from regl_app.core.allowed_folders import AllowedFolders
 from regl_app.core.errors import ConfigError, DataError
 from regl_app.core.types import Scalar
 from regl_app.data.images import ImageSet
+from regl_app.data.run_pictures import KeptPictures
 from regl_app.data.sources.registry import load_source
 from regl_app.data.sources.site import SiteFolder, load_site
 
@@ -203,8 +205,13 @@ def test_pictures_of_two_classes_are_told_or_refused_and_hard_links_are_one(
     assert "in two classes" not in caplog.text
     (folder / "cat").mkdir()
     os.link(folder / "dog" / "0.png", folder / "cat" / "0.png")
-    with pytest.raises(DataError, match=r"data-dir=.*: every picture of 'cat'.*dog/0\.png of"):
-        load(folder, keys())
+    kept, words = (
+        KeptPictures.of(folder.parent / "state", "run", 0),
+        r"every picture of 'cat'.*dog/0",
+    )
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"data-dir=.*: every picture of 'cat'.*dog/0"):
+            load_site(SiteFolder(folder, AllowedFolders()), keys(), 0, 0.2, kept=kept)
     picture(folder / "cat" / "1.png", 1)
     load(folder, keys())
     assert f"data-dir={str(folder)!r}: 2 of 17 pictures are in two classes" in caplog.text
@@ -279,3 +286,27 @@ def test_a_turned_and_a_transparent_picture_are_as_in_any_folder(tmp_path: Path)
     images = load(tmp_path, keys()).train.images
     assert (images[0, :, :, 4:] == 255).all() and (images[0, :, :, :4] == 0).all()
     assert (images[1] == 255).all()
+
+
+def test_warnings_name_their_site_and_come_once_however_often_it_is_loaded(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three sites in one process push one another out of what it holds, in every round."""
+    sites = [folder.with_name(f"site-{number}") for number in range(3)]
+    for site in sites:
+        shutil.copytree(folder, site)
+        (site / "dog" / "bad.png").write_bytes(b"x")
+        (site / "dog" / "RAW_1.CR2").write_bytes(b"x")
+        os.link(site / "dog" / "0.png", site / "emu" / "0.png")
+    skip = keys(**{"data.unreadable": "skip", "data.max-train": 1})
+    for run in ("one", "another"):
+        caplog.clear()
+        for _ in range(2):
+            for number, site in enumerate(sites):
+                kept = KeptPictures.of(folder.parent / "state", run, number)
+                load_site(SiteFolder(site, AllowedFolders()), skip, number, 0.2, kept=kept)
+        told = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+        for site in sites:
+            own = [words for words in told if words.startswith(f"data-dir={str(site)!r}: ")]
+            assert len(own) == 4, told
+        assert len(told) == 12
