@@ -163,7 +163,8 @@ PROSE = {
     # Beside those of the page the one that it calls the other one.
     "docs/methods.md": ["all-fashion-mnist-beta0.01"],
     "README.md": [
-        *("all-mnist-beta0.01", "all-fashion-mnist-beta0.01", "all100-mnist-beta0.01"),
+        *("all-mnist-beta0.01", "all-fashion-mnist-beta0.01"),
+        *("all100-mnist-beta0.01", "all100-fashion-mnist-beta0.01"),
         *("cosine-digits-beta0.01", "cosine-fashion-mnist-beta0.01"),
         *("shared-mnist-beta0.01", "shared-fashion-mnist-beta0.01"),
         "volume-taught-digits-beta0.01",
