@@ -24,13 +24,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import settings
 
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.types import Scalar
 from regl_app.flower.deployment.credentials import Credentials
 
 torch.set_num_threads(1)
-
+settings.register_profile("any machine", deadline=None)  # a busy one is slow now and then
+settings.load_profile("any machine")
 
 # What else takes half a minute or more on a worker. Begun at last, it would hold all others up.
 _LONG = (

@@ -10,10 +10,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar, cast
 
-if TYPE_CHECKING:
-    from regl_app.generator.foundation import Foundation
+
+class Resting(Protocol):
+    """A foundation, which says whether its denoiser is as it was loaded."""
+
+    @property
+    def at_rest(self) -> bool: ...
+
+
+Foundation = TypeVar("Foundation", bound=Resting)
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,12 @@ class _Mine(threading.local):
     """What this thread has borrowed: freed with the thread, if that ends without giving back."""
 
     wanted: Wanted | None = None
-    foundation: Foundation | None = None
+    foundation: Resting | None = None
 
 
 _mine = _Mine()
 _lock = threading.Lock()
-_idle: list[tuple[Wanted, Foundation]] = []
+_idle: list[tuple[Wanted, Resting]] = []
 
 
 def borrow(wanted: Wanted, load: Callable[[], Foundation]) -> Foundation:
@@ -47,7 +54,7 @@ def borrow(wanted: Wanted, load: Callable[[], Foundation]) -> Foundation:
         _mine.wanted, _mine.foundation, mine = None, None, None
         mine = _taken(wanted) or load()
         _mine.wanted, _mine.foundation = wanted, mine
-    return mine
+    return cast(Foundation, mine)  # whoever wants the same wants the same kind
 
 
 def give_back() -> None:
@@ -68,7 +75,7 @@ def free_idle() -> None:
         _idle.clear()
 
 
-def _taken(wanted: Wanted) -> Foundation | None:
+def _taken(wanted: Wanted) -> Resting | None:
     with _lock:
         for place, (which, foundation) in reversed(list(enumerate(_idle))):
             if which == wanted:

@@ -149,7 +149,7 @@ def site_of(config: RunConfig, counts: list[int]) -> ClientData:
     images = ImageSet(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), torch.tensor(labels))
     with pytest.MonkeyPatch.context() as patched:
         read = PicturesRead(images, np.arange(len(labels)))
-        patched.setattr(site, "_read", lambda *_: read)
+        patched.setattr(site, "_read", lambda *_, **__: read)
         found = tuple((Path(f"{n}.png"), int(label)) for n, label in enumerate(labels))
         share = config.partition.test_fraction, config.validation.fraction
         files = site._Files(found, "", "")
