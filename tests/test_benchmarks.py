@@ -167,7 +167,7 @@ PROSE = {
         *("all100-mnist-beta0.01", "all100-fashion-mnist-beta0.01"),
         *("cosine-digits-beta0.01", "cosine-fashion-mnist-beta0.01"),
         *("shared-mnist-beta0.01", "shared-fashion-mnist-beta0.01"),
-        "volume-taught-digits-beta0.01",
+        *("volume-taught-digits-beta0.01", "private-digits-beta0.01"),
     ],
 }
 """Tables beside a page's own that its prose is about."""
