@@ -164,7 +164,8 @@ PROSE = {
     "docs/methods.md": ["all-fashion-mnist-beta0.01"],
     "README.md": [
         *("all-mnist-beta0.01", "all-fashion-mnist-beta0.01"),
-        *("all100-mnist-beta0.01", "all100-fashion-mnist-beta0.01"),
+        *("all100-mnist-beta0.01", "clients100-fashion-mnist-beta0.01"),
+        *("beside100-mnist-beta0.01", "beside100-fashion-mnist-beta0.01"),
         *("cosine-digits-beta0.01", "cosine-fashion-mnist-beta0.01"),
         *("shared-mnist-beta0.01", "shared-fashion-mnist-beta0.01"),
         *("volume-taught-digits-beta0.01", "private-digits-beta0.01"),
