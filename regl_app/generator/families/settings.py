@@ -124,7 +124,7 @@ def _called_few(called: str) -> bool:
     words = [word.lower() for word in _WORD.findall(called)]
     return any(
         word in _FEW_WORDS and not (word == "hyper" and after.startswith("real"))
-        for word, after in zip(words, [*words[1:], ""], strict=True)
+        for word, after in zip(words, [*words, ""][1:], strict=True)
     )
 
 

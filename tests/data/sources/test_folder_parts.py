@@ -187,7 +187,7 @@ def test_pictures_of_two_classes_are_told(tmp_path: Path, caplog: pytest.LogCapt
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
     os.link(tmp_path / "cat/2.png", tmp_path / "dog/9.png")
     load(tmp_path)
-    assert "2 of 7 pictures are in two classes" in caplog.text
+    assert "2 of 7 pictures are there twice" in caplog.text
     assert f"{tmp_path}/dog/9.png of 'dog' is {tmp_path}/cat/2.png of 'cat'" in caplog.text
 
 
