@@ -80,7 +80,12 @@ def _best_loss() -> str:
     best, cells = [], []
     for source in SOURCES:
         rows = {row: _by_seed(HARD.format(source), row, "accuracy") for row in LOSSES}
-        first = max(rows, key=lambda row: mean_interval(list(rows[row].values())).mean)
+        measured = [row for row, found in rows.items() if found]
+        if not measured:
+            best.append("-")
+            cells.append("")
+            continue
+        first = max(measured, key=lambda row: mean_interval(list(rows[row].values())).mean)
         best.append(LOSSES[first])
         cells.append(_cell(paired(_by_seed(HARD.format(source), OWN, "accuracy"), rows[first])))
     label = f"the best that [only changes the loss]({PAGE}#beside-methods-that-need-no-image)"
@@ -89,10 +94,12 @@ def _best_loss() -> str:
 
 def _real_images() -> str:
     """Return the line of other clients' real images in the place of synthetic ones."""
-    held = json.loads((RESULTS / "real-images.json").read_text(encoding="utf-8"))["by_seed"]
+    path = RESULTS / "real-images.json"
+    held = json.loads(path.read_text(encoding="utf-8"))["by_seed"] if path.is_file() else {}
     cells = []
     for source in SOURCES:
-        real = {int(seed): value for seed, value in held[f"{source}-beta0.01"].items()}
+        found = held.get(f"{source}-beta0.01", {})
+        real = {int(seed): value for seed, value in found.items()}
         cells.append(_cell(paired(_by_seed(HARD.format(source), OWN, "accuracy"), real)))
     label = f"[other clients' real images]({PAGE}#what-better-images-could-bring)"
     return _line(f"{label} instead of generated ones", cells)

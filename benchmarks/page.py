@@ -33,9 +33,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args()
+    differences = HERE / "results" / "differences.md"
     if not options.check:
-        write_text(HERE / "results" / "differences.md", as_markdown())
-    differs = 0
+        write_text(differences, as_markdown())
+    differs = differences.read_text(encoding="utf-8") != as_markdown()
     for page in PAGES:
         held = page.read_text(encoding="utf-8")
         filled = _BLOCK.sub(_short if page == README else _block, held)
@@ -53,7 +54,7 @@ def _short(found: re.Match[str]) -> str:
     table = "\n".join(f"|{'|'.join(line.strip('|').split('|')[:COLUMNS])}|" for line in lines)
     full = f"[all figures](benchmarks/results/{name}.md)"
     table = table.replace("](../../docs/", "](docs/")
-    made = re.findall("`(.+?)`", head)[-1]
+    made = _command(name, head)
     return f"<!-- {name} -->\n{table}\n\n`{made}`; {full}; {machine}\n<!-- /{name} -->"
 
 
@@ -70,7 +71,7 @@ def _parts(name: str) -> tuple[str, str, str]:
 def _command(name: str, head: str) -> str:
     """Return the command of one comparison, by the name that it has in feddpd.toml today."""
     command: str = re.findall("`(.+?)`", head)[-1]
-    return command if "feddpd.py" in command else f"python benchmarks/feddpd.py {name}"
+    return command if "table.py" not in command else f"python benchmarks/feddpd.py {name}"
 
 
 def _block(found: re.Match[str]) -> str:
@@ -78,10 +79,8 @@ def _block(found: re.Match[str]) -> str:
     name = found[1]
     head, body, machine = _parts(name)
     table, more, _ = body.partition("\n\nMean ± half width")
-    command = re.findall("`(.+?)`", head)[-1]
-    picture = link = ""
+    command, picture, link = _command(name, head), "", ""
     if more:  # a comparison
-        command = _command(name, head)
         picture = f"![{name}](../benchmarks/results/{name}.svg)\n\n"
         link = f"[all figures and paired differences](../benchmarks/results/{name}.md); "
         if not (HERE / "results" / f"{name}.svg").is_file():

@@ -44,7 +44,7 @@ from regl_app.rounds.sites.registry import make_site
 from regl_app.rounds.without_images import without_images
 from regl_app.runs.depths import depth_record
 from regl_app.runs.folder import WEIGHTS, RunFolder
-from regl_app.runs.kept import trained_by
+from regl_app.runs.kept import trained_by, up_to_kept
 from regl_app.runs.records import FederationFacts, RoundRecord
 from regl_app.runs.round_line import scores
 from regl_app.supplement.privacy import PER_IMAGE, budget_words, epsilon, histogram_epsilon
@@ -90,8 +90,11 @@ def main(grid: Grid, context: Context) -> None:
         took = format_seconds(time.monotonic() - started)
         whose = f"kept is round {kept.round}, " if rounds else ""
         facts = folder.read_facts()
-        by = trained_by(config, facts.num_clients, folder.read_history()) if facts else ""
-        some = f"; trained by {by} clients" if " of " in by else ""
+        some = ""
+        if facts is not None:
+            history = up_to_kept(folder.read_history(), folder.read_result())
+            by, total = trained_by(config, facts.num_clients, history), facts.num_clients
+            some = f"; trained by {by} of {total} clients" if by < total else ""
         logger.info("finished in %s: %s%s%s", took, whose, scores(kept, config), some)
 
 

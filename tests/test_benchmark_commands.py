@@ -36,7 +36,10 @@ def test_the_command_over_a_table_makes_its_runs() -> None:
         assert said == f"python benchmarks/feddpd.py {names}{data}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/teaching.md", "docs/feddpd-results.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", *(f"docs/{name}.md" for name in ("teaching", "feddpd-results", "methods"))],
+)
 def test_the_command_below_a_table_is_the_one_over_its_result(page: str) -> None:
     text = (BENCHMARKS.parent / page).read_text(encoding="utf-8")
     blocks = re.findall(r"(?s)<!-- ([\w.-]+) -->\n(.*?)<!-- /\1 -->", text)

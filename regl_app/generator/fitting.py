@@ -87,7 +87,7 @@ def fit_of(checkpoint: Path, image_size: int = 0, named: str = "") -> Fit:
 def _name(checkpoint: Path) -> str:
     """Return what a checkpoint is called: its file, its folder, or its repository's in a cache."""
     cached = checkpoint.parent.name == "snapshots"
-    return checkpoint.parents[1].name if cached else checkpoint.name
+    return checkpoint.parents[1].name.rpartition("--")[2] if cached else checkpoint.name
 
 
 def tunes_by_guidance(checkpoint: Path) -> bool:

@@ -1,7 +1,7 @@
 """The foundation model of a worker: a latent diffusion pipeline, ready to be sampled.
 
-The text encoder runs once per class prompt and is dropped. One foundation serves all virtual
-clients of a worker; they differ by the adapter merged for the length of their turn.
+The text encoder runs once per class prompt and is dropped. One foundation serves whoever works with
+it in turn, clients and server; they differ by the adapter merged for the length of their turn.
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ def shared_foundation(
     device: torch.device | str = "cpu",
     digest: str = "",
 ) -> Foundation:
-    """Return this worker thread's foundation, loading it once for all its virtual clients.
+    """Return this thread's foundation: what it has, what lies idle, or one that is loaded now.
 
     A thread's own until it gives it back (``kept_foundations``), because a client's turn changes
     the denoiser's weights; of several that it asks for only the last one is kept.
@@ -314,7 +314,8 @@ def shared_foundation(
     fields = ("path", "prompt", "negative_prompt", "precision", "image_size", "guidance")
     told = (*(getattr(config, field) for field in fields), tuple(concepts), wanted)
     # The prompts' last bits depend on how many threads encode them.
-    key = Wanted((*told, torch.get_num_threads()), _place(torch.device(device)))
+    place = _place(torch.device(device))
+    key = Wanted((*told, torch.get_num_threads()), place)
 
     def load() -> Foundation:
         if digest and generator_digest(resolve_generator(config.path)) != digest:
@@ -323,10 +324,10 @@ def shared_foundation(
                 "(start the run again, or put the former ones back)"
             )
         started = Span()
-        foundation = Foundation.load(config, concepts, device)
+        foundation = Foundation.load(config, concepts, place)
         logger.info(
             "generator loaded to %s (runs in %s, weights held in %s) in %.1f s by process %d",
-            device,
+            place,
             foundation.precision,
             foundation.held,
             started.seconds,

@@ -116,7 +116,7 @@ def _beside(kind: Any, file: Path, folder: Path) -> dict[str, Any]:
             else is_clip_model_in_single_file(model, names)
         )
     }
-    return load_whole(lacked, folder, {})
+    return load_whole(lacked, folder, {}, file)
 
 
 def _lacks_weights(file: Path, folder: Path) -> str:

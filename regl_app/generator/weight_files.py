@@ -85,18 +85,22 @@ def files_read(names: Collection[str], parts: Iterable[str], variant: str | None
 
 def weights_read(folder: Path, part: str) -> list[Path]:
     """Return the safetensors files that ``part`` of the pipeline in ``folder`` is loaded from."""
-    names = names_in(folder)
-    parts = parts_of(read_index(folder)) if INDEX in names else (part,)
-    read = files_read(names, [part], variant_of(names, parts))
+    names, variant = _chosen(folder, part)
+    read = files_read(names, [part], variant)
     return [folder / name for name in read if name.endswith(".safetensors")]
 
 
 def part_variant(folder: Path, part: str) -> str | None:
     """Return the variant of those files; None: full precision, also where the part has no other."""
+    names, variant = _chosen(folder, part)
+    return variant if variant in _variants(names, part) else None
+
+
+def _chosen(folder: Path, part: str) -> tuple[list[str], str | None]:
+    """Return all files of the pipeline that ``part`` is of, and which variant of it is loaded."""
     names = names_in(folder)
     parts = parts_of(read_index(folder)) if INDEX in names else (part,)
-    variant = variant_of(names, parts)
-    return variant if variant in _variants(names, part) else None
+    return names, variant_of(names, parts)
 
 
 def check_weights(folder: Path) -> None:

@@ -48,7 +48,10 @@ def transformers_parts(kind: Any, folder: Path) -> dict[str, Any]:
 
 
 def load_whole(
-    parts: Mapping[str, Any], folder: Path, types: Mapping[str, torch.dtype]
+    parts: Mapping[str, Any],
+    folder: Path,
+    types: Mapping[str, torch.dtype],
+    checkpoint: Path | None = None,
 ) -> dict[str, Any]:
     """Return those of ``parts`` that have weights in ``folder``, each with all of them.
 
@@ -56,6 +59,7 @@ def load_whole(
         parts: what ``transformers_parts`` returned.
         folder: the pipeline's.
         types: as for ``load_pipeline``.
+        checkpoint: what errors name, where it is not the folder: the file that it lies beside.
 
     Raises:
         GeneratorError: one lacks weights, or has them in a pickle alone. Weights that are tied to
@@ -64,8 +68,8 @@ def load_whole(
     """
     found = {}
     for part, kind in parts.items():
-        check_no_pickle(folder, part)
         if not weights_read(folder, part):
+            check_no_pickle(folder, part)
             continue  # diffusers' matter
         found[part], report = kind.from_pretrained(
             folder / part,
@@ -75,7 +79,8 @@ def load_whole(
             local_files_only=True,
             output_loading_info=True,
         )
-        _refuse(folder, found[part], part, report["missing_keys"], report["unexpected_keys"])
+        lacked, instead = report["missing_keys"], report["unexpected_keys"]
+        _refuse(checkpoint or folder, found[part], part, lacked, instead)
     return found
 
 

@@ -22,7 +22,7 @@ from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Counts, Floats, Weights
 from regl_app.data.images import ImageSet
-from regl_app.learning.methods.registry import method_class
+from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.training.loop import train_local
 from regl_app.rounds.client import client_name
@@ -201,7 +201,6 @@ class ServerSupplement:
                 "class_weights": "none",
             }
         )
-        make = method_class(config.objective)
         tuned: dict[int, Weights] = {}
         for key, each in given.items():
             model = self._with(replies[key].weights or {})
@@ -209,7 +208,7 @@ class ServerSupplement:
                 model,
                 each.supplement.images,
                 train,
-                method=make(train),
+                method=make_method(config, train),
                 seed=derive_seed(config.seed, client_name(key), "server", number),
                 device=self._device,
                 real_images=0,

@@ -43,9 +43,8 @@ def ended_early(
     return finished and config.validation.patience > 0 and history[-1].round < config.rounds
 
 
-def trained_by(config: RunConfig, total: int, history: Sequence[RoundRecord]) -> str:
-    """Return how many of ``total`` clients trained in ``history``: '3', or '1 of 3'."""
+def trained_by(config: RunConfig, total: int, history: Sequence[RoundRecord]) -> int:
+    """Return how many of ``total`` clients trained in ``history``; all, if it has no round."""
     if config.central or not history:  # one client trains on everybody's images
-        return str(total)
-    trained = len({client for record in history for client in record.clients})
-    return str(total) if trained == total else f"{trained} of {total}"
+        return total
+    return len({client for record in history for client in record.clients})

@@ -38,24 +38,29 @@ def picture(path: Path, seed: int) -> None:
     Image.fromarray(values).save(path)
 
 
+def folder_run(small_settings: dict[str, Scalar], data: Path, out: Path) -> RunFolder:
+    """Return a run of one round on the image folder ``data``, below ``out``."""
+    own: dict[str, Scalar] = {
+        "method": "fedavg",
+        "rounds": 1,
+        "report": False,
+        "data.source": "folder",
+        "data.path": str(data),
+        "data.image-size": 8,
+        "out-dir": str(out / "runs"),
+        "cache-dir": str(out / "cache"),
+    }
+    config = RunConfig.from_flat(small_settings | own)
+    return RunFolder.open(run_in_process(config, clients=2, workers=1))
+
+
 def test_what_was_taken_for_what_is_shown_of_classes_that_are_there(
     small_settings: dict[str, Scalar], tmp_path: Path
 ) -> None:
     """Two of a run's 25 classes: what is printed counts, no more than what the images hold."""
     for number in range(100):
         picture(tmp_path / "many" / f"c{number % 25:02}" / f"{number}.png", number)
-    own: dict[str, Scalar] = {
-        "method": "fedavg",
-        "rounds": 1,
-        "report": False,
-        "data.source": "folder",
-        "data.path": str(tmp_path / "many"),
-        "data.image-size": 8,
-        "out-dir": str(tmp_path),
-        "cache-dir": str(tmp_path / "cache"),
-    }
-    config = RunConfig.from_flat(small_settings | own)
-    run = RunFolder.open(run_in_process(config, clients=2, workers=1))
+    run = folder_run(small_settings, tmp_path / "many", tmp_path)
     for number in (1, 2):
         name = f"c{number:02}"
         shutil.copytree(tmp_path / "many" / name, tmp_path / "two" / name)
@@ -96,10 +101,10 @@ def test_the_runs_own_set_named_as_another_is_warned_of(
     run: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     done = invoke("evaluate", run.path, "data.max-test=20", "--part", "test")
-    assert done.exit_code == 0 and "own data set, taken whole" not in caplog.text, done.output
+    assert done.exit_code == 0 and "the run's own data set" not in caplog.text, done.output
     done = invoke("evaluate", run.path, "data.source=digits")
     assert done.exit_code == 0, done.output
-    assert "the run's own data set, taken whole" in caplog.text
+    assert "shares pictures with the run's own data set" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -111,18 +116,7 @@ def split_run(
     for number in range(24):
         part = "train" if number < 16 else "test"
         picture(top / "tt" / part / "ab"[number % 2] / f"{number}.png", number)
-    own: dict[str, Scalar] = {
-        "method": "fedavg",
-        "rounds": 1,
-        "report": False,
-        "data.source": "folder",
-        "data.path": str(top / "tt"),
-        "data.image-size": 8,
-        "out-dir": str(top / "runs"),
-        "cache-dir": str(top / "cache"),
-    }
-    config = RunConfig.from_flat(small_settings | own)
-    return RunFolder.open(run_in_process(config, clients=2, workers=1)), top
+    return folder_run(small_settings, top / "tt", top), top
 
 
 @pytest.mark.parametrize("kind", ["link", "part", "around", "links", "text"])
@@ -151,7 +145,7 @@ def test_the_runs_own_folder_is_known_by_whatever_name(
 def test_a_copy_of_another_place_is_no_own_one(
     split_run: tuple[RunFolder, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in "ab":
-        picture(tmp_path / name / "1.png", 1)
-    done = invoke("evaluate", split_run[0].path, f"data.path={tmp_path}")
+    run, top = split_run
+    shutil.copytree(top / "tt" / "train", tmp_path / "copy")
+    done = invoke("evaluate", run.path, f"data.path={tmp_path / 'copy'}")
     assert done.exit_code == 0 and "own data set" not in caplog.text, done.output

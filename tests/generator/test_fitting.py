@@ -145,6 +145,8 @@ def test_each_family_has_its_own(
         ("models--stabilityai--stable-diffusion-3.5-large-turbo/snapshots/0123", "", True),
         ("sd3", "stabilityai/stable-diffusion-3.5-large-turbo", True),
         ("turbo/sd3.5-large", "", False),
+        ("sd3.5-turbojet", "", False),
+        ("sd3-lightning", "", True),
         ("sd3", "/data/turbo/sd3.5-large", False),
         ("sd3", "/cache/models--o--large-turbo/snapshots/0123/transformer", True),
         ("models--stabilityai--stable-diffusion-3.5-large/snapshots/0123", "", False),
@@ -175,6 +177,8 @@ def test_a_turbo_of_stable_diffusion_3_is_known_by_its_name_alone(
         ("copy", "stabilityai/sdxl-turbo", 4),
         ("turbo/sdxl-base", "", 30),
         ("turbocharged-xl", "", 30),
+        ("models--lightning-ai--xl-base/snapshots/0123", "", 30),
+        ("hyper_detailed_sdxl", "", 30),
         ("hyper-realistic-xl", "", 30),
         ("HyperRealism_4000steps", "", 30),
         ("sdxl-4step", "", 30),  # of what, nobody knows

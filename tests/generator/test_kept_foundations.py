@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,18 +14,12 @@ import torch
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.foundation import Foundation, shared_foundation
-from regl_app.generator.kept_foundations import free_idle, give_back
+from regl_app.generator.kept_foundations import give_back
 
 CONCEPTS = ("a cat", "a dog")
 
 
-@pytest.fixture(autouse=True)
-def _nothing_kept() -> Iterator[None]:
-    give_back()
-    free_idle()
-    yield
-    give_back()
-    free_idle()
+pytestmark = pytest.mark.usefixtures("nothing_kept")
 
 
 @pytest.fixture

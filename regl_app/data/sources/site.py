@@ -127,7 +127,7 @@ def load_site(
     data, lost = _load(
         _Files(pictures, files_state(path for path, _ in pictures), named),
         None if begun is None else begun.unreadable,
-        (kept, config) in _TOLD,
+        begun is not None,
         found.left_out.words if found.left_out.matters else "",
         config,
         partition_id,
@@ -135,31 +135,18 @@ def load_site(
         validation_fraction,
         store,
     )
-    if kept:
-        _tell_no_more(kept, config)
     if kept and begun is None:
         kept.write(replace(now, unreadable=lost))
     return data
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1000)
 def _tell_new(_kept: KeptPictures | None, named: str, count: int) -> None:
     """Say once in a run that pictures have come."""
     if count:
         logger.warning(
             "%s: %d pictures have come since this run began: they are the next run's", named, count
         )
-
-
-def _tell_no_more(kept: KeptPictures, config: DataConfig) -> None:
-    """Remember that what is odd about a client's pictures was told in this run."""
-    _TOLD[kept, config] = None
-    for old in list(_TOLD)[:-_TOLD_MOST]:
-        _TOLD.pop(old, None)
-
-
-_TOLD: dict[tuple[KeptPictures | None, DataConfig], None] = {}
-_TOLD_MOST = 1000
 
 
 @dataclass(frozen=True)

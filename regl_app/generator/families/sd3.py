@@ -18,7 +18,7 @@ from regl_app.generator.families.family import (
     Told,
     patch_size,
 )
-from regl_app.generator.families.settings import NAMED, Settings, named_steps
+from regl_app.generator.families.settings import Settings, distilled
 
 
 def _encode(pipeline: Any, texts: Sequence[str], told: Told) -> dict[str, torch.Tensor]:
@@ -49,12 +49,9 @@ def _most_side(transformer: Any) -> int | None:
 
 
 def _settings(transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
-    # 3.5 Large Turbo has the very configuration of 3.5 Large.
-    called = str(transformer.get(NAMED))
-    if "turbo" in called.lower():
-        few = named_steps(called)
-        return Settings("Stable Diffusion 3, distilled to few steps", steps=few, guidance=1.0)
-    return Settings("Stable Diffusion 3", steps=28, guidance=7.0)
+    plain = Settings("Stable Diffusion 3", steps=28, guidance=7.0)
+    # 3.5 Large Turbo has the very configuration of 3.5 Large, scheduler included.
+    return distilled(plain.name, transformer, {}) or plain
 
 
 SD3 = Family(

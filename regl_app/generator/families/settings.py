@@ -19,7 +19,7 @@ NAMED = "_name_or_path"
 """In a denoiser's configuration: the names by which it was loaded, as diffusers has it."""
 _FEW, _MOST_FEW = 4, 16
 """Steps of a distilled checkpoint whose name does not say them, and the most that may be few."""
-_FEW_WORDS = frozenset({"turbo", "lightning", "hyper", "lcm"})
+_FEW_WORDS, _HYPER = frozenset({"turbo", "lightning", "lcm"}), ("sd", "xl", "flux")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 """Of a name, also of one such as ``dreamshaperXL_v21TurboDPMSDE``."""
 _STEPS = re.compile(r"(?<!\d)(\d{1,2})[-_ ]?steps?(?![a-z])", re.IGNORECASE)
@@ -122,10 +122,12 @@ def named_steps(called: str) -> int:
 
 def _called_few(called: str) -> bool:
     words = [word.lower() for word in _WORD.findall(called)]
-    return any(
-        word in _FEW_WORDS and not (word == "hyper" and after.startswith("real"))
+    # Of "hyper" there are many that are none, such as hyper-realistic.
+    hyper = bool(_STEPS.search(called)) or any(
+        word == "hyper" and after.startswith(_HYPER)
         for word, after in zip(words, [*words, ""][1:], strict=True)
     )
+    return not _FEW_WORDS.isdisjoint(words) or ("hyper" in words and hyper)
 
 
 def few_steps(scheduler: Mapping[str, Any]) -> bool:

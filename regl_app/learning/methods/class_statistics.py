@@ -36,6 +36,12 @@ def statistics(
     ``counts`` ``(C,)`` images of each class; ``means`` ``(C, D)``, zero without images; ``rows``
     ``(C,)``, how many of ``factors`` ``(most, D)``, in the order of classes, are the class's. With
     F its rows, ``F^T F`` is the class's covariance (divided by n - 1); rows that nobody has are 0.
+
+    Args:
+        found: N may be 0.
+        labels: from 0 to ``num_classes`` - 1.
+        num_classes: C.
+        most: directions of all classes together; of more the longest are told.
     """
     width = found.shape[1]
     counts = torch.bincount(labels, minlength=num_classes)

@@ -59,7 +59,10 @@ def model_card(
     environment, result = run.read_environment(), run.read_result()
     last = kept_record(history, result)
     kept = up_to_kept(history, result)
-    clients = trained_by(config, facts.num_clients, kept) if facts else "?"
+    clients = "?"
+    if facts is not None:
+        total, trained_in = facts.num_clients, trained_by(config, facts.num_clients, kept)
+        clients = str(total) if trained_in == total else f"{trained_in} of {total}"
     mode = "L" if trained.channels == 1 else "RGB"
     how = _HOW[kind].format(
         file=file,

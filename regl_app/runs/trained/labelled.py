@@ -110,8 +110,8 @@ def _tell_own(trained: TrainedModel, config: RunConfig) -> None:
     shared = _shared(was, whole)
     if shared or (was.source, was.path) == (now.source, now.path):
         logger.warning(
-            "data.source=%r, data.path=%r is the run's own data set, taken whole%s: the model may "
-            "have been trained on what it is tested on (without these keys it is the run's own "
+            "data.source=%r, data.path=%r shares pictures with the run's own data set%s: the model "
+            "may have been trained on what it is tested on (without these keys it is the run's own "
             "test images)",
             now.source,
             now.path,

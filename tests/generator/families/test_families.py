@@ -21,6 +21,7 @@ from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
 from regl_app.generator.sampling import sample, sample_latents
 from regl_app.learning.models.cnn import SmallCnn
+from tests.generator.families.img2img import check_img2img
 
 NAMES = (
     "sdxl",
@@ -206,29 +207,11 @@ def test_images_from_pictures_are_those_of_its_img2img_pipeline(
     # Of several steps the solver of the latter draws noise.
     config = config.model_copy(update={"steps": 1 if name == "lcm" else 4, "image_strength": 0.6})
     foundation = Foundation.load(config, CLASSES)
-    starts = torch.randn((len(LABELS), *foundation.latent_shape), generator=torch_generator(0))
     own = {"text_encoder_3": None, "tokenizer_3": None} if name == "sd3.5" else {}
     pipeline = AutoPipelineForImage2Image.from_pretrained(pipelines(name), **own)
-    pipeline.set_progress_bar_config(disable=True)
     told: dict[str, int] = {"height": 32, "width": 32} if "xl" not in name else {}
     told |= {"max_sequence_length": 256} if schnell else {}
-    expected = pipeline(
-        [foundation.prompts[label] for label in LABELS],
-        image=starts,
-        strength=config.image_strength,
-        num_inference_steps=config.steps,
-        guidance_scale=config.guidance,
-        output_type="pt",
-        # Whose first numbers are the noise of an image.
-        generator=[
-            torch_generator(7, label, index) for label, index in zip(LABELS, INDICES, strict=True)
-        ],
-        **told,
-    ).images
-    images = sample(foundation, LABELS, INDICES, config, stream=7, starts=starts)
-    assert ((expected * 255) - images).abs().max() <= 1.0
-    without = sample(foundation, LABELS, INDICES, config, stream=7)
-    assert not torch.equal(images, without)
+    check_img2img(pipeline, foundation, config, LABELS, INDICES, **told)
 
 
 def test_all_steps_of_a_latent_consistency_model_start_from_a_picture_as_in_its_pipeline(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,9 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.types import Scalar
 from regl_app.flower.engines.in_process import run_in_process
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.kept_foundations import free_idle, give_back
 from regl_app.runs.folder import RunFolder
 
-
-@pytest.fixture(autouse=True)
-def _nothing_kept() -> Iterator[None]:
-    give_back()
-    free_idle()
-    yield
-    free_idle()
+pytestmark = pytest.mark.usefixtures("nothing_kept")
 
 
 @pytest.mark.parametrize("name", ["lcm", "flux-dev", "sdxl"])

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from regl_app.config.supplement_sections import GeneratorConfig
-from regl_app.core.seeding import torch_generator
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.sampling import sample
+from tests.generator.families.img2img import check_img2img
 from tests.generator.families.test_limits import with_scheduler
 
 CLASSES = ("a cat", "a dog")
-LABELS, INDICES = [0, 1], [0, 0]
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
 
@@ -44,19 +41,5 @@ def test_images_from_pictures_are_those_of_its_img2img_pipeline(
         precision="fp32",
     )
     foundation = Foundation.load(config, CLASSES)
-    starts = torch.randn((2, *foundation.latent_shape), generator=torch_generator(0))
     pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(folder, safety_checker=None)
-    pipeline.set_progress_bar_config(disable=True)
-    expected = pipeline(
-        [foundation.prompts[label] for label in LABELS],
-        image=starts,
-        strength=config.image_strength,
-        num_inference_steps=config.steps,
-        guidance_scale=config.guidance,
-        output_type="pt",
-        # Whose first numbers are the noise of an image.
-        generator=[torch_generator(7, label, 0) for label in LABELS],
-    ).images
-    images = sample(foundation, LABELS, INDICES, config, stream=7, starts=starts)
-    assert ((expected * 255) - images).abs().max() <= 1.0
-    assert not torch.equal(images, sample(foundation, LABELS, INDICES, config, stream=7))
+    check_img2img(pipeline, foundation, config, [0, 1], [0, 0])
