@@ -73,6 +73,8 @@ bench-digits: $(VENV)/.installed ## digits tables of docs/results.md
 bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-results.md and docs/teaching.md (but bench-holdings and bench-real), more than a day; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/client_seconds.py
 	@$(BIN)/python benchmarks/cost.py
+	@$(BIN)/python benchmarks/cost.py --taught
+	@$(BIN)/python benchmarks/generation.py --threads 2
 	@$(BIN)/python benchmarks/scoring.py
 	@$(BIN)/python benchmarks/judgement.py $(SEEDED)
 	@$(BIN)/python benchmarks/feddpd.py $(SEEDED) $(if $(DATA),--data $(DATA))
