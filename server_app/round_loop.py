@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from regl_app.config import RunConfig
 from regl_app.config.learning_rates import learning_rate
+from regl_app.config.paths import cache_dir, with_absolute_paths
 from regl_app.core.activity import phase, timed
 from regl_app.core.errors import RunError
 from regl_app.core.log import logger
@@ -25,6 +26,7 @@ from regl_app.learning.models.classifier import Classifier
 from regl_app.rounds.choosing import Choice, pooled_validation
 from regl_app.rounds.exchange import Validation
 from regl_app.rounds.server_round import evaluate_global, personalized_due
+from regl_app.rounds.synthetic_steps import teach_first
 from regl_app.runs.confusions import keep_confusion
 from regl_app.runs.depths import SERVER, depth_words, depths_of
 from regl_app.runs.folder import Checkpoint, RunFolder
@@ -108,11 +110,17 @@ class RoundLoop:
         return self.strategy.template
 
     def _begin(self) -> RoundRecord | None:
-        """Write down the untrained model as round 0, where the server has images to test on."""
+        """Write down the first model as round 0, where the server has images to test on."""
+        local, source = with_absolute_paths(self.config), self.federation.source
+        took = teach_first(
+            local, self.model, source, device=self.device, cache_dir=cache_dir(local)
+        )
         scored, tail = evaluate_global(self.model, self.federation, self.device)
         if scored is None:
             return None
-        record = round_record(Round(0, scored, tail), self.clients.num_partitions)
+        seconds = {"teach": took} if took else {}
+        first = Round(0, scored, tail, server_seconds=seconds)
+        record = round_record(first, self.clients.num_partitions)
         self._tell(record, scored)
         return record
 

@@ -167,6 +167,11 @@ class RunKeys(Section):
         return self.teaching.distill == "experts"
 
     @property
+    def teaches_by_images(self) -> bool:
+        """Whether the server trains on synthetic images: the average, or the first model."""
+        return self.distills or self.teaching.first_steps > 0
+
+    @property
     def teaches(self) -> bool:
         """Whether the server changes the average by who holds a class."""
         return self.distills or self.teaching.head != "average"
@@ -196,17 +201,19 @@ class RunKeys(Section):
         heads = {"average": [], "experts": ["expert head"], "bounded": ["bounded expert head"]}
         said += heads[self.teaching.head]
         said += [f"{self.teaching.steps} steps of distillation"] if self.distills else []
+        first = self.teaching.first_steps
+        said += [f"first model taught by {first} steps on synthetic images"] if first else []
         return ", ".join(said) + (f" ({SAYS[self.say].words})" if self.asks_experts else "")
 
     @property
     def needs_generator(self) -> bool:
-        """Whether anybody in this run does: to supplement, or to distill on its images."""
-        return self.uses_generator or self.distills
+        """Whether anybody in this run does: to supplement, or to teach by its images."""
+        return self.uses_generator or self.teaches_by_images
 
     @property
     def generates_at_server(self) -> bool:
         """Whether the server needs a generator to make images."""
-        return self.distills or (self.uses_generator and not self.generates_at_client)
+        return self.teaches_by_images or (self.uses_generator and not self.generates_at_client)
 
     @property
     def needs_generator_at_server(self) -> bool:

@@ -62,6 +62,13 @@ class TeachingConfig(Section):
         "'updates'",
         json_schema_extra=RESULT,
     )
+    first_steps: int = Field(
+        0,
+        ge=0,
+        description="steps that the server trains the first global model on the shared pool, "
+        "labelled by its prompts, before round 1, as clients train; 0 = it begins untrained",
+        json_schema_extra=RESULT,
+    )
     steps: int = Field(30, ge=1, description="steps of a distillation", json_schema_extra=RESULT)
     batch_size: int = Field(32, ge=1, description="images per step", json_schema_extra=RESULT)
     lr: float = Field(0.003, gt=0, description="its learning rate", json_schema_extra=RESULT)

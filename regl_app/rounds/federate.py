@@ -57,6 +57,7 @@ from regl_app.rounds.server_round import evaluate_global, personalized_due, samp
 from regl_app.rounds.shared_adapter import AdapterTask, SharedTuning, odd_part, tune_part
 from regl_app.rounds.sites.registry import make_site
 from regl_app.rounds.sites.site import Site
+from regl_app.rounds.synthetic_steps import teach_first
 from regl_app.rounds.without_images import still_without_images, without_images
 from regl_app.supplement.distance_features import check_distance
 
@@ -66,7 +67,7 @@ OwnImages = Callable[[Client, int], ImageSet]
 
 @dataclass(frozen=True)
 class FederatedRound:
-    """What a round brought. Round 0 is the untrained model: nobody has trained yet.
+    """What a round brought. Round 0 is the first model: nobody has trained yet.
 
     ``results`` and ``evaluated`` are by client; ``tail`` is on the long tail's own test set.
     Results of rounds before the last keep no uploaded model.
@@ -217,6 +218,7 @@ class _Loop:
             for key in range(total)
         ]
         model = make_model(config, federation).to(device)
+        teach_first(config, model, source, device=device, cache_dir=state_dir)
         pools = {client.partition_id: own_pool(client) for client in clients}
         site = make_site(config, source, model, device=device, cache_dir=state_dir, pools=pools)
         if own_images is not None:
@@ -248,7 +250,7 @@ class _Loop:
         self.site.share(tuning)
 
     def round(self, number: int) -> FederatedRound:
-        """Go through a round; number 0 only measures the untrained model."""
+        """Go through a round; number 0 only measures the first model."""
         evaluated: dict[int, EvaluationResult] = {}
         if number > 0:
             self._train(number)

@@ -55,7 +55,7 @@ def check_repeatable(config: RunConfig) -> None:
             models of that round, an adapter of all clients, or a site's own images.
     """
     why = ""
-    if not config.needs_generator:
+    if not config.uses_generator:
         why = f"method={config.method!r} makes none"
     elif not config.generates_at_client:
         why = f"with supplement.site={config.supplement.site!r} they were the server's"

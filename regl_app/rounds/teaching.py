@@ -20,13 +20,12 @@ from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed
 from regl_app.core.types import Floats, Weights
 from regl_app.data.images import ImageSet
-from regl_app.learning.methods.method import Method
 from regl_app.learning.models.classifier import Classifier
-from regl_app.learning.training.loop import train_local
 from regl_app.learning.training.soft_labels import opinion_share, soft_labels
 from regl_app.rounds.exchange import RoundResult
 from regl_app.rounds.experts import expert_head, opinion, say
 from regl_app.rounds.holdings.registry import holdings
+from regl_app.rounds.synthetic_steps import train_on_synthetic
 from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.synthesizer import Synthesizer
 
@@ -103,9 +102,8 @@ class Teacher:
     def _plain(self) -> bool:
         """Return whether what is averaged are the uploads as they came, by number of images."""
         config = self._config
-        tuned = config.generates_at_server and not (
-            config.distills or SITES[config.supplement.site].sends_images
-        )
+        at_server = config.uses_generator and not config.generates_at_client
+        tuned = at_server and not (config.distills or SITES[config.supplement.site].sends_images)
         return STRATEGIES[config.server.strategy].plain_average and not tuned
 
     @property
@@ -124,32 +122,22 @@ class Teacher:
         if len(images) == 0:
             return average
         config, keys = self._config, self._config.teaching
-        train = config.train.model_copy(
-            update={
-                "steps": keys.steps,
-                "epochs": 0,
-                "lr": keys.lr,
-                "batch_size": keys.batch_size,
-                "class_weights": "none",
-            }
-        )
+        train = config.train.model_copy(update={"lr": keys.lr, "batch_size": keys.batch_size})
         model = copy.deepcopy(self._model)
         model.load_state_dict(dict(average))
-        train_local(
+        taught = train_on_synthetic(
             model,
             images,
             train,
-            method=Method(train),
+            steps=keys.steps,
             seed=derive_seed(config.seed, "server", "distill", number),
             device=self._device,
-            real_images=0,
             targets=soft_labels(
                 images.labels,
                 self.opinion(images, results),
                 opinion_share(config.labels, number),
             ),
         )
-        taught = {name: value.cpu() for name, value in model.state_dict().items()}
         if (name := not_finite(taught)) is not None:
             logger.warning(
                 "round %d: the distilled model is not finite in %r: the average goes on as it is "

@@ -165,7 +165,7 @@ _ONLY_WHERE_KNOWN = {"lr", "validation"}
 
 
 class RoundRecord(Record):
-    """One round. Round 0, if present, is the untrained model.
+    """One round. Round 0, if present, is the first model, before any client trains.
 
     ``tail`` is the global model on the part of the test set that is distributed as all training
     images are, where these have a long tail. ``lr`` is the clients' learning rate, where it changes

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from regl_app import RunConfig, federate
+from regl_app.core.errors import RunError
 from regl_app.core.types import Scalar
 from regl_app.learning.models.build import build_model
 from regl_app.rounds.exchange import RoundResult
@@ -92,6 +93,24 @@ def test_a_distillation_that_diverges_leaves_the_average(
     taught = run(**keys, teaching__distill="experts", teaching__lr=1e30)
     assert "lower teaching.lr=1e+30" in caplog.text
     assert equal(taught, run(**keys))
+
+
+def test_a_first_model_is_taught_before_anybody_trains(run: Callable[..., Federated]) -> None:
+    keys = {"method": "fedavg", "rounds": 1, "pool__per_class": 20, "generator__steps": 5}
+    plain, taught = run(**keys), run(**keys, teaching__first_steps=40)
+    untrained, first = (each.rounds[0].metrics for each in (plain, taught))
+    assert first.loss < untrained.loss
+    assert first.accuracy > 0.2 > untrained.accuracy  # of ten classes, from prompts alone
+    assert not equal(taught, plain)
+    assert equal(taught, run(**keys, teaching__first_steps=40))
+    for each in taught.rounds[-1].results.values():
+        assert each.num_examples == each.real_images
+
+
+def test_a_first_model_that_diverges_ends_the_run(run: Callable[..., Federated]) -> None:
+    keys = {"method": "fedavg", "train__clip_norm": 0.0, "rounds": 1, "train__lr": 1e30}
+    with pytest.raises(RunError, match=r"lower train\.lr=1e\+30.*teaching\.first-steps=0, got 5"):
+        run(**keys, teaching__first_steps=5)
 
 
 @pytest.mark.parametrize(

@@ -374,8 +374,9 @@ def test_the_digest_sees_what_the_method_uses(
     assert (digest(config, 4, "other") == digest(config, 4, "w")) == (method == "fedavg")
 
 
-def test_who_only_distills_uses_a_generator_too() -> None:
-    config = RunConfig.from_flat({"method": "fedavg", "teaching.distill": "experts"})
+@pytest.mark.parametrize("keys", [{"teaching.distill": "experts"}, {"teaching.first-steps": 9}])
+def test_who_is_only_taught_uses_a_generator_too(keys: dict[str, Scalar]) -> None:
+    config = RunConfig.from_flat({"method": "fedavg", **keys})
     assert digest(config, 4, "other") != digest(config, 4, "w")
     assert digest(config.updated({"pool.per-class": 7}), 4, "w") != digest(config, 4, "w")
 
