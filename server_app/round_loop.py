@@ -120,7 +120,7 @@ class RoundLoop:
             return None
         seconds = {"teach": took} if took else {}
         first = Round(0, scored, tail, server_seconds=seconds)
-        record = round_record(first, self.clients.num_partitions)
+        record = round_record(first, self.clients.num_partitions, wall_seconds=took)
         self._tell(record, scored)
         return record
 

@@ -160,7 +160,7 @@ def central_has_nobody_to_ask(config: RunKeys) -> str | None:
 
 def server_gets_whole_models(config: RunKeys) -> str | None:
     objective = config.objective
-    if not _server_generates(config) or method_choice(objective).shares_whole_model:
+    if not config.supplements_at_server or method_choice(objective).shares_whole_model:
         return None
     of_them = "parts of them may" if is_external(objective) else "their heads"
     return (
@@ -171,7 +171,7 @@ def server_gets_whole_models(config: RunKeys) -> str | None:
 
 def server_knows_no_labels(config: RunKeys) -> str | None:
     policy = config.supplement.policy
-    if not _server_generates(config) or not POLICIES[policy].needs_labels:
+    if not config.supplements_at_server or not POLICIES[policy].needs_labels:
         return None
     return (
         f"supplement.site={config.supplement.site!r} contradicts supplement.policy={policy!r}: the "
@@ -180,7 +180,7 @@ def server_knows_no_labels(config: RunKeys) -> str | None:
 
 
 def server_has_no_client_images(config: RunKeys) -> str | None:
-    if not _server_generates(config) or not config.adapts_to_client_images:
+    if not config.supplements_at_server or not config.adapts_to_client_images:
         return None
     return (
         f"supplement.site={config.supplement.site!r} contradicts an adapter tuned on the client's "
@@ -190,7 +190,7 @@ def server_has_no_client_images(config: RunKeys) -> str | None:
 
 
 def uploaded_models_hide_nothing(config: RunKeys) -> str | None:
-    if not _server_generates(config) or not config.hides_discrepancy:
+    if not config.supplements_at_server or not config.hides_discrepancy:
         return None
     return (
         f"supplement.site={config.supplement.site!r} reads the discrepancy off the uploaded "
@@ -229,6 +229,16 @@ def experts_send_whole_models(config: RunKeys) -> str | None:
         f"labels.by, teaching.head and teaching.distill='experts' ask clients' whole models, and "
         f"with objective={objective!r} parts of them stay at the clients (set labels.by='hard', "
         "teaching.head='average' and teaching.distill='none')"
+    )
+
+
+def all_of_the_first_model_is_used(config: RunKeys) -> str | None:
+    objective, steps = config.objective, config.teaching.first_steps
+    if steps == 0 or method_choice(objective).shares_whole_model:
+        return None
+    return (
+        f"teaching.first-steps={steps} trains a whole model before round 1, of which clients with "
+        f"objective={objective!r} get a part (set teaching.first-steps=0)"
     )
 
 
@@ -424,10 +434,6 @@ def _distance_is_measured(config: RunKeys) -> str | None:
     )
 
 
-def _server_generates(config: RunKeys) -> bool:
-    return config.uses_generator and not config.generates_at_client
-
-
 RULES: tuple[Rule, ...] = (
     device_is_known,
     trackers_are_known,
@@ -447,6 +453,7 @@ RULES: tuple[Rule, ...] = (
     uploaded_models_hide_nothing,
     only_synthetic_images_get_soft_labels,
     experts_send_whole_models,
+    all_of_the_first_model_is_used,
     experts_are_told_of,
     noisy_counts_are_not_sent_openly,
     guesses_have_their_vectors,

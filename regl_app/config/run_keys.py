@@ -213,7 +213,12 @@ class RunKeys(Section):
     @property
     def generates_at_server(self) -> bool:
         """Whether the server needs a generator to make images."""
-        return self.teaches_by_images or (self.uses_generator and not self.generates_at_client)
+        return self.teaches_by_images or self.supplements_at_server
+
+    @property
+    def supplements_at_server(self) -> bool:
+        """Whether it is the server who makes what supplements clients' images."""
+        return self.uses_generator and not self.generates_at_client
 
     @property
     def needs_generator_at_server(self) -> bool:

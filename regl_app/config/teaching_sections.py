@@ -66,7 +66,7 @@ class TeachingConfig(Section):
         0,
         ge=0,
         description="steps that the server trains the first global model on the shared pool, "
-        "labelled by its prompts, before round 1, as clients train; 0 = it begins untrained",
+        "labelled by its prompts, before round 1, as clients train; 0 = it begins as it is",
         json_schema_extra=RESULT,
     )
     steps: int = Field(30, ge=1, description="steps of a distillation", json_schema_extra=RESULT)

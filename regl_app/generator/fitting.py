@@ -79,7 +79,7 @@ def fit_of(checkpoint: Path, image_size: int = 0, named: str = "") -> Fit:
     origin = Path(str(denoiser.get(NAMED) or ""))
     origin = origin.parent if origin.name == part else origin
     names = (_name(origin), _name(checkpoint), Path(named).name)
-    told = denoiser | {NAMED: " ".join(names)}
+    told = denoiser | {NAMED: "\n".join(each.removesuffix(".safetensors") for each in names)}
     settings = FAMILIES[name].settings(told, scheduler_config(folder))
     return Fit(settings.name, side, settings.keys(side))
 

@@ -34,7 +34,7 @@ def client_quality(
         client.data.train,
         client.data.test,
         embedding,
-        global_model if round_number > 1 else None,
+        global_model if round_number > 1 or client.config.teaching.first_steps else None,
         client.device,
     )
     distance = client.config.supplement.distance

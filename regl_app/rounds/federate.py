@@ -113,7 +113,7 @@ def federate(
         config: the run.
         clients: K, >= 1.
         own_images: tells the images to supplement with, instead of those that ``config`` plans:
-            for experiments with other sources; nothing is generated or probed then.
+            for experiments with other sources; nothing is generated for clients or probed then.
         on_round: called after every round, round 0 included; of all rounds but the last, only it
             sees the uploaded models.
 
@@ -218,13 +218,13 @@ class _Loop:
             for key in range(total)
         ]
         model = make_model(config, federation).to(device)
-        teach_first(config, model, source, device=device, cache_dir=state_dir)
         pools = {client.partition_id: own_pool(client) for client in clients}
         site = make_site(config, source, model, device=device, cache_dir=state_dir, pools=pools)
         if own_images is not None:
             site = Site(site.teacher)
         method = make_method(config)
         state = first_state(config, method, model)
+        teach_first(config, model, source, device=device, cache_dir=state_dir)
         return cls(config, federation, clients, model, device, site, method, state, run, own_images)
 
     def close(self) -> None:

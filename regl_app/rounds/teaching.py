@@ -102,8 +102,9 @@ class Teacher:
     def _plain(self) -> bool:
         """Return whether what is averaged are the uploads as they came, by number of images."""
         config = self._config
-        at_server = config.uses_generator and not config.generates_at_client
-        tuned = at_server and not (config.distills or SITES[config.supplement.site].sends_images)
+        tuned = config.supplements_at_server and not (
+            config.distills or SITES[config.supplement.site].sends_images
+        )
         return STRATEGIES[config.server.strategy].plain_average and not tuned
 
     @property

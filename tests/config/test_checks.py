@@ -227,6 +227,11 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["objective='fedrep'", "teaching.head='average'"],
     ),
     (
+        checks.all_of_the_first_model_is_used,
+        {"method": "fedrep", "teaching.first-steps": 9},
+        ["teaching.first-steps=9", "objective='fedrep'", "set teaching.first-steps=0"],
+    ),
+    (
         checks.experts_are_told_of,
         {
             "method": "regl",

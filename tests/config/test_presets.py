@@ -92,6 +92,8 @@ def test_labels_and_teaching_are_told_in_words() -> None:
     assert RunConfig.from_flat(keys).teaching_words == "soft labels by the global model"
     words = RunConfig.from_flat({"method": "regl"}).teaching_words
     assert words.endswith(", bounded expert head (label counts leave the clients)")
+    first = RunConfig.from_flat({"method": "fedavg", "teaching.first-steps": 9})
+    assert first.teaching_words == "first model taught by 9 steps on synthetic images"
 
 
 def test_an_adapter_that_leaves_the_clients_is_told_in_words() -> None:

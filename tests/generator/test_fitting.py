@@ -180,6 +180,10 @@ def test_a_turbo_of_stable_diffusion_3_is_known_by_its_name_alone(
         ("models--lightning-ai--xl-base/snapshots/0123", "", 30),
         ("hyper_detailed_sdxl", "", 30),
         ("hyper-realistic-xl", "", 30),
+        ("hyper-realistic-xl_30steps", "", 30),
+        ("hyper-detail", "xl", 30),
+        ("juggernautXL_hyper", "", 4),
+        ("copy", "RealVisXL_V4.0_Hyper.safetensors", 4),
         ("HyperRealism_4000steps", "", 30),
         ("sdxl-4step", "", 30),  # of what, nobody knows
         ("turbo-after-4000-steps", "", 4),

@@ -95,7 +95,8 @@ SOME: dict[str, Scalar] = {"server.fraction": 0.7, "rounds": 3}
         {"method": "feddpd", "supplement.site": "download", "labels.by": "experts"},
         {"method": "feddpd", "teaching.distill": "experts", "teaching.head": "experts"},
         {"method": "fedavg", "teaching.first-steps": 3},
-        {"method": "regl-free", "teaching.first-steps": 3},
+        {"method": "regl-free", "objective": "ccvr", "teaching.first-steps": 3},
+        {"method": "feddpd", "teaching.first-steps": 3},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )

@@ -54,7 +54,7 @@ def expected_memory(
     words = f"{told} at once, counted by shapes with {size(drawing.weights)} of weights"
     if adapter.compares_models and not tunes:
         words += "; what discrepancy guidance takes beside that is not counted"
-    if config.generates_at_server and config.uses_generator:
+    if config.supplements_at_server:
         words += (
             "; the server of regl run, a process of its own, takes as much again (by --engine "
             "in-process and in regl compare it shares a worker's)"

@@ -44,13 +44,15 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
         if folder is not None and device is not None:
             yield from counted_memory(config, folder, device)
         return
-    cap = config.supplement.cap
     yield Finding(
         "time",
         "ok",
         f"{_pace(pace.image)} of {foundation.image_size} px in {here.generator.steps} "
-        f"steps, {pace.at_once} at once, on {device}: {duration(pace.image * cap)} for the "
-        f"{cap} of a class that a client gets at most (supplement.cap)",
+        f"steps, {pace.at_once} at once, on {device}: "
+        + ", ".join(
+            f"{duration(pace.image * count)} for the {count} {which}"
+            for count, which in _amounts(here, len(concepts))
+        ),
     )
     if config.adapts_to_client_images:
         steps = here.lora.steps
@@ -72,6 +74,17 @@ def expected_time(config: RunConfig) -> Iterator[Finding]:
         )
         yield Finding("time", "ok" if pace.preference is not None else "note", words)
     yield expected_memory(foundation, here)
+
+
+def _amounts(config: RunConfig, num_classes: int) -> Iterator[tuple[int, str]]:
+    """Yield how many images are to be made, and which."""
+    if config.uses_generator:
+        yield config.supplement.cap, "of a class that a client gets at most (supplement.cap)"
+    teaches = config.teaching.first_steps > 0 or (
+        config.distills and not config.supplements_at_server
+    )
+    if teaches or (config.uses_generator and config.generates_from_pool):
+        yield config.pool.per_class * num_classes, "of the shared pool (pool.per-class), once"
 
 
 def _pace(seconds: float) -> str:

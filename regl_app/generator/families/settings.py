@@ -16,7 +16,7 @@ _PIXELS_AT_ONCE = 4 * 1024**2
 _PIXELS_A_STEP = 1024**2
 """Images of an optimizer's step: 1 of 1024 pixels, as in diffusers' examples for XL, 4 of 512."""
 NAMED = "_name_or_path"
-"""In a denoiser's configuration: the names by which it was loaded, as diffusers has it."""
+"""In a denoiser's configuration: the names by which it was loaded, a line each."""
 _FEW, _MOST_FEW = 4, 16
 """Steps of a distilled checkpoint whose name does not say them, and the most that may be few."""
 _FEW_WORDS, _HYPER = frozenset({"turbo", "lightning", "lcm"}), ("sd", "xl", "flux")
@@ -116,18 +116,26 @@ def distilled(
 
 def named_steps(called: str) -> int:
     """Return how many steps the names ``called`` say that a distilled checkpoint takes, or 4."""
+    return _told_steps(called) or _FEW
+
+
+def _told_steps(called: str) -> int:
+    """Return the number of few steps that names tell, 0 if none."""
     found = _STEPS.search(called)
-    return int(found[1]) if found and 1 <= int(found[1]) <= _MOST_FEW else _FEW
+    return int(found[1]) if found and 1 <= int(found[1]) <= _MOST_FEW else 0
 
 
 def _called_few(called: str) -> bool:
-    words = [word.lower() for word in _WORD.findall(called)]
-    # Of "hyper" there are many that are none, such as hyper-realistic.
-    hyper = bool(_STEPS.search(called)) or any(
-        word == "hyper" and after.startswith(_HYPER)
-        for word, after in zip(words, [*words, ""][1:], strict=True)
-    )
-    return not _FEW_WORDS.isdisjoint(words) or ("hyper" in words and hyper)
+    for name in called.splitlines():
+        words = [word.lower() for word in _WORD.findall(name)]
+        # Of "hyper" there are many that are none, such as hyper-realistic.
+        hyper = _told_steps(name) > 0 or any(
+            word == "hyper" and (not after or after.startswith(_HYPER))
+            for word, after in zip(words, [*words, ""][1:], strict=True)
+        )
+        if not _FEW_WORDS.isdisjoint(words) or ("hyper" in words and hyper):
+            return True
+    return False
 
 
 def few_steps(scheduler: Mapping[str, Any]) -> bool:

@@ -41,13 +41,13 @@ def make_site(
         pools: the digest of the pool that each partition could make itself.
     """
     synthesizer = None
-    if config.generates_at_server:
+    if config.distills or config.supplements_at_server:
         progress = log_progress("server")
         synthesizer = Synthesizer.of(config, source, device, cache_dir, progress)
     teacher = None
     if config.asks_experts:
         teacher = Teacher(config, model, device=device, synthesizer=synthesizer)
-    if synthesizer is None or not config.uses_generator or config.generates_at_client:
+    if synthesizer is None or not config.supplements_at_server:
         return ClientSite(config, source.num_classes, teacher)
     supplement = ServerSupplement(config, model, synthesizer, device=device)
     if SITES[config.supplement.site].sends_images:

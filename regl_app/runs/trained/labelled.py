@@ -115,7 +115,7 @@ def _tell_own(trained: TrainedModel, config: RunConfig) -> None:
             "test images)",
             now.source,
             now.path,
-            f" ({shared} of {len(whole)} files are the run's)" if whole else "",
+            f" ({shared} of {len(whole)} files are the run's)" if shared else "",
         )
 
 

@@ -285,6 +285,31 @@ def test_expected_time_of_preferences_is_told_where_they_are_tuned(
     assert (told[1].status, told[1].detail) == ("note", "too slow")
 
 
+@pytest.mark.parametrize(
+    ("keys", "told", "untold"),
+    [
+        ({"method": "regl"}, "20 s for the 40 of a class", "pool.per-class"),
+        (
+            {"method": "fedavg", "teaching.first-steps": 9},
+            "15 s for the 30 of the shared pool",
+            "40",
+        ),
+        ({"method": "regl", "teaching.first-steps": 9}, "(supplement.cap), 15 s for the 30", "?"),
+    ],
+)
+def test_expected_time_is_of_what_is_made(
+    keys: dict[str, Scalar],
+    told: str,
+    untold: str,
+    quick_generator: dict[str, Scalar],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timed = pace.Pace(image=0.5, at_once=2, step=1.0)
+    monkeypatch.setattr(pace, "measure_pace", lambda *_: timed)
+    images, *_ = expected_time(RunConfig.from_flat(keys | {"pool.per-class": 3} | quick_generator))
+    assert told in images.detail and untold not in images.detail
+
+
 def test_the_option_that_times_is_named(quick_generator: dict[str, Scalar]) -> None:
     finding = found("time", {"method": "regl"} | quick_generator)
     assert finding.status == "note" and "regl doctor --time" in finding.detail

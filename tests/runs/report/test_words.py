@@ -66,6 +66,18 @@ def test_whose_seconds_are_shown_is_said(tmp_path: Path) -> None:
     assert len({row[0] for row in figure.numbers.rows}) == 200
 
 
+def test_the_first_round_is_the_first_in_which_clients_work(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig.from_flat({"method": "regl"}), tmp_path)
+    taught = PhaseSeconds(clients={}, server={"teach": 2.0}, wall=2.0)
+    folder.append_round(RoundRecord(round=0, metrics=METRICS, seconds=taught))
+    for number, spent in ((1, 9.0), (2, 1.0)):
+        seconds = PhaseSeconds(clients={"adapt": [spent]}, server={}, wall=spent)
+        folder.append_round(RoundRecord(round=number, metrics=METRICS, seconds=seconds))
+    figure = timing.per_round(RunData.load(folder.path), "")
+    assert isinstance(figure, Figure)
+    assert "The first round is the longest" in figure.caption
+
+
 @pytest.mark.parametrize("rounds", [0, 2])
 @pytest.mark.parametrize(
     ("status", "words"), [("failed", "The run failed."), ("stopped", "The run was stopped.")]

@@ -96,14 +96,14 @@ def per_round(run: RunData, prefix: str) -> Figure | Absent:
         if phase != "idle"
     }
     main = max(shares, key=lambda phase: shares[phase])
-    lengths = [sum(parts.values()) for _, parts in rows]
+    lengths = [sum(parts.values()) for number, parts in rows if number != "0"]
     supplies = {"adapt", "generate"} & shares.keys()
     text = caption(
         "What an average client and the server do in each round. Most work goes into "
         "<b>{main}</b> ({share} %).{first}",
         first=(
             " The first round is the longest: adapters and images are made once and reused."
-            if supplies and len(rows) > 1 and lengths[0] == max(lengths)
+            if supplies and len(lengths) > 1 and lengths[0] == max(lengths)
             else ""
         ),
         main=main,
