@@ -147,7 +147,7 @@ PROSE = {
         *("beside100-mnist-beta0.01", "beside100-fashion-mnist-beta0.01"),
         *("cosine-digits-beta0.01", "cosine-fashion-mnist-beta0.01"),
         *("shared-mnist-beta0.01", "shared-fashion-mnist-beta0.01"),
-        *("volume-taught-digits-beta0.01", "private-digits-beta0.01"),
+        *("volume-taught-digits-beta0.01", "private-digits-beta0.01", "first-mnist-beta0.01"),
     ],
 }
 """Tables beside a page's own that its prose is about."""
