@@ -136,7 +136,7 @@ def test_a_method_sees_that_the_servers_images_are_synthetic(
             seen.append(bool(batch.synthetic.all()) and local.real_counts.sum() == 0)
             return super().loss(model, batch, local)
 
-    monkeypatch.setattr("regl_app.rounds.server_supplement.method_class", lambda _: Watching)
+    monkeypatch.setattr("regl_app.learning.methods.registry.method_class", lambda _: Watching)
     supplement = make(config, tmp_path)
     replies = {0: reply(config, 0)}
     supplement.screen(replies)
