@@ -107,6 +107,16 @@ def test_a_first_model_is_taught_before_anybody_trains(run: Callable[..., Federa
         assert each.num_examples == each.real_images
 
 
+@pytest.mark.parametrize(("steps", "read"), [(0, False), (5, True)])
+def test_who_has_a_first_model_has_a_reader_in_round_1(
+    steps: int, read: bool, run: Callable[..., Federated]
+) -> None:
+    found = run(method="regl-free", rounds=1, teaching__first_steps=steps).rounds[1].results
+    qualities = [each.quality for each in found.values() if each.quality is not None]
+    assert qualities
+    assert all(np.isfinite(each.reading).any() == read for each in qualities)
+
+
 def test_a_first_model_that_diverges_ends_the_run(run: Callable[..., Federated]) -> None:
     keys = {"method": "fedavg", "train__clip_norm": 0.0, "rounds": 1, "train__lr": 1e30}
     with pytest.raises(RunError, match=r"lower train\.lr=1e\+30.*teaching\.first-steps=0, got 5"):
