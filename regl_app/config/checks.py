@@ -242,6 +242,19 @@ def all_of_the_first_model_is_used(config: RunKeys) -> str | None:
     )
 
 
+def clients_match_their_images(config: RunKeys) -> str | None:
+    site = SITES[config.supplement.site]
+    if not (config.supplement.matches and config.uses_generator):
+        return None
+    if site.at_client or site.sends_images:
+        return None
+    return (
+        f"supplement.match={config.supplement.match!r} gives images the look of a client's own, "
+        f"and with supplement.site={config.supplement.site!r} they stay where there are none (set "
+        "supplement.match='none', or supplement.site to 'client' or 'download')"
+    )
+
+
 def experts_are_told_of(config: RunKeys) -> str | None:
     if not config.asks_experts or not SAYS[config.say].tells_counts or config.share_diagnostics:
         return None
@@ -454,6 +467,7 @@ RULES: tuple[Rule, ...] = (
     only_synthetic_images_get_soft_labels,
     experts_send_whole_models,
     all_of_the_first_model_is_used,
+    clients_match_their_images,
     experts_are_told_of,
     noisy_counts_are_not_sent_openly,
     guesses_have_their_vectors,

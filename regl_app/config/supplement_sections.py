@@ -105,7 +105,12 @@ class SupplementConfig(Section):
         "can read; off: by reward alone",
         json_schema_extra=RESULT,
     )
-
+    match: Literal["none", "spectrum"] = Field(
+        "none",
+        description="'spectrum' gives a client's synthetic images the mean spectrum of its own: as "
+        "bright, as smooth and as rich in contrast, without tuning (docs/teaching.md)",
+        json_schema_extra=RESULT,
+    )
     measure: bool = Field(
         True,
         description="measure fidelity, diversity and near-copies of the synthetic images that "
@@ -125,6 +130,11 @@ class SupplementConfig(Section):
     def distance_file(self) -> str:
         """Return the path that ``distance`` is, '' if it is none."""
         return "" if self.distance in (NONE, CLASSIFIER, TORCH_FIDELITY) else self.distance
+
+    @property
+    def matches(self) -> bool:
+        """Whether synthetic images take over the mean spectrum of the client's own."""
+        return self.match == "spectrum"
 
     @property
     def selects(self) -> bool:

@@ -26,6 +26,7 @@ from regl_app.supplement.make_supplement import Supplement, make_supplement
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.payload import Payload, PoolReference, unpack
 from regl_app.supplement.plan import client_quotas, measured_quotas
+from regl_app.supplement.spectrum import with_spectrum
 from regl_app.supplement.synthesizer import Synthesizer
 
 
@@ -122,6 +123,8 @@ def _received(client: Client, task: RoundTask) -> ClientSupplement:
     started = Span()
     made = None if payload.reference is None else _made_again(client, payload, payload.reference)
     images = unpack(payload, shape, made)
+    if client.config.supplement.matches:
+        images = with_spectrum(images, client.data.train)
     facts: dict[str, Fact] = {"received": len(images), "by_reference": made is not None}
     return ClientSupplement(
         images,

@@ -19,6 +19,7 @@ from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.generated import GeneratedImages
 from regl_app.supplement.model_pair import ModelPair
 from regl_app.supplement.selection import first, reward, select
+from regl_app.supplement.spectrum import with_spectrum
 from regl_app.supplement.synthesizer import Synthesizer
 
 
@@ -26,6 +27,7 @@ from regl_app.supplement.synthesizer import Synthesizer
 class Supplement:
     """The images that fill a client's quotas, how they were made and what that cost.
 
+    As ``supplement.match`` has them, where they are made by who has the client's own.
     ``candidates`` are what they were chosen from: the same images, if nothing selects.
     ``adapter_state`` is what later rounds go on with. ``indices`` (M,) say where the images are in
     the shared pool or, if ``candidates.sequence`` is set, in the client's own sequences; None where
@@ -88,6 +90,10 @@ def make_supplement(
         indices = None if indices is None else indices[chosen]
         seconds["select"] = started.seconds
         facts |= selection_facts
+    if config.supplement.matches and len(real):
+        started = Span()
+        images = with_spectrum(images, real)
+        seconds["match"] = started.seconds
     return Supplement(images, client_generator, candidates, adapter_state, indices, seconds, facts)
 
 

@@ -232,6 +232,11 @@ CASES: list[tuple[checks.Rule, dict[str, Scalar], list[str]]] = [
         ["teaching.first-steps=9", "objective='fedrep'", "set teaching.first-steps=0"],
     ),
     (
+        checks.clients_match_their_images,
+        {"method": "feddpd", "supplement.match": "spectrum"},
+        ["supplement.match='spectrum'", "supplement.site='server'", "supplement.match='none'"],
+    ),
+    (
         checks.experts_are_told_of,
         {
             "method": "regl",

@@ -11,8 +11,9 @@ import torch
 from regl_app.config import RunConfig
 from regl_app.data.images import ImageSet
 from regl_app.supplement.adapter_state import AdapterState
-from regl_app.supplement.make_supplement import make_supplement
+from regl_app.supplement.make_supplement import Supplement, make_supplement
 from regl_app.supplement.model_pair import ModelPair
+from regl_app.supplement.spectrum import with_spectrum
 from regl_app.supplement.synthesizer import Synthesizer
 
 Make = Callable[..., Synthesizer]
@@ -118,3 +119,23 @@ def test_models_steer_where_they_guide(
     made = make_supplement(guided, warm, "a", QUOTAS, real, pair, AdapterState())
     assert made.client_generator.models is pair
     assert made.indices is None  # nobody else has these models
+
+
+def test_images_are_matched_by_who_has_the_client_s_own(
+    config: RunConfig, real: ImageSet, synthesizer: Make, tmp_path: Path
+) -> None:
+    frozen = config.updated({"supplement.adapter": "frozen"})
+    spectrum = frozen.updated({"supplement.match": "spectrum"})
+    nobody_s = ImageSet.empty(real.shape)
+
+    def made(config: RunConfig, own: ImageSet) -> Supplement:
+        maker = synthesizer(config, tmp_path)
+        return make_supplement(config, maker, "a", QUOTAS, own, None, AdapterState())
+
+    plain, matched = made(frozen, real), made(spectrum, real)
+    assert torch.equal(matched.images.images, with_spectrum(plain.images, real).images)
+    assert not torch.equal(matched.images.images, plain.images.images)
+    assert "match" in matched.seconds and "match" not in plain.seconds
+    # What lies in the cache is as drawn.
+    assert torch.equal(matched.candidates.images.images, plain.candidates.images.images)
+    assert torch.equal(made(spectrum, nobody_s).images.images, plain.images.images)
