@@ -154,7 +154,7 @@ def _choice(name: str, judge: torch.nn.Module) -> Choice:
     if name.endswith(", checked"):
         return lambda images, draw: _checked(images, judge)
     if name.endswith(", as few"):
-        return lambda images, draw: _as_few(images, _checked(images, judge), draw)
+        return lambda images, draw: as_few(images, _checked(images, judge), draw)
     return lambda images, draw: images
 
 
@@ -163,7 +163,7 @@ def _checked(images: ImageSet, judge: torch.nn.Module) -> ImageSet:
     return images.subset(torch.nonzero(read_as_meant(judge, images)).flatten())
 
 
-def _as_few(images: ImageSet, others: ImageSet, draw: np.random.Generator) -> ImageSet:
+def as_few(images: ImageSet, others: ImageSet, draw: np.random.Generator) -> ImageSet:
     """Return as many images of each class as ``others`` has, drawn at random."""
     labels, wanted = images.labels.numpy(), others.labels.numpy()
     chosen = [

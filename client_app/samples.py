@@ -12,7 +12,7 @@ from regl_app.core.files import atomic_path
 from regl_app.core.log import logger
 from regl_app.data.images import ImageSet
 from regl_app.runs.samples import PER_CLASS, save_samples
-from regl_app.supplement.client_generator import ClientGenerator
+from regl_app.supplement.make_supplement import Supplement
 from regl_app.supplement.synthesizer import Synthesizer
 
 
@@ -20,7 +20,7 @@ def leave_samples(
     node: Node,
     run_dir: Path,
     synthesizer: Synthesizer,
-    adaptation: ClientGenerator,
+    made: Supplement,
     probe: ImageSet,
 ) -> None:
     """Write a few pictures and the adapter into ``run_dir``, if the operator allows that folder.
@@ -33,21 +33,20 @@ def leave_samples(
             return
         # A prefix of the client's own sequence: later rounds reuse what is made here.
         few = np.full(client.num_classes, PER_CLASS, dtype=np.int64)
-        adapted = adaptation.path is not None
+        generator, real = made.client_generator, client.data.train
         save_samples(
             run_dir,
             client.partition_id,
-            real=client.data.train,
+            real=real,
             frozen=probe,
-            adapted=synthesizer.generate(few, adaptation, client.data.train).images
-            if adapted
-            else None,
+            adapted=synthesizer.generate(few, generator, real).images if generator.path else None,
+            matched=made.images if client.config.supplement.matches else None,
             class_names=client.source.class_names,
         )
-        if adaptation.path is not None:
+        if generator.path is not None:
             own = run_dir / "adapters" / f"client-{client.partition_id:02d}"
             with atomic_path(own) as temporary:
-                shutil.copytree(adaptation.path, temporary)
+                shutil.copytree(generator.path, temporary)
     except Exception as error:  # the folder may be another user's, or its disk full
         logger.warning(
             "%s: no sample pictures in %s, training goes on without: %s: %s",

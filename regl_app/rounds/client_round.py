@@ -65,7 +65,7 @@ def train_round(
         task: the server's plan for it.
         weights: the global model G_{t-1}.
         images: the supplement, where it is not to be made here as planned.
-        on_first: called in round 1 with the generator and the probe set, to show samples.
+        on_first: called in round 1 with the supplement and the probe set, to show samples.
 
     Raises:
         DivergedError: a model's weights are finite, and its answers on synthetic images are not.

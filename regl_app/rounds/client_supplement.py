@@ -49,8 +49,8 @@ class ClientSupplement:
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
-OnFirst = Callable[[Synthesizer, ClientGenerator, ImageSet], None]
-"""Told of a client's generator and the probe set, in its first round."""
+OnFirst = Callable[[Synthesizer, Supplement, ImageSet], None]
+"""Told of a client's supplement and the probe set, in its first round."""
 
 
 def make_client_supplement(
@@ -89,7 +89,7 @@ def make_client_supplement(
     if task.round == 1:
         _report(client, made)
         if on_first is not None and shares_samples(config):
-            on_first(synthesizer, made.client_generator, probe)
+            on_first(synthesizer, made, probe)
     return ClientSupplement(
         images=made.images,
         quotas=quotas,

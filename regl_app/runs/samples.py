@@ -1,5 +1,8 @@
 """A client's sample pictures: real, frozen-generator and adapted-generator images per class.
 
+Where its synthetic images take over its own images' look (``supplement.match``), also those that it
+trains on, of the classes that it was given any of.
+
 ``samples/client-XX.npz`` holds, for each kind present, ``<kind>`` uint8 (n, C, H, W) and
 ``<kind>_labels`` int64 (n,), and ``class_names``; ``client-XX.png`` shows the same as a grid.
 """
@@ -20,7 +23,7 @@ from regl_app.core.errors import RunError
 from regl_app.core.files import atomic_path
 from regl_app.data.images import ImageSet
 
-KINDS = ("real", "frozen", "adapted")
+KINDS = ("real", "frozen", "adapted", "matched")
 PER_CLASS = 3
 MAX_SIDE = 64
 
@@ -50,13 +53,14 @@ def save_samples(
     real: ImageSet,
     frozen: ImageSet | None,
     adapted: ImageSet | None,
+    matched: ImageSet | None = None,
     class_names: Sequence[str],
 ) -> Path:
     """Write at most three images per kind and class as npz and PNG; return the npz' path.
 
     Images larger than 64 pixels are shrunk: they are for looking at.
     """
-    given = {"real": real, "frozen": frozen, "adapted": adapted}
+    given = {"real": real, "frozen": frozen, "adapted": adapted, "matched": matched}
     sets = {kind: _first_of_each(images) for kind, images in given.items() if images is not None}
     samples = ClientSamples(partition_id, tuple(class_names), sets)
     path = run_dir / "samples" / f"client-{partition_id:02d}.npz"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from flwr.app import Context, RecordDict
 from client_app.node import Node
 from client_app.samples import leave_samples
 from regl_app.core.types import Scalar
+from regl_app.runs.samples import load_samples
 from regl_app.supplement.client_generator import ClientGenerator
 
 KEYS: dict[str, Scalar] = {
@@ -24,14 +26,18 @@ KEYS: dict[str, Scalar] = {
 @pytest.fixture
 def leave(tmp_path: Path) -> Any:
     """Return what leaves a client's samples in the run folder ``tmp_path``."""
-    node = Node.of(
-        Context(1, 7, {"partition-id": 0, "num-partitions": 2}, RecordDict(), dict(KEYS))
-    )
     (tmp_path / "config.json").write_text("{}")
     synthesizer: Any = None  # an unchanged generator makes no pictures of its own
-    adaptation = ClientGenerator.frozen("client-00")
-    probe = node.client.data.train
-    return lambda: leave_samples(node, tmp_path, synthesizer, adaptation, probe)
+
+    def leave(**keys: Scalar) -> None:
+        told = {**KEYS, **keys}
+        node = Node.of(Context(1, 7, {"partition-id": 0, "num-partitions": 2}, RecordDict(), told))
+        probe = node.client.data.train
+        generator = ClientGenerator.frozen("client-00")
+        made: Any = SimpleNamespace(client_generator=generator, images=probe.first(9))
+        leave_samples(node, tmp_path, synthesizer, made, probe)
+
+    return leave
 
 
 def test_they_are_left_in_a_run_folder_on_this_machine(leave: Any, tmp_path: Path) -> None:
@@ -41,6 +47,14 @@ def test_they_are_left_in_a_run_folder_on_this_machine(leave: Any, tmp_path: Pat
     (tmp_path / "samples" / "client-00.png").unlink()
     leave()
     assert not (tmp_path / "samples" / "client-00.png").exists(), "no run folder: none of this run"
+
+
+def test_images_in_the_client_s_own_look_are_shown_too(leave: Any, tmp_path: Path) -> None:
+    leave()
+    path = tmp_path / "samples" / "client-00.npz"
+    assert set(load_samples(path).sets) == {"real", "frozen"}
+    leave(**{"method": "regl", "supplement.match": "spectrum"})
+    assert set(load_samples(path).sets) == {"real", "frozen", "matched"}
 
 
 def test_a_folder_that_may_not_be_written_is_a_warning(

@@ -47,10 +47,11 @@ def test_the_picture_has_a_column_per_class_and_rows_per_kind(tmp_path: Path) ->
         real=_images([0], channels=3),
         frozen=_images([0, 1, 2], channels=3),
         adapted=_images([0, 1, 2], channels=3),
+        matched=_images([1], channels=3),
         class_names=NAMES,
     )
     with Image.open(path.with_suffix(".png")) as picture:
-        assert picture.size == (3 * 10, 3 * 3 * 10 + 2 * 6)
+        assert picture.size == (3 * 10, 4 * 3 * 10 + 3 * 6)
 
 
 def test_a_client_without_images_is_no_problem(tmp_path: Path) -> None:

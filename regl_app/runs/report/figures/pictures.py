@@ -23,11 +23,16 @@ _CLIENTS = 4
 _CLASSES = 14
 _PER_CLASS = 2
 _CELL = 42.0
-_KINDS = {"real": "real", "frozen": "frozen\ngenerator", "adapted": "with\nadapter"}
+_KINDS = {
+    "real": "real",
+    "frozen": "frozen\ngenerator",
+    "adapted": "with\nadapter",
+    "matched": "in the\nown look",
+}
 
 
 def samples(run: RunData, prefix: str) -> Figure | Absent:
-    """Return, for a few clients, rows real / frozen / adapted over a column per class."""
+    """Return, for a few clients, rows real / frozen / adapted / matched over a column per class."""
     if not run.samples:
         reason = (
             "sample pictures were kept private (share-diagnostics = false)"
