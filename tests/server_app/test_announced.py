@@ -1,4 +1,4 @@
-"""What a run's log says of its privacy before it begins."""
+"""What a run's log says before it begins: of its privacy, of what images are made to look like."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ def test_noise_from_the_seed_is_not_announced_as_private(
     assert "not private, epsilon is infinite: the noise can be taken off" in caplog.text
     warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert [each.startswith("privacy.reproducible=true") for each in warned] == [True] * sites
+
+
+def test_the_look_that_images_take_over_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    config = RunConfig.from_flat({"method": "regl"})
+    _announce(config, FACTS)
+    assert "site client" in caplog.text and "spectrum" not in caplog.text
+    _announce(config.updated({"supplement.match": "spectrum"}), FACTS)
+    assert "site client, matched by spectrum" in caplog.text

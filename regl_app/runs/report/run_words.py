@@ -251,6 +251,8 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
             away = "" if _unheard(run, config) else generator.negative_prompt
             texts = prompts_line(run.facts.prompts, away, most=3)
             settings.append(("Prompts", texts))
+        if config.supplement.matches:
+            settings.append(("Matched", "to the mean spectrum of each client's own images"))
         if config.supplement.adapter == "lora":
             settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))
         if config.shares_adapter:

@@ -257,6 +257,9 @@ def test_settings_say_what_auto_became_where_it_is_known(
     assert not any(key == "Precision" for key, _ in key_settings(older))
     precise = replace(run, environment={"generator-precision": "bf16, weights held in fp32"})
     assert ("Precision", "bf16, weights held in fp32") in key_settings(precise)
+    assert not any(key == "Matched" for key, _ in key_settings(run))
+    matched = replace(run, config=run.config.updated({"supplement.match": "spectrum"}))
+    assert any(key == "Matched" and "mean spectrum" in say for key, say in key_settings(matched))
     odd = replace(run, environment={"generator-settings": "else of 8 px: lora.rank=none, a"})
     assert ("Adapter", "rank auto, auto steps") in key_settings(odd)
 
