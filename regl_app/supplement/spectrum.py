@@ -8,6 +8,7 @@ their means by radius, as a filter that leaves every phase, so every shape, wher
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -20,6 +21,8 @@ MOST_GAIN = 4.0
 """No amplitude is changed by more than this factor, either way."""
 _MEASURED = 1_000
 _AT_ONCE = 128
+_VALUES_AT_ONCE = 2**23
+"""Of large pictures fewer: their spectra take eight bytes a value."""
 
 
 def with_spectrum(images: ImageSet, real: ImageSet) -> ImageSet:
@@ -70,4 +73,5 @@ def _each(
     pictures: Pictures, function: Callable[[torch.Tensor], torch.Tensor]
 ) -> Iterator[torch.Tensor]:
     """Yield what ``function`` makes of ``pictures``, some at a time, as float32 in [0, 1]."""
-    return (function(part.float().div(255)) for part in portions(pictures, _AT_ONCE))
+    most = max(1, min(_AT_ONCE, _VALUES_AT_ONCE // math.prod(pictures.shape[1:])))
+    return (function(part.float().div(255)) for part in portions(pictures, most))

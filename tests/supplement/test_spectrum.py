@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from regl_app.data.images import ImageSet
+from regl_app.supplement import spectrum
 from regl_app.supplement.spectrum import MOST_GAIN, with_spectrum
 
 
@@ -83,3 +84,11 @@ def test_nothing_and_plain_colours() -> None:
     black = ImageSet(torch.zeros(3, *shape, dtype=torch.uint8), torch.zeros(3).long())
     assert torch.equal(with_spectrum(black, real).images, black.images)
     assert with_spectrum(drawn, black).images.float().mean() < drawn.images.float().mean()
+
+
+def test_large_pictures_go_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, drawn = some(30, (3, 20, 20), 0, 200, 1), some(20, (3, 20, 20), 50, 150, 2)
+    whole = with_spectrum(drawn, real).images.int()
+    monkeypatch.setattr(spectrum, "_VALUES_AT_ONCE", 3 * 20 * 20 * 7)
+    parts = with_spectrum(drawn, real).images.int()
+    assert (whole - parts).abs().max() <= 1  # sums in another order
