@@ -127,7 +127,8 @@ def train_round(
         num_examples=len(real) + (len(supplement.images) if config.server.weights == "all" else 0),
         real_images=len(real),
         loss=trained.loss,
-        weights={name: state[name] for name in shared},
+        # Not on the card: those of many clients would fill it.
+        weights={name: state[name].cpu() for name in shared},
         discrepancy=shared_discrepancy(client, task, discrepancy),
         held=shared_quotas(config, supplement.quotas),
         real_counts=shared_counts(config, client.real_counts),

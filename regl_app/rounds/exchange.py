@@ -36,7 +36,7 @@ class RoundTask:
 class RoundResult:
     """What of a client's round leaves it: see ``disclosure``.
 
-    ``weights`` is None for a client without images: it takes no part in the average.
+    ``weights``, on the CPU, is None for a client without images: it takes no part in the average.
     ``num_examples`` is the weight in FedAvg: the images trained on, or the real ones among them
     (``server.weights``).
     ``held`` (C,) are this round's quotas, on which the server plans (policy ``discrepancy``);

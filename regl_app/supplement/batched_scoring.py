@@ -61,7 +61,7 @@ def _batched(
     # Weights come from outside, each name's in one piece: the module that is called needs none.
     skeleton = copy.deepcopy(architecture).to("meta").eval()
     stacked = {
-        name: torch.stack([state[name] for state in states]).to(device, like.dtype)
+        name: torch.stack([state[name].to(device, like.dtype) for state in states])
         for name, like in architecture.state_dict().items()
     }
 
