@@ -8,17 +8,17 @@ has and in which order things move. It shows nothing of memory, speed, kernels o
 
 from __future__ import annotations
 
-import re
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.on_a_card.autocast_lists import autocast_type
+from tests.on_a_card.pretended_driver import pretended_driver
 
 CARD, CPU = torch.device("cuda", 0), torch.device("cpu")
 _aten = torch.ops.aten
@@ -28,32 +28,6 @@ _PUTS = {_aten.index_put, _aten.index_put_, _aten._index_put_impl_}
 _INDEXED = {_aten.index, _aten._unsafe_index, *_PUTS}
 # Beside what is element by element: takes a processor's single number.
 _TAKES_NUMBERS = {_aten.fill, _aten.fill_, _aten.masked_fill, _aten.masked_fill_}
-# CUDA's autocast, by what Python calls (ATen/autocast_mode.h).
-_LOWERED = re.findall(
-    r"\w+",
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear matmul rmatmul"
-    " mm bmm addmm baddbmm addbmm addmv addr mv einsum vecdot chain_matmul multi_dot prelu"
-    " scaled_dot_product_attention",
-)
-_RAISED = re.findall(
-    r"\w+",
-    "group_norm layer_norm rms_norm softmax log_softmax softmin cross_entropy mse_loss l1_loss"
-    " nll_loss smooth_l1_loss huber_loss kl_div binary_cross_entropy_with_logits cosine_similarity"
-    " cosine_embedding_loss norm vector_norm normalize sum prod cumsum cumprod logsumexp pow rpow"
-    " exp expm1 log log10 log1p log2 rsqrt reciprocal softplus cosh sinh tan acos asin erfinv cdist"
-    " dist pdist renorm interpolate",
-)
-_WIDENED = (
-    "cat",
-    "stack",
-    "addcmul",
-    "addcdiv",
-    "atan2",
-    "bilinear",
-    "cross",
-    "dot",
-    "grid_sample",
-)
 _attention = functional.scaled_dot_product_attention
 
 
@@ -216,7 +190,8 @@ class _Driver(TorchFunctionMode):
             return func(args[0].inner, *args[1:], **kwargs).to(CARD)
         if not torch.is_autocast_enabled("cuda"):
             return func(*args, **kwargs)
-        wanted = _autocast(name if func is not _attend else _attention.__name__, args, kwargs)
+        kinds = {each.dtype for each in _leaves(args, kwargs) if isinstance(each, OnCard)}
+        wanted = autocast_type(_attention.__name__ if func is _attend else name, kinds)
         if wanted is None:
             return func(*args, **kwargs)
 
@@ -249,17 +224,6 @@ def _moved(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return torch.Tensor.to(tensor, *args, **kwargs)
     told = {k: v for k, v in kwargs.items() if k in ("copy", "memory_format")}
     return torch.Tensor.to(tensor, dtypes[0] if dtypes else tensor.dtype, **told)
-
-
-def _autocast(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.dtype | None:
-    """Return what CUDA's autocast brings the tensors of a call to; None leaves them as they are."""
-    kinds = {each.dtype for each in _leaves(args, kwargs) if isinstance(each, OnCard)}
-    name = name.strip("_").removesuffix("_")
-    if kinds and name in _LOWERED:
-        return torch.get_autocast_dtype("cuda")
-    if kinds and name in _RAISED:
-        return torch.float32
-    return torch.float32 if name in _WIDENED and torch.float32 in kinds else None
 
 
 def _attend(
@@ -314,43 +278,10 @@ def _moving_parameters() -> Iterator[None]:
 
 
 @contextmanager
-def pretended_card(*, bf16: bool = True, total: int = 80 * 2**30) -> Iterator[torch.device]:
-    """Put a card of ``total`` bytes into this machine; it has no end in fact.
+def pretended_card(*, bf16: bool = True) -> Iterator[torch.device]:
+    """Put a card into this machine, ``bf16`` or older; its memory never ends.
 
     It is there for the thread that asks. What was on it is of no use to anyone afterwards.
     """
-    about = types.SimpleNamespace(
-        total_memory=total, major=9 if bf16 else 7, minor=0, name="Tesla P", multi_processor_count=1
-    )
-    answers: dict[str, Callable[..., Any]] = {
-        "is_available": lambda: True,
-        "is_initialized": lambda: True,
-        "_lazy_init": lambda: None,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "device": lambda _: nullcontext(),
-        "empty_cache": lambda: None,
-        "synchronize": lambda device=None: None,
-        "mem_get_info": lambda device=None: (total, total),
-        "max_memory_allocated": lambda device=None: 0,
-        "memory_allocated": lambda device=None: 0,
-        "get_device_capability": lambda device=None: (about.major, about.minor),
-        "get_device_name": lambda device=None: about.name,
-        "get_device_properties": lambda device=None: about,
-        "is_bf16_supported": lambda including_emulation=True: bf16 or including_emulation,
-        "is_current_stream_capturing": lambda: False,
-        "get_rng_state": lambda device=None: torch.get_rng_state(),
-        "set_rng_state": lambda state, device=None: None,
-        "manual_seed": lambda seed: None,
-    }
-    with ExitStack() as stack:
-        for name, answer in answers.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
-        stack.enter_context(mock.patch.object(torch.Tensor, "pin_memory", lambda self: self))
-        no_accelerator = mock.patch.object(
-            torch.accelerator, "current_accelerator", lambda check_available=False: None
-        )
-        stack.enter_context(no_accelerator)
-        for each in (_moving_parameters(), _Driver(), _Card()):
-            stack.enter_context(each)
+    with pretended_driver(bf16=bf16), _moving_parameters(), _Driver(), _Card():
         yield CARD
