@@ -28,6 +28,7 @@ _PUTS = {_aten.index_put, _aten.index_put_, _aten._index_put_impl_}
 _INDEXED = {_aten.index, _aten._unsafe_index, *_PUTS}
 # Beside what is element by element: takes a processor's single number.
 _TAKES_NUMBERS = {_aten.fill, _aten.fill_, _aten.masked_fill, _aten.masked_fill_}
+_INDEXING = {torch.Tensor.__getitem__, torch.Tensor.__setitem__}
 _attention = functional.scaled_dot_product_attention
 
 
@@ -146,6 +147,8 @@ def _check_places(func: Any, packet: Any, args: Sequence[Any], leaves: Sequence[
     """Raise where a card would, of what lies in two places."""
     tensors = [each for each in leaves if isinstance(each, torch.Tensor)]
     others = [each for each in tensors if not isinstance(each, OnCard)]
+    if any(each.is_meta for each in others):
+        raise NotImplementedError(f"{func} is told values by a tensor that has none")
     if not others or packet in _COPIES:
         return
     changed = func._schema.is_mutable and args[0] is others[0]
@@ -180,7 +183,7 @@ class _Driver(TorchFunctionMode):
         if func is torch.device or name == "__get__":
             return func(*args, **kwargs)
         args, kwargs = _all_mapped(_numbered, args, kwargs)
-        if func is _attention and isinstance(args[0], OnCard):
+        if func is _attention and any(isinstance(each, OnCard) for each in _leaves(args, kwargs)):
             func = _attend
         elif func is torch.Tensor.to:
             return _moved(args[0], *args[1:], **kwargs)
@@ -188,6 +191,8 @@ class _Driver(TorchFunctionMode):
             return func(*args, **{**kwargs, "device": CPU}).to(CARD)
         elif func is torch.Tensor.new_tensor and isinstance(args[0], OnCard):
             return func(args[0].inner, *args[1:], **kwargs).to(CARD)
+        elif func in _INDEXING and isinstance(args[0], OnCard):
+            args[1] = _mapped(_places, args[1]) if type(args[1]) is tuple else _places(args[1])
         if not torch.is_autocast_enabled("cuda"):
             return func(*args, **kwargs)
         kinds = {each.dtype for each in _leaves(args, kwargs) if isinstance(each, OnCard)}
@@ -208,6 +213,11 @@ def _numbered(place: Any) -> Any:
     if type(place) is torch.device and place.type == "cuda":
         return CARD
     return CARD if type(place) is str and place in ("cuda", "cuda:0") else place
+
+
+def _places(index: Any) -> Any:
+    # PyTorch's own code would make a tensor of a list on the device 'meta', which keeps no values.
+    return torch.tensor(index) if type(index) is list else index
 
 
 def _moved(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -42,4 +42,7 @@ def pretended_driver(*, bf16: bool) -> Iterator[None]:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         stack.enter_context(mock.patch.object(torch.Tensor, "pin_memory", lambda self: self))
+        # Optimizers ask for its stream, which no driver is here to have.
+        none = mock.patch.object(torch.accelerator, "current_accelerator", lambda **_: None)
+        stack.enter_context(none)
         yield

@@ -59,6 +59,7 @@ def test_what_a_card_takes_from_a_processor(card: torch.device) -> None:
         (plain * torch.tensor(2.0), there * torch.tensor(2.0)),
         (plain[picked], there[picked]),
         (plain[plain > 0], there[plain > 0]),
+        (plain[[2, 1], :1], there[[2, 1], :1]),
         (plain.clamp(min=torch.tensor(0.0)), there.clamp(min=torch.tensor(0.0))),
         (plain.index_put((picked,), torch.ones(())), there.index_put((picked,), torch.ones(()))),
     ):
