@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.nn import functional
@@ -260,31 +261,38 @@ def _attend(
     return plain(query, key, value, attn_mask, dropout_p, is_causal, **told)[0]
 
 
-_data = torch._C.TensorBase.data
+_data, _compatible = torch._C.TensorBase.data, torch._has_compatible_shallow_copy_type
 
 
 def _set_data(self: torch.Tensor, value: torch.Tensor) -> None:
-    """Set ``self.data``, also to what lies elsewhere: PyTorch lets a card's do so."""
+    """Set ``self.data``, also to what lies elsewhere, as PyTorch does with a card's tensors."""
     if not isinstance(self, OnCard) and not isinstance(value, OnCard):
         _data.__set__(self, value)
         return
     value = value.detach()
     if isinstance(self, torch.nn.Parameter):
         value = torch.nn.Parameter(value, requires_grad=self.requires_grad)
-    self.grad = None  # holds what is to be swapped
+    grad, self.grad = self.grad, None  # it holds what is to be swapped
     torch.utils.swap_tensors(self, value)
+    if grad is not None:
+        self.grad = grad.to(self.device)
+
+
+def _sets_data(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if isinstance(one, OnCard) or isinstance(other, OnCard):
+        return isinstance(one, torch.nn.Parameter)  # its gradient is replaced
+    return _compatible(one, other)
 
 
 @contextmanager
 def _moving_parameters() -> Iterator[None]:
     """Let a module's parameters stay the objects that they are when it moves, as with cards."""
-    torch.__future__.set_swap_module_params_on_conversion(True)
     torch.Tensor.data = property(_data.__get__, _set_data)
     try:
-        yield
+        with mock.patch.object(torch, _compatible.__name__, _sets_data):
+            yield
     finally:
         del torch.Tensor.data
-        torch.__future__.set_swap_module_params_on_conversion(False)
 
 
 @contextmanager

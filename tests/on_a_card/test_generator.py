@@ -17,6 +17,7 @@ from regl_app.generator import held_weights, placement, portions
 from regl_app.generator.adaptation import micro_batches
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import tune_lora
+from regl_app.generator.adaptation.ruin import LIMITS, Known, strangeness
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.chance_rounding import chance
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance, log_gap
@@ -92,7 +93,9 @@ def test_every_family_draws_the_processors_images(
     with pretended_card():
         foundation = Foundation.load(config, CONCEPTS, CARD)
         found = draw(foundation, config), draw(foundation, config, starts=starts)
-        assert tune_lora(foundation, real(), LORA, seed=1).loss > 0
+        state = tune_lora(foundation, real(), LORA, seed=1).state
+        sound = strangeness(foundation, config, state, {}, Known.real(foundation, real(), 4))
+        assert sound < LIMITS["lora"]
     assert all(map(torch.equal, found, expected))
 
 

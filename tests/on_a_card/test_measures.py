@@ -56,7 +56,7 @@ def test_models_that_lie_here_and_there_are_scored(
 
 
 def test_image_quality_and_distances(card: torch.device) -> None:
-    made, train, held_out = images(260, 0), images(260, 1), images(30, 2)
+    made, train, held_out = images(90, 0), images(90, 1), images(30, 2)
     found = []
     for device in (torch.device("cpu"), card):
         quality = measure_quality(made, train, held_out, model(), model(1), device)
@@ -65,7 +65,7 @@ def test_image_quality_and_distances(card: torch.device) -> None:
     (one, near), (other, near_there) = found
     for name in MEASURES:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    assert near == near_there and set(near) == {"fid", "kid"}
+    assert near == near_there and set(near) == {"kid"}
 
 
 def test_a_runs_model_predicts_there_and_is_exported_from_the_processor(

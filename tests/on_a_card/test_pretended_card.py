@@ -136,12 +136,14 @@ def test_attention_is_the_processors_to_the_bit(card: torch.device, masked: bool
 
 def test_modules_move_copy_and_load(card: torch.device) -> None:
     model = net()
+    model(numbers(2, 2, 6, 6)).sum().backward()
     parameters = list(model.parameters())
     expected = copy.deepcopy(model.state_dict())
     assert model.to(card) is model
     assert all(map(lambda a, b: a is b, model.parameters(), parameters))
     assert all(isinstance(each, nn.Parameter) and each.is_cuda for each in parameters)
     assert all(each.is_cuda for each in model.buffers())
+    assert all(each.grad is not None and each.grad.is_cuda for each in parameters)
     other = copy.deepcopy(model)
     assert all(each.is_cuda and isinstance(each, nn.Parameter) for each in other.parameters())
     with torch.no_grad():
@@ -179,4 +181,3 @@ def test_nothing_of_it_is_left() -> None:
         assert torch.cuda.is_available() and isinstance(torch.ones(1, device=device), OnCard)
     assert before == {name: getattr(torch.cuda, name) for name in before}
     assert "data" not in vars(torch.Tensor)
-    assert not torch.__future__.get_swap_module_params_on_conversion()
