@@ -25,7 +25,15 @@ import torch
 from limits import as_few
 from table import SOURCES, machine_facts, machine_line
 
-from regl_app import Federation, ImageSet, RunConfig, client_quotas, federate, make_model
+from regl_app import (
+    Federation,
+    ImageSet,
+    RunConfig,
+    client_quotas,
+    federate,
+    make_model,
+    make_synthesizer,
+)
 from regl_app.core.files import write_json, write_text
 from regl_app.core.seeding import numpy_generator
 from regl_app.generator.foundation import Foundation
@@ -139,7 +147,8 @@ def _keep(way: str, config: RunConfig, federation: Federation, last: _LastRound)
 
         return read
     if way.startswith("veto"):
-        foundation = Foundation.load(config.generator, federation.source.concepts)
+        fitted = make_synthesizer(config, federation).config.generator  # to the checkpoint
+        foundation = Foundation.load(fitted, federation.source.concepts)
         vetoes: dict[int, _Veto] = {}
 
         def unlike(client: Client, number: int, images: ImageSet) -> torch.Tensor:
