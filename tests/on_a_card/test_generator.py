@@ -28,7 +28,8 @@ from regl_app.generator.ip_adapter import IpAdapter
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.sampling import sample
 from regl_app.learning.models.cnn import SmallCnn
-from tests.on_a_card.pretended_card import CARD, pretended_card
+from tests.on_a_card.card_tensors import CARD
+from tests.on_a_card.pretended_card import pretended_card
 
 CPU = torch.device("cpu")
 CONCEPTS = ("the digit zero", "the digit one", "the digit two")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.on_a_card.pretended_card import OnCard
+from tests.on_a_card.card_tensors import OnCard
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,8 @@ from regl_app.learning.methods.registry import make_method
 from regl_app.learning.models.build import build_model
 from regl_app.learning.training.augment import make_augment
 from regl_app.learning.training.loop import TrainResult, train_local
-from tests.on_a_card.pretended_card import CARD, pretended_card
+from tests.on_a_card.card_tensors import CARD
+from tests.on_a_card.pretended_card import pretended_card
 
 pytestmark = pytest.mark.usefixtures("fp32")
 State = Mapping[str, torch.Tensor]
