@@ -142,12 +142,10 @@ PROSE = {
     # Beside those of the page the one that it calls the other one.
     "docs/methods.md": ["all-fashion-mnist-beta0.01"],
     "README.md": [
-        *("all-mnist-beta0.01", "all-fashion-mnist-beta0.01"),
-        *("all100-mnist-beta0.01", "clients100-fashion-mnist-beta0.01"),
-        *("beside100-mnist-beta0.01", "beside100-fashion-mnist-beta0.01"),
-        *("cosine-digits-beta0.01", "cosine-fashion-mnist-beta0.01"),
-        *("shared-mnist-beta0.01", "shared-fashion-mnist-beta0.01"),
-        *("volume-taught-digits-beta0.01", "private-digits-beta0.01", "first-mnist-beta0.01"),
+        *(f"{name}-digits-beta0.01" for name in ("cosine", "volume-taught", "private")),
+        *(f"{name}-mnist-beta0.01" for name in ("all", "all100", "beside100", "shared", "first")),
+        *(f"{name}-fashion-mnist-beta0.01" for name in ("all", "clients100", "beside100")),
+        *(f"{name}-fashion-mnist-beta0.01" for name in ("cosine", "shared", "match", "matched100")),
     ],
 }
 """Tables beside a page's own that its prose is about."""
