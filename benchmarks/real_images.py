@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from limits import first_images, others_real
-from table import SOURCES, machine_facts, machine_line
+from table import SOURCES, machine_facts, machine_line, measured_before
 
 from regl_app import Federation, ImageSet, RunConfig, client_quotas, federate
 from regl_app.core.files import write_json, write_text
@@ -42,11 +41,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    before: dict[str, Any] = {"by_seed": {}, "machine": {}}
-    if RESULT.with_suffix(".json").is_file():
-        before = json.loads(RESULT.with_suffix(".json").read_text(encoding="utf-8"))
-    found: Found = before["by_seed"]
-    machine: dict[str, str] = before["machine"]
+    found: Found
+    found, machine = measured_before(RESULT)
     facts = machine_facts()
     for source in options.sources or ["digits"]:
         for beta in BETAS:

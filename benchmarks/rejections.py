@@ -15,15 +15,13 @@ A run takes a minute of one core; figures that are there are not measured again.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from limits import as_few
-from table import SOURCES, machine_facts, machine_line
+from table import SOURCES, machine_facts, machine_line, measured_before
 
 from regl_app import (
     Federation,
@@ -65,10 +63,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    before: dict[str, Any] = {"by_seed": {}, "machine": {}}
-    if RESULT.with_suffix(".json").is_file():
-        before = json.loads(RESULT.with_suffix(".json").read_text(encoding="utf-8"))
-    found, machine, facts = before["by_seed"], before["machine"], machine_facts()
+    found, machine = measured_before(RESULT)
+    facts = machine_facts()
     for source in options.sources or ["digits"]:
         held = found.setdefault(source, {})
         for seed in range(options.seeds):

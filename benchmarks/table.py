@@ -7,11 +7,13 @@ machine and the date, and writes it, with a picture and every figure, to benchma
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from figures import draw
 
@@ -139,6 +141,15 @@ def machine_facts() -> dict[str, str]:
     facts = describe_environment("auto")
     kept = ("date", "revision", "python", "processors", "device", "flwr", "torch", "diffusers")
     return {"processor": _processor(), **{key: facts[key] for key in kept}}
+
+
+def measured_before(result: Path) -> tuple[Any, dict[str, str]]:
+    """Return the figures beside ``result``, by seed, and their machine; both may be empty."""
+    path = result.with_suffix(".json")
+    if not path.is_file():
+        return {}, {}
+    held = json.loads(path.read_text(encoding="utf-8"))
+    return held["by_seed"], held["machine"]
 
 
 def machine_line(machine: dict[str, str]) -> str:

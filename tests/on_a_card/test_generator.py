@@ -18,8 +18,6 @@ from regl_app.generator.adaptation import micro_batches
 from regl_app.generator.adaptation.dpo import tune_dpo
 from regl_app.generator.adaptation.lora import tune_lora
 from regl_app.generator.adaptation.ruin import LIMITS, Known, strangeness
-from regl_app.generator.adapters import AdapterSlot
-from regl_app.generator.chance_rounding import chance
 from regl_app.generator.discrepancy_guidance import DiscrepancyGuidance, log_gap
 from regl_app.generator.foundation import Foundation
 from regl_app.generator.image_conditioning import encode_latents
@@ -28,6 +26,7 @@ from regl_app.generator.ip_adapter import IpAdapter
 from regl_app.generator.pool import sample_pool
 from regl_app.generator.sampling import sample
 from regl_app.learning.models.cnn import SmallCnn
+from tests.generator.test_on_cuda import assert_merged_alike
 from tests.on_a_card.card_tensors import CARD
 from tests.on_a_card.pretended_card import pretended_card
 
@@ -163,20 +162,7 @@ def test_it_is_tuned_in_every_precision(
 
 
 def test_adapters_are_merged_as_on_a_processor(card: torch.device) -> None:
-    assert torch.equal(chance("a", 5, 10**4, card).cpu(), chance("a", 5, 10**4, CPU))
-    random = torch.Generator().manual_seed(0)
-    state = {
-        "unet.0.lora_A.weight": torch.randn(4, 96, 3, 3, generator=random) * 1e-2,
-        "unet.0.lora_B.weight": torch.randn(64, 4, 1, 1, generator=random) * 1e-2,
-    }
-    kernel, merged = torch.randn(64, 96, 3, 3, generator=random).bfloat16(), []
-    for device in (CPU, card):
-        layer = torch.nn.Conv2d(96, 64, 3, bias=False, dtype=torch.bfloat16)
-        layer.weight.data = kernel.to(device, memory_format=torch.channels_last)
-        with AdapterSlot(torch.nn.Sequential(layer), "unet", device).using(state, "a test"):
-            merged.append(layer.weight.detach().cpu())
-        assert torch.equal(layer.weight.cpu(), kernel)
-    assert torch.equal(*merged) and not torch.equal(merged[0], kernel)
+    assert_merged_alike(card)
 
 
 @pytest.mark.parametrize("mode", ["in turns", "layer by layer"])
