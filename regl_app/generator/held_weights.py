@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.out_of_memory import is_out_of_memory
 from regl_app.core.precision import DTYPES, Precision
 from regl_app.generator.weights_size import weights_in_memory
 
@@ -70,7 +71,9 @@ def move(module: Any, device: torch.device, held: Precision) -> None:
     module.eval()
     try:
         _move(module, device, held)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         size = sum(weight.numel() for weight in module.parameters()) * DTYPES[held].itemsize
         lower = ", set generator.precision=bf16 or fp16" if held == "fp32" else ""
         raise WeightsTooLargeError(

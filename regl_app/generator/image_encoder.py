@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from regl_app.core.out_of_memory import is_out_of_memory
 from regl_app.data.resize import fit
 from regl_app.generator.held_weights import WeightsTooLargeError, memory_of
 
@@ -68,7 +69,9 @@ def bring(model: Any, device: torch.device, name: str, remedy: str) -> None:
     """
     try:
         model.to(device)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         size = sum(weight.numel() for weight in model.parameters()) * 4
         raise WeightsTooLargeError(
             f"{name}: its {size / 1e9:.1f} GB of weights do not fit into {device} with "

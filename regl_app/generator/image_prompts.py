@@ -16,6 +16,7 @@ import torch
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.making_modules import MAKING_MODULES
+from regl_app.core.out_of_memory import is_out_of_memory
 from regl_app.core.types import Tensors
 from regl_app.generator.held_weights import memory_of
 from regl_app.generator.ip_adapter import KEY, IpAdapter
@@ -138,7 +139,9 @@ class ImagePromptSlot:
             installed = self._load(adapter)
             for module in installed.modules:
                 torch.nn.Module.to(module, device, self._denoiser.dtype)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise GeneratorError(
                 f"{KEY} {str(adapter.file)!r}: its layers do not fit into {device} beside the "
                 f"generator, with {memory_of(device)} (let fewer clients run on it at once, or set "
@@ -167,9 +170,9 @@ class ImagePromptSlot:
                 Host().load_ip_adapter(state, subfolder="", weight_name="")
             processors = dict(self._denoiser.attn_processors)
             projection = self._denoiser.encoder_hid_proj
-        except torch.OutOfMemoryError:
-            raise  # which is a RuntimeError too
         except (KeyError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise GeneratorError(
                 f"{KEY} {str(adapter.file)!r} does not fit this generator: {error}"
             ) from error

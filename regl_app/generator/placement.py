@@ -15,6 +15,7 @@ import torch
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
+from regl_app.core.out_of_memory import is_out_of_memory
 from regl_app.core.precision import Precision
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.held_weights import WeightsTooLargeError, memory_of, move
@@ -143,8 +144,10 @@ class Placement:
         try:
             self.use("denoiser")
             return
-        except torch.OutOfMemoryError:
-            pass  # another process has taken what it left
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            # Another process has taken what it left.
         if streamed:
             self._to("denoiser", _PROCESSOR)
             _release(self._device)

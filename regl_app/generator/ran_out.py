@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 
+from regl_app.core.out_of_memory import is_out_of_memory
+
 Made = TypeVar("Made")
 
 
@@ -18,10 +20,7 @@ def tried(make: Callable[[], Made]) -> Made | None:
     try:
         return make()
     except RuntimeError as error:
-        # Of the processor's memory torch tells by a plain RuntimeError.
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(
-            error
-        ):
+        if not is_out_of_memory(error):
             raise
     # The error held on to what was made so far: that is gone only here. Without CUDA, nothing.
     torch.cuda.empty_cache()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch.func import functional_call, vmap
 
 from regl_app.core.types import Weights
 from regl_app.data.images import to_float
+from regl_app.generator.ran_out import tried
 from regl_app.learning.models.classifier import Classifier
 
 _IMAGES_AT_ONCE = 512
@@ -31,15 +33,17 @@ def score_models(
         architecture: a model of their kind; its own weights do not matter and stay.
         images: uint8 ``(N, C, H, W)``.
         device: where to compute.
-        batched: all models in one pass (``torch.func``); None: on accelerators only, and only
-            classifiers of ours. On processors the grouped convolutions that this becomes took twice
-            as long as a loop (benchmarks/scoring.py).
+        batched: all models in one pass (``torch.func``), if the device holds them; None: on
+            accelerators only, and only classifiers of ours. On processors the grouped convolutions
+            that this becomes took twice as long as a loop (benchmarks/scoring.py).
     """
     device = torch.device(device)
     if batched is None:
         batched = device.type != "cpu" and not architecture.foreign
-    score = _batched if batched else _looped
-    logits = score(states, architecture, images, device)
+    given = states, architecture, images, device
+    logits = tried(partial(_batched, *given)) if batched else None
+    if logits is None:
+        logits = _looped(*given)
     return logits.float().log_softmax(dim=-1).cpu()
 
 
