@@ -18,7 +18,7 @@ by estimate for a data-centre card (none was at hand), for `sdxl` with `--tuning
     python benchmarks/gpu.py --shape sd15 --keep P --out R --only lora
     python benchmarks/gpu.py --shape sd15 --keep P --out R --only preferences
 
-The first of them takes longer for `sdxl`: by count of operations 10 minutes of an H100, more of others.
+For `sdxl` the first takes longer: by count of operations 10 minutes of an H100, more of others.
 
 Without a GPU it runs the same code at a tiny shape, in a minute, and says so; a shape that is
 named is measured wherever it is. What a processor's figures are says nothing of a GPU, so they are
