@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from regl_app.config import RunConfig
 from regl_app.config.paths import refuse_unwritable, with_absolute_paths
@@ -29,6 +30,9 @@ from regl_app.flower.engines.ray_settings import tell_small_shared_memory
 from regl_app.flower.engines.resources import check_resources, reserved_gpus
 from regl_app.flower.engines.superlink import SuperLink, simulation_options
 from regl_app.runs.records import RunResult
+
+if TYPE_CHECKING:
+    from regl_app.runs.folder import RunFolder
 
 COMPLETED, STOPPED = "finished:completed", "finished:stopped"
 STOP_TIMEOUT = 30.0
@@ -98,8 +102,13 @@ def run_flower(
                 ("init-args-num-cpus", usable_processors()),
             ]
         )
-        with SuperLink(home) as superlink:
-            return _run(superlink, config, on_line, "--federation-config", options)
+        watched = _Watched()
+        try:
+            with SuperLink(home) as superlink:
+                return _run(superlink, config, on_line, watched, "--federation-config", options)
+        except (KeyboardInterrupt, SystemExit):
+            watched.tell("stopped", "stopped by the user")  # nobody else writes there any more
+            raise
 
 
 def _check_files(config: RunConfig, clients: int) -> None:
@@ -136,25 +145,22 @@ def run_deployed(
             for ``LOST_SECONDS``: then the run may still go on there.
     """
     with _terminable():
-        return _run(FlowerCommand(connection), config, on_line)
+        return _run(FlowerCommand(connection), config, on_line, _Watched())
 
 
 def _run(
     flower: FlowerCommand,
     config: RunConfig,
     on_line: Callable[[str], None] | None,
+    watched: _Watched,
     *options: str,
 ) -> Path:
     """Submit ``config``, show its log, and return the folder of a run that completed."""
     show = on_line or _print
-    folder: list[Path] = []
     causes: list[str] = []
-    started = time.monotonic()
 
     def line(text: str) -> None:
-        named = run_folder_in(text)
-        if named is not None:
-            folder.append(named)
+        watched.folder = watched.folder or run_folder_in(text)
         if _SLOW_RAY in text:
             causes.append(
                 "Ray did not start in time: this machine is busy or short of memory (end other "
@@ -164,9 +170,7 @@ def _run(
 
     def end(status: Literal["failed", "stopped"], why: str) -> None:
         if isinstance(flower, SuperLink):  # any other may go on with the run
-            for path in folder[:1]:
-                seconds = time.monotonic() - started
-                _tell_end(path, RunResult(status=status, seconds=seconds, error=why))
+            watched.tell(status, why)
 
     try:
         with scratch_folder("regl-app-") as scratch:
@@ -178,38 +182,62 @@ def _run(
             # A node's operator compares it with what the node may run.
             if not isinstance(flower, SuperLink) and "fab-filename" in run:
                 show(f"bundle: {run['fab-filename']}")
-            status, details = _follow(flower, str(run["run-id"]), line)
-    except (KeyboardInterrupt, SystemExit):
-        end("stopped", "stopped by the user")
-        raise
+            status, details = _follow(flower, str(run["run-id"]), line, watched)
     except RunError as error:
         end("failed", str(error))
         raise
     if status != COMPLETED:
         why = f"the run ended as {status}: {next(iter(causes), details) or 'no details given'}"
         end("stopped" if status == STOPPED else "failed", why)
-        where = f" (run folder: {folder[0]})" if folder else ""
+        where = f" (run folder: {watched.folder})" if watched.folder else ""
         raise RunError(why + where)
-    if not folder:
+    if watched.folder is None:
         raise RunError("the run completed but named no run folder: its log was cut off")
-    return folder[0]
+    return watched.folder
 
 
-def _tell_end(path: Path, result: RunResult) -> None:
-    """Write how the run ended, unless its server did: Flower may have killed it before it could.
+@dataclass
+class _Watched:
+    """A run as it is seen from here.
 
-    A server that is ended takes it for a stop; that nobody stopped it is known here only.
+    ``folder`` is what its log named; ``ended`` how it had ended when it was asked to stop.
     """
+
+    folder: Path | None = None
+    ended: RunResult | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def look(self) -> None:
+        """Note how the run has ended by itself, if it has."""
+        with suppress(ReglError, OSError):
+            self.ended = None if self.folder is None else _opened(self.folder).read_result()
+
+    def tell(self, status: Literal["failed", "stopped"], why: str) -> None:
+        """Write how the run ended, unless its server did: Flower may have killed it before that.
+
+        A server that is ended takes it for a stop; that nobody stopped it is known here only. One
+        whose clients are ended first takes a stop for their failure.
+        """
+        if self.folder is None:
+            return
+        result = RunResult(status=status, seconds=time.monotonic() - self.started, error=why)
+        with suppress(ReglError, OSError):  # what is raised already says more
+            folder = _opened(self.folder)
+            told = folder.read_result()
+            mistaken = told is not None and {told.status, status} == {"failed", "stopped"}
+            if told is None or (mistaken and self.ended is None):
+                folder.write_result(result)
+
+
+def _opened(path: Path) -> RunFolder:
     from regl_app.runs.folder import RunFolder
 
-    with suppress(ReglError, OSError):  # what is raised already says more
-        folder = RunFolder.open(path)
-        told = folder.read_result()
-        if told is None or (told.status == "stopped" and result.status == "failed"):
-            folder.write_result(result)
+    return RunFolder.open(path)
 
 
-def _follow(flower: FlowerCommand, run_id: str, line: Callable[[str], None]) -> tuple[str, str]:
+def _follow(
+    flower: FlowerCommand, run_id: str, line: Callable[[str], None], watched: _Watched
+) -> tuple[str, str]:
     """Show the run's log until it ends; return its status and the details of a failure."""
     shown, lost = 0, None
     try:
@@ -236,6 +264,7 @@ def _follow(flower: FlowerCommand, run_id: str, line: Callable[[str], None]) -> 
                     return status, details
             time.sleep(0.5)  # the stream ends a moment before the status changes
     except (KeyboardInterrupt, SystemExit):
+        watched.look()
         _stop_run(flower, run_id)
         raise
 

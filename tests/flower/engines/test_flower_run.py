@@ -377,6 +377,34 @@ def test_a_server_that_could_not_tell_its_end_has_it_told(
     assert result is not None and (result.status, result.error) == left
 
 
+@pytest.mark.parametrize(("before", "left"), [(False, "stopped"), (True, "failed")])
+def test_what_fails_by_being_stopped_is_stopped(
+    before: bool,
+    left: str,
+    fake: type[FakeSuperLink],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray may end the clients before the server, which then has no replies and says it failed."""
+    folder = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}), tmp_path)
+    failed = RunResult(status="failed", seconds=1.0, error="no replies")
+    monkeypatch.setattr(fake, "log", f"run folder: {folder.path}\n")
+
+    def line(_: str) -> None:
+        if before:
+            folder.write_result(failed)
+        raise KeyboardInterrupt
+
+    def closed(self: FakeSuperLink, *_: object) -> None:
+        folder.write_result(failed)
+
+    monkeypatch.setattr(fake, "__exit__", closed)
+    with pytest.raises(KeyboardInterrupt):
+        run_flower(RunConfig.from_flat({}), clients=3, on_line=line)
+    result = folder.read_result()
+    assert result is not None and result.status == left
+
+
 def test_a_ray_that_did_not_start_is_named_with_a_remedy(fake: type[FakeSuperLink]) -> None:
     fake.log = LOG + "Exception: The current node timed out during startup. This could happen\n"
     fake.statuses = (("finished:failed", "Simulation failed with exception: ..."),)
