@@ -23,6 +23,31 @@ def _tell_once(what: str) -> None:
     logger.warning("%s", what)
 
 
+def unusable_cards() -> str:
+    """Return which GPUs are here and cannot be used, and why; '' if there are none of these.
+
+    Before CUDA has started PyTorch counts by NVML, which also answers where the driver is too old
+    for the CUDA that PyTorch was built for, or where the device files are not to be had.
+    """
+    found = torch.cuda.device_count()
+    if found == 0 or torch.cuda.is_available():
+        return ""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        why = "CUDA does not say why"
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).strip().partition("\n")[0]
+    return f"{found} GPU{'s are' if found > 1 else ' is'} here and cannot be used: {why}"
+
+
+def usable_cards() -> int:
+    """Return how many CUDA devices this process can compute on; the log says once why not."""
+    if trouble := unusable_cards():
+        _tell_once(trouble)
+        return 0
+    return torch.cuda.device_count()
+
+
 def resolve_device(wanted: str) -> torch.device:
     """Return the device that the key ``device`` means; 'auto' is the GPU where there is one.
 
@@ -31,7 +56,7 @@ def resolve_device(wanted: str) -> torch.device:
     Raises:
         ConfigError: a GPU is asked for that is not there.
     """
-    found = torch.cuda.device_count()
+    found = usable_cards()
     if wanted == "auto":
         wanted = "cuda" if found else "cpu"
         if not found and has_apple_gpu():
@@ -41,7 +66,7 @@ def resolve_device(wanted: str) -> torch.device:
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= found:
         raise ConfigError(
-            f"device must be one of this machine's {found} CUDA devices or 'cpu', "
+            f"device must be one of this machine's {found} usable CUDA devices or 'cpu', "
             f"got {wanted!r} (try 'auto')"
         )
     return device

@@ -63,10 +63,16 @@ def _power(images: ImageSet, radii: torch.Tensor) -> torch.Tensor:
     some = images.subset(places).pixels
     summed = sum(_each(some, lambda pixels: torch.fft.rfft2(pixels).abs().square().sum(dim=0)))
     assert isinstance(summed, torch.Tensor)
-    mean = (summed / len(places)).flatten(1)
-    flat = radii.flatten()
-    rings = torch.zeros(len(mean), int(flat.max()) + 1)
-    return rings.index_add(1, flat, mean) / torch.bincount(flat)
+    # Of a pair of opposite frequencies ``rfft2`` has one, but for those of column 0 and of Nyquist's.
+    width = images.shape[2]
+    times = torch.full_like(radii, 2, dtype=torch.float32)
+    times[:, 0] = 1
+    if width % 2 == 0:
+        times[:, -1] = 1
+    flat, count = radii.flatten(), int(radii.max()) + 1
+    mean = (summed / len(places) * times).flatten(1)
+    rings = torch.zeros(len(mean), count).index_add(1, flat, mean)
+    return rings / torch.zeros(count).index_add(0, flat, times.flatten())
 
 
 def _each(

@@ -70,7 +70,7 @@ def test_cards_have_the_names_that_others_see(
 
 
 def test_a_thread_s_own_card_is_what_auto_and_cuda_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 2)
     seen: list[torch.device] = []
 
     def work() -> None:
@@ -93,10 +93,10 @@ def test_a_process_claims_no_card_before_it_needs_one_of_several(
     monkeypatch.setattr(cards, "_claims", claims := [])
     share_cards(tmp_path)
     for found, device in ((0, "cpu"), (1, "cuda")):
-        monkeypatch.setattr("torch.cuda.device_count", lambda found=found: found)
+        monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda found=found: found)
         assert str(resolve_device("auto")) == device
         assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 2)
     assert str(resolve_device("auto")) == "cuda:0"
     assert [path.name for path in tmp_path.iterdir()] == ["gpu-0.0.lock"]
     for each in claims:
@@ -104,6 +104,8 @@ def test_a_process_claims_no_card_before_it_needs_one_of_several(
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(ConfigError, match=r"one of this machine's 1 CUDA devices .* got 'cuda:1'"):
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 1)
+    with pytest.raises(
+        ConfigError, match=r"one of this machine's 1 usable CUDA devices .* got 'cuda:1'"
+    ):
         resolve_device("cuda:1")

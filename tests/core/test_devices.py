@@ -9,6 +9,7 @@ import torch
 
 from regl_app.core import devices
 from regl_app.core.devices import give_back_memory, resolve_device
+from regl_app.core.errors import ConfigError
 
 
 @pytest.mark.parametrize("apple", [True, False])
@@ -35,3 +36,25 @@ def test_memory_is_given_back_to_cards_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert not given
     give_back_memory(torch.device("cuda", 0))
     assert given == [1]
+
+
+def test_a_gpu_that_only_nvml_knows_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its driver is too old for PyTorch's CUDA: PyTorch counts it all the same."""
+
+    def init() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 12040).\nx")
+
+    devices._tell_once.cache_clear()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.init", init)
+    assert str(resolve_device("auto")) == "cpu" == str(resolve_device("auto"))
+    told = [each.getMessage() for each in caplog.records]
+    assert len(told) == 1 and told[0].endswith("is too old (found version 12040).")
+    assert told[0].startswith("1 GPU is here and cannot be used: ")
+    with pytest.raises(ConfigError, match=r"one of this machine's 0 usable CUDA devices"):
+        resolve_device("cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert str(resolve_device("auto")) == "cuda"

@@ -94,7 +94,7 @@ def _packages() -> Iterator[Finding]:
 def _device(config: RunConfig) -> Iterator[Finding]:
     import torch
 
-    from regl_app.core.devices import APPLE_GPU, has_apple_gpu
+    from regl_app.core.devices import APPLE_GPU, has_apple_gpu, unusable_cards
     from regl_app.core.precision import trains_fast_in_bf16
     from regl_app.core.processors import usable_processors
 
@@ -103,11 +103,14 @@ def _device(config: RunConfig) -> Iterator[Finding]:
     yield Finding(
         "processor", "ok", f"{cores} cores, {bf16}; {config.threads} thread(s) per client"
     )
-    count = torch.cuda.device_count()
-    if count:
+    count, asked = torch.cuda.device_count(), config.device.startswith("cuda")
+    if trouble := unusable_cards():
+        remedy = "a newer driver, or PyTorch for an older CUDA"
+        yield Finding("GPU", "fail" if asked else "note", trouble, remedy)
+    elif count:
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
         yield Finding("GPU", "ok", f"{count}: {names}")
-    elif config.device.startswith("cuda"):
+    elif asked:
         yield Finding("GPU", "fail", f"device={config.device!r}, no CUDA device", "device=auto")
     elif has_apple_gpu():
         yield Finding("GPU", "note", APPLE_GPU)

@@ -42,9 +42,9 @@ def check_resources(client_cpus: float, client_gpus: float, *, gpus: int | None 
             f"GPUs per client must be 0, a fraction of 1 or a whole number, got {client_gpus:g}"
         )
     if gpus is None:
-        import torch
+        from regl_app.core.devices import usable_cards
 
-        gpus = torch.cuda.device_count()
+        gpus = usable_cards()
     if client_gpus > gpus:
         raise ConfigError(
             f"GPUs per client must be at most the {gpus} of this machine, got {client_gpus:g} "
@@ -54,9 +54,9 @@ def check_resources(client_cpus: float, client_gpus: float, *, gpus: int | None 
 
 def cards_of(device: str) -> Sequence[int]:
     """Return the GPUs that workers of a run on ``device`` share; none: it runs on processors."""
-    import torch
+    from regl_app.core.devices import usable_cards
 
-    found = torch.cuda.device_count()
+    found = usable_cards()
     if device in ("auto", "cuda"):
         return range(found)
     return [int(device.partition(":")[2])] if device.startswith("cuda:") else []

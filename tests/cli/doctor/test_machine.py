@@ -200,6 +200,17 @@ def test_a_missing_gpu_that_is_asked_for_fails(monkeypatch: pytest.MonkeyPatch) 
     assert found("GPU").status == "ok"
 
 
+@pytest.mark.parametrize(("device", "status"), [("auto", "note"), ("cuda", "fail")])
+def test_a_gpu_that_cannot_be_used_is_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, device: str, status: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    finding = found("GPU", {"device": device})
+    assert finding.status == status
+    assert finding.detail.startswith("2 GPUs are here and cannot be used: ")
+
+
 def test_an_apple_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)

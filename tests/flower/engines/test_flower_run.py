@@ -101,7 +101,7 @@ def test_a_completed_run_gives_its_folder_and_clean_lines(fake: type[FakeSuperLi
 def test_a_share_of_a_gpu_per_client_reaches_ray(
     fake: type[FakeSuperLink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 2)
     run_flower(RunConfig.from_flat({}), clients=8, client_gpus=0.25, on_line=lambda _: None)
     assert fake.asked[0][-1] == (
         "num-supernodes=8 client-resources-num-cpus=1 client-resources-num-gpus=0.25 "

@@ -88,7 +88,7 @@ def test_every_worker_is_prepared_once_and_alone() -> None:
 
 
 def test_workers_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 2)
     loaded: list[tuple[str, str]] = []
     app = ClientApp()
 

@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_refused(cpus: float, gpus: float, there: int, why:
 def test_a_run_with_a_gpu_that_is_not_there_is_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 0)
     with pytest.raises(ConfigError, match=r"at most the 0 of this machine, got 0\.5"):
         run_flower(RunConfig(), clients=2, client_gpus=0.5)
 
@@ -69,7 +69,7 @@ def run(**keys: Scalar) -> RunConfig:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of two GPUs and sixteen processors."""
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 2)
     monkeypatch.setattr("regl_app.flower.engines.resources.usable_processors", lambda: 16)
 
 
@@ -140,7 +140,7 @@ def test_the_log_says_why_so_few_run_at_once(caplog: pytest.LogCaptureFixture) -
 
 
 def test_without_gpus_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 0)
     monkeypatch.setattr("regl_app.flower.engines.resources.usable_processors", lambda: 16)
     assert cards_of("auto") == range(0)
     assert places_in_process(run(), 3) == 5
@@ -171,7 +171,7 @@ def test_both_engines_honour_the_gpus_of_a_client(monkeypatch: pytest.MonkeyPatc
 def test_gpus_that_are_not_there_are_refused_by_both_before_any_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 0)
     for name in EngineName:
         with pytest.raises(ConfigError, match=r"at most the 0 of this machine, got 0\.5"):
             make_engine(name, client_gpus=0.5)
