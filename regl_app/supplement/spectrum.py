@@ -63,7 +63,7 @@ def _power(images: ImageSet, radii: torch.Tensor) -> torch.Tensor:
     some = images.subset(places).pixels
     summed = sum(_each(some, lambda pixels: torch.fft.rfft2(pixels).abs().square().sum(dim=0)))
     assert isinstance(summed, torch.Tensor)
-    # Of a pair of opposite frequencies ``rfft2`` has one, but for those of column 0 and of Nyquist's.
+    # ``rfft2`` has one of two opposite frequencies, but both in column 0 and in that of Nyquist.
     width = images.shape[2]
     times = torch.full_like(radii, 2, dtype=torch.float32)
     times[:, 0] = 1

@@ -28,11 +28,10 @@ def rings(images: ImageSet) -> torch.Tensor:
     height, width = spectra.shape[1:]
     found: dict[int, list[torch.Tensor]] = {}
     for row in range(height):
-        for column in range(width // 2 + 1):
-            down = min(row, height - row)
-            found.setdefault(round((down**2 + column**2) ** 0.5), []).append(
-                spectra[:, row, column]
-            )
+        for column in range(width):
+            down, across = min(row, height - row), min(column, width - column)
+            radius = round((down**2 + across**2) ** 0.5)
+            found.setdefault(radius, []).append(spectra[:, row, column])
     return torch.stack([torch.stack(found[radius]).mean(dim=0) for radius in sorted(found)], dim=1)
 
 
