@@ -23,7 +23,7 @@ CIFAR := $(if $(DATA),$(wildcard $(DATA)/cifar10 $(DATA)/cifar-10-batches-bin))
 LOOKS ?= outlined shrunk
 GENERATORS := $(if $(DATA),runs/generators/garments runs/generators/garments-inverted+blurred) $(if $(CIFAR),runs/generators/objects-inverted+blurred)
 
-.PHONY: help demo docker-demo install test lint format docs site constraints bench-digits bench-feddpd bench-holdings bench-limits bench-looks bench-mnist bench-real bench clean
+.PHONY: help demo docker-demo install test lint format docs site constraints bench-digits bench-feddpd bench-holdings bench-limits bench-looks bench-mnist bench-real bench-rejections bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -58,7 +58,7 @@ site: $(VENV)/.installed-docs ## the documentation as a site in .site/, every wa
 constraints: $(VENV)/.installed-test ## pin what this environment holds: run it after testing
 	@$(BIN)/python .ci/pin.py
 
-bench: bench-digits bench-feddpd bench-holdings bench-limits bench-mnist bench-real $(if $(DATA),bench-looks) ## every table of README, docs/results.md, docs/feddpd-results.md and docs/teaching.md, more than a day; SEEDS=<n> for other than theirs
+bench: bench-digits bench-feddpd bench-holdings bench-limits bench-mnist bench-real bench-rejections $(if $(DATA),bench-looks) ## every table of README, docs/results.md, docs/feddpd-results.md and docs/teaching.md, more than a day; SEEDS=<n> for other than theirs
 
 # The papers' form: a prompt is the truth.
 HARD = $(SEEDED) labels.by=hard
@@ -94,6 +94,10 @@ bench-mnist: $(VENV)/.installed ## MNIST table of docs/results.md; DATA=<torchvi
 
 bench-real: $(VENV)/.installed ## what others' real images would bring (docs/teaching.md); DATA=<torchvision root>
 	@$(BIN)/python benchmarks/real_images.py digits $(if $(DATA),mnist fashion-mnist --data $(DATA)) $(SEEDED)
+	@$(BIN)/python benchmarks/page.py
+
+bench-rejections: $(VENV)/.installed ## what rejecting images brings (docs/teaching.md); DATA=<torchvision root>
+	@$(BIN)/python benchmarks/rejections.py digits $(if $(DATA),fashion-mnist --data $(DATA)) $(SEEDED)
 	@$(BIN)/python benchmarks/page.py
 
 bench-looks: $(VENV)/.installed $(LOOKS:%=runs/generators/garments-%) ## purity of generators in several looks; DATA=<torchvision root>

@@ -15,7 +15,6 @@ from flwr.app import Context, RecordDict
 from client_app.monitoring import Handler, monitored
 from client_app.node import Node
 from client_app.samples import leave_samples
-from regl_app.core.devices import give_back_memory
 from regl_app.core.log import is_deployed, logger
 from regl_app.flower.messages.adapter import AdapterReply, AdapterRequest
 from regl_app.flower.messages.content import arrays_of, read_request, run_of
@@ -58,10 +57,7 @@ def tune(content: RecordDict, context: Context) -> RecordDict:
     """Do one round of tuning the adapter of all clients on the local images."""
     node = Node.of(context, run_of(content))
     request = AdapterRequest.read(content, node.handshake, node.adapter_template)
-    try:
-        return AdapterReply.of(tune_part(node.client, request)).to_content()
-    finally:
-        give_back_memory(node.client.device)
+    return AdapterReply.of(tune_part(node.client, request)).to_content()
 
 
 def train(content: RecordDict, context: Context) -> RecordDict:
@@ -77,10 +73,7 @@ def train(content: RecordDict, context: Context) -> RecordDict:
     )
     weights = weights_from_record(arrays_of(content), node.template)
     samples = partial(leave_samples, node, Path(request.run_dir))
-    try:
-        result = train_round(node.client, request, weights, on_first=samples)
-    finally:
-        give_back_memory(node.client.device)
+    result = train_round(node.client, request, weights, on_first=samples)
     return TrainReply.of(result).to_content()
 
 

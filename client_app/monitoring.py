@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from flwr.app import Context, RecordDict
 
 from regl_app.config import RunConfig
@@ -32,6 +33,8 @@ def node_name(context: Context) -> str:
 def monitored(kind: str, handler: Handler) -> Handler:
     """Return ``handler`` with log lines and metrics that say whose, of which round and phase.
 
+    At its end other processes may have what of a GPU's memory this one has reserved and does not
+    use: PyTorch keeps all that a turn took at its most, and the next turn may be anybody's.
     ``kind`` is the phase that it begins with. An error is logged at the node too; in a simulation,
     where node and server share a terminal, the server says it.
     """
@@ -55,6 +58,7 @@ def monitored(kind: str, handler: Handler) -> Handler:
                 logger.log(level, "failed: %s: %s", type(error).__name__, error, exc_info=trace)
                 raise
             finally:
+                torch.cuda.empty_cache()  # without CUDA, nothing
                 done.close_phase()
                 _count(context, done, ok=ok)
 

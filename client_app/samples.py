@@ -40,7 +40,7 @@ def leave_samples(
             real=real,
             frozen=probe,
             adapted=synthesizer.generate(few, generator, real).images if generator.path else None,
-            matched=made.images if client.config.supplement.matches else None,
+            matched=made.images if client.config.matches_images else None,
             class_names=client.source.class_names,
         )
         if generator.path is not None:

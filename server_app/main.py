@@ -282,7 +282,7 @@ def _check_public_part(config: RunConfig) -> None:
 def _announce(config: RunConfig, facts: FederationFacts) -> None:
     plan = (
         f"supplement {config.supplement.policy} from the {config.supplement.adapter} generator, "
-        f"site {config.supplement.site}{', matched by spectrum' * config.supplement.matches}"
+        f"site {config.supplement.site}{', matched by spectrum' * config.matches_images}"
         if config.uses_generator
         else "no supplement"
     )

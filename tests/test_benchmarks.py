@@ -107,13 +107,13 @@ def test_making_the_tables_again_takes_as_many_seeds_as_they_have() -> None:
     assert [line for line in made if "--seeds" in line and "limits.py" not in line] == []
     given = _made_by_bench("SEEDS=7")
     seeded = {line.split()[1] for line in given if "--seeds 7" in line}
-    assert seeded == {
+    assert seeded == {"benchmarks/rejections.py"} | {
         f"benchmarks/{name}.py"
         for name in ("feddpd", "judgement", "limits", "margins", "purity", "real_images", "table")
     }
     named = {name for line in made for name in re.findall(r"benchmarks/(\w+)\.py", line)}
     assert {"feddpd", "purity", "looks", "limits", "table"} < named
-    assert {"who_holds_what", "real_images"} < named
+    assert {"who_holds_what", "real_images", "rejections"} < named
 
 
 def test_the_page_of_results_holds_what_was_measured() -> None:

@@ -244,9 +244,7 @@ def all_of_the_first_model_is_used(config: RunKeys) -> str | None:
 
 def clients_match_their_images(config: RunKeys) -> str | None:
     site = SITES[config.supplement.site]
-    if not (config.supplement.matches and config.uses_generator):
-        return None
-    if site.at_client or site.sends_images:
+    if not config.matches_images or site.at_client or site.sends_images:
         return None
     return (
         f"supplement.match={config.supplement.match!r} gives images the look of a client's own, "

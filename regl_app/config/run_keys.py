@@ -162,6 +162,11 @@ class RunKeys(Section):
         return POLICIES[self.supplement.policy].generates and self.supplement.cap > 0
 
     @property
+    def matches_images(self) -> bool:
+        """Whether synthetic images take over the mean spectrum of the client's own."""
+        return self.uses_generator and self.supplement.match == "spectrum"
+
+    @property
     def distills(self) -> bool:
         """Whether the server trains the average on synthetic images."""
         return self.teaching.distill == "experts"

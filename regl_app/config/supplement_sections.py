@@ -132,11 +132,6 @@ class SupplementConfig(Section):
         return "" if self.distance in (NONE, CLASSIFIER, TORCH_FIDELITY) else self.distance
 
     @property
-    def matches(self) -> bool:
-        """Whether synthetic images take over the mean spectrum of the client's own."""
-        return self.match == "spectrum"
-
-    @property
     def selects(self) -> bool:
         """Whether images are selected from candidates."""
         return self.selection != "none"

@@ -70,13 +70,3 @@ def resolve_device(wanted: str) -> torch.device:
             f"got {wanted!r} (try 'auto')"
         )
     return device
-
-
-def give_back_memory(device: torch.device) -> None:
-    """Let other processes have what of a GPU's memory this one has reserved and does not use.
-
-    PyTorch keeps all that a turn has taken at its most, where another process then has to do with
-    less: at its end, as the next turn may be anybody's.
-    """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -10,7 +10,9 @@ _SAYINGS = (
     # The driver, for what PyTorch's allocator has no part in, and libraries that ask it themselves.
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",  # as cuDNN 8 says it
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     # cuDNN, where the workspace of no way to compute a convolution had room.
     "unable to find an engine to execute this computation",
 )

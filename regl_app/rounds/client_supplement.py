@@ -123,15 +123,18 @@ def _received(client: Client, task: RoundTask) -> ClientSupplement:
     started = Span()
     made = None if payload.reference is None else _made_again(client, payload, payload.reference)
     images = unpack(payload, shape, made)
-    if client.config.supplement.matches:
+    seconds = {"receive": started.seconds}
+    if client.config.matches_images:
+        started = Span()
         images = with_spectrum(images, client.data.train)
+        seconds["match"] = started.seconds
     facts: dict[str, Fact] = {"received": len(images), "by_reference": made is not None}
     return ClientSupplement(
         images,
         images.counts(client.num_classes),
         opinion=payload.probabilities(client.num_classes),
         adapter=payload.reference.adapter if payload.reference else "",
-        seconds={"receive": started.seconds},
+        seconds=seconds,
         facts=facts,
     )
 

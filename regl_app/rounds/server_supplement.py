@@ -17,7 +17,6 @@ import torch
 
 from regl_app.config import RunConfig
 from regl_app.core.activity import Span
-from regl_app.core.devices import give_back_memory
 from regl_app.core.finite import not_finite
 from regl_app.core.log import logger
 from regl_app.core.seeding import derive_seed
@@ -183,7 +182,7 @@ class ServerSupplement:
             for part, value in supplied.seconds.items():
                 self.seconds[part] += value
             given[key] = ClientShare(discrepancy, quotas, supplied)
-        give_back_memory(self._device)  # clients may be on the same card
+        torch.cuda.empty_cache()  # clients may be on the same card; without CUDA, nothing
         return given
 
     def tune(

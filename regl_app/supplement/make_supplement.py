@@ -90,7 +90,7 @@ def make_supplement(
         indices = None if indices is None else indices[chosen]
         seconds["select"] = started.seconds
         facts |= selection_facts
-    if config.supplement.matches and len(real):
+    if config.matches_images and len(real):
         started = Span()
         images = with_spectrum(images, real)
         seconds["match"] = started.seconds

@@ -30,11 +30,14 @@ def with_spectrum(images: ImageSet, real: ImageSet) -> ImageSet:
 
     ``F' = F * clip(sqrt(S_real(|f|) / S_images(|f|)), 1 / MOST_GAIN, MOST_GAIN)``, F the spectrum
     of an image whose black is 0, S the mean power over images and over the frequencies of a radius,
-    in cycles per picture, 0 among them: mean brightness is matched as well. Labels stay.
+    in whole cycles per picture, 0 among them: the mean square of brightness is matched as well.
+    That is before values are rounded and cut to 0..255, which bounds what dark pictures become.
+    Labels stay. S is of these images: with others beside it, one of them comes out a little else.
 
     Args:
-        images: synthetic, of the shape of ``real``; none: they come back.
-        real: at least one; of more than a thousand some, evenly spaced.
+        images: synthetic, uint8 ``(N, C, H, W)``, of the shape of ``real``; none: they come back.
+        real: uint8 ``(M, C, H, W)``; none: ``images`` come back. Of more than a thousand of either
+            some are measured, evenly spaced.
     """
     if len(images) == 0 or len(real) == 0:
         return images

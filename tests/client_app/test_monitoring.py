@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 from flwr.app import ConfigRecord, Context, RecordDict
 
 from client_app.monitoring import monitored, node_name
@@ -113,3 +114,13 @@ def test_a_simulation_stays_quiet_and_writes_no_metrics(
     with pytest.raises(MemoryError):
         fail(request(), there)
     assert caplog.records == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_turn_ends_with_the_card_s_memory_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append("all"))
+    answer(request(), context())
+    assert given == ["all"]
+    with pytest.raises(MemoryError):
+        fail(request(), context())
+    assert given == ["all", "all"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 
 import pytest
-import torch
 
 from regl_app.core import devices
-from regl_app.core.devices import give_back_memory, resolve_device
+from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
 
 
@@ -27,15 +26,6 @@ def test_an_apple_gpu_is_not_used_and_the_log_says_so_once(
     devices._tell_once.cache_clear()
     resolve_device("cpu")  # nothing was left to the machine
     assert not caplog.messages
-
-
-def test_memory_is_given_back_to_cards_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[int] = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given.append(1))
-    give_back_memory(torch.device("cpu"))
-    assert not given
-    give_back_memory(torch.device("cuda", 0))
-    assert given == [1]
 
 
 def test_a_gpu_that_only_nvml_knows_is_not_used(

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tests.on_a_card.pretended_driver import RANDOM
+
 CARD, CPU = torch.device("cuda", 0), torch.device("cpu")
 _aten = torch.ops.aten
 _COPIES = {_aten.copy_, _aten._to_copy}
@@ -125,7 +127,13 @@ def computed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return OnCard(each) if wrapped else each
 
     args, told = all_mapped(given, args, told)
-    return mapped(back, func(*args, **told))
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return mapped(back, func(*args, **told))
+    with torch.random.fork_rng(devices=[]):  # what draws there draws from the card's own state
+        torch.set_rng_state(RANDOM.get_state())
+        made = func(*args, **told)
+        RANDOM.set_state(torch.get_rng_state())
+    return mapped(back, made)
 
 
 def _check_places(func: Any, packet: Any, args: Sequence[Any], leaves: Sequence[Any]) -> None:

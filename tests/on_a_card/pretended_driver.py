@@ -11,6 +11,8 @@ from unittest import mock
 import torch
 
 MEMORY = 80 * 2**30
+RANDOM = torch.Generator()
+"""The card's global random state."""
 
 
 @contextmanager
@@ -35,9 +37,9 @@ def pretended_driver(*, bf16: bool) -> Iterator[None]:
         "get_device_properties": lambda device=None: about,
         "is_bf16_supported": lambda including_emulation=True: bf16 or including_emulation,
         "is_current_stream_capturing": lambda: False,
-        "get_rng_state": lambda device=None: torch.get_rng_state(),
-        "set_rng_state": lambda state, device=None: None,
-        "manual_seed": lambda seed: None,
+        "get_rng_state": lambda device=None: RANDOM.get_state(),
+        "set_rng_state": lambda state, device=None: RANDOM.set_state(state),
+        "manual_seed": RANDOM.manual_seed,
     }
     with ExitStack() as stack:
         for name, answer in answers.items():

@@ -25,5 +25,5 @@ def test_both_sides_run_there(
     (result,) = tmp_path.glob("*.json")
     rows = {row["name"]: row for row in json.loads(result.read_text(encoding="utf-8"))["rows"]}
     assert len(rows) == 2
-    assert all(row["ours"]["rate"] > 0 and row["ours"]["peak"] == 0 for row in rows.values())
+    assert all(row["ours"]["rate"] > 0 for row in rows.values())
     assert rows["uploads scored, 2"]["apart"] < 1e-4

@@ -119,9 +119,13 @@ def test_what_is_sent_arrives(card: torch.device) -> None:
 
 
 def test_what_knows_the_global_state_alone_draws_the_same_again(card: torch.device) -> None:
-    before = torch.get_rng_state()
-    drawn = []
+    here, there, drawn = torch.get_rng_state(), torch.cuda.get_rng_state(), []
     for _ in range(2):
         with drawing_from(3, card):
-            drawn.append(torch.rand(5, device=card).tolist())
-    assert drawn[0] == drawn[1] and torch.equal(torch.get_rng_state(), before)
+            drawn.append((torch.rand(5, device=card).tolist(), torch.rand(5).tolist()))
+        torch.rand(1, device=card)
+    assert drawn[0] == drawn[1]
+    assert torch.equal(torch.get_rng_state(), here)
+    assert not torch.equal(torch.cuda.get_rng_state(), there)  # by what drew in between alone
+    with drawing_from(3):  # of the processor
+        assert torch.rand(5, device=card).tolist() != drawn[0][0]

@@ -251,7 +251,7 @@ def key_settings(run: RunData) -> list[tuple[str, str]]:
             away = "" if _unheard(run, config) else generator.negative_prompt
             texts = prompts_line(run.facts.prompts, away, most=3)
             settings.append(("Prompts", texts))
-        if config.supplement.matches:
+        if config.matches_images:
             settings.append(("Matched", "to the mean spectrum of each client's own images"))
         if config.supplement.adapter == "lora":
             settings.append(("Adapter", f"rank {lora.rank}, {lora.steps} steps"))
