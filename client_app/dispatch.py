@@ -13,6 +13,7 @@ from flwr.common.constant import PARTITION_ID_KEY
 from client_app.node_config import WARM_MINUTES
 from regl_app.core.errors import ConfigError, ReglError, RunError
 from regl_app.core.log import setup_logging
+from regl_app.flower.deployment.orphans import end_with_parent
 
 DEFAULT_MINUTES = 30
 
@@ -28,6 +29,7 @@ def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
         ReglError: the request cannot be carried out; names the node, in one line. Where it is no
             error of ours, a ``RunError`` that says which.
     """
+    end_with_parent()
     try:
         return _perform(kind, content, context)
     except Exception as error:

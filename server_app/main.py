@@ -27,6 +27,7 @@ from regl_app.data.prompt_table import run_source, with_prompts_inside
 from regl_app.data.run_files import RunFiles, read_by_all
 from regl_app.data.source import Source
 from regl_app.flower.code_hash import refuse_uncovered, run_code_hash
+from regl_app.flower.deployment.orphans import end_with_parent
 from regl_app.flower.messages.handshake import Handshake, config_digest
 from regl_app.flower.run_state import RUN_FOLDER_STATE
 from regl_app.generator.card_precision import precision_words
@@ -68,6 +69,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the configured federation; raises, so that the run fails, if nothing was learned."""
     started = time.monotonic()
+    end_with_parent()
     config = with_prompts_inside(RunConfig.from_flat(context.run_config))
     setup_logging(config.log_format)
     refuse_uncovered(config)
