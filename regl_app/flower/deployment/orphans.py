@@ -7,6 +7,7 @@ messages are pushed to it left a ServerApp that tried to reach it for ever, and 
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -33,7 +34,7 @@ def end_with_parent() -> None:
 
 
 def _named(arguments: list[str]) -> int | None:
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in itertools.pairwise(arguments):
         if option == _OPTION and value.isdecimal():
             return int(value)
     return None
