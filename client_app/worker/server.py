@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from flwr.app import RecordDict
+
 from client_app.worker.wire_format import (
     WorkerRequest,
     receive_request,
@@ -19,7 +21,7 @@ from client_app.worker.wire_format import (
     send_taken,
 )
 from regl_app.core.app_code import own_code_hash
-from regl_app.core.cards import share_cards
+from regl_app.core.cards import card_lost, share_cards
 from regl_app.core.log import setup_logging
 from regl_app.core.processes import started_at
 from regl_app.flower.code_hash import named_code_hash
@@ -30,7 +32,8 @@ _LOOK_SECONDS = 0.5
 def serve(path: Path, owner: int, idle_seconds: float) -> None:
     """Carry out requests that come to the socket at ``path``, one after the other.
 
-    Ends after ``idle_seconds`` without one, or when a newer code asks. The whole process ends with
+    Ends after ``idle_seconds`` without one, when a newer code asks, or when its GPU has failed for
+    good. The whole process ends with
     process ``owner``, and when whoever sent the request at hand is gone: nobody would take its
     result, and files are written whole or not at all.
     """
@@ -57,24 +60,34 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
                     listener.close()
                 send_taken(line, ours)
                 if ours:
-                    _carry_out(line, request)
+                    outcome = _outcome(line, request)
+                    if isinstance(outcome, Exception) and card_lost():
+                        ours = False
+                        path.unlink(missing_ok=True)  # the next request gets a new process
+                        listener.close()
+                    _answer(line, outcome)
         if ours:  # else the path is another worker's by now
             path.unlink(missing_ok=True)
 
 
-def _carry_out(line: socket.socket, request: WorkerRequest) -> None:
+def _outcome(line: socket.socket, request: WorkerRequest) -> RecordDict | Exception:
     from client_app.handlers import HANDLERS
 
     done = threading.Event()
     threading.Thread(target=_end_without_sender, args=(line, done), daemon=True).start()
     try:
-        content = HANDLERS[request.kind](request.content, request.context)
+        return HANDLERS[request.kind](request.content, request.context)
     except Exception as error:  # whatever it is, the sender replies with it; it is logged already
+        return error
+    finally:
         done.set()
-        send_error(line, error)
-        return
-    done.set()
-    send_content(line, content)
+
+
+def _answer(line: socket.socket, outcome: RecordDict | Exception) -> None:
+    if isinstance(outcome, Exception):
+        send_error(line, outcome)
+    else:
+        send_content(line, outcome)
 
 
 def _end_without_sender(line: socket.socket, done: threading.Event) -> None:

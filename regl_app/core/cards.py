@@ -7,6 +7,7 @@ machine, each takes a card of its own, so that there is one generator per worker
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,20 @@ def own_card(cards: int) -> int | None:
         _process["card"] = _claimed(folder, cards)
     card = _process.get("card")
     return card if isinstance(card, int) else None
+
+
+def card_lost() -> bool:
+    """Return whether CUDA fails in this process whatever it is asked, as after a faulty kernel."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        for card in range(torch.cuda.device_count()):
+            if torch.cuda.memory_reserved(card):  # else this would begin to use that card
+                torch.cuda.synchronize(card)
+    except RuntimeError:
+        return True
+    return False
 
 
 def _claimed(folder: Path, cards: int) -> int:

@@ -38,7 +38,10 @@ def generates_fast_in_bf16(device: torch.device | str) -> bool:
 
 def _native_bf16(device: torch.device, processor: tuple[str, ...]) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        if torch.version.hip:
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        # PyTorch's own question is about the current card, which may be another one.
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
     return any(bool(getattr(torch.cpu, name, bool)()) for name in processor)

@@ -43,7 +43,7 @@ def _device_name(device: str) -> str:
     uses_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if not uses_cuda or not torch.cuda.is_available():
         return "cpu"
-    return f"cuda: {torch.cuda.get_device_name()}"
+    return f"cuda: {torch.cuda.get_device_name(None if device == 'auto' else device)}"
 
 
 def _revision() -> str:

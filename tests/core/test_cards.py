@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from regl_app.core import cards
-from regl_app.core.cards import own_card, share_cards, use_card
+from regl_app.core.cards import card_lost, own_card, share_cards, use_card
 from regl_app.core.devices import resolve_device
 from regl_app.core.errors import ConfigError
 
@@ -109,3 +109,24 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         ConfigError, match=r"one of this machine's 1 usable CUDA devices .* got 'cuda:1'"
     ):
         resolve_device("cuda:1")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_card_that_has_failed_for_good_is_told(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def synchronize(card: int) -> None:
+        asked.append(card)
+        if fails:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: False)
+    assert not card_lost()
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda card: 4096 * (card == 1))
+    monkeypatch.setattr("torch.cuda.synchronize", synchronize)
+    assert card_lost() == fails
+    assert asked == [1], "a card that is not used would be, by being asked"

@@ -26,10 +26,6 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     monkeypatch.setattr(held_weights, "SMALL", 1)
 
     def put(name: str, major: int, minor: int) -> None:
-        def native(including_emulation: bool = True) -> bool:
-            return major >= 8 or including_emulation
-
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", native)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: name)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (major, minor))
 

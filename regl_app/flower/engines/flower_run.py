@@ -27,7 +27,7 @@ from regl_app.core.scratch import scratch_folder
 from regl_app.flower.engines.app_bundle import build_app_folder, toml_table
 from regl_app.flower.engines.command import FlowerCommand
 from regl_app.flower.engines.ray_settings import tell_small_shared_memory
-from regl_app.flower.engines.resources import check_resources, reserved_gpus
+from regl_app.flower.engines.resources import check_resources, reserved_cpus, reserved_gpus
 from regl_app.flower.engines.superlink import SuperLink, simulation_options
 from regl_app.runs.records import RunResult
 
@@ -84,6 +84,7 @@ def run_flower(
     refuse_unwritable(config, keeps=make_method(config).keeps)
     _check_files(config, clients)
     client_gpus = reserved_gpus(config, client_cpus, client_gpus)
+    client_cpus = reserved_cpus(config, client_cpus, client_gpus)
     tell_small_shared_memory()
     # The folder that a run leaves is read from anywhere.
     config = with_absolute_paths(config)
@@ -96,7 +97,7 @@ def run_flower(
         options = simulation_options(
             [
                 ("num-supernodes", clients),
-                ("client-resources-num-cpus", int(client_cpus)),
+                ("client-resources-num-cpus", client_cpus),
                 ("client-resources-num-gpus", client_gpus),
                 # Ray would take all of the machine.
                 ("init-args-num-cpus", usable_processors()),

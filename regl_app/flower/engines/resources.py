@@ -118,6 +118,18 @@ def reserved_gpus(config: RunConfig, client_cpus: float, client_gpus: float) -> 
     return min(1.0, share)
 
 
+def reserved_cpus(config: RunConfig, client_cpus: float, client_gpus: float) -> int:
+    """Return the processors that Flower is to reserve per client: all, where one fits at a time.
+
+    ``device=cuda:1`` is no GPU that Ray could count, and a generator there has to be alone.
+    """
+    named = config.device.startswith("cuda:")
+    if client_gpus or not named or not _holds_a_large_generator(config):
+        return int(client_cpus)
+    _tell(config, 1, "device=cuda and --client-gpus 0.5")
+    return usable_processors()
+
+
 def _holds_a_large_generator(config: RunConfig) -> bool:
     """Return whether a client of ``config`` may fill a GPU: the generator that ships does not."""
     return config.uses_generator and config.generator.path != BUNDLED
@@ -133,11 +145,12 @@ def _checked_cards(config: RunConfig, client_gpus: float) -> Sequence[int]:
     return cards
 
 
-def _tell(config: RunConfig, cards: int) -> None:
+def _tell(config: RunConfig, cards: int, remedy: str = "--client-gpus 0.5") -> None:
     logger.info(
         "device=%r: one client at a time on each of %d GPU%s, since each holds a generator there "
-        "(--client-gpus 0.5 for two)",
+        "(%s for two)",
         config.device,
         cards,
         "s" * (cards != 1),
+        remedy,
     )

@@ -19,7 +19,8 @@ from flwr.app import Context, RecordDict
 
 from client_app import dispatch
 from client_app.handlers import HANDLERS
-from client_app.worker.client import WorkerUnavailableError, ask_worker
+from client_app.worker import server
+from client_app.worker.client import WorkerUnavailableError, _private_folder, ask_worker
 from client_app.worker.wire_format import WorkerRequest, send_request
 from regl_app.config import RunConfig, named_code
 from regl_app.core.app_code import own_code_hash
@@ -151,6 +152,31 @@ print("asks", flush=True)
 owner = int(sys.argv[4])
 ask_worker(request.kind, request.content, request.context, owner=owner, idle_seconds=60)
 """
+
+
+def test_one_whose_gpu_has_failed_for_good_answers_and_takes_no_more(
+    monkeypatch: pytest.MonkeyPatch, owner: subprocess.Popen[bytes]
+) -> None:
+    """Every later request would fail too: CUDA tells a process of the same fault for ever."""
+    at, lost = context(), [False]
+    monkeypatch.setattr(server, "card_lost", lambda: lost[0])
+    monkeypatch.setattr(server, "_end_with", lambda owner: None)  # it would end these tests
+    path = _private_folder() / f"{owner.pid}-{started_at(owner.pid)}.sock"
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(server.serve, path, owner.pid, 60.0)
+        until(path.exists)
+        time.sleep(0.2)  # it listens
+        with pytest.raises(RunError, match="KeyError: 'dance'"):
+            ask_worker("dance", hello(at), at, owner=owner.pid, idle_seconds=60)
+        assert ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
+        assert not workers() and not serving.done(), "an error alone is no reason to end"
+        lost[0] = True
+        with pytest.raises(RunError, match="KeyError: 'dance'"):
+            ask_worker("dance", hello(at), at, owner=owner.pid, idle_seconds=60)
+        assert not path.exists()
+        serving.result(timeout=60)
+    assert ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
+    assert len(workers()) == 1
 
 
 def test_it_ends_when_whoever_asked_is_gone(owner: subprocess.Popen[bytes]) -> None:

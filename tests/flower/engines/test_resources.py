@@ -16,6 +16,7 @@ from regl_app.flower.engines.resources import (
     cards_of,
     check_resources,
     places_in_process,
+    reserved_cpus,
     reserved_gpus,
 )
 from regl_app.flower.engines.workdir import RAY_SETTINGS
@@ -114,6 +115,27 @@ def test_flower_is_told_what_a_client_reserves(
     keys: dict[str, Scalar], cpus: int, gpus: float, reserved: float
 ) -> None:
     assert reserved_gpus(run(**keys), cpus, gpus) == reserved
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("keys", "gpus", "reserved"),
+    [
+        ({"device": "cuda:1"}, 0.0, 16),  # Ray cannot count that card: sixteen would load there
+        ({"device": "cuda:0"}, 0.0, 16),
+        ({"device": "cuda:0"}, 0.5, 2),
+        ({"device": "cuda"}, 0.0, 2),
+        ({"device": "cpu"}, 0.0, 2),
+        ({"device": "cuda:1", "method": "fedavg"}, 0.0, 2),
+        ({"device": "cuda:1", "generator.path": "bundled"}, 0.0, 2),
+    ],
+)
+def test_clients_with_a_generator_on_a_card_that_is_named_take_turns(
+    keys: dict[str, Scalar], gpus: float, reserved: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="regl")
+    assert reserved_cpus(run(**keys), 2, gpus) == reserved
+    assert ("(device=cuda and --client-gpus 0.5 for two)" in caplog.text) == (reserved == 16)
 
 
 @pytest.mark.usefixtures("machine")
