@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from regl_app.core.activity import Activity, activity
 from regl_app.core.errors import ReglError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import FORMATS, is_deployed, logger, setup_logging
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.flower.deployment.exposition import FILE
 from regl_app.flower.deployment.node_metrics import record_message
 from regl_app.flower.messages.content import OURS
@@ -39,6 +41,7 @@ def monitored(kind: str, handler: Handler) -> Handler:
     where node and server share a terminal, the server says it.
     """
 
+    @plain_torch()
     def perform(content: RecordDict, context: Context) -> RecordDict:
         wanted = str(context.run_config.get("log-format", "auto"))
         setup_logging(wanted if wanted in FORMATS else "auto")
@@ -58,9 +61,10 @@ def monitored(kind: str, handler: Handler) -> Handler:
                 logger.log(level, "failed: %s: %s", type(error).__name__, error, exc_info=trace)
                 raise
             finally:
-                torch.cuda.empty_cache()  # without CUDA, nothing
                 done.close_phase()
                 _count(context, done, ok=ok)
+                with suppress(RuntimeError):  # of a card that has failed, as is raised already
+                    torch.cuda.empty_cache()  # without CUDA, nothing
 
     return perform
 

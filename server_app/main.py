@@ -19,6 +19,7 @@ from regl_app.core.devices import resolve_device
 from regl_app.core.errors import GeneratorError
 from regl_app.core.formats import format_seconds
 from regl_app.core.log import RUN_FOLDER_LINE, SERVER, logger, setup_logging
+from regl_app.core.torch_defaults import plain_torch
 from regl_app.data.absent_classes import absent_classes
 from regl_app.data.concepts import phrasings, prompts_line
 from regl_app.data.federation import Federation
@@ -66,6 +67,7 @@ app = ServerApp()
 
 
 @app.main()
+@plain_torch()
 def main(grid: Grid, context: Context) -> None:
     """Run the configured federation; raises, so that the run fails, if nothing was learned."""
     started = time.monotonic()

@@ -8,10 +8,9 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-from flwr.app import RecordDict
 
 from client_app.worker.wire_format import (
     WorkerRequest,
@@ -33,19 +32,25 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
     """Carry out requests that come to the socket at ``path``, one after the other.
 
     Ends after ``idle_seconds`` without one, when a newer code asks, or when its GPU has failed for
-    good. The whole process ends with
-    process ``owner``, and when whoever sent the request at hand is gone: nobody would take its
-    result, and files are written whole or not at all.
+    good. The whole process ends with process ``owner``, and when whoever sent the request at hand
+    is gone: nobody would take its result, and files are written whole or not at all.
     """
     own_code_hash()  # which takes a while, is known before anybody asks
-    ours = True
+    retired = threading.Event()
     with socket.socket(socket.AF_UNIX) as listener:
         path.unlink(missing_ok=True)  # of one that was killed
         listener.bind(str(path))
         listener.listen()
         _end_with(owner)
         listener.settimeout(idle_seconds)
-        while ours:
+
+        def retire() -> None:
+            """Let nobody find this worker once it has said that it ends."""
+            retired.set()
+            path.unlink(missing_ok=True)
+            listener.close()
+
+        while not retired.is_set():
             try:
                 line, _ = listener.accept()
             except TimeoutError:
@@ -55,39 +60,31 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
                 request = receive_request(line)
                 model = str(request.context.run_config.get("model.name", ""))
                 ours = request.code == named_code_hash(model)
-                if not ours:  # nobody may find this worker once it has said so
-                    path.unlink(missing_ok=True)
-                    listener.close()
+                if not ours:
+                    retire()
                 send_taken(line, ours)
                 if ours:
-                    outcome = _outcome(line, request)
-                    if isinstance(outcome, Exception) and card_lost():
-                        ours = False
-                        path.unlink(missing_ok=True)  # the next request gets a new process
-                        listener.close()
-                    _answer(line, outcome)
-        if ours:  # else the path is another worker's by now
+                    _carry_out(line, request, retire)
+        if not retired.is_set():  # else the path is another worker's by now
             path.unlink(missing_ok=True)
 
 
-def _outcome(line: socket.socket, request: WorkerRequest) -> RecordDict | Exception:
+def _carry_out(line: socket.socket, request: WorkerRequest, retire: Callable[[], None]) -> None:
+    """Answer the request; ``retire`` before that if its error is any later request's, too."""
     from client_app.handlers import HANDLERS
 
     done = threading.Event()
     threading.Thread(target=_end_without_sender, args=(line, done), daemon=True).start()
     try:
-        return HANDLERS[request.kind](request.content, request.context)
+        content = HANDLERS[request.kind](request.content, request.context)
     except Exception as error:  # whatever it is, the sender replies with it; it is logged already
-        return error
-    finally:
         done.set()
-
-
-def _answer(line: socket.socket, outcome: RecordDict | Exception) -> None:
-    if isinstance(outcome, Exception):
-        send_error(line, outcome)
-    else:
-        send_content(line, outcome)
+        if card_lost():
+            retire()
+        send_error(line, error)
+        return
+    done.set()
+    send_content(line, content)
 
 
 def _end_without_sender(line: socket.socket, done: threading.Event) -> None:

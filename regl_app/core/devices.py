@@ -51,8 +51,7 @@ def usable_cards() -> int:
 def resolve_device(wanted: str) -> torch.device:
     """Return the device that the key ``device`` means; 'auto' is the GPU where there is one.
 
-    Where there are several, 'auto' and 'cuda' are this worker's own. Once a GPU is taken, cuDNN
-    computes in this process what fp32 says, not TF32, and the same every time.
+    Where there are several, 'auto' and 'cuda' are this worker's own.
 
     Raises:
         ConfigError: a GPU is asked for that is not there.
@@ -62,10 +61,6 @@ def resolve_device(wanted: str) -> torch.device:
         wanted = "cuda" if found else "cpu"
         if not found and has_apple_gpu():
             _tell_once(f"device='auto': {APPLE_GPU}")
-    if wanted.startswith("cuda"):
-        # PyTorch's defaults: fast convolutions, which sum in any order, with ten bits of a number.
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
     if wanted == "cuda" and found > 1 and (card := own_card(found)) is not None:
         return torch.device("cuda", card)
     device = torch.device(wanted)

@@ -1,49 +1,83 @@
-"""PyTorch's defaults for the time of a call, whatever a notebook has set."""
+"""PyTorch's defaults for the time of a call, whatever a notebook has set.
+
+On a GPU cuDNN is asked for more: by its defaults convolutions sum in any order, and fp32 is TF32 on
+recent cards, which has ten bits of a number.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
 
-class _Float32:
-    """The default dtype, which is the process's: set by who comes first, put back by the last."""
+def _tf32() -> tuple[Any, ...]:
+    """Return what cuDNN's kinds of operation have; before PyTorch 2.9 it is one switch."""
+    cudnn: Any = torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):
+        return (cudnn.allow_tf32,)
+    return (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
+
+
+def _no_tf32() -> None:
+    cudnn: Any = torch.backends.cudnn
+    cudnn.allow_tf32 = False
+    # What is not said of convolutions follows torch.backends.fp32_precision.
+    if hasattr(cudnn, "conv") and cudnn.conv.fp32_precision == "tf32":
+        cudnn.conv.fp32_precision = "ieee"
+
+
+def _put_back(tf32: tuple[Any, ...]) -> None:
+    cudnn: Any = torch.backends.cudnn
+    if hasattr(cudnn, "conv"):
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = tf32
+    else:
+        (cudnn.allow_tf32,) = tf32
+
+
+class _Exact:
+    """What is the process's, not a thread's: set by who comes first, put back by the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._before = torch.float32
+        self._before: tuple[torch.dtype, tuple[Any, ...], bool] = (torch.float32, (), False)
 
     def enter(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before = torch.get_default_dtype()
+                cudnn = torch.backends.cudnn
+                self._before = (torch.get_default_dtype(), _tf32(), cudnn.deterministic)
                 torch.set_default_dtype(torch.float32)
+                _no_tf32()
+                cudnn.deterministic = True
             self._inside += 1
 
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                torch.set_default_dtype(self._before)
+                dtype, tf32, torch.backends.cudnn.deterministic = self._before
+                torch.set_default_dtype(dtype)
+                _put_back(tf32)
 
 
-_FLOAT32 = _Float32()
+_EXACT = _Exact()
 
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
     """Have PyTorch make float32 tensors on the CPU, and gradients, as it does by default.
 
-    For the doors of the library, as a decorator or by ``with``. Nothing changes where a process has
-    the defaults; what it had comes back.
+    For the doors of the library and the apps, as a decorator or by ``with``. On a processor nothing
+    changes where a process has the defaults; what it had comes back.
     """
     with ExitStack() as stack:
-        _FLOAT32.enter()
-        stack.callback(_FLOAT32.leave)
+        _EXACT.enter()
+        stack.callback(_EXACT.leave)
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())

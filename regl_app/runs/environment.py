@@ -43,7 +43,10 @@ def _device_name(device: str) -> str:
     uses_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if not uses_cuda or not torch.cuda.is_available():
         return "cpu"
-    return f"cuda: {torch.cuda.get_device_name(None if device == 'auto' else device)}"
+    card = torch.device("cuda" if device == "auto" else device)
+    if (card.index or 0) >= torch.cuda.device_count():
+        return device  # the run is refused for it, once there is a folder to tell it
+    return f"cuda: {torch.cuda.get_device_name(card)}"
 
 
 def _revision() -> str:

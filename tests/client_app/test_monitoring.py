@@ -124,3 +124,18 @@ def test_a_turn_ends_with_the_card_s_memory_given_back(monkeypatch: pytest.Monke
     with pytest.raises(MemoryError):
         fail(request(), context())
     assert given == ["all", "all"]
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_card_that_has_failed_is_told_by_what_it_failed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA answers each later call by the first fault, also one that gives memory back."""
+
+    def broken() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("torch.cuda.empty_cache", broken)
+    with pytest.raises(MemoryError):
+        fail(request(), context(name="clinic-a", state_dir=str(tmp_path)))
+    assert 'outcome="failed"' in (tmp_path / "metrics.prom").read_text()

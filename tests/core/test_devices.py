@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 import pytest
-import torch
 
 from regl_app.core import devices
 from regl_app.core.devices import resolve_device
@@ -49,17 +48,3 @@ def test_a_gpu_that_only_nvml_knows_is_not_used(
         resolve_device("cuda")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert str(resolve_device("auto")) == "cuda"
-
-
-@pytest.mark.parametrize("wanted", ["auto", "cuda", "cuda:0"])
-def test_on_a_gpu_fp32_means_fp32_and_a_seed_repeats(
-    wanted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 1)
-    cudnn = torch.backends.cudnn
-    monkeypatch.setattr(cudnn, "allow_tf32", True)
-    monkeypatch.setattr(cudnn, "deterministic", False)
-    resolve_device("cpu")
-    assert (cudnn.allow_tf32, cudnn.deterministic) == (True, False)
-    resolve_device(wanted)
-    assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)

@@ -172,6 +172,7 @@ def _run(
     def end(status: Literal["failed", "stopped"], why: str) -> None:
         if isinstance(flower, SuperLink):  # any other may go on with the run
             watched.tell(status, why)
+            watched.look()
 
     try:
         with scratch_folder("regl-app-") as scratch:
@@ -201,7 +202,8 @@ def _run(
 class _Watched:
     """A run as it is seen from here.
 
-    ``folder`` is what its log named; ``ended`` how it had ended when it was asked to stop.
+    ``folder`` is what its log named; ``ended`` how it had ended by itself, before it was asked to
+    stop or what it ran on was closed.
     """
 
     folder: Path | None = None

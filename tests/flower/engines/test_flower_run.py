@@ -405,6 +405,25 @@ def test_what_fails_by_being_stopped_is_stopped(
     assert result is not None and result.status == left
 
 
+def test_ctrl_c_while_a_failed_run_is_closed_leaves_why_it_failed(
+    fake: type[FakeSuperLink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder.create(RunConfig.from_flat({"method": "fedavg"}), tmp_path)
+    failed = RunResult(status="failed", seconds=1.0, error="no replies")
+    monkeypatch.setattr(fake, "log", f"run folder: {folder.path}\n")
+    monkeypatch.setattr(fake, "statuses", (("finished:failed", "no replies"),))
+
+    def closed(self: FakeSuperLink, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fake, "__exit__", closed)
+    with pytest.raises(KeyboardInterrupt):
+        run_flower(
+            RunConfig.from_flat({}), clients=3, on_line=lambda _: folder.write_result(failed)
+        )
+    assert folder.read_result() == failed
+
+
 def test_a_ray_that_did_not_start_is_named_with_a_remedy(fake: type[FakeSuperLink]) -> None:
     fake.log = LOG + "Exception: The current node timed out during startup. This could happen\n"
     fake.statuses = (("finished:failed", "Simulation failed with exception: ..."),)
