@@ -226,7 +226,11 @@ class RunFolder:
         Raises:
             RunError: there is no model.safetensors, or it is damaged.
         """
-        return read_model(self.path / "model.safetensors")
+        path = self.path / "model.safetensors"
+        if not path.exists() and (result := self.read_result()) and result.status != "finished":
+            why = f": {result.error}" if result.error else ""
+            raise RunError(f"{self.path}: the run has {result.status} and left no model{why}")
+        return read_model(path)
 
     def checkpoint(self, checkpoint: Checkpoint) -> Path:
         """Write ``checkpoint`` as one file with a checksum; only the last two are kept."""

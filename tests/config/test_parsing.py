@@ -114,3 +114,10 @@ def test_a_number_that_is_no_choice_is_refused_in_words() -> None:
     for text in ("2", "colour"):
         with pytest.raises(ConfigError, match=r"data\.channels must be one of 1 or 3, got"):
             RunConfig.from_flat(parse_settings([f"data.channels={text}"]))
+
+
+def test_a_file_with_a_mark_of_its_encoding_is_read(tmp_path: Path) -> None:
+    """As Windows' editors save it."""
+    path = tmp_path / "run.toml"
+    path.write_text("rounds = 3\n", encoding="utf-8-sig")
+    assert resolve([], path).rounds == 3

@@ -88,6 +88,13 @@ def test_a_missing_model_is_a_clear_error(tmp_path: Path) -> None:
         RunFolder.create(RunConfig(), tmp_path).load_model()
 
 
+def test_a_run_that_failed_says_so_when_its_model_is_asked_for(tmp_path: Path) -> None:
+    folder = RunFolder.create(RunConfig(), tmp_path)
+    folder.write_result(RunResult(status="failed", seconds=1.0, error="too few images"))
+    with pytest.raises(RunError, match=r"the run has failed and left no model: too few images"):
+        folder.load_model()
+
+
 def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
     folder = RunFolder.create(RunConfig(), tmp_path)
     path = folder.save_model({"w": torch.arange(50.0)})

@@ -77,14 +77,18 @@ def _listed(config: DataConfig, roots: AllowedFolders | None) -> tuple[Parts, Fo
     """Return where the classes are, and the picture files to train on and to test on."""
     root = Path(config.path).expanduser()
     if not root.is_dir():
+        packed = f" ({root.name} has to be unpacked first)" if root.is_file() else ""
         raise DataError(
-            f"data.path={config.path!r} is not a folder; data.source='folder' expects a folder "
-            "with one subfolder of images per class, or with train/ and test/ that hold them"
+            f"data.path={config.path!r} is not a folder{packed}; data.source='folder' expects a "
+            "folder with one subfolder of images per class, or with train/ and test/ that hold them"
         )
     parts = Parts.of(ClassFolders.of(root, "data.path", roots))
     names = parts.train.names
     if not names:
-        raise DataError(f"{parts.train.root} has no subfolders; expected one subfolder per class")
+        raise DataError(
+            f"data.path={config.path!r}: {parts.train.root} has no subfolders; expected one "
+            "subfolder of pictures per class (labels that are in a table: docs/data.md)"
+        )
     found = _found(parts.train, names, complete=True)
     return parts, found, _found(parts.test, names, complete=False) if parts.test else None
 

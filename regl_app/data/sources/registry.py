@@ -115,12 +115,22 @@ def _load(
     if whole:
         return source
     if source.num_classes < 2:
-        raise DataError(f"data.source={config.source!r} has {source.num_classes} class, needs 2")
+        raise DataError(
+            f"{_called(config)} has {source.num_classes} class, {', '.join(source.class_names)}, "
+            "needs at least 2 (one subfolder of pictures for each; labels that are in a table: "
+            "docs/data.md)"
+        )
     if isinstance(config, PublicDataConfig) or config.local:
         return source
     if len(source.train) == 0 or len(source.test) == 0:
         raise DataError(
-            f"data.source={config.source!r} has {len(source.train)} training and "
-            f"{len(source.test)} test images, needs at least one of each"
+            f"{_called(config)} has {len(source.train)} training and {len(source.test)} test "
+            "images, needs at least one of each (more pictures, another data.test-fraction, or a "
+            "folder train/ and a folder test/ with the classes in both)"
         )
     return source
+
+
+def _called(config: DataConfig) -> str:
+    path = f" data.path={config.path!r}" if config.path else ""
+    return f"data.source={config.source!r}{path}"

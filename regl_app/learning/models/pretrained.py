@@ -21,6 +21,8 @@ from regl_app.learning.models.foreign import ForeignClassifier
 from regl_app.learning.models.hub_weights import fetch_weights
 
 _BODY = "body."
+_PARALLEL = "module."
+"""What ``torch.nn.DataParallel`` puts before the names that it saves."""
 _CHECKSUM = "sha256"
 _CHECKPOINT = ("model.", "state.", _CHECKSUM)
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -88,15 +90,16 @@ def _learnt(model: Classifier) -> dict[str, torch.Tensor]:
 
 def _fill(model: Classifier, config: ModelConfig) -> str:
     path = _file(config)
-    tensors = _read(path, config)
-    own = model.state_dict()
+    tensors, own = _read(path, config), model.state_dict()
+    if all(name.startswith(_PARALLEL) for name in tensors):
+        tensors = {name.removeprefix(_PARALLEL): value for name, value in tensors.items()}
     if tensors.keys() == own.keys() and _shapes(tensors) == _shapes(own):
         model.load_state_dict(dict(tensors))
         return f"starts from {path}, head included"
     if not isinstance(model, ForeignClassifier):
         raise ConfigError(
             f"{_what(config)} holds no {config.name!r} of this run's classes and images: "
-            f"{_difference(tensors, own)}"
+            f"{_difference(tensors, own)}{_others(config.name)}"
         )
     body = {name.removeprefix(_BODY): value for name, value in own.items() if _BODY in name[:5]}
     head = {f"{model.head_name}.{part}" for part in ("weight", "bias")}
@@ -180,6 +183,14 @@ def _unread(config: ModelConfig, error: OSError | SafetensorError) -> ConfigErro
 
 def _what(config: ModelConfig) -> str:
     return f"model.weights={config.weights!r}"
+
+
+def _others(name: str) -> str:
+    """Return how a network of torchvision is asked for that is called as one of ours."""
+    from torchvision.models import list_models
+
+    theirs = f"torchvision:{name}"
+    return f" (of torchvision's {name}? model.name={theirs})" if name in list_models() else ""
 
 
 def _shapes(tensors: Tensors) -> Mapping[str, tuple[int, ...]]:

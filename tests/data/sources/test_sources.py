@@ -174,7 +174,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_classes_or_images_says_what_it_expects(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="one subfolder per class"):
+    with pytest.raises(DataError, match="one subfolder of pictures per class"):
         load_source(DataConfig(source="folder", path=str(tmp_path)))
     with pytest.raises(DataError, match="is not a folder"):
         load_source(DataConfig(source="folder", path=str(tmp_path / "absent")))
@@ -281,3 +281,32 @@ def test_a_row_that_names_a_file_elsewhere_is_refused(tmp_path: Path) -> None:
     table.to_parquet(folder / "train.parquet")
     with pytest.raises(DataError, match="no file of the data set"):
         load_source(DataConfig(source="hub", path=str(folder), image_size=8, test_fraction=0.5))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "words"),
+    [
+        (
+            {"images/a.png": 0, "images/b.png": 1},
+            r"has 1 class, images, needs at least 2 \(one subfolder .* in a table: docs/data\.md",
+        ),
+        (
+            {"cat/a.png": 0, "dog/b.png": 1},
+            r"has 2 training and 0 test images, needs .*\(more pictures, .*train/",
+        ),
+        ({"a.png": 0}, r"data\.path='.*': .* has no subfolders; expected one subfolder"),
+        (None, r"photos\.zip' is not a folder \(photos\.zip has to be unpacked first\)"),
+    ],
+)
+def test_a_folder_that_is_not_enough_says_what_is(
+    pictures: dict[str, int] | None, words: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "photos.zip"
+    for name, gray in (pictures or {}).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9), gray).save(root / name)
+    if pictures is None:
+        root.write_bytes(b"PK")
+    config = {"source": "folder", "path": str(root), "image_size": 8}
+    with pytest.raises(DataError, match=words):
+        load_source(DataConfig.model_validate(config))

@@ -88,6 +88,22 @@ def test_a_run_goes_on_from_an_earlier_ones_model(name: str, tmp_path: Path) -> 
     assert all(torch.equal(value, state[key]) for key, value in earlier.state_dict().items())
 
 
+def test_names_as_dataparallel_saves_them_are_the_networks(
+    trained: nn.Module, tmp_path: Path
+) -> None:
+    module = nn.DataParallel(trained)
+    model, _ = _start(MOBILE, _saved(module, tmp_path / "m.safetensors"))
+    plain, _ = _start(MOBILE, _saved(trained, tmp_path / "n.safetensors"))
+    state = model.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in plain.state_dict().items())
+
+
+def test_torchvisions_weights_for_ours_of_that_name_say_where_they_fit(tmp_path: Path) -> None:
+    path = _saved(resnet18(), tmp_path / "r.safetensors")
+    with pytest.raises(ConfigError, match=r"resnet18\? model\.name=torchvision:resnet18\)$"):
+        _start("resnet18", path)
+
+
 def test_weights_of_another_model_are_told_by_name(tmp_path: Path) -> None:
     path = _saved(resnet18(), tmp_path / "r.safetensors")
     with pytest.raises(ConfigError, match=r"does not fit model\.name='torchvision:mob.*lacks"):
