@@ -15,11 +15,12 @@ import torch
 
 
 def _tf32() -> tuple[Any, ...]:
-    """Return what cuDNN's kinds of operation have; before PyTorch 2.9 it is one switch."""
+    """Return what cuDNN has: one switch, or two by the newer names, where these differ."""
     cudnn: Any = torch.backends.cudnn
-    if not hasattr(cudnn, "conv"):
+    try:
         return (cudnn.allow_tf32,)
-    return (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
+    except RuntimeError:
+        return (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
 
 
 def _no_tf32() -> None:
@@ -32,9 +33,9 @@ def _no_tf32() -> None:
 
 def _put_back(tf32: tuple[Any, ...]) -> None:
     cudnn: Any = torch.backends.cudnn
-    if hasattr(cudnn, "conv"):
+    if len(tf32) == 2:
         cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = tf32
-    else:
+    else:  # by the name that it was read by: PyTorch refuses to tell it after a mix
         (cudnn.allow_tf32,) = tf32
 
 

@@ -15,7 +15,12 @@ CUDNN = torch.backends.cudnn
 
 
 def state() -> tuple[Any, ...]:
-    return (CUDNN.conv.fp32_precision, CUDNN.rnn.fp32_precision, CUDNN.deterministic)
+    """Return all that can be read of it: PyTorch tells the old name's only if it was not mixed."""
+    try:
+        old = CUDNN.allow_tf32
+    except RuntimeError:
+        old = None
+    return (CUDNN.conv.fp32_precision, CUDNN.rnn.fp32_precision, CUDNN.deterministic, old)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +28,8 @@ def _put_back() -> Iterator[None]:
     every, before = torch.backends.fp32_precision, state()
     yield
     torch.backends.fp32_precision = every
-    CUDNN.conv.fp32_precision, CUDNN.rnn.fp32_precision, CUDNN.deterministic = before
+    CUDNN.allow_tf32, CUDNN.deterministic = True, False
+    assert state() == before == ("tf32", "tf32", False, True)
 
 
 @pytest.mark.parametrize("notebook", ["untouched", "all-tf32", "no-tf32", "split"])
