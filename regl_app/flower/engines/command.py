@@ -50,7 +50,8 @@ class FlowerCommand:
         """Start ``flwr`` with ``arguments``, its output to be read line by line."""
         return subprocess.Popen(
             self.command(*arguments),
-            env=self.environment,
+            # To a pipe it would be written by the 8 kB.
+            env={**self.environment, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             # Its own complaints: what they mean for the run is asked for afterwards.

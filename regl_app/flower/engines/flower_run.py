@@ -5,12 +5,11 @@ Flower's own command exits 0 when the app raised. Here a run that did not comple
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from regl_app.core.processors import usable_processors
 from regl_app.core.scratch import scratch_folder
 from regl_app.flower.engines.app_bundle import build_app_folder, toml_table
 from regl_app.flower.engines.command import FlowerCommand
+from regl_app.flower.engines.following import follow
 from regl_app.flower.engines.ray_settings import tell_small_shared_memory
 from regl_app.flower.engines.resources import check_resources, reserved_cpus, reserved_gpus
 from regl_app.flower.engines.superlink import SuperLink, simulation_options
@@ -36,18 +36,9 @@ if TYPE_CHECKING:
 
 COMPLETED, STOPPED = "finished:completed", "finished:stopped"
 STOP_TIMEOUT = 30.0
-LOST_SECONDS = 120.0
 SCRATCH_MEGABYTES = 100
 
 _SLOW_RAY = "The current node timed out during startup"
-_OWN_ERRORS = f"{ReglError.__module__}."
-_COLOR = re.compile(r"\x1b\[[0-9;]*m")
-_RAY_PREFIX = re.compile(r"^\((?:ClientAppActor )?pid=\d+\) ")
-# What Flower and Ray say of themselves; warnings and errors pass, but for that of an orderly end.
-_NOISE = re.compile(
-    r"^(?:INFO|DEBUG)\s*:|Since flwr 1\.32|^\(raylet\)|^\S* \S*\s*INFO worker\.py"
-    r"|^WARNING\s*:\s*Manually terminating ClientAppActor"
-)
 
 
 def run_flower(
@@ -143,7 +134,7 @@ def run_deployed(
 
     Raises:
         RunError: the run was refused, failed, or was stopped; or the SuperLink has not answered
-            for ``LOST_SECONDS``: then the run may still go on there.
+            for two minutes: then the run may still go on there.
     """
     with _terminable():
         return _run(FlowerCommand(connection), config, on_line, _Watched())
@@ -242,79 +233,13 @@ def _follow(
     flower: FlowerCommand, run_id: str, line: Callable[[str], None], watched: _Watched
 ) -> tuple[str, str]:
     """Show the run's log until it ends; return its status and the details of a failure."""
-    shown, lost = 0, None
     try:
-        while True:
-            before, shown = shown, _stream(flower, run_id, line, shown)
-            try:
-                status, details = _status(flower, run_id)
-            except RunError as error:
-                if not flower.is_running():
-                    raise RunError(
-                        f"the SuperLink died during the run{flower.log_tail()}"
-                    ) from error
-                now = time.monotonic()
-                # It has answered for as long as the log was followed.
-                lost = now if lost is None or shown > before else lost
-                if now - lost > LOST_SECONDS:
-                    raise RunError(
-                        f"the SuperLink has not answered for {LOST_SECONDS:.0f} s; run {run_id} "
-                        f"may go on there (flwr log {run_id} {flower.connection}): {error}"
-                    ) from error
-            else:
-                lost = None
-                if status.startswith("finished"):
-                    return status, details
-            time.sleep(0.5)  # the stream ends a moment before the status changes
+        # One of our own is seen to be alive, and slow where this machine is.
+        return follow(flower, run_id, line, far=not isinstance(flower, SuperLink))
     except (KeyboardInterrupt, SystemExit):
         watched.look()
         _stop_run(flower, run_id)
         raise
-
-
-def _stream(flower: FlowerCommand, run_id: str, line: Callable[[str], None], shown: int) -> int:
-    """Show the log from its line ``shown`` on; return how many lines are shown then.
-
-    Every stream begins with the run's first line.
-    """
-    log = flower.popen("log", run_id, flower.connection, "--stream")
-    count = 0
-    try:
-        for text in _without_own_traces(map(clean_line, log.stdout or ())):
-            count += 1
-            if count > shown:
-                line(text)
-    finally:
-        log.terminate()
-        log.wait()
-        if log.stdout is not None:
-            log.stdout.close()
-    return max(count, shown)
-
-
-def _without_own_traces(lines: Iterable[str | None]) -> Iterator[str]:
-    """Yield the lines that are not None, without the traces of errors that say it all."""
-    held: list[str] = []
-    for text in lines:
-        if text is None:
-            continue
-        if text.startswith("Traceback "):
-            yield from held
-            held = [text]
-        elif held and text.startswith(" "):
-            held.append(text)
-        elif held:
-            if not text.startswith(_OWN_ERRORS):
-                yield from (*held, text)
-            held = []
-        else:
-            yield text
-    yield from held
-
-
-def _status(flower: FlowerCommand, run_id: str) -> tuple[str, str]:
-    runs = flower.ask("list", flower.connection, "--run-id", run_id)["runs"]
-    return str(runs[0]["status"]), str(runs[0].get("status-details") or "")
 
 
 def _stop_run(flower: FlowerCommand, run_id: str) -> None:
@@ -327,12 +252,6 @@ def _stop_run(flower: FlowerCommand, run_id: str) -> None:
                 f"run {run_id} could not be stopped and may go on "
                 f"(flwr stop {run_id} {flower.connection}): {error}\n"
             )
-
-
-def clean_line(raw: str) -> str | None:
-    """Return a log line without colours and Ray's prefix; None for Flower's and Ray's chatter."""
-    text = _RAY_PREFIX.sub("", _COLOR.sub("", raw.rstrip("\n")))
-    return None if not text.strip() or _NOISE.search(text) else text
 
 
 def _print(text: str) -> None:

@@ -16,7 +16,9 @@ from regl_app.config import RunConfig
 from regl_app.core.errors import ConfigError, DataError, RunError, StorageError
 from regl_app.core.processors import usable_processors
 from regl_app.flower.engines import flower_run as runner
-from regl_app.flower.engines.flower_run import clean_line, run_deployed, run_flower
+from regl_app.flower.engines import following
+from regl_app.flower.engines.flower_run import run_deployed, run_flower
+from regl_app.flower.engines.following import clean_line
 from regl_app.runs.folder import RunFolder
 from regl_app.runs.records import RunResult
 
@@ -281,7 +283,7 @@ def test_a_superlink_that_is_away_for_a_while_does_not_end_a_deployed_run(site: 
 def test_a_superlink_away_once_its_log_was_followed_for_long_does_not_end_a_deployed_run(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "LOST_SECONDS", 1.0)
+    monkeypatch.setattr(following, "LOST_SECONDS", 1.0)
     original = site.popen
 
     def popen(self: FakeSuperLink, *arguments: str) -> Any:
@@ -310,7 +312,7 @@ def test_a_deployed_run_names_its_bundle_once_for_the_operators_of_the_nodes(
 def test_a_superlink_that_stays_away_is_given_up_and_the_run_named(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "LOST_SECONDS", 0.0)
+    monkeypatch.setattr(following, "LOST_SECONDS", 0.0)
     site.refuse["list"] = 5
     with pytest.raises(RunError, match=r"run 77 may go on there \(flwr log 77 site\): .*unreach"):
         run_deployed(RunConfig.from_flat({}), "site", lambda _: None)
