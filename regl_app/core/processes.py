@@ -47,6 +47,19 @@ def carrying(variable: str, value: str) -> dict[int, str]:
     return found
 
 
+def of_program(name: str, processes: dict[int, str]) -> dict[int, str]:
+    """Return those of ``processes`` (id -> start time) whose command line names a program so."""
+    found: dict[int, str] = {}
+    for pid, started in processes.items():
+        try:
+            words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if name in (Path(os.fsdecode(word)).name for word in words[:2]):
+            found[pid] = started
+    return found
+
+
 def started_at(pid: int) -> str | None:
     """Return a living process's start time, None if there is none (or no /proc)."""
     found = _stat(pid)

@@ -15,6 +15,7 @@ LOST_SECONDS = 120.0
 SILENT_SECONDS = 30.0
 LOOK_SECONDS = 1.0
 
+_GO_ON = "go on with `regl run --resume FOLDER`"
 _OWN_ERRORS = f"{ReglError.__module__}."
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _RAY_PREFIX = re.compile(r"^\((?:ClientAppActor )?pid=\d+\) ")
@@ -37,7 +38,7 @@ def follow(
         far: whether the SuperLink may fall silent without a word, which a stream would not tell.
 
     Raises:
-        RunError: the SuperLink died, or has not answered for ``LOST_SECONDS``.
+        RunError: the SuperLink or its superexec died, or it did not answer for ``LOST_SECONDS``.
     """
     shown, lost, finished = 0, None, False
     while True:
@@ -49,7 +50,9 @@ def follow(
             status, details = _status(flower, run_id)
         except RunError as error:
             if not flower.is_running():
-                raise RunError(f"the SuperLink died during the run{flower.log_tail()}") from error
+                raise RunError(
+                    f"the SuperLink died during the run ({_GO_ON}){flower.log_tail()}"
+                ) from error
             # One failure is not enough: it alone may have taken as long.
             if lost is not None and time.monotonic() - lost > LOST_SECONDS:
                 raise RunError(
@@ -64,6 +67,11 @@ def follow(
                 if whole or finished:
                     return status, details
                 finished = True
+            elif not flower.is_running():
+                raise RunError(
+                    "flower-superexec, which starts the SuperLink's tasks, died during the run "
+                    f"(killed, or for want of memory; {_GO_ON}){flower.log_tail()}"
+                )
         time.sleep(0.5)  # the stream ends a moment before the status changes
 
 

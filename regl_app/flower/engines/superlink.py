@@ -19,13 +19,22 @@ from types import TracebackType
 from typing import Self
 
 from regl_app.core.errors import RunError
-from regl_app.core.processes import carrying, descendants, end_processes, wait_until_gone
+from regl_app.core.processes import (
+    carrying,
+    descendants,
+    end_processes,
+    of_program,
+    started_at,
+    wait_until_gone,
+)
 from regl_app.flower.engines.command import FlowerCommand, find_program
 from regl_app.flower.engines.ray_settings import ray_environment
 from regl_app.flower.engines.workdir import RAY_SETTINGS
 
 CONNECTION = "regl"
 START_TIMEOUT = 90.0
+
+_SUPEREXEC = "flower-superexec"
 
 # The user's own environment wins over these.
 _DEFAULTS = {
@@ -54,6 +63,7 @@ class SuperLink(FlowerCommand):
         own |= ray_environment(home.parent)
         super().__init__(CONNECTION, own | {"FLWR_HOME": str(home)})
         self._process: subprocess.Popen[bytes] | None = None
+        self._superexec: dict[int, str] = {}
 
     def __enter__(self) -> Self:
         port = _free_port()
@@ -76,7 +86,7 @@ class SuperLink(FlowerCommand):
             start_new_session=True,  # Ctrl-C must reach us alone, to stop the run in order
         )
         try:
-            self._wait_until_ready(port)
+            self._wait_until_ready(port, self._process.pid)
         except BaseException:
             self._stop()
             raise
@@ -98,20 +108,33 @@ class SuperLink(FlowerCommand):
         return "".join(f"\n  superlink: {line}" for line in tail)
 
     def is_running(self) -> bool:
-        """Return whether the process is alive."""
-        return self._process is not None and self._process.poll() is None
+        """Return whether the process is alive, and the one that it has start its tasks.
 
-    def _wait_until_ready(self, port: int) -> None:
+        It itself does not look after that one: what runs ends, and what is pending stays so.
+        """
+        if self._process is None or self._process.poll() is not None:
+            return False
+        return not self._superexec or any(
+            started_at(pid) == started for pid, started in self._superexec.items()
+        )
+
+    def _wait_until_ready(self, port: int, pid: int) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             if not self.is_running():
                 raise RunError(f"flower-superlink ended at once{self.log_tail()}")
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
-                    return
+                    break
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
-        raise RunError(f"flower-superlink was not ready in {START_TIMEOUT:g} s{self.log_tail()}")
+        else:
+            late = f"flower-superlink was not ready in {START_TIMEOUT:g} s{self.log_tail()}"
+            raise RunError(late)
+        # It is started before the SuperLink answers.
+        self._superexec = of_program(_SUPEREXEC, descendants(pid))
+        if not self._superexec and started_at(pid) is not None:
+            raise RunError(f"{_SUPEREXEC} ended at once{self.log_tail()}")
 
     def _stop(self) -> None:
         if self._process is None:

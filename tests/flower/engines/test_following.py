@@ -125,3 +125,13 @@ def test_a_line_is_read_when_it_is_written(monkeypatch: pytest.MonkeyPatch) -> N
     reader.join()
     log.stdout.close()
     assert lines == ["one\n"]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_run_is_not_waited_for_once_nothing_runs_it(silent: bool) -> None:
+    """The SuperLink itself answers for ever that the run is running, or pending."""
+    flower = Flower([Log(["one"], silent=silent) for _ in range(9)], ["running"] * 9)
+    flower.running = False
+    with pytest.raises(RunError, match=r"flower-superexec.* died during the run.*--resume FOLDER"):
+        follow(flower, "7", lambda _: None, far=False)
+    assert flower.asked == ["log", "list"]
