@@ -16,15 +16,16 @@ from regl_app.core.types import Scalar
 _MARK = "REGL_TEST_MARK"
 
 
-def marked_processes(mark: str) -> list[str]:
-    """Return the command lines of living processes, other than this, that inherited ``mark``."""
-    found = []
+def marked_processes(mark: str) -> dict[int, str]:
+    """Return living processes' command lines by id, other than this, that inherited ``mark``."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         if int(entry.name) == os.getpid():
             continue
         try:
             if f"{_MARK}={mark}".encode() in (entry / "environ").read_bytes():
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[int(entry.name)] = command
         except OSError:
             continue  # it ended meanwhile, or is not ours
     return found
@@ -47,8 +48,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.fixture
-def started(elsewhere: Path) -> Callable[[], list[str]]:
-    """Return what lists the command lines of all living processes that a test has started."""
+def started(elsewhere: Path) -> Callable[[], dict[int, str]]:
+    """Return what lists all living processes that a test has started, as command lines by id."""
     assert elsewhere.is_dir()
     return lambda: marked_processes(os.environ[_MARK])
 

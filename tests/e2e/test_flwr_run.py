@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from regl_app.runs.folder import RunFolder
 # A run takes half a minute on two free cores, many on a machine that is busy with other things.
 pytestmark = pytest.mark.timeout(1800)
 
+ROOT = Path(__file__).resolve().parents[2]
 Small = Callable[..., RunConfig]
 MEASURED = {"round", "metrics", "personalized", "discrepancy", "quotas", "synthetic_counts"}
 
@@ -79,10 +81,9 @@ run_flower(config, clients=2)
 def test_interrupting_stops_the_run_and_everything_under_it(
     elsewhere: Path, how: signal.Signals, moment: str
 ) -> None:
-    root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, str(elsewhere / "runs")],
-        cwd=root,
+        cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -100,6 +101,36 @@ def test_interrupting_stops_the_run_and_everything_under_it(
     # The fixture checks that no process is left.
 
 
+@pytest.mark.parametrize("victim", ["regl run", "flower-superexec"])
+def test_a_run_of_which_a_part_is_killed_ends_with_everything_under_it(
+    victim: str, elsewhere: Path, started: Callable[[], dict[int, str]]
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _PROGRAM, str(elsewhere / "runs")],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": scratch},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("fedavg: 2 clients"):
+                break
+        if victim == "regl run":
+            process.kill()
+        else:
+            (pid,) = (pid for pid, command in started().items() if f"/{victim} " in command)
+            os.kill(pid, signal.SIGKILL)
+        told = process.communicate(timeout=300)[1]
+        assert process.returncode != 0
+        assert victim == "regl run" or "flower-superexec, which starts" in told
+        deadline = time.monotonic() + 120
+        while (left := list(Path(scratch).glob("regl-*"))) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not left
+
+
 _BOUND = """
 import os, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -112,10 +143,10 @@ run_flower(RunConfig.from_flat({**keys, "name": sys.argv[1]}), clients=2)
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no such bounds on this system")
 def test_two_runs_on_one_processor_have_a_ray_each_and_do_not_fight(
-    elsewhere: Path, started: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+    elsewhere: Path, started: Callable[[], dict[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # a cluster that neither is to join
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     runs = [
         subprocess.Popen(
             [sys.executable, "-P", "-c", _BOUND, name],
@@ -127,7 +158,7 @@ def test_two_runs_on_one_processor_have_a_ray_each_and_do_not_fight(
     ]
     seen: dict[str, str] = {}
     while any(run.poll() is None for run in runs):
-        for command in started():
+        for command in started().values():
             if "/raylet " in command and "--session_dir=" in command:
                 session = command.partition("--session_dir=")[2].split()[0]
                 seen[session] = command.partition("--static_resource_list=")[2].split()[0]

@@ -24,6 +24,7 @@ from regl_app.core.log import run_folder_in
 from regl_app.core.processors import usable_processors
 from regl_app.core.scratch import scratch_folder
 from regl_app.flower.engines.app_bundle import build_app_folder, toml_table
+from regl_app.flower.engines.caretaker import caretaker
 from regl_app.flower.engines.command import FlowerCommand
 from regl_app.flower.engines.following import follow
 from regl_app.flower.engines.ray_settings import tell_small_shared_memory
@@ -82,8 +83,8 @@ def run_flower(
     with (
         _terminable(hangup=True),
         scratch_folder("regl-flwr-", SCRATCH_MEGABYTES) as scratch,
+        caretaker(scratch, home := scratch / "home"),
     ):
-        home = scratch / "home"
         home.mkdir()
         options = simulation_options(
             [
@@ -97,7 +98,9 @@ def run_flower(
         watched = _Watched()
         try:
             with SuperLink(home) as superlink:
-                return _run(superlink, config, on_line, watched, "--federation-config", options)
+                return _run(
+                    superlink, config, on_line, watched, scratch, "--federation-config", options
+                )
         except (KeyboardInterrupt, SystemExit):
             watched.tell("stopped", "stopped by the user")  # nobody else writes there any more
             raise
@@ -136,8 +139,8 @@ def run_deployed(
         RunError: the run was refused, failed, or was stopped; or the SuperLink has not answered
             for two minutes: then the run may still go on there.
     """
-    with _terminable():
-        return _run(FlowerCommand(connection), config, on_line, _Watched())
+    with _terminable(), scratch_folder("regl-app-") as scratch:
+        return _run(FlowerCommand(connection), config, on_line, _Watched(), scratch)
 
 
 def _run(
@@ -145,6 +148,7 @@ def _run(
     config: RunConfig,
     on_line: Callable[[str], None] | None,
     watched: _Watched,
+    scratch: Path,
     *options: str,
 ) -> Path:
     """Submit ``config``, show its log, and return the folder of a run that completed."""
@@ -166,16 +170,15 @@ def _run(
             watched.look()
 
     try:
-        with scratch_folder("regl-app-") as scratch:
-            app, overrides = scratch / "app", scratch / "run.toml"
-            with storing(app):
-                build_app_folder(app)
-                overrides.write_text(toml_table(config.to_flat()), encoding="utf-8")
-            run = flower.ask("run", str(app), flower.connection, "-c", str(overrides), *options)
-            # A node's operator compares it with what the node may run.
-            if not isinstance(flower, SuperLink) and "fab-filename" in run:
-                show(f"bundle: {run['fab-filename']}")
-            status, details = _follow(flower, str(run["run-id"]), line, watched)
+        app, overrides = scratch / "app", scratch / "run.toml"
+        with storing(app):
+            build_app_folder(app)
+            overrides.write_text(toml_table(config.to_flat()), encoding="utf-8")
+        run = flower.ask("run", str(app), flower.connection, "-c", str(overrides), *options)
+        # A node's operator compares it with what the node may run.
+        if not isinstance(flower, SuperLink) and "fab-filename" in run:
+            show(f"bundle: {run['fab-filename']}")
+        status, details = _follow(flower, str(run["run-id"]), line, watched)
     except RunError as error:
         end("failed", str(error))
         raise
