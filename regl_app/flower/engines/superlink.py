@@ -28,6 +28,7 @@ from regl_app.core.processes import (
     wait_until_gone,
 )
 from regl_app.flower.engines.command import FlowerCommand, find_program
+from regl_app.flower.engines.interrupts import not_cut_short
 from regl_app.flower.engines.ray_settings import ray_environment
 from regl_app.flower.engines.workdir import RAY_SETTINGS
 
@@ -137,21 +138,25 @@ class SuperLink(FlowerCommand):
             raise RunError(f"{_SUPEREXEC} ended at once{self.log_tail()}")
 
     def _stop(self) -> None:
-        if self._process is None:
-            return
-        processes = descendants(self._process.pid)
-        self._process.terminate()
+        if self._process is not None:
+            # The folder that its processes work in is removed next.
+            with not_cut_short("closing: the run's processes are being ended"):
+                self._end(self._process)
+            self._process = None
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        processes = descendants(process.pid)
+        process.terminate()
         try:
-            self._process.wait(timeout=15)
+            process.wait(timeout=15)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
         # Whose parent had ended before: all of them were started with a home that is this one's.
         processes |= carrying("FLWR_HOME", str(self.home))
         # The others watch their parent and end by themselves, mostly.
         if not wait_until_gone(processes, 3.0):
             end_processes(processes)
-        self._process = None
 
 
 def _free_port() -> int:

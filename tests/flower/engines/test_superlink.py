@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,3 +59,37 @@ def test_a_superexec_that_does_not_start_is_told_at_once(home: Path, programs: P
     link.write_text(link.read_text().replace("class Health", "time.sleep(0.5)\nclass Health"))
     with pytest.raises(RunError, match="flower-superexec ended at once"), SuperLink(home):
         pass
+
+
+def test_ctrl_c_again_does_not_cut_the_end_short(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    times = [threading.Timer(seconds, press) for seconds in (0.3, 0.8, 1.3)]
+    try:
+        with pytest.raises(KeyboardInterrupt), SuperLink(home):
+            for timer in times:
+                timer.start()
+            raise KeyboardInterrupt
+        assert not carrying("FLWR_HOME", str(home))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        for timer in times:
+            timer.cancel()
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err.count("closing") == 1
+
+
+def test_ctrl_c_while_a_run_that_completed_is_closed_is_heard_afterwards(home: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        with pytest.raises(KeyboardInterrupt), SuperLink(home):
+            timer.start()
+        assert not carrying("FLWR_HOME", str(home))
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
