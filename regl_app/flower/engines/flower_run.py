@@ -40,6 +40,12 @@ STOP_TIMEOUT = 30.0
 SCRATCH_MEGABYTES = 100
 
 _SLOW_RAY = "The current node timed out during startup"
+_SILENT_TASK = "No heartbeat received from the task"
+_SLEPT = (
+    "nothing was heard of the run's process for a minute: its machine slept, or was stalled, or "
+    "the process was killed; go on with `regl run --resume FOLDER` (at a SuperLink: "
+    f"resume=FOLDER) ({_SILENT_TASK})"
+)
 
 
 def run_flower(
@@ -183,6 +189,7 @@ def _run(
         end("failed", str(error))
         raise
     if status != COMPLETED:
+        details = details.replace(_SILENT_TASK, _SLEPT)
         why = f"the run ended as {status}: {next(iter(causes), details) or 'no details given'}"
         end("stopped" if status == STOPPED else "failed", why)
         where = f" (run folder: {watched.folder})" if watched.folder else ""
