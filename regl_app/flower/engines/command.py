@@ -24,6 +24,10 @@ _CLOSED = (
 )
 
 
+class NoAnswerError(RunError):
+    """What was asked for may have been heard, and may be done yet."""
+
+
 class FlowerCommand:
     """``flwr`` for one connection of Flower's configuration, e.g. ``site``.
 
@@ -66,7 +70,8 @@ class FlowerCommand:
         """Return what ``flwr ... --format json`` answers.
 
         Raises:
-            RunError: it failed, or did not answer in time or in JSON.
+            NoAnswerError: it did not answer in time.
+            RunError: it failed, or did not answer in JSON.
         """
         try:
             done = subprocess.run(
@@ -81,7 +86,7 @@ class FlowerCommand:
             )
         except subprocess.TimeoutExpired as error:
             late = f"flwr {arguments[0]} did not answer in {timeout:g} s{self.log_tail()}"
-            raise RunError(late) from error
+            raise NoAnswerError(late) from error
         start = done.stdout.find("{")
         try:
             answer = json.loads(done.stdout[start:]) if start >= 0 else None
@@ -92,7 +97,9 @@ class FlowerCommand:
             why = text or (done.stderr or done.stdout).strip()[-2000:]
             if "403 Forbidden" in why:
                 raise RunError(f"flwr {arguments[0]}: {_CLOSED.format(self.connection)}")
-            raise RunError(f"flwr {arguments[0]} failed: {why or 'no output'}{self.log_tail()}")
+            # Flower's own patience is 30 s.
+            kind = NoAnswerError if "timed out" in why else RunError
+            raise kind(f"flwr {arguments[0]} failed: {why or 'no output'}{self.log_tail()}")
         return answer
 
     def log_tail(self, lines: int = 5) -> str:

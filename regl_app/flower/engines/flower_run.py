@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from regl_app.config import RunConfig
 from regl_app.config.paths import refuse_unwritable, with_absolute_paths
@@ -25,7 +25,7 @@ from regl_app.core.processors import usable_processors
 from regl_app.core.scratch import scratch_folder
 from regl_app.flower.engines.app_bundle import build_app_folder, toml_table
 from regl_app.flower.engines.caretaker import caretaker
-from regl_app.flower.engines.command import FlowerCommand
+from regl_app.flower.engines.command import FlowerCommand, NoAnswerError
 from regl_app.flower.engines.following import follow
 from regl_app.flower.engines.ray_settings import tell_small_shared_memory
 from regl_app.flower.engines.resources import check_resources, reserved_cpus, reserved_gpus
@@ -180,7 +180,7 @@ def _run(
         with storing(app):
             build_app_folder(app)
             overrides.write_text(toml_table(config.to_flat()), encoding="utf-8")
-        run = flower.ask("run", str(app), flower.connection, "-c", str(overrides), *options)
+        run = _submit(flower, str(app), flower.connection, "-c", str(overrides), *options)
         # A node's operator compares it with what the node may run.
         if not isinstance(flower, SuperLink) and "fab-filename" in run:
             show(f"bundle: {run['fab-filename']}")
@@ -197,6 +197,25 @@ def _run(
     if watched.folder is None:
         raise RunError("the run completed but named no run folder: its log was cut off")
     return watched.folder
+
+
+def _submit(flower: FlowerCommand, *arguments: str) -> dict[str, Any]:
+    """Return what ``flwr run`` answers; without an answer say that the run may go on."""
+    unheard = (
+        "the run may have been accepted and go on there "
+        f"(flwr list {flower.connection}; flwr stop RUN {flower.connection})"
+    )
+    own = isinstance(flower, SuperLink)  # ended next, and the run with it
+    try:
+        return flower.ask("run", *arguments)
+    except (KeyboardInterrupt, SystemExit):
+        if not own:
+            sys.stderr.write(f"stopped before the SuperLink answered: {unheard}\n")
+        raise
+    except NoAnswerError as error:
+        if own:
+            raise
+        raise NoAnswerError(f"{error}; {unheard}") from error
 
 
 @dataclass

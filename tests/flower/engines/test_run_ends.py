@@ -34,3 +34,37 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Deployed:
 def test_a_machine_that_slept_is_named_with_a_remedy(deployed: Deployed) -> None:
     with pytest.raises(RunError, match=r"for a minute: .* slept.* --resume FOLDER.*\(No heartbeat"):
         deployed("No heartbeat received from the task")
+
+
+@pytest.mark.parametrize("cut", [KeyboardInterrupt, SystemExit])
+def test_who_leaves_while_a_run_is_submitted_is_told_that_it_may_go_on(
+    cut: type[BaseException], deployed: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(*_: object, **__: object) -> None:
+        raise cut
+
+    with pytest.raises(cut):
+        deployed(ask=ask)
+    told = capsys.readouterr().err
+    assert "may have been accepted and go on there (flwr list site; flwr stop RUN site)" in told
+
+
+def test_a_submission_without_an_answer_says_that_the_run_may_go_on(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = FlowerCommand.ask
+
+    def late(self: FlowerCommand, *arguments: str, timeout: float = 1.0) -> Any:
+        return original(self, arguments[0], timeout=0.5)
+
+    monkeypatch.setattr(FlowerCommand, "command", lambda *_: ["sleep", "20"])
+    with pytest.raises(RunError, match=r"did not answer in 0\.5 s.*may have been accepted.*list"):
+        deployed(ask=late)
+
+
+def test_a_refused_submission_does_not(deployed: Deployed) -> None:
+    def ask(*_: object, **__: object) -> None:
+        raise RunError("flwr run failed: no such federation")
+
+    with pytest.raises(RunError, match=r"no such federation$"):
+        deployed(ask=ask)
