@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from enum import StrEnum
 from pathlib import Path
 
@@ -32,9 +35,15 @@ def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 
         return run_flower(config, clients=clients, client_cpus=client_cpus, client_gpus=client_gpus)
 
     def in_process(config: RunConfig, clients: int) -> Path:
-        from regl_app.flower.engines.in_process import run_in_process
+        from regl_app.flower.engines.in_process import clients_at_work, run_in_process
 
         workers = places_in_process(config, client_cpus, client_gpus)
-        return run_in_process(config, clients=clients, workers=workers)
+        try:
+            return run_in_process(config, clients=clients, workers=workers)
+        except KeyboardInterrupt:
+            if clients_at_work():  # the second one
+                sys.stderr.flush()
+                os._exit(128 + signal.SIGINT)
+            raise
 
     return flower if name is EngineName.FLWR else in_process

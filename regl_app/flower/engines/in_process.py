@@ -51,6 +51,9 @@ from regl_app.learning.methods.registry import make_method
 SERVER_APP = "server_app.main:app"
 CLIENT_APP = "client_app.main:app"
 
+_THREADS = "in-process-client"
+_AT_ONCE = 1.0
+
 _run_numbers = itertools.count(1)
 
 
@@ -96,7 +99,7 @@ class InProcessGrid(Grid):
             for partition_id in range(num_nodes)
         }
         self._pool = ThreadPoolExecutor(
-            workers, thread_name_prefix="client", initializer=_takes_turns(cards)
+            workers, thread_name_prefix=_THREADS, initializer=_takes_turns(cards)
         )
         self._pending: dict[str, Future[Message]] = {}
         if prepare is not None:
@@ -124,8 +127,17 @@ class InProcessGrid(Grid):
             raise
 
     def close(self) -> None:
-        """Stop the worker threads; requests not begun are dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Stop the worker threads, once their clients are done; requests not begun are dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        at_work = [reply for reply in self._pending.values() if reply.running()]
+        left = len(wait(at_work, _AT_ONCE).not_done)
+        if left:
+            logger.warning(
+                "closing: waiting for %d client%s at work (Ctrl-C again leaves at once)",
+                left,
+                "s" * (left != 1),
+            )
+        self._pool.shutdown(wait=True)
 
     def set_run(self, run: Run) -> None:
         """Set the run."""
@@ -203,6 +215,11 @@ class InProcessGrid(Grid):
         return reply
 
 
+def clients_at_work() -> bool:
+    """Return whether threads of a grid go on that was left by Ctrl-C: Python waits for them."""
+    return any(thread.name.startswith(_THREADS) for thread in threading.enumerate())
+
+
 def _takes_turns(cards: Sequence[int]) -> Callable[[], None]:
     """Return what gives each thread that calls it the next of ``cards``."""
     turns = itertools.cycle(cards)
@@ -266,10 +283,12 @@ def run_in_process(
     try:
         server(grid, context)
     finally:
-        grid.close()
-        give_back()
-        flower.setLevel(level)
-        torch.set_num_threads(threads)
+        try:
+            grid.close()
+        finally:  # also by a second Ctrl-C
+            give_back()
+            flower.setLevel(level)
+            torch.set_num_threads(threads)
     return Path(str(context.state.config_records[RUN_FOLDER_STATE]["path"]))
 
 

@@ -1,0 +1,67 @@
+"""Ctrl-C amid an in-process run says what it waits for, and a second one leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from regl_app.core.app_root import APP_ROOT
+
+_RUN = """
+import signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+from flwr.app import ConfigRecord, RecordDict
+from flwr.clientapp import ClientApp
+from regl_app.core.log import setup_logging
+from regl_app.flower.engines import engine, in_process
+app = ClientApp()
+@app.query()
+def query(message, context):
+    print("at work", flush=True)
+    time.sleep(float(sys.argv[1]))
+def run(config, **_):
+    grid = in_process.InProcessGrid(app, 3, {}, workers=1)
+    content = RecordDict({"c": ConfigRecord({"n": 1})})
+    try:
+        grid.send_and_receive([grid.create_message(content, "query", n, "") for n in
+                               grid.get_node_ids()])
+    finally:
+        grid.close()
+in_process.run_in_process = run
+engine.places_in_process = lambda *_: 1
+setup_logging()
+from flwr.supercore.task_identity import TaskIdentity
+TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 0, 1
+engine.make_engine(engine.EngineName.IN_PROCESS)(None, 1)
+"""
+
+
+@pytest.mark.parametrize(("presses", "work"), [(1, 4), (2, 60)])
+def test_ctrl_c_says_what_it_waits_for_and_a_second_one_leaves(presses: int, work: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", _RUN, str(work)],
+        env={**os.environ, "PYTHONPATH": str(APP_ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as run:
+        assert run.stdout is not None
+        try:
+            assert run.stdout.readline() == "at work\n"
+            begun = time.monotonic()
+            run.send_signal(signal.SIGINT)
+            told = run.stdout.readline()
+            assert "waiting for 1 client" in told and "Ctrl-C again" in told
+            if presses == 2:
+                run.send_signal(signal.SIGINT)
+            assert run.wait(30.0) != 0
+            assert time.monotonic() - begun < 20.0
+            assert "at work" not in run.stdout.read()  # no other client has begun
+        finally:
+            run.kill()
