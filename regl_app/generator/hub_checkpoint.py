@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from regl_app.core.errors import GeneratorError
+from regl_app.generator.needed_parts import check_parts
 from regl_app.generator.pipeline_checks import check_configs, check_kind
 from regl_app.generator.weight_files import (
     INDEX,
@@ -272,6 +273,7 @@ def snapshot(hub_id: HubId, patterns: Iterable[str]) -> Path:
 def _check_parts(folder: Path) -> None:
     if absent := absent_parts(folder):
         raise GeneratorError(f"{str(folder)!r} lacks {', '.join(absent)}")
+    check_parts(folder)
 
 
 def _check_whole(folder: Path) -> None:

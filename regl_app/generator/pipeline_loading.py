@@ -11,12 +11,12 @@ import torch
 from safetensors import safe_open
 
 from regl_app.core.errors import GeneratorError
+from regl_app.generator.needed_parts import TOLD_BY_T5, can_lack_t5
 from regl_app.generator.pipeline_config import text_to_image_class
 from regl_app.generator.single_file import config_beside, config_folder
 from regl_app.generator.weight_files import names_in, parts_of, read_index, variant_of
 from regl_app.generator.whole_parts import check_whole, load_whole, transformers_parts
 
-_T5 = ("text_encoder_3", "tokenizer_3")
 _THEIR_OWN: Mapping[str, torch.dtype] = MappingProxyType({})
 
 
@@ -71,9 +71,9 @@ def _left_out(folder: Path) -> dict[str, None]:
 
     Diffusers asks that they be named, whether they were deleted or never saved.
     """
-    if not str(read_index(folder).get("_class_name", "")).startswith("StableDiffusion3"):
+    if not can_lack_t5(folder):
         return {}
-    return {part: None for part in _T5 if not (folder / part).is_dir()}
+    return {part: None for part in TOLD_BY_T5 if not (folder / part).is_dir()}
 
 
 def _from_single_file(kind: Any, file: Path, folder: Path) -> Any:

@@ -1,0 +1,51 @@
+"""What ``regl doctor`` says of a checkpoint that is not whole, or not there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regl_app.cli.doctor.finding import Finding
+from regl_app.cli.doctor.machine import examine
+from regl_app.config import RunConfig
+
+
+@pytest.fixture
+def copy(second_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a pipeline's folder below the one that the doctor is asked in."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(second_pipeline, tmp_path / "ck" / "sd"))
+
+
+def told(path: Path | str) -> dict[str, Finding]:
+    """Return what is found of ``generator.path``, by topic."""
+    keys = {"method": "regl", "cache-dir": "cache", "generator.path": str(path)}
+    return {finding.topic: finding for finding in examine(RunConfig.from_flat(keys))}
+
+
+def without_tokenizer(folder: Path) -> None:
+    shutil.rmtree(folder / "tokenizer")
+
+
+def without_words(folder: Path) -> None:
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (without_tokenizer, "its 'tokenizer' "),
+        (without_words, "its 'tokenizer' has no vocabulary"),
+    ],
+)
+def test_a_folder_that_is_not_whole_fails(
+    copy: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    damage(copy)
+    findings = told(copy)
+    assert findings["generator"].status == "fail"
+    assert says in findings["generator"].detail and "again" in findings["generator"].detail
+    assert "memory" not in findings, "told of what is not there"
