@@ -2,54 +2,98 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.weight_files import names_in, parts_of, read_index
+from regl_app.generator.weight_files import INDEX, names_in, parts_of, read_index
 
-TOLD_BY_T5 = ("text_encoder_3", "tokenizer_3")
-"""Parts that Stable Diffusion 3 can do without: their folders may be deleted."""
+_TOLD_BY_T5 = ("text_encoder_3", "tokenizer_3")
+"""What Stable Diffusion 3 can do without: where the folders were deleted, it is told by CLIP."""
+_OF_PICTURES = frozenset({"feature_extractor", "image_encoder"})
+"""What reads pictures: nothing is drawn by it."""
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",))
 _SENTENCEPIECE = ".model"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
-def can_lack_t5(folder: Path) -> bool:
-    """Return whether the pipeline in ``folder`` draws without ``TOLD_BY_T5`` as well."""
-    return str(read_index(folder).get("_class_name", "")).startswith("StableDiffusion3")
+def left_out(folder: Path) -> list[str]:
+    """Return the parts that are not in ``folder`` and that its pipeline can do without.
+
+    Stable Diffusion 3's T5 is one whether model_index.json names it or not.
+
+    Raises:
+        GeneratorError: model_index.json cannot be read.
+    """
+    index, names = read_index(folder), names_in(folder)
+    absent = {part for part in (*_OF_PICTURES, *_TOLD_BY_T5) if not _below(names, part)}
+    spared = [part for part in parts_of(index) if part in _OF_PICTURES & absent]
+    told_by_clip = str(index.get("_class_name", "")).startswith("StableDiffusion3")
+    if told_by_clip and _TOLD_BY_T5[0] in absent:
+        spared += [part for part in _TOLD_BY_T5 if part in absent]
+    return spared
 
 
 def check_parts(folder: Path) -> None:
-    """Refuse a pipeline's folder with a tokenizer that has no words, or takes texts of any length.
+    """Refuse a pipeline's folder that lacks a part, a part's config, or a tokenizer's words.
 
     Raises:
         GeneratorError: names the part, what it lacks, and the remedy.
     """
-    names, index = names_in(folder), read_index(folder)
-    without_t5 = can_lack_t5(folder) and not _below(names, TOLD_BY_T5[0])
-    for part in parts_of(index):
-        if part.startswith("tokenizer") and not (without_t5 and part in TOLD_BY_T5):
+    index, names, spared = read_index(folder), names_in(folder), left_out(folder)
+    parts = [part for part in parts_of(index) if part not in spared]
+    if absent := [repr(part) for part in parts if not _below(names, part)]:
+        raise GeneratorError(
+            f"{_cannot(folder)}: its {' and '.join(absent)}, which {INDEX} names, "
+            f"{'is' if len(absent) == 1 else 'are'} missing (fetch it again, whole)"
+        )
+    for part in parts:
+        if not part.startswith("tokenizer"):
+            _check_config(folder, part)
+        elif part.replace("tokenizer", "text_encoder") not in spared:
             _check_tokenizer(folder, part, index[part], _below(names, part))
+
+
+def _check_config(folder: Path, part: str) -> None:
+    if part == "feature_extractor":
+        return  # its config has several names, and what loads it says which
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    problem = ""
+    try:
+        if not isinstance(json.loads((folder / part / name).read_text(encoding="utf-8")), dict):
+            problem = "that holds no object"
+    except FileNotFoundError:
+        problem = "that is missing"
+    except ValueError as error:
+        problem = f"that cannot be read ({error})"
+    if problem:
+        raise GeneratorError(
+            f"{_cannot(folder)}: its {part!r} has a {name} {problem} (fetch that folder again, "
+            "whole)"
+        )
 
 
 def _check_tokenizer(folder: Path, part: str, kind: object, names: Collection[str]) -> None:
     found = any(name.endswith(_SENTENCEPIECE) for name in names)
     if not found and not any(set(names).issuperset(each) for each in _VOCABULARIES):
         raise GeneratorError(
-            f"the generator in {str(folder)!r} cannot be loaded: its {part!r} has no vocabulary, "
-            f"as {str(folder / part)!r} holds no tokenizer.json, no vocab.json with merges.txt and "
-            "no SentencePiece .model (fetch that folder again, whole)"
+            f"{_cannot(folder)}: its {part!r} has no vocabulary, as {str(folder / part)!r} holds "
+            "no tokenizer.json, no vocab.json with merges.txt and no SentencePiece .model (fetch "
+            "that folder again, whole)"
         )
     # Without it a CLIP's texts have no end, and its pipelines pad to that.
     if "CLIP" in str(kind) and _TOKENIZER_CONFIG not in names:
         raise GeneratorError(
-            f"the generator in {str(folder)!r} cannot be loaded: its {part!r} has no "
-            f"{_TOKENIZER_CONFIG}, which says how long a text may be (fetch that folder again, "
-            "whole)"
+            f"{_cannot(folder)}: its {part!r} has no {_TOKENIZER_CONFIG}, which says how long a "
+            "text may be (fetch that folder again, whole)"
         )
 
 
 def _below(names: Collection[str], part: str) -> list[str]:
     """Return which of ``names`` lie in the folder of ``part``, relative to that."""
     return [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+
+
+def _cannot(folder: Path) -> str:
+    return f"the generator in {str(folder)!r} cannot be loaded"

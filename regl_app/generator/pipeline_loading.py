@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.needed_parts import TOLD_BY_T5, can_lack_t5
+from regl_app.generator.needed_parts import left_out
 from regl_app.generator.pipeline_config import text_to_image_class
 from regl_app.generator.single_file import config_beside, config_folder
 from regl_app.generator.weight_files import names_in, parts_of, read_index, variant_of
@@ -61,19 +61,9 @@ def _from_folder(kind: Any, folder: Path, types: Mapping[str, torch.dtype]) -> A
         safety_checker=None,
         local_files_only=True,
         **({"dtype": dict(types)} if types else {}),
-        **_left_out(folder),
+        **dict.fromkeys(left_out(folder)),  # diffusers asks that they be named
         **load_whole(transformers_parts(kind, folder), folder, types),
     )
-
-
-def _left_out(folder: Path) -> dict[str, None]:
-    """Return the parts that Stable Diffusion 3 can do without and that are not there: its T5.
-
-    Diffusers asks that they be named, whether they were deleted or never saved.
-    """
-    if not can_lack_t5(folder):
-        return {}
-    return {part: None for part in TOLD_BY_T5 if not (folder / part).is_dir()}
 
 
 def _from_single_file(kind: Any, file: Path, folder: Path) -> Any:

@@ -106,7 +106,7 @@ def _chosen(folder: Path, part: str) -> tuple[list[str], str | None]:
 def check_weights(folder: Path) -> None:
     """Refuse a pipeline folder that has a part without safetensors, or not all of its shards.
 
-    Parts whose folder is absent are diffusers' matter.
+    Parts whose folder is absent are the matter of ``check_parts``.
 
     Raises:
         GeneratorError: names the part, what it has instead, and the remedy.

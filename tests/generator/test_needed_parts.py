@@ -8,9 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.foundation import Foundation
 
 
 @pytest.fixture
@@ -18,7 +22,7 @@ def copy(second_pipeline: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(second_pipeline, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",), ("vocab.json",)])
+@pytest.mark.parametrize("kept", [("tokenizer_config.json",), ("vocab.json",)])
 def test_a_tokenizer_without_vocabulary_is_refused_by_its_folder(
     copy: Path, kept: tuple[str, ...]
 ) -> None:
@@ -44,3 +48,45 @@ def test_a_clip_that_does_not_say_how_much_it_reads_is_refused(copy: Path) -> No
     (copy / "tokenizer" / "tokenizer_config.json").unlink()
     with pytest.raises(GeneratorError, match=r"'tokenizer' has no tokenizer_config\.json, which"):
         resolve_generator(str(copy))
+
+
+def test_all_that_is_missing_is_named_at_once(copy: Path) -> None:
+    for part in ("vae", "scheduler"):
+        shutil.rmtree(copy / part)
+    says = r"its 'scheduler' and 'vae', which model_index\.json names, are missing \(fetch it again"
+    with pytest.raises(GeneratorError, match=says):
+        resolve_generator(str(copy))
+
+
+@pytest.mark.parametrize(("content", "says"), [('{"a": ', "cannot be read"), ("[]", "no object")])
+def test_a_config_that_was_cut_is_refused_by_its_part(copy: Path, content: str, says: str) -> None:
+    (copy / "vae" / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(GeneratorError, match=rf"'vae' has a config\.json that .*{says}.*again"):
+        resolve_generator(str(copy))
+
+
+def test_what_reads_pictures_need_not_be_there(copy: Path) -> None:
+    """As of Stable Diffusion 1.5, whose index names a checker and what it is shown."""
+    index = copy / "model_index.json"
+    named = {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    }
+    index.write_text(json.dumps(json.loads(index.read_text()) | named), encoding="utf-8")
+    config = GeneratorConfig.model_validate({"path": str(copy)})
+    foundation = Foundation.load(config, ("a cat", "a dog"))
+    assert foundation.pipeline == "StableDiffusionPipeline" and foundation.image_encoder is None
+
+
+def test_the_folder_beside_a_single_file_has_to_be_whole_but_for_weights(
+    copy: Path, tmp_path: Path
+) -> None:
+    for file in copy.rglob("*.safetensors"):
+        file.unlink()
+    file = tmp_path / "copy.safetensors"
+    save_file({"model.diffusion_model.out.2.weight": torch.zeros(1)}, file)
+    assert resolve_generator(str(file)) == file
+    shutil.rmtree(copy / "vae")
+    with pytest.raises(GeneratorError, match="its 'vae', which"):
+        resolve_generator(str(file))

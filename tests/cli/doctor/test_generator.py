@@ -34,11 +34,21 @@ def without_words(folder: Path) -> None:
     (folder / "tokenizer" / "tokenizer.json").unlink()
 
 
+def without_vae(folder: Path) -> None:
+    shutil.rmtree(folder / "vae")
+
+
+def without_scheduler_config(folder: Path) -> None:
+    (folder / "scheduler" / "scheduler_config.json").write_text("{", encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (without_tokenizer, "its 'tokenizer' "),
+        (without_tokenizer, "its 'tokenizer', which model_index.json names, is missing"),
         (without_words, "its 'tokenizer' has no vocabulary"),
+        (without_vae, "its 'vae', which model_index.json names, is missing"),
+        (without_scheduler_config, "its 'scheduler' has a scheduler_config.json that cannot"),
     ],
 )
 def test_a_folder_that_is_not_whole_fails(
