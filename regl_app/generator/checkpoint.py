@@ -10,7 +10,7 @@ from regl_app.core.readable import readable
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.hub_checkpoint import UNKNOWN, HubId, commit_of, fetch_pipeline
 from regl_app.generator.kept_digests import digest_of
-from regl_app.generator.needed_parts import check_parts
+from regl_app.generator.needed_parts import check_parts, check_readable
 from regl_app.generator.pipeline_checks import check_configs
 from regl_app.generator.single_file import SUFFIX, config_beside, config_folder
 from regl_app.generator.weight_files import (
@@ -65,11 +65,13 @@ def _found(place: Path, path: str, *, fetch: bool) -> Path:
         check_configs(found)  # begins with the kind: of another one parts may be named otherwise
         check_parts(found)
         check_weights(found)
+        check_readable(found)
     elif place.suffix == SUFFIX and (place.is_file() or place.is_absolute()):
         found = place.absolute()
         configs = config_folder(found, fetch=fetch)
         check_configs(configs)
         check_parts(configs)
+        check_readable(configs, weights=False)
     else:
         found = fetch_pipeline(_hub_id(path), fetch=fetch)
         check_configs(found)

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.unread_weights import why_unread
 from regl_app.generator.checkpoint import configs_of
 from regl_app.generator.families.registry import FAMILIES, PARTS
 from regl_app.generator.pipeline_config import part_config
@@ -55,13 +56,16 @@ def denoiser_shapes(checkpoint: Path) -> Mapping[str, list[int]]:
 
 def _shapes(folder: Path, part: str) -> Mapping[str, list[int]]:
     found: dict[str, list[int]] = {}
-    try:
-        for file in weights_read(folder, part):
+    for file in weights_read(folder, part):
+        try:
             with safe_open(file, "pt") as content:
                 names = content.keys()
                 found |= {name: content.get_slice(name).get_shape() for name in names}
-    except (OSError, SafetensorError) as error:
-        raise GeneratorError(f"the denoiser of {str(folder)!r} cannot be read: {error}") from error
+        except (OSError, SafetensorError) as error:
+            raise GeneratorError(
+                f"the denoiser of {str(folder)!r} cannot be read: {file.name}: "
+                f"{why_unread(file, error)}"
+            ) from error
     if not found:
         raise GeneratorError(f"the denoiser of {str(folder)!r} has no safetensors")
     return found

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.readable import readable
+from regl_app.core.unread_weights import why_unread
 from regl_app.generator.denoiser_shapes import denoiser_class, denoiser_shapes
 from regl_app.generator.encoder_files import encoder_weights
 from regl_app.generator.hub_checkpoint import UNKNOWN
@@ -150,7 +151,9 @@ def _shapes(file: Path) -> Shapes:
         with safe_open(file, "pt") as content:
             return {name: content.get_slice(name).get_shape() for name in content.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise GeneratorError(f"{KEY} {str(file)!r} cannot be read: {error}") from error
+        raise GeneratorError(
+            f"{KEY} {str(file)!r} cannot be read: {why_unread(file, error)}"
+        ) from error
 
 
 def _check_kind(shapes: Shapes, path: str) -> None:

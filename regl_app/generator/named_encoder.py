@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.making_modules import MAKING_MODULES
+from regl_app.core.unread_weights import why_unread
 from regl_app.data.resize import fit
 from regl_app.generator.encoder_files import (
     CONFIG,
@@ -209,7 +210,9 @@ def _weights_in(folder: Path) -> set[str]:
             with safe_open(file, "pt") as content:
                 names.update(content.keys())
         except (OSError, SafetensorError) as error:
-            raise GeneratorError(f"{KEY}: {str(file)!r} cannot be read: {error}") from error
+            raise GeneratorError(
+                f"{KEY}: {str(file)!r} cannot be read: {why_unread(file, error)}"
+            ) from error
     return names
 
 

@@ -7,7 +7,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.weight_files import INDEX, names_in, parts_of, read_index
+from regl_app.core.unread_weights import damage, is_pointer, why_unread
+from regl_app.generator.weight_files import (
+    INDEX,
+    files_read,
+    names_in,
+    parts_of,
+    read_index,
+    variant_of,
+)
 
 _TOLD_BY_T5 = ("text_encoder_3", "tokenizer_3")
 """What Stable Diffusion 3 can do without: where the folders were deleted, it is told by CLIP."""
@@ -53,6 +61,27 @@ def check_parts(folder: Path) -> None:
             _check_config(folder, part)
         elif part.replace("tokenizer", "text_encoder") not in spared:
             _check_tokenizer(folder, part, index[part], _below(names, part))
+
+
+def check_readable(folder: Path, *, weights: bool = True) -> None:
+    """Refuse files of a pipeline's folder that stand for others, and weights that were cut.
+
+    Args:
+        folder: the pipeline's; what it is not loaded from may be as it likes.
+        weights: whether all are read: of a folder beside a single file those are that it lacks.
+
+    Raises:
+        GeneratorError: names the file, what it is, and the remedy.
+    """
+    names, parts = names_in(folder), parts_of(read_index(folder))
+    for name in files_read(names, parts, variant_of(names, parts)):
+        file = folder / name
+        if name.endswith(".safetensors"):
+            problem = damage(file) if weights else ""
+        else:
+            problem = why_unread(file, "") if is_pointer(file) else ""
+        if problem:
+            raise GeneratorError(f"{_cannot(folder)}: {str(file)!r} cannot be read: {problem}")
 
 
 def _check_config(folder: Path, part: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.unread_weights import why_unread
 from regl_app.generator.hub_checkpoint import HubId, fetch_configs
 from regl_app.generator.prediction import EPSILON, Told, check_prediction, told_by
 from regl_app.generator.weight_files import INDEX
@@ -91,7 +92,7 @@ def _head(file: Path) -> tuple[dict[str, torch.Tensor], Told]:
             told = told_by(names, content.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise GeneratorError(
-            f"generator.path {str(file)!r} cannot be read as safetensors: {error}"
+            f"generator.path {str(file)!r} cannot be read as safetensors: {why_unread(file, error)}"
         ) from error
     if any("lora" in name for name in shapes):
         raise GeneratorError(

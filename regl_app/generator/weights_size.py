@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.unread_weights import why_unread
 from regl_app.generator.denoiser_shapes import denoiser_shapes
 from regl_app.generator.weight_files import weights_read
 
@@ -31,5 +32,7 @@ def weights_in_memory(checkpoint: Path) -> int:
                     names = content.keys()
                     shapes += [content.get_slice(name).get_shape() for name in names]
             except (OSError, SafetensorError) as error:
-                raise GeneratorError(f"{str(file)!r} cannot be read: {error}") from error
+                raise GeneratorError(
+                    f"{str(file)!r} cannot be read: {why_unread(file, error)}"
+                ) from error
     return sum(math.prod(shape) for shape in shapes) * _BYTES

@@ -16,6 +16,8 @@ from regl_app.core.errors import GeneratorError
 from regl_app.generator.checkpoint import resolve_generator
 from regl_app.generator.foundation import Foundation
 
+POINTER = "version https://git-lfs.example/spec/v1\noid sha256:abc\nsize 3\n"
+
 
 @pytest.fixture
 def copy(second_pipeline: Path, tmp_path: Path) -> Path:
@@ -63,6 +65,33 @@ def test_a_config_that_was_cut_is_refused_by_its_part(copy: Path, content: str, 
     (copy / "vae" / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(GeneratorError, match=rf"'vae' has a config\.json that .*{says}.*again"):
         resolve_generator(str(copy))
+
+
+PARTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_weights_that_cannot_be_read_are_refused_with_the_remedy(copy: Path, part: str) -> None:
+    file = copy / f"{part}.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    where = re.escape(repr(str(file)))
+    with pytest.raises(GeneratorError, match=rf"{where} cannot be read: .*incomplete.*again\)$"):
+        resolve_generator(str(copy))
+    file.write_text(POINTER, encoding="utf-8")
+    with pytest.raises(GeneratorError, match=rf"{where} .* Git LFS.*git lfs pull .*hf download"):
+        resolve_generator(str(copy))
+
+
+def test_a_vocabulary_may_be_a_pointer_too(copy: Path) -> None:
+    (copy / "tokenizer" / "tokenizer.json").write_text(POINTER, encoding="utf-8")
+    with pytest.raises(GeneratorError, match=r"tokenizer\.json' cannot be read: .* Git LFS"):
+        resolve_generator(str(copy))
+
+
+def test_what_is_never_read_may_be_damaged(copy: Path) -> None:
+    for name in ("unet/diffusion_pytorch_model.fp16.safetensors", "sd.safetensors"):
+        (copy / name).write_text(POINTER, encoding="utf-8")
+    assert resolve_generator(str(copy)) == copy
 
 
 def test_what_reads_pictures_need_not_be_there(copy: Path) -> None:

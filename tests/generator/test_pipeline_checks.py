@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.checkpoint import resolve_generator
@@ -36,7 +37,7 @@ def checkpoint(
     latents: int = 4,
     index: Mapping[str, Any] = {},
 ) -> Path:
-    """Write a pipeline's configs, and beside them empty files in the place of its weights."""
+    """Write a pipeline's configs, and beside them files without a tensor for its weights."""
     part = "unet" if str(denoiser["_class_name"]).startswith("UNet") else "transformer"
     blocks = [128, 256, 512, 512]
     contents: dict[str, Mapping[str, Any]] = {
@@ -53,7 +54,7 @@ def checkpoint(
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     for name in (part, "vae"):
-        (folder / name / "diffusion_pytorch_model.safetensors").touch()
+        save_file({}, folder / name / "diffusion_pytorch_model.safetensors")
     return folder
 
 

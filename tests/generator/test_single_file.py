@@ -192,7 +192,10 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GeneratorError, match="is a LoRA"):
         resolve_generator(str(lora))
     lora.write_bytes(b"PK")
-    with pytest.raises(GeneratorError, match="cannot be read as safetensors"):
+    with pytest.raises(GeneratorError, match=r"cannot be read as safetensors.*incomplete.*again"):
+        resolve_generator(str(lora))
+    lora.write_text("version https://git-lfs.example/spec/v1\n", encoding="utf-8")
+    with pytest.raises(GeneratorError, match=r"cannot be read as safetensors.*git lfs pull"):
         resolve_generator(str(lora))
     with pytest.raises(GeneratorError, match=r"'models/sd\.safetensors' is no folder"):
         resolve_generator("models/sd.safetensors")

@@ -42,6 +42,16 @@ def without_scheduler_config(folder: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").write_text("{", encoding="utf-8")
 
 
+def of_pointers(folder: Path) -> None:
+    for file in folder.rglob("*.safetensors"):
+        file.write_text("version https://git-lfs.example/spec/v1\n", encoding="utf-8")
+
+
+def cut(folder: Path) -> None:
+    file = folder / "text_encoder" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -49,6 +59,8 @@ def without_scheduler_config(folder: Path) -> None:
         (without_words, "its 'tokenizer' has no vocabulary"),
         (without_vae, "its 'vae', which model_index.json names, is missing"),
         (without_scheduler_config, "its 'scheduler' has a scheduler_config.json that cannot"),
+        (of_pointers, "git lfs pull"),
+        (cut, "model.safetensors' cannot be read: "),
     ],
 )
 def test_a_folder_that_is_not_whole_fails(
@@ -57,5 +69,6 @@ def test_a_folder_that_is_not_whole_fails(
     damage(copy)
     findings = told(copy)
     assert findings["generator"].status == "fail"
-    assert says in findings["generator"].detail and "again" in findings["generator"].detail
+    assert says in findings["generator"].detail
+    assert "fetch" in findings["generator"].detail
     assert "memory" not in findings, "told of what is not there"

@@ -291,7 +291,7 @@ def test_the_official_files_that_are_of_another_kind_are_refused_by_name(
         ("absent.safetensors", r"must be '' or a \.safetensors file"),
         ("folder", r"must be '' or a \.safetensors file"),
         ("ip-adapter_sd15.bin", "is a pickle.*never read"),
-        ("damaged.safetensors", "cannot be read"),
+        ("damaged.safetensors", r"cannot be read: .*fetch it again"),
     ],
 )
 def test_what_is_no_file_of_tensors_is_refused(name: str, said: str, tmp_path: Path) -> None:
