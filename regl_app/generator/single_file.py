@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.unread_weights import why_unread
+from regl_app.generator.file_kinds import seems_to_be
 from regl_app.generator.hub_checkpoint import HubId, fetch_configs
 from regl_app.generator.prediction import EPSILON, Told, check_prediction, told_by
 from regl_app.generator.weight_files import INDEX
@@ -99,7 +100,13 @@ def _head(file: Path) -> tuple[dict[str, torch.Tensor], Told]:
             f"generator.path {str(file)!r} is a LoRA, which only changes another checkpoint (give "
             "that one)"
         )
-    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, told
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    if kind := seems_to_be(tensors):
+        raise GeneratorError(
+            f"generator.path {str(file)!r} has no denoiser: it seems to be {kind} (give the "
+            "checkpoint that it goes with, or that it is a part of)"
+        )
+    return tensors, told
 
 
 def _origin(shapes: dict[str, torch.Tensor]) -> str:

@@ -201,6 +201,48 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         resolve_generator("models/sd.safetensors")
 
 
+@pytest.mark.parametrize("configs", [True, False])
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["emb_params"], "a textual inversion"),
+        (["clip_g", "clip_l"], "a textual inversion"),
+        (["control_model.input_blocks.0.0.weight"], "a ControlNet"),
+        (["controlnet_cond_embedding.conv_in.weight", "conv_in.weight"], "a ControlNet"),
+        (["first_stage_model.encoder.conv_in.weight"], "a VAE alone"),
+        (["decoder.conv_in.weight", "quant_conv.bias"], "a VAE alone"),
+        (["cond_stage_model.transformer.text_model.final_layer_norm.bias"], "a text encoder alone"),
+        (["conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"], "a text enc"),
+        (["image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight"], "an IP-Adapter, which gen"),
+        (["down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"], "a UNet alone, in diffusers"),
+        (["down_blocks.0.motion_modules.0.norm.weight"], "a motion module"),
+        (["fc.weight", "conv1.weight"], "of another kind, with tensors such as 'conv1.weight'"),
+        ([], "of another kind, without any tensor"),
+    ],
+)
+def test_a_file_without_a_denoiser_is_refused_by_what_it_seems_to_be(
+    second_pipeline: Path, tmp_path: Path, names: list[str], says: str, configs: bool
+) -> None:
+    file = tmp_path / "part.safetensors"
+    save_file({name: torch.zeros(1) for name in names}, file)
+    if configs:
+        shutil.copytree(second_pipeline, file.with_suffix(""))
+    with pytest.raises(GeneratorError, match=rf"has no denoiser: it seems to be {says}.*\(give "):
+        resolve_generator(str(file), fetch=False)
+
+
+@pytest.mark.parametrize("before", ["", "model.diffusion_model."])
+def test_a_denoiser_may_go_by_its_bare_names_as_those_of_flux(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    file = tmp_path / "flux.safetensors"
+    names = (f"{before}double_blocks.0.img_attn.norm.key_norm.scale", "vae.decoder.conv_in.bias")
+    save_file({name: torch.zeros(1) for name in names}, file)
+    with pytest.raises(GeneratorError, match=r"holds weights alone, of '.*FLUX"):
+        resolve_generator(str(file), fetch=False)
+
+
 @pytest.mark.parametrize("name", ["sd.ckpt", "sd.bin", "sd.pt"])
 def test_pickles_are_refused_by_name_and_never_opened(name: str, tmp_path: Path) -> None:
     for path in (name, str(tmp_path / name)):
