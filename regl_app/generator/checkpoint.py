@@ -6,6 +6,7 @@ from pathlib import Path
 
 from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import GeneratorError
+from regl_app.core.near_names import near_path
 from regl_app.core.readable import readable
 from regl_app.generator.compatibility import ORIGIN
 from regl_app.generator.hub_checkpoint import UNKNOWN, HubId, commit_of, fetch_pipeline
@@ -82,9 +83,11 @@ def _hub_id(path: str) -> HubId:
     place = Path(path).expanduser()
     hub_id = HubId.parse(path)
     if hub_id is None or place.is_absolute() or place.suffix == SUFFIX or path[0] in ".~":
+        near = near_path(path, SUFFIX)
         raise GeneratorError(
             f"generator.path {path!r} is no folder (give 'bundled', an existing pipeline folder, "
-            "a .safetensors file, or a hub id such as 'owner/name' or 'owner/name@revision')"
+            "a .safetensors file, or a hub id such as 'owner/name' or 'owner/name@revision'"
+            f"{near and f'; {near}'})"
         )
     return hub_id
 

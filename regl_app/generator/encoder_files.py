@@ -13,6 +13,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.near_names import near_path
 from regl_app.generator.hub_checkpoint import (
     UNKNOWN,
     HubId,
@@ -54,10 +55,11 @@ def resolve_image_encoder(path: str, *, fetch: bool = True) -> Path:
         return found
     hub_id = HubId.parse(path)
     if hub_id is None or place.is_absolute() or place.is_file() or path[0] in ".~":
+        near = near_path(path)
         raise GeneratorError(
             f"{KEY} {path!r} is no folder (give 'auto', the folder of a transformers image encoder "
             "with config.json and model.safetensors, or its hub id, 'owner/name' or "
-            "'owner/name@revision')"
+            f"'owner/name@revision'{near and f'; {near}'})"
         )
     check = functools.partial(check_files, path=path)
     return cached_or_fetched(hub_id, _WANTED, _download, check, fetch=fetch)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.near_names import near_path
 from regl_app.generator.needed_parts import check_parts
 from regl_app.generator.pipeline_checks import check_configs, check_kind
 from regl_app.generator.weight_files import (
@@ -161,6 +162,8 @@ def _explained(
     import httpx
     from huggingface_hub import errors
 
+    near = near_path(str(hub_id))
+    near = near and f" ({near})"
     try:
         return download(hub_id)
     except errors.GatedRepoError as error:
@@ -175,17 +178,18 @@ def _explained(
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise GeneratorError(
-            f"{what} is no local folder and nothing that the hub shows to this machine: check the "
-            "name, and log in if it is private (hf auth login, or HF_TOKEN)"
+            f"{what} is no local folder{near} and nothing that the hub shows to this machine: "
+            "check the name, and log in if it is private (hf auth login, or HF_TOKEN)"
         ) from error
     except GeneratorError:
         raise
     except _failures(errors, httpx) as error:
         raise GeneratorError(
-            f"{what} is no local folder, is not in this machine's hub cache{lacking} and could not "
-            f"be fetched from the hub ({type(error).__name__}: {first_line(error)}); download it "
-            f"elsewhere (hf download {hub_id.repository} --local-dir FOLDER) and give its folder, "
-            "or bring the hub's cache; where there is no network HF_HUB_OFFLINE=1 spares the wait"
+            f"{what} is no local folder{near}, is not in this machine's hub cache{lacking} and "
+            f"could not be fetched from the hub ({type(error).__name__}: {first_line(error)}); "
+            f"download it elsewhere (hf download {hub_id.repository} --local-dir FOLDER) and give "
+            "its folder, or bring the hub's cache; where there is no network HF_HUB_OFFLINE=1 "
+            "spares the wait"
         ) from error
 
 

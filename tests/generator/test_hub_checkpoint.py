@@ -217,6 +217,24 @@ def test_who_may_not_or_asks_for_what_is_not_there_is_told(
         resolve_generator("owner/name@v9")
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        errors.RepositoryNotFoundError("x", response=httpx.Response(401, request=REQUEST)),
+        httpx.ConnectTimeout("x"),
+    ],
+)
+def test_a_folder_of_the_first_part_s_name_is_named(
+    hub: Hub, failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.failure = failure
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "names").mkdir(parents=True)
+    says = r"'owner' is a folder here that holds no 'name' \(did you mean 'owner/names'\?\)"
+    with pytest.raises(GeneratorError, match=says):
+        resolve_generator("owner/name")
+
+
 def test_a_repository_without_a_pipeline_is_refused(hub: Hub) -> None:
     (hub.content / "model_index.json").unlink()
     with pytest.raises(GeneratorError, match=r"'owner/name' holds no model_index\.json"):

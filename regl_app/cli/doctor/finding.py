@@ -22,3 +22,10 @@ def unread(unreadable: int, left_out: str) -> str:
     """Return what is to be added about files of a folder that are not read; '' if all are."""
     damaged = f"; {unreadable} pictures cannot be read and are left out" if unreadable else ""
     return damaged + (f"; not read: {left_out}" if left_out else "")
+
+
+def mistyped(topic: str, error: Exception, near: str, path: str) -> Finding:
+    """Return that ``path`` is no folder, is not in the hub's cache either, and what is ``near``."""
+    repository = path.partition("@")[0]
+    remedy = f"correct the path; if it is a hub id, fetch it first: hf download {repository}"
+    return Finding(topic, "fail", f"{error}, and {near}", remedy)

@@ -11,6 +11,7 @@ import pytest
 from regl_app.cli.doctor.finding import Finding
 from regl_app.cli.doctor.machine import examine
 from regl_app.config import RunConfig
+from regl_app.core.types import Scalar
 
 
 @pytest.fixture
@@ -72,3 +73,23 @@ def test_a_folder_that_is_not_whole_fails(
     assert says in findings["generator"].detail
     assert "fetch" in findings["generator"].detail
     assert "memory" not in findings, "told of what is not there"
+
+
+@pytest.mark.parametrize("key", ["generator.path", "generator.image-encoder"])
+def test_a_mistyped_folder_is_not_taken_for_a_hub_id(copy: Path, key: str) -> None:
+    keys: dict[str, Scalar] = {"method": "regl", "cache-dir": "cache", "lora.image-tokens": 4}
+    for path, status in (("ck/sdd", "fail"), ("owner/sdd", "note")):
+        config = RunConfig.from_flat(keys | {key: path})
+        topic = "generator" if key == "generator.path" else "image encoder"
+        (finding,) = [each for each in examine(config) if each.topic == topic]
+        assert finding.status == status
+        assert ("(did you mean 'ck/sd'?)" in finding.detail) == (status == "fail")
+        assert ("hf download ck/sdd" in finding.remedy) == (status == "fail")
+
+
+@pytest.mark.parametrize("path", ["./ck/sdd", "{}/ck/sdd", "ck/sdd.safetensors"])
+def test_what_can_be_no_hub_id_has_near_names_too(copy: Path, tmp_path: Path, path: str) -> None:
+    (tmp_path / "ck" / "sd.safetensors").touch()
+    finding = told(path.format(tmp_path))["generator"]
+    assert finding.status == "fail" and "is no folder" in finding.detail
+    assert "(did you mean '" in finding.detail and "ck/sd" in finding.detail
