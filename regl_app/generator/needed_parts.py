@@ -91,15 +91,14 @@ def _check_config(folder: Path, part: str) -> None:
     problem = ""
     try:
         if not isinstance(json.loads((folder / part / name).read_text(encoding="utf-8")), dict):
-            problem = "that holds no object"
+            problem = f"has a {name} that holds no object"
     except FileNotFoundError:
-        problem = "that is missing"
+        problem = f"has no {name}"
     except ValueError as error:
-        problem = f"that cannot be read ({error})"
+        problem = f"has a {name} that cannot be read ({error})"
     if problem:
         raise GeneratorError(
-            f"{_cannot(folder)}: its {part!r} has a {name} {problem} (fetch that folder again, "
-            "whole)"
+            f"{_cannot(folder)}: its {part!r} {problem} (fetch that folder again, whole)"
         )
 
 
