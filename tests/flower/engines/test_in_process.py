@@ -33,7 +33,8 @@ def _requests(grid: InProcessGrid) -> list[Message]:
     return [Message(content, node, MessageType.QUERY) for node in grid.get_node_ids()]
 
 
-def _echo_app() -> ClientApp:
+def _echo_app(released: threading.Event | None = None) -> ClientApp:
+    """Return an app whose client 1 fails, and whose client 2 waits until it is released."""
     app = ClientApp()
 
     @app.query()
@@ -41,8 +42,8 @@ def _echo_app() -> ClientApp:
         partition_id = int(context.node_config["partition-id"])
         if partition_id == 1:
             raise RuntimeError("broken")
-        if partition_id == 2:
-            time.sleep(1.0)
+        if partition_id == 2 and released is not None:
+            released.wait(60)
         message.content.config_records["c"]["n"] = 100 + partition_id
         calls = context.state.config_records.setdefault("calls", ConfigRecord({"n": 0}))
         calls["n"] = int(str(calls["n"])) + 1
@@ -52,9 +53,11 @@ def _echo_app() -> ClientApp:
 
 
 def test_replies_errors_and_timeouts_reach_the_server() -> None:
-    grid = InProcessGrid(_echo_app(), 3, {}, workers=3)
+    released = threading.Event()
+    grid = InProcessGrid(_echo_app(released), 3, {}, workers=3)
     requests = _requests(grid)
-    replies = list(grid.send_and_receive(requests, timeout=0.5))
+    replies = list(grid.send_and_receive(requests, timeout=1.0))
+    released.set()
     grid.close()
     by_request = {reply.metadata.reply_to_message_id: reply for reply in replies}
     answer, error = (by_request[requests[index].metadata.message_id] for index in (0, 1))
