@@ -7,7 +7,7 @@ import os
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,17 +34,18 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Return a port that nobody gets but a server with SO_REUSEADDR, as Python's have it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def test_metrics_are_scraped_during_the_run_and_left_behind(
-    federate: Federate, make_client: MakeClient
+    federate: Federate, make_client: MakeClient, port: int
 ) -> None:
-    port = free_port()
     scraped: list[str] = []
 
     def scrape(reply: Message, partition_id: int) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,12 @@ from regl_app.generator import pace
 
 
 @pytest.fixture(autouse=True)
-def free_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv(SUPERLINK_PORT_VARIABLE, str(probe.getsockname()[1]))
+def free_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    with socket.socket() as held:  # nothing listens there, and nothing else can meanwhile
+        held.bind(("127.0.0.1", 0))
+        monkeypatch.setenv(SUPERLINK_PORT_VARIABLE, str(held.getsockname()[1]))
+        yield
 
 
 def found(topic: str, flat: dict[str, Scalar] | None = None) -> Finding:
