@@ -81,20 +81,19 @@ run_flower(config, clients=2)
 def test_interrupting_stops_the_run_and_everything_under_it(
     elsewhere: Path, how: signal.Signals, moment: str
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, str(elsewhere / "runs")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(moment):
-            break
+    said = elsewhere / "said.txt"  # a pipe that nobody reads would be another fault
+    with said.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(elsewhere / "runs")],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+        )
+    while not any(line.startswith(moment) for line in said.read_text().splitlines()):
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.05)
     process.send_signal(how)
-    process.stdout.close()
     assert process.wait(timeout=300) != 0
     result = RunFolder.open(next((elsewhere / "runs").iterdir())).read_result()
     assert result is not None and result.status == "stopped"
@@ -147,15 +146,16 @@ def test_two_runs_on_one_processor_have_a_ray_each_and_do_not_fight(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # a cluster that neither is to join
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOUND, name],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("a", "b")
-    ]
+    runs = []
+    for name in ("a", "b"):
+        with Path(f"{name}.txt").open("w") as errors:  # of any length: nobody reads it meanwhile
+            runs.append(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-c", _BOUND, name],
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                )
+            )
     seen: dict[str, str] = {}
     while any(run.poll() is None for run in runs):
         for command in started().values():
@@ -163,8 +163,8 @@ def test_two_runs_on_one_processor_have_a_ray_each_and_do_not_fight(
                 session = command.partition("--session_dir=")[2].split()[0]
                 seen[session] = command.partition("--static_resource_list=")[2].split()[0]
         time.sleep(0.2)
-    for run in runs:
-        assert run.returncode == 0, run.communicate()[1]
+    for run, name in zip(runs, ("a", "b"), strict=True):
+        assert run.returncode == 0, Path(f"{name}.txt").read_text()
     assert len(seen) == 2
     assert all(",CPU,1," in resources for resources in seen.values())  # whatever the machine has
     assert not any(Path(session).exists() for session in seen)  # nothing is left of them
