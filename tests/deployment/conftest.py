@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,11 +31,25 @@ APP = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 
+_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that is free now, and that no outgoing connection is given meanwhile.
+
+    It is bound seconds later, in some tests for a second time.
+    """
+    first = int(_PORTS.read_text().split()[0]) if _PORTS.exists() else 32768
+    # Where the system gives out nearly all of them, any has to do.
+    ports = range(10_000, first) or range(10_000, 65_536)
+    while True:
+        port = secrets.choice(ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            if port not in _given:
+                probe.bind(("", port))
+                _given.add(port)
+                return port
 
 
 def node_config(values: Mapping[str, Scalar]) -> str:
@@ -53,6 +70,39 @@ for key in sys.argv[1:]:
     if app(["supernode", "register", key, "site"], standalone_mode=False):
         sys.exit(f"not registered: {key}")
 """
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A node's process that carries out messages, by its pid."""
+
+    pid: int
+
+    def until_it_computed(self, seconds: float = 0.3) -> None:
+        """Wait until it has had a processor for so long, from now on: it is amid something."""
+        deadline, enough = time.monotonic() + 120, self._computed() + seconds
+        while self._computed() < enough:
+            assert time.monotonic() < deadline, f"process {self.pid} does nothing"
+            time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Stop it for the length of the block: what it is at does not end meanwhile."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            while self._stat()[0] != "T":
+                time.sleep(0.01)
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def _computed(self) -> float:
+        user, system = self._stat()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def _stat(self) -> list[str]:
+        """Return its state and what follows in proc(5)'s stat, fields 3 and up."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
 @dataclass
@@ -188,6 +238,17 @@ class Deployment:
             data_root=str(folders[index]),
             state_dir=str(self.state(name)),
         )
+
+    def worker(self, name: str) -> Worker:
+        """Return the process that carries out a node's messages; it has to be there."""
+        executors = descendants(self.processes[name].pid)
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                # Its own parent is the message that found none; it is told whose it is.
+                if "client_app.worker.server" in words and int(words[5]) in executors:
+                    return Worker(int(entry.name))
+        raise AssertionError(f"no worker of {name}: {self.log(name)}")
 
     def kill(self, name: str) -> dict[int, str]:
         """Kill a SuperNode by its pid; return its other processes, which have to end themselves."""

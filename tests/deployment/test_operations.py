@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from regl_app.core.processes import descendants
 from regl_app.core.types import Scalar
 from regl_app.runs.folder import RunFolder
+from regl_app.runs.lock import is_running
 
 Deploy = Callable[..., Any]  # the fixture's Deployment
 
@@ -47,6 +49,17 @@ def regl(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )
+
+
+def rounds_trained(log: str) -> int:
+    """Return how many rounds a node has trained in."""
+    return len(set(re.findall(r"round (\d+) train: answered", log)))
+
+
+def amid_training(log: str) -> bool:
+    """Return whether a node has received what it is to train on, and is not done with it."""
+    last = log.rpartition("Receiving: train message")[2]
+    return "Received successfully" in last and "train: answered" not in last
 
 
 def test_a_run_is_examined_followed_and_stopped_in_request(
@@ -95,22 +108,38 @@ def test_a_run_is_examined_followed_and_stopped_in_request(
     # A SuperNode that is stopped while it still receives a request starts a process that waits for
     # the rest in vain, two hours long: Flower's own, and none of ours is loaded in it by then.
     def training_again() -> bool:
-        parts = [deployment.log(name).split("Receiving: train message")[1:] for name in "ab"]
-        # Who was refused at hello is asked that again beside each training.
-        parts.append(deployment.log("c").split("Receiving: query message")[2:])
-        return all(len(log) == 2 and "Received successfully" in log[1] for log in parts)
+        a, b, c = map(deployment.log, "abc")
+        # Who was refused at hello is asked that again beside each training, and nobody waits for
+        # it for long: the others may be further than in round 2.
+        asked = c.split("Receiving: query message")[2:]
+        if len(asked) < 2 or "Received successfully" not in asked[-1]:
+            return False
+        ahead = rounds_trained(b) > rounds_trained(a)
+        return rounds_trained(a) > 0 and amid_training(a) and (ahead or amid_training(b))
 
-    wait_for("second round", training_again)
-    deployment.flwr("stop", run_id, "site")
-    wait_for("end", run.read_result, 60)
+    def held_amid_training() -> bool:
+        """Hold site a, which the others have to wait for, if all have what they were sent."""
+        if training_again():
+            held.enter_context(deployment.worker("a").held())
+            if training_again():
+                return True
+            held.close()
+        return False
+
+    # The command takes seconds: the round that it is to end must not end before.
+    with contextlib.ExitStack() as held:
+        wait_for("second round", held_amid_training)
+        deployment.flwr("stop", run_id, "site")
+        wait_for("end", run.read_result, 60)
     result = run.read_result()
     assert result is not None and result.status == "stopped"
     followed, _ = follower.communicate(timeout=60)
     assert follower.returncode == 1
     assert "round 1/500: global accuracy" in followed
     assert "stopped from outside" in followed.splitlines()[-1], followed
+    # Where Flower's patience of 5 s was too short, the file is left without its lock.
+    wait_for("lock's release", lambda: is_running(run.path) is not True, 30)
     assert 'regl_run_state{state="stopped"} 1.0' in (run.path / "metrics.prom").read_text()
-    wait_for("lock's release", lambda: not (run.path / ".running").exists(), 30)
 
     # Nothing works on: the server's process at once, the clients' after the message at hand.
     def at_work() -> list[str]:
