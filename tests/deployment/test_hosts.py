@@ -169,15 +169,19 @@ class Watch:
         there = lambda: list(self.out.glob("*/history.jsonl"))  # noqa: E731
         self.until(f"round {number}", lambda: there() and len(self.run.read_history()) >= number)
 
-    def until_training(self, site: str, number: int) -> None:
-        """Wait until a site is amid the training of a round."""
+    @contextlib.contextmanager
+    def amid_training(self, site: str, number: int) -> Iterator[None]:
+        """Wait until a site is amid the training of a round, and hold it there for the block."""
         received = lambda: self.deployment.log(site).split("Receiving: train message")  # noqa: E731
         self.until(
             f"training of round {number} at {site}",
-            lambda: len(received()) > number and "Start `flwr-clientapp`" in received()[number],
+            lambda: len(received()) > number and "Received successfully" in received()[number],
         )
-        time.sleep(1)
-        assert f"{site} round {number} train: answered" not in self.deployment.log(site)
+        worker = self.deployment.worker(site)
+        worker.until_it_computed()
+        with worker.held():
+            assert f"{site} round {number} train: answered" not in self.deployment.log(site)
+            yield
 
 
 def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
@@ -212,23 +216,24 @@ def test_links_that_go_and_come_back_cost_a_run_time_and_nothing_else(
     out = deployment.folder / "runs"
     watch = Watch(deployment, deployment.submit(**settings, **{"out-dir": str(out)}), out)
     watch.until_round(1)
+    before = hosts.sent("slow")
 
     hosts.cut("natted")  # between rounds, until others are amid the next
-    watch.until_training("near", 2)
-    hosts.cut("near")  # for less than a minute, after which it would be given up
+    with watch.amid_training("near", 2):
+        hosts.cut("near")  # for less than a minute, after which it would be given up
     hosts.mend("natted")
     answered = "slow round 2 train: answered"
     watch.until("its answer", lambda: answered in deployment.log("slow"))
-    before = hosts.sent("slow")
     watch.until("its upload", lambda: hosts.sent("slow") > before + 50_000)
     with cut(hosts, 2, "slow"):
         pass
     hosts.mend("near")
     watch.until_round(2)
 
-    watch.until_training("near", 3)
     # The server's host: Flower gives up every node after a minute.
-    with cut(hosts, 65, *SITES):
+    with contextlib.ExitStack() as away:
+        with watch.amid_training("near", 3):
+            away.enter_context(cut(hosts, 65, *SITES))
         whole = RunFolder.open(
             run_in_process(RunConfig.from_flat(settings | calm), sites=folders, workers=1)
         )
