@@ -93,13 +93,14 @@ def test_every_worker_is_prepared_once_and_alone() -> None:
 def test_workers_are_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("regl_app.core.devices.usable_cards", lambda: 2)
     loaded: list[tuple[str, str]] = []
+    everyone = threading.Barrier(4)
     app = ClientApp()
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
         where = str(resolve_device("auto"))
         assert (threading.current_thread().name, where) in loaded  # where its generator is
-        time.sleep(0.02)
+        everyone.wait(60)  # else two threads might serve all, where the others are slow
         return Message(RecordDict({"r": ConfigRecord({"where": where})}), reply_to=message)
 
     def prepare() -> None:
