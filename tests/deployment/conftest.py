@@ -78,7 +78,7 @@ class Worker:
 
     pid: int
 
-    def until_it_computed(self, seconds: float = 0.3) -> None:
+    def until_it_computed(self, seconds: float = 0.2) -> None:
         """Wait until it has had a processor for so long, from now on: it is amid something."""
         deadline, enough = time.monotonic() + 120, self._computed() + seconds
         while self._computed() < enough:
