@@ -277,7 +277,6 @@ def test_a_run_goes_on_under_attack_and_while_keys_and_certificates_are_renewed(
     )
 
     def renew_key() -> None:
-        deployment.register("b-renewed")
         deployment.end("b")
         deployment.start_site(1, sites, "b", key="b-renewed")
         (old,) = deployment.nodes_away()
@@ -292,6 +291,8 @@ def test_a_run_goes_on_under_attack_and_while_keys_and_certificates_are_renewed(
     def the_run() -> RunFolder:
         return RunFolder.open(next(out.glob("*/history.jsonl")).parent)
 
+    # While the run comes up: the command takes seconds, and a later round would be hit.
+    deployment.register("b-renewed")
     wait_for_round(1)
     with ThreadPoolExecutor(1) as pool:
         attack = pool.submit(attacked, Stranger(deployment.port, keys.ca))
