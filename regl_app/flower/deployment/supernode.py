@@ -1,8 +1,11 @@
-"""Flower's SuperNode, with two faults of Flower 1.41 mended.
+"""Flower's SuperNode, with three faults of Flower 1.41 mended.
 
 * It tries again whatever happens to a connection, but for the TLS handshake: where that is cut off,
   not answered for 30 s, or the certificate has expired, it gives up and signs off. Its process
-  stays, with nothing left to do, and no service manager sees that it has ended. Ours ends.
+  stays, with nothing left to do, and no service manager sees that it has ended. So it does after an
+  error of its own. Ours ends.
+* It starts ``flower-superexec``, which starts a process per message, and never looks at it again:
+  without it it takes one message and waits for ever. Ours ends.
 * It starts a process per message, and takes one that has not come up within 30 s for lost: it
   starts another beside it, without end, and on a busy machine each makes the others slower. Ours
   waits longer.
@@ -10,25 +13,71 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import threading
 from datetime import timedelta
+from logging import ERROR
+from types import SimpleNamespace
 
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.supercore import log
 from flwr.supercore.corestate.in_memory_corestate import InMemoryCoreState
-from flwr.supercore.exit import ExitCode, flwr_exit
+from flwr.supercore.exit import ExitCode, add_exit_handler, flwr_exit
+from flwr.supernode import start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 
 START_SECONDS = 300.0
 """How long a message's process may take until it reports; Flower's own 30 s included."""
+_GRACE_SECONDS = 2.0
+"""Where all of a service's processes are told to end at once, the superexec may be the first."""
 
 
 def main() -> None:
     """Run ``flower-supernode`` with this process's arguments; never returns."""
     _wait_for_starts()
-    flower_supernode()
+    _end_with_superexec()
+    try:
+        flower_supernode()
+    except Exception as error:
+        log(ERROR, "the SuperNode's own error:", exc_info=error)
+        flwr_exit(
+            ExitCode.TASK_PROC_EXCEPTION,
+            f"It ends of {type(error).__name__} (see above). Start this SuperNode again.",
+        )
     flwr_exit(
         ExitCode.SUPERNODE_CONNECTION_ERROR,
         "The connection to the SuperLink was given up (see above). Start this SuperNode again.",
     )
+
+
+def _end_with_superexec() -> None:
+    """End this process, exit status 1, when the program that Flower starts beside it has ended."""
+    started: list[subprocess.Popen[bytes]] = []
+    ending = threading.Event()
+    add_exit_handler(ending.set, run_before_force_exit=True)
+
+    def end(*_: object) -> None:
+        status = started[0].returncode
+        how = f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
+        flwr_exit(
+            ExitCode.TASK_PROC_EXCEPTION,
+            f"flower-superexec has ended ({how}): no message would be answered. "
+            "Start this SuperNode again.",
+        )
+
+    def watch() -> None:
+        started[0].wait()
+        main_thread = threading.main_thread().ident
+        if not ending.wait(_GRACE_SECONDS) and main_thread is not None:
+            signal.pthread_kill(main_thread, signal.SIGUSR1)  # Flower ends in that thread alone
+
+    def start(command: list[str]) -> None:
+        started.append(subprocess.Popen(command))
+        threading.Thread(target=watch, name="end-with-superexec", daemon=True).start()
+
+    signal.signal(signal.SIGUSR1, end)
+    start_client_internal.subprocess = SimpleNamespace(Popen=start)  # type: ignore[assignment, attr-defined]
 
 
 def _wait_for_starts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.date import now
 from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
 from regl_app.flower.deployment import supernode
@@ -34,6 +36,7 @@ def state(monkeypatch: pytest.MonkeyPatch) -> NodeState:
 
     claim = in_memory_corestate.InMemoryCoreState.claim_task
     monkeypatch.setattr(in_memory_corestate.InMemoryCoreState, "claim_task", claim)
+    monkeypatch.setattr(start_client_internal, "subprocess", subprocess)
     monkeypatch.setattr(supernode, "flower_supernode", run)
     with pytest.raises(SystemExit):
         supernode.main()
