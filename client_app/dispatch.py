@@ -18,12 +18,17 @@ from regl_app.flower.deployment.orphans import end_with_parent
 DEFAULT_MINUTES = 30
 
 
-def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
+def perform(
+    kind: str, content: RecordDict, context: Context, wanted_until: float | None = None
+) -> RecordDict:
     """Return the reply's content to a request of ``kind`` query, adapter, train or evaluate.
 
     In a deployment Flower starts a process per message. There the work is done by a process that
     stays, with torch and the generator loaded; ``warm-minutes=0`` in the node's configuration
     turns that off.
+
+    Args:
+        wanted_until: Unix time after which the message is gone and a worker over it is killed.
 
     Raises:
         ReglError: the request cannot be carried out; names the node, in one line. Where it is no
@@ -31,7 +36,7 @@ def perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
     """
     end_with_parent()
     try:
-        return _perform(kind, content, context)
+        return _perform(kind, content, context, wanted_until)
     except Exception as error:
         values = context.node_config
         name = values.get("name") or f"client {values.get(PARTITION_ID_KEY)}"
@@ -48,15 +53,19 @@ def _first_line(text: str) -> str:
     return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
 
 
-def _perform(kind: str, content: RecordDict, context: Context) -> RecordDict:
+def _perform(
+    kind: str, content: RecordDict, context: Context, wanted_until: float | None
+) -> RecordDict:
     minutes = _warm_minutes(context)
     if minutes and Path(sys.argv[0]).name == "flwr-clientapp":
         from client_app.worker.client import WorkerUnavailableError, ask_worker
 
         try:
             # Flower's executor at the SuperNode started this process, and ends with it.
-            owner = os.getppid()
-            return ask_worker(kind, content, context, owner=owner, idle_seconds=60 * minutes)
+            owner, idle = os.getppid(), 60 * minutes
+            return ask_worker(
+                kind, content, context, owner=owner, idle_seconds=idle, wanted_until=wanted_until
+            )
         except WorkerUnavailableError as error:
             setup_logging().log(
                 logging.WARNING, "no warm worker (%s): this message is served without", error

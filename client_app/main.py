@@ -13,22 +13,27 @@ app = ClientApp()
 @app.query()
 def hello(message: Message, context: Context) -> Message:
     """Introduce this client."""
-    return Message(perform("query", message.content, context), reply_to=message)
+    return _reply("query", message, context)
 
 
 @app.train("adapter")
 def tune(message: Message, context: Context) -> Message:
     """Do one round of tuning the adapter of all clients."""
-    return Message(perform("adapter", message.content, context), reply_to=message)
+    return _reply("adapter", message, context)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Do one round's training."""
-    return Message(perform("train", message.content, context), reply_to=message)
+    return _reply("train", message, context)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Measure the global model."""
-    return Message(perform("evaluate", message.content, context), reply_to=message)
+    return _reply("evaluate", message, context)
+
+
+def _reply(kind: str, message: Message, context: Context) -> Message:
+    until = message.metadata.created_at + message.metadata.ttl
+    return Message(perform(kind, message.content, context, until), reply_to=message)

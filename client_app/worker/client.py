@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 
 from client_app.worker.wire_format import (
+    LONGEST_WAIT,
     WorkerRequest,
     receive_answer,
     receive_taken,
@@ -20,12 +22,14 @@ from client_app.worker.wire_format import (
 from regl_app.core.app_root import APP_ROOT
 from regl_app.core.errors import RunError, StorageError
 from regl_app.core.files import exclusive
-from regl_app.core.processes import started_at
+from regl_app.core.processes import end_processes, started_at
 from regl_app.core.scratch import private_folder
 from regl_app.flower.code_hash import named_code_hash
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.05
+_CREDENTIALS = struct.Struct("3i")
+"""A socket's other end: process, user, group."""
 _TRIES = 3
 """One worker may end for its age or its code just as it is asked, and the next as well."""
 
@@ -35,16 +39,23 @@ class WorkerUnavailableError(Exception):
 
 
 def ask_worker(
-    kind: str, content: RecordDict, context: Context, *, owner: int, idle_seconds: float
+    kind: str,
+    content: RecordDict,
+    context: Context,
+    *,
+    owner: int,
+    idle_seconds: float,
+    wanted_until: float | None = None,
 ) -> RecordDict:
     """Return what this node's worker makes of a request, starting it if there is none.
 
     It ends with the process ``owner``, after ``idle_seconds`` without work, or when this process
-    dies amid a request.
+    dies amid a request. It is killed where it has not answered by the Unix time ``wanted_until``,
+    whether it hangs or is slow; with None it is waited for without end.
 
     Raises:
         WorkerUnavailableError: there is none and none can be started.
-        ReglError: the worker's own error, or it died over the request.
+        ReglError: the worker's own error, or it died over the request or was killed.
     """
     begun = started_at(owner)
     if owner <= 1 or begun is None:
@@ -56,22 +67,56 @@ def ask_worker(
     for _ in range(_TRIES):
         with _connection(_private_folder() / f"{owner}-{begun}.sock", owner, idle_seconds) as line:
             try:
+                line.settimeout(_seconds_until(wanted_until))
                 send_request(line, request)
                 taken = receive_taken(line)
+                line.settimeout(_seconds_until(wanted_until))
+                if taken:
+                    return _answer(line, kind)
+                why = "it runs other code and does not end"
             except (EOFError, ConnectionError):
                 why = "it ends before it takes a request"
-                continue
-            if not taken:
-                why = "it runs other code and does not end"
-                continue
-            try:
-                return receive_answer(line)
-            except (EOFError, ConnectionError) as error:
+            except TimeoutError as error:
+                _kill_other_end(line)
                 raise RunError(
-                    f"the node's worker process died over this {kind} request (out of memory? "
-                    "its last words are in the SuperNode's log)"
+                    f"the node's worker process had no answer to this {kind} request when the "
+                    "server no longer waited for it, and was ended: it hung, is too slow for "
+                    "server.timeout, or this node's clock is ahead"
                 ) from error
     raise WorkerUnavailableError(why)
+
+
+def _answer(line: socket.socket, kind: str) -> RecordDict:
+    try:
+        return receive_answer(line)
+    except (EOFError, ConnectionError) as error:
+        raise RunError(
+            f"the node's worker process died over this {kind} request (out of memory? "
+            "its last words are in the SuperNode's log)"
+        ) from error
+
+
+def _seconds_until(wanted_until: float | None) -> float | None:
+    """Return a socket's timeout, None for none.
+
+    Raises:
+        TimeoutError: that time is over.
+    """
+    if wanted_until is None:
+        return None
+    left = wanted_until - time.time()
+    if left <= 0:
+        raise TimeoutError
+    return left if left < LONGEST_WAIT else None
+
+
+def _kill_other_end(line: socket.socket) -> None:
+    """Kill the worker, which need not be of a mind to end by itself."""
+    found = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, _, _ = _CREDENTIALS.unpack(found)
+    begun = started_at(pid)
+    if begun is not None:
+        end_processes({pid: begun}, grace=0.0)
 
 
 def _connection(path: Path, owner: int, idle_seconds: float) -> socket.socket:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from client_app.worker.wire_format import (
+    LONGEST_WAIT,
     WorkerRequest,
     receive_request,
     send_content,
@@ -42,7 +43,7 @@ def serve(path: Path, owner: int, idle_seconds: float) -> None:
         listener.bind(str(path))
         listener.listen()
         _end_with(owner)
-        listener.settimeout(idle_seconds)
+        listener.settimeout(min(idle_seconds, LONGEST_WAIT))
 
         def retire() -> None:
             """Let nobody find this worker once it has said that it ends."""

@@ -21,6 +21,8 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from regl_app.core import errors
 from regl_app.core.errors import ReglError, RunError
 
+LONGEST_WAIT = 1e6
+"""Seconds; Python's sockets count theirs in milliseconds of 31 bits."""
 _LENGTH = struct.Struct(">Q")
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 
 from client_app import handlers
 from client_app.dispatch import perform
+from client_app.main import app
+from client_app.worker import client
 from regl_app.core.errors import DataError, ReglError, RunError
 
 
@@ -31,3 +36,22 @@ def test_it_is_the_first_line_and_names_the_node(
         perform("query", RecordDict(), context)
     assert str(caught.value) == f"clinic-a: {told}"
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("kind", ["query", "train", "train.adapter", "evaluate"])
+def test_the_worker_is_told_until_when_the_message_lives(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    told: list[float] = []
+
+    def ask(*_: object, wanted_until: float, **__: object) -> RecordDict:
+        told.append(wanted_until)
+        return RecordDict()
+
+    monkeypatch.setattr(client, "ask_worker", ask)
+    monkeypatch.setattr("sys.argv", ["flwr-clientapp"])
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 0, 1
+    message = Message(RecordDict(), 7, kind, ttl=300.0)
+    message.metadata.__dict__["_message_id"] = "1"
+    app(message, Context(1, 7, {"partition-id": 0}, RecordDict(), {}))
+    assert told == [pytest.approx(time.time() + 300, abs=60)]

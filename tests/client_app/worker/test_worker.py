@@ -141,6 +141,31 @@ def test_its_death_over_an_order_is_the_orders_error(owner: subprocess.Popen[byt
             pending.result()
 
 
+@pytest.mark.parametrize("hangs", [True, False], ids=["hung", "slow"])
+def test_one_that_has_not_answered_when_the_message_ends_is_killed(
+    owner: subprocess.Popen[bytes], hangs: bool
+) -> None:
+    at = context(**{"train.steps": 10_000_000})
+    answer = ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
+    request = hello(at) if hangs else endless(at)
+    found = workers()
+    for pid in found if hangs else ():
+        os.kill(pid, signal.SIGSTOP)
+    began = time.time()
+    with pytest.raises(RunError, match="no longer waited for it, and was ended"):
+        ask_worker(
+            "query" if hangs else "train", request, at,
+            owner=owner.pid, idle_seconds=60, wanted_until=began + 5,
+        )  # fmt: skip
+    assert time.time() - began >= 5
+    assert all(started_at(pid) != begun for pid, begun in found.items())
+    # More seconds than a socket can count.
+    later = time.time() + 1e8
+    assert answer == ask_worker(
+        "query", hello(at), at, owner=owner.pid, idle_seconds=1e8, wanted_until=later
+    )
+
+
 _ASKER = """
 import socket, sys, tempfile
 tempfile.tempdir = sys.argv[1]
