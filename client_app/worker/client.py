@@ -65,7 +65,8 @@ def ask_worker(
     request = WorkerRequest(kind, code, content, context)
     why = ""
     for _ in range(_TRIES):
-        with _connection(_private_folder() / f"{owner}-{begun}.sock", owner, idle_seconds) as line:
+        path = _private_folder() / f"{owner}-{begun}.sock"
+        with _connection(path, owner, begun, idle_seconds) as line:
             try:
                 line.settimeout(_seconds_until(wanted_until))
                 send_request(line, request)
@@ -119,11 +120,11 @@ def _kill_other_end(line: socket.socket) -> None:
         end_processes({pid: begun}, grace=0.0)
 
 
-def _connection(path: Path, owner: int, idle_seconds: float) -> socket.socket:
+def _connection(path: Path, owner: int, begun: str, idle_seconds: float) -> socket.socket:
     try:
         with exclusive(path):
             line = _connected(path)
-            return line or _start(path, owner, idle_seconds)
+            return line or _start(path, owner, begun, idle_seconds)
     except OSError as error:
         raise WorkerUnavailableError(str(error)) from error
 
@@ -138,22 +139,27 @@ def _connected(path: Path) -> socket.socket | None:
     return line
 
 
-def _start(path: Path, owner: int, idle_seconds: float) -> socket.socket:
+def _start(path: Path, owner: int, begun: str, idle_seconds: float) -> socket.socket:
     search = os.pathsep.join(filter(None, [str(APP_ROOT), os.environ.get("PYTHONPATH")]))
     # -P: a client_app in the working directory must not come before the bundle's.
-    command = [sys.executable, "-P", "-m", "client_app.worker.server", path, owner, idle_seconds]
+    command = (sys.executable, "-P", "-m", "client_app.worker.server")
     process = subprocess.Popen(
-        [str(part) for part in command],
+        [*command, str(path), str(owner), begun, str(idle_seconds)],
         env={**os.environ, "PYTHONPATH": search},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + _START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        line = _connected(path)
-        if line is not None:
-            return line
-        time.sleep(_POLL_SECONDS)
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            line = _connected(path)
+            if line is not None:
+                return line
+            time.sleep(_POLL_SECONDS)
+    except BaseException:  # also when this process is told to end
+        process.kill()
+        process.wait()
+        raise
     process.kill()
     raise WorkerUnavailableError(f"it did not come up within {_START_SECONDS:g} s")
 

@@ -29,20 +29,21 @@ from regl_app.flower.code_hash import named_code_hash
 _LOOK_SECONDS = 0.5
 
 
-def serve(path: Path, owner: int, idle_seconds: float) -> None:
+def serve(path: Path, owner: int, begun: str, idle_seconds: float) -> None:
     """Carry out requests that come to the socket at ``path``, one after the other.
 
     Ends after ``idle_seconds`` without one, when a newer code asks, or when its GPU has failed for
-    good. The whole process ends with process ``owner``, and when whoever sent the request at hand
+    good. The whole process ends with process ``owner``, which started at ``begun``, by
+    :func:`regl_app.core.processes.started_at`, and when whoever sent the request at hand
     is gone: nobody would take its result, and files are written whole or not at all.
     """
+    _end_with(owner, begun)
     own_code_hash()  # which takes a while, is known before anybody asks
     retired = threading.Event()
     with socket.socket(socket.AF_UNIX) as listener:
         path.unlink(missing_ok=True)  # of one that was killed
         listener.bind(str(path))
         listener.listen()
-        _end_with(owner)
         listener.settimeout(min(idle_seconds, LONGEST_WAIT))
 
         def retire() -> None:
@@ -96,9 +97,7 @@ def _end_without_sender(line: socket.socket, done: threading.Event) -> None:
             os._exit(1)
 
 
-def _end_with(owner: int) -> None:
-    begun = started_at(owner)
-
+def _end_with(owner: int, begun: str) -> None:
     def look() -> None:
         while started_at(owner) == begun:
             time.sleep(_LOOK_SECONDS)
@@ -110,4 +109,4 @@ def _end_with(owner: int) -> None:
 if __name__ == "__main__":
     setup_logging()
     share_cards(Path(sys.argv[1]).parent)
-    serve(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))

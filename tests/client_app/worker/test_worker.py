@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flwr.app import Context, RecordDict
 
 from client_app import dispatch
 from client_app.handlers import HANDLERS
-from client_app.worker import server
+from client_app.worker import client, server
 from client_app.worker.client import WorkerUnavailableError, _private_folder, ask_worker
 from client_app.worker.wire_format import WorkerRequest, send_request
 from regl_app.config import RunConfig, named_code
@@ -127,6 +129,35 @@ def test_it_ends_when_nothing_comes(owner: subprocess.Popen[bytes]) -> None:
     until(lambda: not workers())
 
 
+def test_one_whose_owner_dies_while_it_starts_ends(
+    owner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        owner.kill()
+        owner.wait()
+        return subprocess.Popen(*arguments, **options)
+
+    monkeypatch.setattr(client, "subprocess", SimpleNamespace(Popen=start, DEVNULL=-3))
+    at = context()
+    with pytest.raises(WorkerUnavailableError):
+        ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=600)
+    until(lambda: not workers())
+
+
+def test_one_that_starts_ends_with_a_message_s_process_that_is_told_to(
+    owner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(path: Path) -> None:
+        if workers():
+            raise SystemExit
+
+    monkeypatch.setattr(client, "_connected", stop)
+    at = context()
+    with pytest.raises(SystemExit):
+        ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=600)
+    assert not workers()
+
+
 def test_its_death_over_an_order_is_the_orders_error(owner: subprocess.Popen[bytes]) -> None:
     at = context(**{"train.steps": 10_000_000})
     with ThreadPoolExecutor(1) as pool:
@@ -185,10 +216,10 @@ def test_one_whose_gpu_has_failed_for_good_answers_and_takes_no_more(
     """Every later request would fail too: CUDA tells a process of the same fault for ever."""
     at, lost = context(), [False]
     monkeypatch.setattr(server, "card_lost", lambda: lost[0])
-    monkeypatch.setattr(server, "_end_with", lambda owner: None)  # it would end these tests
+    monkeypatch.setattr(server, "_end_with", lambda owner, begun: None)  # it would end these tests
     path = _private_folder() / f"{owner.pid}-{started_at(owner.pid)}.sock"
     with ThreadPoolExecutor(1) as pool:
-        serving = pool.submit(server.serve, path, owner.pid, 60.0)
+        serving = pool.submit(server.serve, path, owner.pid, str(started_at(owner.pid)), 60.0)
         until(path.exists)
         time.sleep(0.2)  # it listens
         with pytest.raises(RunError, match="KeyError: 'dance'"):
