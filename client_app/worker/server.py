@@ -91,9 +91,13 @@ def _carry_out(line: socket.socket, request: WorkerRequest, retire: Callable[[],
 
 def _end_without_sender(line: socket.socket, done: threading.Event) -> None:
     while not done.is_set():
-        readable, _, _ = select.select([line], [], [], _LOOK_SECONDS)
-        # It sends nothing more, so there is only its end to read.
-        if readable and not done.is_set() and not line.recv(1, socket.MSG_PEEK):
+        try:
+            readable, _, _ = select.select([line], [], [], _LOOK_SECONDS)
+            # It sends nothing more, so there is only its end to read.
+            gone = bool(readable) and not line.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):  # reset by its end, or closed here as the request is done
+            gone = True
+        if gone and not done.is_set():
             os._exit(1)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +158,45 @@ def test_one_that_starts_ends_with_a_message_s_process_that_is_told_to(
     with pytest.raises(SystemExit):
         ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=600)
     assert not workers()
+
+
+@pytest.mark.parametrize("unread", [b"", b"taken"])
+def test_it_ends_whatever_its_asker_left_behind(
+    unread: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    done = threading.Event()
+
+    def end(status: int) -> None:
+        ended.append(status)
+        done.set()
+
+    monkeypatch.setattr("os._exit", end)
+    line, asker = socket.socketpair()
+    line.sendall(unread)
+    asker.close()  # with something unread the line is reset, not ended
+    with line:
+        server._end_without_sender(line, done)
+    assert ended == [1]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_request_that_ends_beside_the_look_at_its_line_is_no_error(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os._exit", lambda status: pytest.fail("the worker ended"))
+    line, asker = socket.socketpair()
+    done = threading.Event()
+
+    def look(*arguments: Any) -> Any:
+        asker.close()
+        found = select.select(*arguments) if when == "after" else None
+        done.set()
+        line.close()
+        return found or select.select(*arguments)
+
+    monkeypatch.setattr(server, "select", SimpleNamespace(select=look))
+    server._end_without_sender(line, done)
 
 
 def test_its_death_over_an_order_is_the_orders_error(owner: subprocess.Popen[bytes]) -> None:
