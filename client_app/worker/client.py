@@ -160,6 +160,10 @@ def _start(path: Path, owner: int, begun: str, idle_seconds: float) -> socket.so
         process.kill()
         process.wait()
         raise
+    status = process.returncode
+    if status is not None:
+        how = f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
+        raise WorkerUnavailableError(f"it ended as it started: {how}")
     process.kill()
     raise WorkerUnavailableError(f"it did not come up within {_START_SECONDS:g} s")
 

@@ -160,6 +160,19 @@ def test_one_that_starts_ends_with_a_message_s_process_that_is_told_to(
     assert not workers()
 
 
+def test_one_that_ends_as_it_starts_is_told_as_such(
+    owner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = context()
+    for how, told in (("exit 3", "exit status 3"), ("kill -9 $$", "killed by signal 9")):
+        program = Path(tempfile.gettempdir()) / "python"
+        program.write_text(f"#!/bin/sh\n{how}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(program))
+        with pytest.raises(WorkerUnavailableError, match=f"it ended as it started: {told}"):
+            ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
+
+
 @pytest.mark.parametrize("unread", [b"", b"taken"])
 def test_it_ends_whatever_its_asker_left_behind(
     unread: bytes, monkeypatch: pytest.MonkeyPatch
