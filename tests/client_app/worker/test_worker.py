@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from flwr.app import Context, RecordDict
 
 from client_app import dispatch
 from client_app.handlers import HANDLERS
-from client_app.worker import client, server
+from client_app.worker import client, server, wire_format
 from client_app.worker.client import WorkerUnavailableError, _private_folder, ask_worker
 from client_app.worker.wire_format import WorkerRequest, send_request
 from regl_app.config import RunConfig, named_code
@@ -101,6 +102,11 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def listens(path: Path) -> bool:
+    with client._connected(path) or nullcontext() as line:
+        return line is not None
 
 
 def test_one_worker_answers_message_after_message_as_this_process_would(
@@ -212,14 +218,23 @@ def test_a_request_that_ends_beside_the_look_at_its_line_is_no_error(
     server._end_without_sender(line, done)
 
 
-def test_its_death_over_an_order_is_the_orders_error(owner: subprocess.Popen[bytes]) -> None:
+def test_its_death_over_an_order_is_the_orders_error(
+    owner: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = context(**{"train.steps": 10_000_000})
+    begun = threading.Event()
+
+    def receive_taken(line: socket.socket) -> bool:
+        taken = wire_format.receive_taken(line)
+        begun.set()
+        return taken
+
+    monkeypatch.setattr(client, "receive_taken", receive_taken)
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(
             ask_worker, "train", endless(at), at, owner=owner.pid, idle_seconds=60
         )
-        until(lambda: bool(list(Path(tempfile.gettempdir()).glob("*/*.sock"))))
-        time.sleep(2)  # the request is taken
+        assert begun.wait(60)
         for pid in workers():
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(RunError, match="died over this train request"):
@@ -255,12 +270,15 @@ _ASKER = """
 import socket, sys, tempfile
 tempfile.tempdir = sys.argv[1]
 sys.path.insert(0, sys.argv[2])
-from client_app.worker.client import ask_worker
-from client_app.worker.wire_format import receive_request
-request = receive_request(socket.socket(fileno=int(sys.argv[3])))
-print("asks", flush=True)
+from client_app.worker import client, wire_format
+request = wire_format.receive_request(socket.socket(fileno=int(sys.argv[3])))
+def receive_taken(line):
+    taken = wire_format.receive_taken(line)
+    print("taken", flush=True)
+    return taken
+client.receive_taken = receive_taken
 owner = int(sys.argv[4])
-ask_worker(request.kind, request.content, request.context, owner=owner, idle_seconds=60)
+client.ask_worker(request.kind, request.content, request.context, owner=owner, idle_seconds=60)
 """
 
 
@@ -274,8 +292,7 @@ def test_one_whose_gpu_has_failed_for_good_answers_and_takes_no_more(
     path = _private_folder() / f"{owner.pid}-{started_at(owner.pid)}.sock"
     with ThreadPoolExecutor(1) as pool:
         serving = pool.submit(server.serve, path, owner.pid, str(started_at(owner.pid)), 60.0)
-        until(path.exists)
-        time.sleep(0.2)  # it listens
+        until(lambda: listens(path))
         with pytest.raises(RunError, match="KeyError: 'dance'"):
             ask_worker("dance", hello(at), at, owner=owner.pid, idle_seconds=60)
         assert ask_worker("query", hello(at), at, owner=owner.pid, idle_seconds=60)
@@ -297,11 +314,9 @@ def test_it_ends_when_whoever_asked_is_gone(owner: subprocess.Popen[bytes]) -> N
         command = [sys.executable, "-c", _ASKER, *map(str, arguments)]
         asker = subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[its.fileno()])
         send_request(ours, WorkerRequest("train", "", endless(at), at))
-    assert asker.stdout is not None and asker.stdout.readline() == b"asks\n"
-    until(lambda: bool(workers()))
-    until(lambda: bool(list(Path(tempfile.gettempdir()).glob("*/*.sock"))))
-    time.sleep(2)  # the request is taken
+    assert asker.stdout is not None and asker.stdout.readline() == b"taken\n"
     found = workers()
+    assert len(found) == 1
     asker.kill()
     asker.wait()
     asker.stdout.close()
