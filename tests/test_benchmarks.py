@@ -144,11 +144,8 @@ PROSE = {
     "README.md": [
         *(f"{name}-digits-beta0.01" for name in ("cosine", "volume-taught", "private")),
         *(f"{name}-mnist-beta0.01" for name in ("all", "all100", "beside100", "shared", "first")),
-        *(
-            f"{name}-fashion-mnist-beta0.01"
-            for name in ("all", "clients100", "beside100", "cosine")
-        ),
-        *(f"{name}-fashion-mnist-beta0.01" for name in ("shared", "matched", "matched100")),
+        *(f"{name}-fashion-mnist-beta0.01" for name in ("all", "cosine", "shared", "matched")),
+        *(f"{name}100-fashion-mnist-beta0.01" for name in ("clients", "beside", "matched")),
     ],
 }
 """Tables beside a page's own that its prose is about."""
