@@ -65,14 +65,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="such as cache-dir")
     parser.add_argument("--seeds", default="100,101")
-    parser.add_argument("--rows", default=",".join(ROWS), help="'counts' has to be one")
+    # Their names have commas.
+    parser.add_argument(
+        "--rows", nargs="+", choices=ROWS, default=list(ROWS), help="'counts' has to be one"
+    )
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     torch.set_num_threads(1)
     setup_logging()
     done = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     done = {"machine": machine_facts(), "accuracy": {}, "found": {}} | done
-    for row in options.rows.split(","):
+    for row in options.rows:
         for seed in seeds:
             if str(seed) not in done["accuracy"].setdefault(row, {}):
                 own: dict[str, Scalar] = {"seed": seed, "data.seed": seed}
