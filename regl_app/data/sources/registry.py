@@ -114,19 +114,25 @@ def _load(
     source = replace(source, train=source.train.alone(), test=replace(source.test, originals=None))
     if whole:
         return source
+    folders = choice.links  # the classes are the user's own, a folder each
     if source.num_classes < 2:
+        remedy = (
+            " (one subfolder of pictures for each; labels that are in a table: docs/data.md)"
+            if folders
+            else ""
+        )
         raise DataError(
             f"{_called(config)} has {source.num_classes} class, {', '.join(source.class_names)}, "
-            "needs at least 2 (one subfolder of pictures for each; labels that are in a table: "
-            "docs/data.md)"
+            f"needs at least 2{remedy}"
         )
     if isinstance(config, PublicDataConfig) or config.local:
         return source
     if len(source.train) == 0 or len(source.test) == 0:
+        or_folders = ", or a folder train/ and a folder test/ with the classes in both"
         raise DataError(
             f"{_called(config)} has {len(source.train)} training and {len(source.test)} test "
-            "images, needs at least one of each (more pictures, another data.test-fraction, or a "
-            "folder train/ and a folder test/ with the classes in both)"
+            "images, needs at least one of each (more pictures, another data.test-fraction"
+            f"{or_folders if folders else ''})"
         )
     return source
 

@@ -283,6 +283,19 @@ def test_a_row_that_names_a_file_elsewhere_is_refused(tmp_path: Path) -> None:
         load_source(DataConfig(source="hub", path=str(folder), image_size=8, test_fraction=0.5))
 
 
+def test_a_table_of_one_class_is_not_told_of_folders(tmp_path: Path) -> None:
+    import datasets
+
+    rows = {"image": [Image.new("L", (9, 9), gray) for gray in range(4)], "label": [0] * 4}
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a"])}
+    )
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train.parquet")
+    config = {"source": "hub", "path": str(tmp_path), "image_size": 8, "test_fraction": 0.5}
+    with pytest.raises(DataError, match=r"has 1 class, a, needs at least 2$"):
+        load_source(DataConfig.model_validate(config))
+
+
 @pytest.mark.parametrize(
     ("pictures", "words"),
     [
