@@ -5,15 +5,12 @@ Flower's own command exits 0 when the app raised. Here a run that did not comple
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from regl_app.config import RunConfig
@@ -27,6 +24,7 @@ from regl_app.flower.engines.app_bundle import build_app_folder, toml_table
 from regl_app.flower.engines.caretaker import caretaker
 from regl_app.flower.engines.command import FlowerCommand, NoAnswerError
 from regl_app.flower.engines.following import follow
+from regl_app.flower.engines.interrupts import terminable
 from regl_app.flower.engines.ray_settings import tell_small_shared_memory
 from regl_app.flower.engines.resources import check_resources, reserved_cpus, reserved_gpus
 from regl_app.flower.engines.superlink import SuperLink, simulation_options
@@ -87,7 +85,7 @@ def run_flower(
     # The folder that a run leaves is read from anywhere.
     config = with_absolute_paths(config)
     with (
-        _terminable(hangup=True),
+        terminable(hangup=True),
         scratch_folder("regl-flwr-", SCRATCH_MEGABYTES) as scratch,
         caretaker(scratch, home := scratch / "home"),
     ):
@@ -145,7 +143,7 @@ def run_deployed(
         RunError: the run was refused, failed, or was stopped; or the SuperLink has not answered
             for two minutes: then the run may still go on there.
     """
-    with _terminable(), scratch_folder("regl-app-") as scratch:
+    with terminable(), scratch_folder("regl-app-") as scratch:
         return _run(FlowerCommand(connection), config, on_line, _Watched(), scratch)
 
 
@@ -286,29 +284,3 @@ def _stop_run(flower: FlowerCommand, run_id: str) -> None:
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-@contextmanager
-def _terminable(*, hangup: bool = False) -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that nothing is left running; SIGHUP likewise if asked to.
-
-    An ignored SIGHUP stays so.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGTERM:  # shell and terminal both send it: the end is not cut short
-            signal.signal(number, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    heard = [signal.SIGTERM]
-    if hangup and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        heard.append(signal.SIGHUP)
-    before = {number: signal.signal(number, leave) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
