@@ -302,6 +302,12 @@ class Deployment:
             "run", "flwr", "run", str(APP), "site", "--stream", "-c", node_config(settings)
         )
 
+    def tell(self, lines: int = 60) -> None:
+        """Print how each log ends; pytest shows it of a test that failed."""
+        for path in sorted(self.folder.glob("*.log")):
+            end = path.read_text(errors="replace").splitlines()[-lines:]
+            print(f"--- {path.name}", *end, sep="\n")
+
     def stop(self) -> None:
         for process in reversed(self.processes.values()):
             children = descendants(process.pid)
@@ -342,6 +348,7 @@ def _deployments(folder: Path) -> Iterator[Callable[..., Deployment]]:
 
     yield start
     for deployment in started:
+        deployment.tell()
         deployment.stop()
 
 

@@ -1,4 +1,4 @@
-"""Flower's SuperNode, with three faults of Flower 1.41 mended.
+"""Flower's SuperNode, with four faults of Flower 1.41 mended.
 
 * It tries again whatever happens to a connection, but for the TLS handshake: where that is cut off,
   not answered for 30 s, or the certificate has expired, it gives up and signs off. Its process
@@ -9,6 +9,10 @@
 * It starts a process per message, and takes one that has not come up within 30 s for lost: it
   starts another beside it, without end, and on a busy machine each makes the others slower. Ours
   waits longer.
+* It sends the replies that there are, once per message. Where a run ends while one of its messages
+  is being received, as when the SuperLink was killed, its process goes on and replies all the same:
+  that is sent in place of the next message's reply, which waits for a message that may never come.
+  Ours ends that process, and sends the reply to what it received.
 """
 
 from __future__ import annotations
@@ -16,16 +20,24 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from logging import ERROR
 from types import SimpleNamespace
+from typing import Any
 
-from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.app import Message, Metadata
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, SubStatus
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore import log
 from flwr.supercore.corestate.in_memory_corestate import InMemoryCoreState
 from flwr.supercore.exit import ExitCode, add_exit_handler, flwr_exit
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
+from flwr.supernode.nodestate import NodeState
+
+Receive = Callable[[], tuple[Message, ObjectTree] | None]
+Send = Callable[..., tuple[set[str], str]]
 
 START_SECONDS = 300.0
 """How long a message's process may take until it reports; Flower's own 30 s included."""
@@ -36,6 +48,7 @@ _GRACE_SECONDS = 2.0
 def main() -> None:
     """Run ``flower-supernode`` with this process's arguments; never returns."""
     _wait_for_starts()
+    _answer_what_was_asked()
     _end_with_superexec()
     try:
         flower_supernode()
@@ -92,6 +105,49 @@ def _wait_for_starts() -> None:
         return token
 
     InMemoryCoreState.claim_task = claim_task  # type: ignore[method-assign]
+
+
+def _answer_what_was_asked() -> None:
+    """Let nothing of an earlier message be taken for the reply to the one at hand."""
+    pull_one, push_all = (
+        start_client_internal._pull_and_store_message,
+        start_client_internal._push_messages,
+    )
+    asked: list[Message] = []  # none, or that one
+
+    def pull(*, state: NodeState, receive: Receive, **more: Any) -> int | None:
+        def noted() -> tuple[Message, ObjectTree] | None:
+            if (received := receive()) is not None:
+                asked.append(received[0])
+            return received
+
+        asked.clear()
+        run_id = pull_one(state=state, receive=noted, **more)
+        if run_id is None and asked:
+            _drop(state, asked.pop().metadata)
+        return run_id
+
+    def push(*, send: Send, **more: Any) -> None:
+        answered: set[str] = set()
+
+        def noted(message: Message, *about: Any) -> tuple[set[str], str]:
+            answered.add(message.metadata.reply_to_message_id)
+            return send(message, *about)
+
+        while any(message.metadata.message_id not in answered for message in asked):
+            push_all(send=noted, **more)
+
+    start_client_internal._pull_and_store_message = pull  # type: ignore[assignment]
+    start_client_internal._push_messages = push  # type: ignore[assignment]
+
+
+def _drop(state: NodeState, about: Metadata) -> None:
+    """Forget what came of a message that could not be received, and whoever is at work on it."""
+    for task in state.get_tasks(run_ids=[about.run_id]):
+        state.finish_task(task.task_id, SubStatus.STOPPED, "its message could not be received")
+    left = [each.metadata.message_id for each in state.get_messages_legacy(run_ids=[about.run_id])]
+    state.delete_messages(message_ids=[about.message_id, *left])
+    state.object_store.delete_objects_in_run(about.run_id)
 
 
 if __name__ == "__main__":
