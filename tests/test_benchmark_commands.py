@@ -66,3 +66,16 @@ def test_a_table_of_downloaded_images_says_that_it_needs_them() -> None:
     for source, data in (("digits", ""), ("mnist", " --data <root>")):
         said = table._command(table._parser().parse_args([source]))
         assert said == f"python benchmarks/table.py {source} --beta 0.01 --seeds 3{data}"
+
+
+def test_what_runs_a_table_s_rows_knows_all_of_them_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = importlib.import_module("who_holds_what")
+    ran: list[Any] = []
+    monkeypatch.setattr(script, "RESULT", tmp_path / "found.json")
+    monkeypatch.setattr(script, "_run", lambda _base, config: (ran.append(config) or [0.5], {}))
+    monkeypatch.setattr(script, "_document", lambda *_: "")
+    monkeypatch.setattr(sys, "argv", ["who_holds_what.py", "--seeds", "100"])
+    script.main()
+    assert len(ran) == len(script.ROWS)
