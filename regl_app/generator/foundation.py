@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.activity import Span
 from regl_app.core.errors import GeneratorError
@@ -94,8 +95,10 @@ class Foundation:
         Raises:
             GeneratorError: the checkpoint does not know a concept, is absent, damaged, has no
                 safetensors, is no latent diffusion model of a known family with a scheduler
-                of diffusion or flow matching, or cannot draw so large or in so many steps.
+                of diffusion or flow matching, or cannot draw so large or in so many steps; or a
+                key still says 'auto'.
         """
+        _refuse_open(config)
         place = torch.device(device)
         check_concepts(config.path, concepts)
         folder = resolve_generator(config.path)
@@ -281,6 +284,16 @@ class Foundation:
             return
         with self.adapters.merge(folder):
             yield
+
+
+def _refuse_open(config: GeneratorConfig) -> None:
+    fields = type(config).model_fields.items()
+    names = [name for name, each in fields if may_be_auto(each.metadata)]
+    if left := [f"generator.{name}" for name in names if getattr(config, name) == AUTO]:
+        raise GeneratorError(
+            f"{', '.join(left).replace('_', '-')}: 'auto' until the checkpoint is known (load "
+            "regl_app.generator.fitting.fitted(run_config).generator)"
+        )
 
 
 def _image_encoder(pipeline: Any) -> ImageEncoder | None:

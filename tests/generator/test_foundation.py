@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from regl_app.config import RunConfig
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import ConfigError, GeneratorError
 from regl_app.core.precision import Precision, resolve_precision
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.compatibility import check_concepts
+from regl_app.generator.fitting import fitted
 from regl_app.generator.foundation import Foundation, shared_foundation
 
 CONCEPTS = ("the digit zero", "the digit one")
@@ -33,6 +35,13 @@ def test_shapes_come_from_the_checkpoint(foundation: Foundation) -> None:
         32,
         24,
     )  # two classes and the empty prompt
+
+
+def test_a_key_that_waits_for_the_checkpoint_is_named(second_pipeline: Path) -> None:
+    run = RunConfig.from_flat({"generator.path": str(second_pipeline), "generator.guidance": 2.0})
+    with pytest.raises(GeneratorError, match=r"^generator\.steps\b.*: 'auto' until .*fitted\("):
+        Foundation.load(run.generator, CONCEPTS)
+    assert Foundation.load(fitted(run).generator, CONCEPTS).num_classes == 2
 
 
 def test_prompts_are_told_apart_and_equal_those_of_the_pipeline(
