@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from regl_app.config import RunConfig
+from regl_app.core.errors import ReglError
 from regl_app.flower.engines.resources import check_resources, places_in_process
 from regl_app.runs.comparison.compare import Engine
 
@@ -40,10 +41,21 @@ def make_engine(name: EngineName, *, client_cpus: int = 1, client_gpus: float = 
         workers = places_in_process(config, client_cpus, client_gpus)
         try:
             return run_in_process(config, clients=clients, workers=workers)
-        except KeyboardInterrupt:
-            if clients_at_work():  # the second one
+        except KeyboardInterrupt as stop:
+            if clients_at_work():  # nobody waits for them any more
+                if (failure := _failure_before(stop)) is not None:
+                    sys.stderr.write(f"Error: {failure}\n")
+                sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(128 + signal.SIGINT)
             raise
 
     return flower if name is EngineName.FLWR else in_process
+
+
+def _failure_before(stop: BaseException) -> ReglError | None:
+    """Return why the run had failed that Ctrl-C left while it was being closed."""
+    before = stop.__context__
+    while before is not None and not isinstance(before, ReglError):
+        before = before.__context__
+    return before

@@ -11,12 +11,14 @@ import copy
 import itertools
 import logging
 import os
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import Context, Message, RecordDict
@@ -107,6 +109,7 @@ class InProcessGrid(Grid):
 
     def _prepare(self, prepare: Callable[[], None], workers: int) -> None:
         lock, everyone = threading.Lock(), threading.Barrier(workers)
+        left = threading.Event()
         # What an earlier run had more of than there are threads now is of no use.
         prepared = threading.Barrier(workers, free_idle)
 
@@ -114,29 +117,32 @@ class InProcessGrid(Grid):
             everyone.wait()  # a thread that waits takes no second turn
             try:
                 with lock:
-                    prepare()
+                    if not left.is_set():
+                        prepare()
             finally:
                 prepared.wait()  # what one gives back would be the next one's
                 give_back()
 
+        turns = [self._pool.submit(in_turn) for _ in range(workers)]
         try:
-            for turn in [self._pool.submit(in_turn) for _ in range(workers)]:
+            for turn in turns:
                 turn.result()
         except BaseException:
-            self.close()
+            left.set()
+            self._close("{} thread{s} at loading", turns)
             raise
 
     def close(self) -> None:
         """Stop the worker threads, once their clients are done; requests not begun are dropped."""
+        self._close("{} client{s} at work", self._pending.values())
+
+    def _close(self, who: str, futures: Iterable[Future[Any]]) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
-        at_work = [reply for reply in self._pending.values() if reply.running()]
-        left = len(wait(at_work, _AT_ONCE).not_done)
-        if left:
-            logger.warning(
-                "closing: waiting for %d client%s at work (Ctrl-C again leaves at once)",
-                left,
-                "s" * (left != 1),
-            )
+        at_work = [each for each in futures if each.running()]
+        if left := len(wait(at_work, _AT_ONCE).not_done):
+            again = " again" if isinstance(sys.exception(), KeyboardInterrupt) else ""
+            whom = who.format(left, s="s" * (left != 1))
+            logger.warning("closing: waiting for %s (Ctrl-C%s leaves at once)", whom, again)
         self._pool.shutdown(wait=True)
 
     def set_run(self, run: Run) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -31,18 +31,21 @@ def terminable(*, hangup: bool = False) -> Iterator[None]:
 
 @contextmanager
 def not_cut_short(doing: str) -> Iterator[None]:
-    """Have SIGINT and SIGTERM wait until the block has ended, and say once that it is ``doing`` so.
+    """Have signals that end a process wait for the block's end; say once what it is ``doing``.
 
-    The first one is heard afterwards. Those that are ignored stay so.
+    SIGINT, SIGTERM and SIGHUP. The first one is heard afterwards. Those that are ignored stay so.
     """
     waiting: list[int] = []
 
     def wait(number: int, _frame: FrameType | None) -> None:
-        if not waiting:
-            sys.stderr.write(f"{doing}: a moment\n")
         waiting.append(number)
+        if len(waiting) == 1:
+            # Who reads it may be gone, as a `tee` that Ctrl-C ended; RuntimeError: it came amid
+            # another write.
+            with suppress(OSError, ValueError, RuntimeError):
+                sys.stderr.write(f"{doing}: a moment\n")
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     taken = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     try:
         with _heard(taken, wait):

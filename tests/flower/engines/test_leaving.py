@@ -1,4 +1,7 @@
-"""Ctrl-C amid an in-process run says what it waits for, and a second one leaves."""
+"""Ctrl-C amid an in-process run says what it waits for, and a second one leaves.
+
+So does the first one where the run has failed and only its clients are waited for, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +45,77 @@ engine.make_engine(engine.EngineName.IN_PROCESS)(None, 1)
 """
 
 
-@pytest.mark.parametrize(("presses", "work"), [(1, 4), (2, 60)])
-def test_ctrl_c_says_what_it_waits_for_and_a_second_one_leaves(presses: int, work: int) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", _RUN, str(work)],
+_FAILED = _RUN.replace(
+    """
+    content = RecordDict({"c": ConfigRecord({"n": 1})})
+    try:
+        grid.send_and_receive([grid.create_message(content, "query", n, "") for n in
+                               grid.get_node_ids()])
+""",
+    """
+    from regl_app.core.errors import RunError
+    content = RecordDict({"c": ConfigRecord({"n": 1})})
+    try:
+        grid.push_messages([grid.create_message(content, "query", 1000, "")])
+        raise RunError("too few replies")
+""",
+)
+
+_LOADING = """
+import signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from flwr.clientapp import ClientApp
+from regl_app.core.log import setup_logging
+from regl_app.flower.engines.in_process import InProcessGrid
+setup_logging()
+def load():
+    print("loading", flush=True)
+    time.sleep(3.0)
+InProcessGrid(ClientApp(), 3, {}, workers=3, prepare=load)
+"""
+
+
+def _started(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", script, *arguments],
         env={**os.environ, "PYTHONPATH": str(APP_ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    ) as run:
+    )
+
+
+def test_ctrl_c_after_a_failure_leaves_with_its_reason() -> None:
+    assert _FAILED != _RUN
+    with _started(_FAILED, "60") as run:
+        assert run.stdout is not None
+        try:
+            told = [run.stdout.readline(), run.stdout.readline()]
+            assert any("1 client at work (Ctrl-C leaves at once)" in line for line in told), told
+            run.send_signal(signal.SIGINT)
+            assert run.wait(30.0) == 128 + signal.SIGINT
+            assert "Error: too few replies" in run.stdout.read()
+        finally:
+            run.kill()
+
+
+def test_ctrl_c_while_generators_load_begins_no_other_one() -> None:
+    with _started(_LOADING) as run:
+        assert run.stdout is not None
+        try:
+            assert run.stdout.readline() == "loading\n"
+            run.send_signal(signal.SIGINT)
+            assert run.wait(30.0) != 0
+            rest = run.stdout.read()
+            assert "loading\n" not in rest.splitlines(keepends=True)
+            assert "3 threads at loading (Ctrl-C again leaves at once)" in rest
+        finally:
+            run.kill()
+
+
+@pytest.mark.parametrize(("presses", "work"), [(1, 4), (2, 60)])
+def test_ctrl_c_says_what_it_waits_for_and_a_second_one_leaves(presses: int, work: int) -> None:
+    with _started(_RUN, str(work)) as run:
         assert run.stdout is not None
         try:
             assert run.stdout.readline() == "at work\n"
