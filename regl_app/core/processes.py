@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -48,14 +49,18 @@ def carrying(variable: str, value: str) -> dict[int, str]:
 
 
 def of_program(name: str, processes: dict[int, str]) -> dict[int, str]:
-    """Return those of ``processes`` (id -> start time) whose command line names a program so."""
+    """Return those of ``processes`` (id -> start time) whose command line names a program so.
+
+    Before its own options: an interpreter, with options of one letter, may come first.
+    """
     found: dict[int, str] = {}
     for pid, started in processes.items():
         try:
             words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
-        if name in (Path(os.fsdecode(word)).name for word in words[:2]):
+        command = itertools.takewhile(lambda word: not word.startswith(b"--"), words)
+        if name in (Path(os.fsdecode(word)).name for word in command):
             found[pid] = started
     return found
 

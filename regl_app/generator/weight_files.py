@@ -8,6 +8,7 @@ Names follow diffusers: ``unet/diffusion_pytorch_model.safetensors``, for a vari
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
@@ -56,10 +57,17 @@ def parts_of(index: dict[str, object]) -> tuple[str, ...]:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the relative names of all files below ``folder``, sorted."""
-    return sorted(
-        file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()
-    )
+    """Return the relative names of all files below ``folder``, sorted; parts may be links."""
+    names: list[str] = []
+    for root, folders, _ in os.walk(folder, followlinks=True):
+        place = Path(root)
+        inside = place.relative_to(folder).parts
+        above = {folder.joinpath(*inside[:depth]).resolve() for depth in range(len(inside))}
+        if place.resolve() in above:  # a link to a folder that it is in has no end
+            folders.clear()
+            continue
+        names += [each.relative_to(folder).as_posix() for each in place.iterdir() if each.is_file()]
+    return sorted(names)
 
 
 def variant_of(names: Collection[str], parts: Iterable[str]) -> str | None:

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.core.processes import carrying, descendants, end_processes, wait_until_gone
+from regl_app.core.processes import (
+    carrying,
+    descendants,
+    end_processes,
+    of_program,
+    started_at,
+    wait_until_gone,
+)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -53,6 +60,20 @@ def test_what_has_lost_its_parent_is_found_by_its_environment() -> None:
     assert len(found) == 1 and not carrying("OWN", mark[:-1])
     end_processes(found, grace=0.1)
     assert wait_until_gone(found, 5.0) and not carrying("OWN", mark)
+
+
+@pytest.mark.parametrize("options", [[], ["-s"], ["-X", "utf8"]])
+def test_a_program_is_known_behind_its_interpreter_s_options(
+    options: list[str], tmp_path: Path
+) -> None:
+    program = tmp_path / "some-program"
+    program.write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
+    command = [sys.executable, *options, str(program), "--of", "other-program"]
+    with subprocess.Popen(command) as process:
+        running = {process.pid: started_at(process.pid) or ""}
+        assert of_program("some-program", running) == running
+        assert of_program("other-program", running) == {}
+        process.kill()
 
 
 def test_an_id_given_to_another_process_is_left_alone() -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
-from regl_app.generator.checkpoint import resolve_generator
+from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.foundation import Foundation
 
 POINTER = "version https://git-lfs.example/spec/v1\noid sha256:abc\nsize 3\n"
@@ -50,6 +50,15 @@ def test_a_clip_that_does_not_say_how_much_it_reads_is_refused(copy: Path) -> No
     (copy / "tokenizer" / "tokenizer_config.json").unlink()
     with pytest.raises(GeneratorError, match=r"'tokenizer' has no tokenizer_config\.json, which"):
         resolve_generator(str(copy))
+
+
+def test_a_part_may_be_a_link_to_another_checkpoint_s(copy: Path, tmp_path: Path) -> None:
+    whole = generator_digest(copy)
+    shared = (copy / "text_encoder").rename(tmp_path / "shared")
+    (copy / "text_encoder").symlink_to(shared)
+    (copy / "vae" / "itself").symlink_to(copy)
+    assert resolve_generator(str(copy)) == copy
+    assert generator_digest(copy) == whole
 
 
 def test_all_that_is_missing_is_named_at_once(copy: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from regl_app.core.errors import ReglError, RunError
@@ -14,6 +16,7 @@ from regl_app.flower.engines.command import FlowerCommand
 LOST_SECONDS = 120.0
 SILENT_SECONDS = 30.0
 LOOK_SECONDS = 1.0
+_EXIT_SECONDS = 5.0
 
 _GO_ON = "go on with `regl run --resume FOLDER`"
 _OWN_ERRORS = f"{ReglError.__module__}."
@@ -107,7 +110,8 @@ def _stream(
             count += 1
             if count > shown:
                 line(text)
-        whole = ended.is_set() and lines.empty()
+        # A stream that ends by an error has shown what it got.
+        whole = ended.is_set() and lines.empty() and _exit_status(log) == 0
     finally:
         log.terminate()
         log.wait()
@@ -115,6 +119,12 @@ def _stream(
         if log.stdout is not None:
             log.stdout.close()
     return max(count, shown), whole
+
+
+def _exit_status(log: subprocess.Popen[str]) -> int | None:
+    with suppress(subprocess.TimeoutExpired):
+        return log.wait(timeout=_EXIT_SECONDS)
+    return None
 
 
 def _until_silent(

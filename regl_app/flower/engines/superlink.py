@@ -132,9 +132,10 @@ class SuperLink(FlowerCommand):
         else:
             late = f"flower-superlink was not ready in {START_TIMEOUT:g} s{self.log_tail()}"
             raise RunError(late)
-        # It is started before the SuperLink answers.
-        self._superexec = of_program(_SUPEREXEC, descendants(pid))
-        if not self._superexec and started_at(pid) is not None:
+        # It is started before the SuperLink answers. One that runs by another name is not known.
+        children = descendants(pid)
+        self._superexec = of_program(_SUPEREXEC, children)
+        if not children and started_at(pid) is not None:
             raise RunError(f"{_SUPEREXEC} ended at once{self.log_tail()}")
 
     def _stop(self) -> None:

@@ -19,8 +19,8 @@ from regl_app.flower.engines.following import follow
 class Log:
     """Plays ``flwr log --stream``: ``lines``, and then its end or, ``silent``, silence."""
 
-    def __init__(self, lines: list[str], *, silent: bool = False) -> None:
-        self._lines, self._silent = lines, silent
+    def __init__(self, lines: list[str], *, silent: bool = False, status: int = 0) -> None:
+        self._lines, self._silent, self._status = lines, silent, status
         self.ended = threading.Event()
         self.stdout = self
 
@@ -32,8 +32,8 @@ class Log:
     def terminate(self) -> None:
         self.ended.set()
 
-    def wait(self) -> int:
-        return 0
+    def wait(self, timeout: float | None = None) -> int:
+        return self._status
 
     def close(self) -> None: ...
 
@@ -135,3 +135,11 @@ def test_a_run_is_not_waited_for_once_nothing_runs_it(silent: bool) -> None:
     with pytest.raises(RunError, match=r"flower-superexec.* died during the run.*--resume FOLDER"):
         follow(flower, "7", lambda _: None, far=False)
     assert flower.asked == ["log", "list"]
+
+
+def test_a_stream_that_ended_by_an_error_is_shown_to_its_end() -> None:
+    logs = [Log(["one"], status=1), Log(["one", "two"])]
+    lines: list[str] = []
+    told = follow(Flower(logs, ["finished:completed"] * 2), "7", lines.append, far=False)
+    assert told == ("finished:completed", "so it is")
+    assert lines == ["one", "two"] and not logs
