@@ -187,10 +187,14 @@ def _explained(
         raise GeneratorError(
             f"{what} is no local folder{near}, is not in this machine's hub cache{lacking} and "
             f"could not be fetched from the hub ({type(error).__name__}: {first_line(error)}); "
-            f"download it elsewhere (hf download {hub_id.repository} --local-dir FOLDER) and give "
-            "its folder, or bring the hub's cache; where there is no network HF_HUB_OFFLINE=1 "
-            "spares the wait"
+            f"download it elsewhere (hf download {hub_id.repository}{_revision(hub_id)} "
+            "--local-dir FOLDER) and give its folder, or bring the hub's cache; where there is no "
+            "network HF_HUB_OFFLINE=1 spares the wait"
         ) from error
+
+
+def _revision(hub_id: HubId) -> str:
+    return f" --revision {hub_id.revision}" if hub_id.revision else ""
 
 
 def _failures(errors: object, httpx: object) -> tuple[type[Exception], ...]:

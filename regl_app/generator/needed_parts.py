@@ -94,8 +94,12 @@ def _check_config(folder: Path, part: str) -> None:
             problem = f"has a {name} that holds no object"
     except FileNotFoundError:
         problem = f"has no {name}"
-    except ValueError as error:
-        problem = f"has a {name} that cannot be read ({error})"
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
+        file = folder / part / name
+        why = why_unread(file, "") if file.is_file() and is_pointer(file) else str(error)
+        problem = f"has a {name} that cannot be read ({why})"
     if problem:
         raise GeneratorError(
             f"{_cannot(folder)}: its {part!r} {problem} (fetch that folder again, whole)"

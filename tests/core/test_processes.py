@@ -11,14 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.core.processes import (
-    carrying,
-    descendants,
-    end_processes,
-    of_program,
-    started_at,
-    wait_until_gone,
-)
+from regl_app.core import processes
+from regl_app.core.processes import carrying, descendants, end_processes, wait_until_gone
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -70,9 +64,9 @@ def test_a_program_is_known_behind_its_interpreter_s_options(
     program.write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
     command = [sys.executable, *options, str(program), "--of", "other-program"]
     with subprocess.Popen(command) as process:
-        running = {process.pid: started_at(process.pid) or ""}
-        assert of_program("some-program", running) == running
-        assert of_program("other-program", running) == {}
+        running = {process.pid: processes.started_at(process.pid) or ""}
+        assert processes.of_program("some-program", running) == running
+        assert processes.of_program("other-program", running) == {}
         process.kill()
 
 

@@ -76,6 +76,18 @@ def test_a_config_that_was_cut_is_refused_by_its_part(copy: Path, content: str, 
         resolve_generator(str(copy))
 
 
+def test_a_config_that_stands_for_another_is_told_as_that(copy: Path) -> None:
+    config = copy / "scheduler" / "scheduler_config.json"
+    config.write_text(POINTER, encoding="utf-8")
+    with pytest.raises(GeneratorError, match=r"scheduler_config\.json that cannot .*Git LFS"):
+        resolve_generator(str(copy))
+    shutil.copy(copy / "vae" / "config.json", config)
+    (copy / "vae" / "config.json").unlink()
+    (copy / "vae" / "config.json").mkdir()
+    with pytest.raises(GeneratorError, match=r"'vae' has a config\.json that cannot .*directory"):
+        resolve_generator(str(copy))
+
+
 PARTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
 
 

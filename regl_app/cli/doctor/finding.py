@@ -26,6 +26,9 @@ def unread(unreadable: int, left_out: str) -> str:
 
 def mistyped(topic: str, error: Exception, near: str, path: str) -> Finding:
     """Return that ``path`` is no folder, is not in the hub's cache either, and what is ``near``."""
-    repository = path.partition("@")[0]
-    remedy = f"correct the path; if it is a hub id, fetch it first: hf download {repository}"
-    return Finding(topic, "fail", f"{error}, and {near}", remedy)
+    repository, _, revision = path.partition("@")
+    fetched = f"{repository} --revision {revision}" if revision else repository
+    remedy = f"correct the path; if it is a hub id, fetch it first: hf download {fetched}"
+    # A folder that is called like the id's owner is no reason to refuse the id.
+    status: Literal["fail", "note"] = "fail" if "did you mean" in near else "note"
+    return Finding(topic, status, f"{error}, and {near}", remedy)

@@ -19,6 +19,9 @@ from regl_app.data.sources.folder_parts import Parts
 from regl_app.data.sources.metadata import NAME, folder_rows
 from regl_app.data.subsets import kept_indices, split_off_test
 
+_ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"})
+_TABLES = frozenset({".csv", ".json", ".jsonl", ".parquet", ".tsv", ".txt", ".xls", ".xlsx"})
+
 
 def load_folder(
     config: DataConfig, roots: AllowedFolders | None = None, store: PictureStore | None = None
@@ -77,10 +80,10 @@ def _listed(config: DataConfig, roots: AllowedFolders | None) -> tuple[Parts, Fo
     """Return where the classes are, and the picture files to train on and to test on."""
     root = Path(config.path).expanduser()
     if not root.is_dir():
-        packed = f" ({root.name} has to be unpacked first)" if root.is_file() else ""
         raise DataError(
-            f"data.path={config.path!r} is not a folder{packed}; data.source='folder' expects a "
-            "folder with one subfolder of images per class, or with train/ and test/ that hold them"
+            f"data.path={config.path!r} is not a folder{_file_s_remedy(root)}; "
+            "data.source='folder' expects a folder with one subfolder of images per class, or with "
+            "train/ and test/ that hold them"
         )
     parts = Parts.of(ClassFolders.of(root, "data.path", roots))
     names = parts.train.names
@@ -91,6 +94,16 @@ def _listed(config: DataConfig, roots: AllowedFolders | None) -> tuple[Parts, Fo
         )
     found = _found(parts.train, names, complete=True)
     return parts, found, _found(parts.test, names, complete=False) if parts.test else None
+
+
+def _file_s_remedy(path: Path) -> str:
+    """Return what is to be done with a file that is no folder of pictures, '' if none is there."""
+    ending = path.suffix.lower()
+    if not path.is_file():
+        return ""
+    if ending in _ARCHIVES:
+        return f" ({path.name} has to be unpacked first)"
+    return " (labels that are in a table: docs/data.md)" if ending in _TABLES else ", but a file"
 
 
 def _found(part: ClassFolders, names: tuple[str, ...], *, complete: bool) -> Found:

@@ -55,8 +55,9 @@ def main() -> None:
     except Exception as error:
         log(ERROR, "the SuperNode's own error:", exc_info=error)
         flwr_exit(
-            ExitCode.TASK_PROC_EXCEPTION,
-            f"It ends of {type(error).__name__} (see above). Start this SuperNode again.",
+            ExitCode.SUPERNODE_CONNECTION_ERROR,
+            f"It ends of {type(error).__name__} (see above). Mend what it names, if anything. "
+            "Start this SuperNode again.",
         )
     flwr_exit(
         ExitCode.SUPERNODE_CONNECTION_ERROR,

@@ -297,6 +297,24 @@ def test_a_table_of_one_class_is_not_told_of_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a.tar.gz", r" \(a\.tar\.gz has to be unpacked first\)"),
+        ("labels.CSV", r" \(labels that are in a table: docs/data\.md\)"),
+        ("one.jpg", ", but a file"),
+        ("nowhere", ""),
+    ],
+)
+def test_a_file_in_place_of_a_folder_is_told_what_it_is(
+    name: str, remedy: str, tmp_path: Path
+) -> None:
+    if remedy:
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=rf"{name}' is not a folder{remedy}; data\.source='folder'"):
+        load_source(DataConfig.model_validate({"source": "folder", "path": str(tmp_path / name)}))
+
+
+@pytest.mark.parametrize(
     ("pictures", "words"),
     [
         (
