@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from regl_app.core.errors import GeneratorError
@@ -57,17 +57,23 @@ def parts_of(index: dict[str, object]) -> tuple[str, ...]:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the relative names of all files below ``folder``, sorted; parts may be links."""
-    names: list[str] = []
-    for root, folders, _ in os.walk(folder, followlinks=True):
-        place = Path(root)
-        inside = place.relative_to(folder).parts
-        above = {folder.joinpath(*inside[:depth]).resolve() for depth in range(len(inside))}
-        if place.resolve() in above:  # a link to a folder that it is in has no end
-            folders.clear()
-            continue
-        names += [each.relative_to(folder).as_posix() for each in place.iterdir() if each.is_file()]
-    return sorted(names)
+    """Return the relative names of all files below ``folder``, also behind links, sorted."""
+    return sorted(file.relative_to(folder).as_posix() for file in _files_below(folder, ()))
+
+
+def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield all files below ``folder``; ``above``: which folders led there by links."""
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        yield from (file for name in names if (file := here / name).is_file())
+        for link in (here / name for name in folders):
+            if not link.is_symlink():
+                continue
+            # One that leads to where it lies in has no end. Two that lead to one folder have: a
+            # part may be another's.
+            way, target = (*above, here.resolve()), link.resolve()
+            if not any(place.is_relative_to(target) for place in way):
+                yield from _files_below(link, way)
 
 
 def variant_of(names: Collection[str], parts: Iterable[str]) -> str | None:

@@ -15,6 +15,7 @@ from regl_app.config.supplement_sections import GeneratorConfig
 from regl_app.core.errors import GeneratorError
 from regl_app.generator.checkpoint import generator_digest, resolve_generator
 from regl_app.generator.foundation import Foundation
+from regl_app.generator.weight_files import names_in
 
 POINTER = "version https://git-lfs.example/spec/v1\noid sha256:abc\nsize 3\n"
 
@@ -140,3 +141,38 @@ def test_the_folder_beside_a_single_file_has_to_be_whole_but_for_weights(
     shutil.rmtree(copy / "vae")
     with pytest.raises(GeneratorError, match="its 'vae', which"):
         resolve_generator(str(file))
+
+
+def test_a_part_may_be_a_link_to_a_folder(copy: Path, tmp_path: Path) -> None:
+    digest = generator_digest(copy)
+    for part in ("text_encoder", "vae"):
+        (copy / part).rename(tmp_path / part)
+        (copy / part).symlink_to(tmp_path / part, target_is_directory=True)
+    assert resolve_generator(str(copy)) == copy and generator_digest(copy) == digest
+    Foundation.load(GeneratorConfig(path=str(copy)), ("a cat", "a dog"))
+    (tmp_path / "vae" / "config.json").unlink()
+    with pytest.raises(GeneratorError, match=r"'vae' has no config\.json"):
+        resolve_generator(str(copy))
+
+
+def test_names_behind_links_have_an_end(tmp_path: Path) -> None:
+    for place in ("sd/unet/.hidden/a.json", "sd/.b.json", "one/c.json", "two/d.json"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    folder = tmp_path / "sd"
+    plain = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    links = {
+        "sd/self": ".",
+        "sd/unet/up": "../..",
+        "sd/unet/.hidden/root": "/",
+        "sd/x": "../one",
+        "sd/y": "../one",
+        "sd/nowhere": "gone",
+        "sd/e.json": "unet/.hidden/a.json",
+        "one/other": "../two",
+        "two/other": "../one",
+    }
+    for place, target in links.items():
+        (tmp_path / place).symlink_to(target)
+    behind = ["e.json", *(f"{part}/{name}" for part in "xy" for name in ("c.json", "other/d.json"))]
+    assert names_in(folder) == sorted(plain + behind)
