@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,20 +26,43 @@ def near_path(path: str, *endings: str) -> str:
         path: that is not there, as a key has it; a hub id's revision is left out.
         endings: of files that may be meant, beside folders.
     """
-    place = Path(path.partition("@")[0]).expanduser()
-    folder = start_dir() / place.parent
-    if place.parent == Path() or not folder.is_dir() or (folder / place.name).exists():
+    place = _place(path)
+    held = _held_beside(place, endings)
+    if held is None:
         return ""
     told = f"{str(place.parent)!r} is a folder here that holds no {place.name!r}"
-    with contextlib.suppress(OSError):
-        held = sorted(
+    if close := _closest(place, held):
+        return f"{told} (did you mean {str(place.parent / close)!r}?)"
+    if held:
+        more = ", ..." * (len(held) > _MOST)
+        return f"{told} (it holds {', '.join(map(repr, held[:_MOST]))}{more})"
+    return told
+
+
+def is_mistyped(path: str, *endings: str) -> bool:
+    """Return whether what ``near_path`` tells of has a name much like that of ``path``."""
+    place = _place(path)
+    return bool(_closest(place, _held_beside(place, endings) or []))
+
+
+def _place(path: str) -> Path:
+    return Path(path.partition("@")[0]).expanduser()
+
+
+def _closest(place: Path, held: Sequence[str]) -> str:
+    return next(iter(difflib.get_close_matches(place.name, held, n=1)), "")
+
+
+def _held_beside(place: Path, endings: Sequence[str]) -> list[str] | None:
+    """Return the names in the folder that ``place`` should be in; None: see ``near_path``."""
+    folder = start_dir() / place.parent
+    if place.parent == Path() or not folder.is_dir() or (folder / place.name).exists():
+        return None
+    try:
+        return sorted(
             each.name
             for each in folder.iterdir()
             if not each.name.startswith(".") and (each.is_dir() or each.suffix in endings)
         )
-        if close := difflib.get_close_matches(place.name, held, n=1):
-            return f"{told} (did you mean {str(place.parent / close[0])!r}?)"
-        if held:
-            more = ", ..." * (len(held) > _MOST)
-            return f"{told} (it holds {', '.join(map(repr, held[:_MOST]))}{more})"
-    return told
+    except OSError:
+        return []

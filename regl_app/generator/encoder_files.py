@@ -159,7 +159,7 @@ def _download(hub_id: HubId) -> Path:
         raise GeneratorError(
             f"{KEY} {str(hub_id)!r} holds no {CONFIG}: it must be a transformers model"
             + (
-                f" (fetch its folder: hf download {hub_id.repository} --include "
+                f" (fetch its folder: {hub_id.download} --include "
                 f"'{inner[0]}/*' --local-dir FOLDER, and give FOLDER/{inner[0]})"
                 if inner
                 else ""

@@ -54,6 +54,12 @@ class HubId:
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
+    @property
+    def download(self) -> str:
+        """Return the hub's own command that fetches it."""
+        revision = f" --revision {self.revision}" if self.revision else ""
+        return f"hf download {self.repository}{revision}"
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -187,9 +193,9 @@ def _explained(
         raise GeneratorError(
             f"{what} is no local folder{near}, is not in this machine's hub cache{lacking} and "
             f"could not be fetched from the hub ({type(error).__name__}: {first_line(error)}); "
-            f"download it elsewhere (hf download {hub_id.repository}{_revision(hub_id)} "
-            "--local-dir FOLDER) and give its folder, or bring the hub's cache; where there is no "
-            "network HF_HUB_OFFLINE=1 spares the wait"
+            f"download it elsewhere ({hub_id.download} --local-dir FOLDER) and give "
+            "its folder, or bring the hub's cache; where there is no network HF_HUB_OFFLINE=1 "
+            "spares the wait"
         ) from error
 
 

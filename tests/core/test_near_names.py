@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regl_app.core.near_names import near_path
+from regl_app.core.near_names import is_mistyped, near_path
 from regl_app.core.start_dir import START_DIR
 
 
@@ -25,6 +25,7 @@ def test_of_a_path_it_is_told_what_its_folder_holds(
     assert held.endswith(" (it holds 'flux', 'sd', 'sd.safetensors')")
     assert near_path(str(tmp_path / "ck" / "fluxx")).endswith(f"mean '{tmp_path}/ck/flux'?)")
     assert near_path("owner/name") == near_path("sdd") == ""
+    assert is_mistyped("ck/sdd@main") and not is_mistyped("ck/zzz") and not is_mistyped("owner/sd")
 
 
 def test_of_many_a_few_are_told_and_of_none_that(tmp_path: Path) -> None:

@@ -235,6 +235,14 @@ def test_a_folder_of_the_first_part_s_name_is_named(
         resolve_generator("owner/name")
 
 
+@pytest.mark.parametrize("at", ["", "v1.0"])
+def test_what_is_to_be_fetched_elsewhere_is_that_revision(hub: Hub, at: str) -> None:
+    hub.failure = httpx.ConnectTimeout("x")
+    says = rf"\(hf download owner/name{at and f' --revision {at}'} --local-dir FOLDER\)"
+    with pytest.raises(GeneratorError, match=says):
+        resolve_generator(f"owner/name{at and f'@{at}'}")
+
+
 def test_a_repository_without_a_pipeline_is_refused(hub: Hub) -> None:
     (hub.content / "model_index.json").unlink()
     with pytest.raises(GeneratorError, match=r"'owner/name' holds no model_index\.json"):
@@ -285,5 +293,6 @@ def test_an_encoder_in_a_folder_of_a_repository_is_found_by_what_the_error_says(
     (hub.content / "models" / "image_encoder" / "config.json").write_text("{}")
     for part in ("unet", "vae", "text_encoder"):
         shutil.rmtree(hub.content / part)
-    with pytest.raises(GeneratorError, match=r"hf download owner/name .*'models/image_encoder/\*'"):
-        resolve_image_encoder("owner/name")
+    says = r"hf download owner/name --revision v2 --include 'models/image_encoder/\*'"
+    with pytest.raises(GeneratorError, match=says):
+        resolve_image_encoder("owner/name@v2")

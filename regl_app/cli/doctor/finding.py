@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from regl_app.core.near_names import is_mistyped, near_path
+
 FREE_DISK_GB = 2.0
 
 
@@ -24,11 +26,16 @@ def unread(unreadable: int, left_out: str) -> str:
     return damaged + (f"; not read: {left_out}" if left_out else "")
 
 
-def mistyped(topic: str, error: Exception, near: str, path: str) -> Finding:
-    """Return that ``path`` is no folder, is not in the hub's cache either, and what is ``near``."""
-    repository, _, revision = path.partition("@")
-    fetched = f"{repository} --revision {revision}" if revision else repository
-    remedy = f"correct the path; if it is a hub id, fetch it first: hf download {fetched}"
-    # A folder that is called like the id's owner is no reason to refuse the id.
-    status: Literal["fail", "note"] = "fail" if "did you mean" in near else "note"
-    return Finding(topic, status, f"{error}, and {near}", remedy)
+def not_cached(topic: str, error: Exception, path: str, fetched: str) -> Finding:
+    """Return that ``path`` is no folder and not in the hub's cache: it is mistyped, or an id.
+
+    ``fetched``: what a run does where it is an id, in words.
+    """
+    from regl_app.generator.hub_checkpoint import HubId
+
+    near, hub_id = near_path(path), HubId.parse(path)
+    told = f"{error}, and {near}" if near else f"{error}"
+    if hub_id and is_mistyped(path):
+        remedy = f"correct the path; if it is a hub id, fetch it first: {hub_id.download}"
+        return Finding(topic, "fail", told, remedy)
+    return Finding(topic, "note", f"{told}; {fetched}")

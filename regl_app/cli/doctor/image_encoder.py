@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from regl_app.cli.doctor.finding import Finding, mistyped
+from regl_app.cli.doctor.finding import Finding, not_cached
 from regl_app.config import RunConfig
 from regl_app.core.errors import ReglError
-from regl_app.core.near_names import near_path
 
 
 def image_encoder(config: RunConfig) -> Iterator[Finding]:
@@ -34,10 +33,7 @@ def image_encoder(config: RunConfig) -> Iterator[Finding]:
     try:
         folder = check_image_encoder(config.image_encoder, fetch=False)
     except NotCachedError as error:
-        if near := near_path(named):
-            yield mistyped(topic, error, near, named)
-            return
-        yield Finding(topic, "note", f"{error}; it is fetched when first used")
+        yield not_cached(topic, error, named, "it is fetched when first used")
         return
     except ReglError as error:
         yield Finding(topic, "fail", str(error))  # says the remedy itself

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding, mistyped, unread
+from regl_app.cli.doctor.finding import FREE_DISK_GB, Finding, not_cached, unread
 from regl_app.cli.doctor.image_encoder import image_encoder
 from regl_app.config import RunConfig
 from regl_app.config.run_config import BUNDLED
 from regl_app.core.errors import DataError, ReglError
 from regl_app.core.files import folder_bytes
-from regl_app.core.near_names import near_path
 
 if TYPE_CHECKING:
     import torch
@@ -210,15 +209,13 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     except DataError:
         pass  # told under its own topic
     except NotCachedError as error:
-        if near := near_path(path):
-            yield mistyped("generator", error, near, path)
-            return
-        yield Finding(
+        yield not_cached(
             "generator",
-            "note",
-            f"{error}; when first used, its configurations, tokenizers and the safetensors of "
-            "denoiser, VAE and text encoders are fetched, of large checkpoints tens of GB; what "
-            "'auto' means for it and the memory that it needs are told once it is here",
+            error,
+            path,
+            "when first used, its configurations, tokenizers and the safetensors of denoiser, VAE "
+            "and text encoders are fetched, of large checkpoints tens of GB; what 'auto' means for "
+            "it and the memory that it needs are told once it is here",
         )
         return
     except ReglError as error:

@@ -54,9 +54,10 @@ def _fetched(weights: str, repository: str, revision: str | None, fetch: bool) -
     try:
         return Path(hf_hub_download(repository, FILE, revision=revision))
     except Exception as error:  # the hub's, its transport's and the system's, by version
+        at = f" --revision {revision}" if revision else ""
         why = (str(error).strip().splitlines() or ["no more is known"])[0][:300]
         raise ConfigError(
             f"model.weights={weights!r}: {FILE} of {repository!r} is not in this machine's hub "
             f"cache and could not be fetched ({type(error).__name__}: {why}); download it "
-            f"elsewhere (hf download {repository} {FILE}) and give the file"
+            f"elsewhere (hf download {repository} {FILE}{at}) and give the file"
         ) from error

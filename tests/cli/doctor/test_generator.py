@@ -78,15 +78,15 @@ def test_a_folder_that_is_not_whole_fails(
 @pytest.mark.parametrize("key", ["generator.path", "generator.image-encoder"])
 def test_a_mistyped_folder_is_not_taken_for_a_hub_id(copy: Path, key: str) -> None:
     keys: dict[str, Scalar] = {"method": "regl", "cache-dir": "cache", "lora.image-tokens": 4}
-    paths = {"ck/sdd": "fail", "ck/sdd@v1": "fail", "owner/sdd": "note", "ck/another": "note"}
-    for path, status in paths.items():
+    for path, status in (("ck/sdd@v1.0", "fail"), ("owner/sdd", "note"), ("ck/turbo", "note")):
         config = RunConfig.from_flat(keys | {key: path})
         topic = "generator" if key == "generator.path" else "image encoder"
         (finding,) = [each for each in examine(config) if each.topic == topic]
         assert finding.status == status
         assert ("(did you mean 'ck/sd'?)" in finding.detail) == (status == "fail")
-        assert ("hf download ck/sdd" in finding.remedy) == (status == "fail")
-        assert ("--revision v1" in finding.remedy) == ("@" in path)
+        assert ("hf download ck/sdd --revision v1.0" in finding.remedy) == (status == "fail")
+        assert ("holds no 'turbo' (it holds 'sd'); " in finding.detail) == (path == "ck/turbo")
+        assert ("first used" in finding.detail) == (status == "note")
 
 
 @pytest.mark.parametrize("path", ["./ck/sdd", "{}/ck/sdd", "ck/sdd.safetensors"])

@@ -158,6 +158,8 @@ def test_the_hubs_cache_comes_first_then_the_hub(
     with pytest.raises(ConfigError, match=r"no network.*hf download timm/net model\.safetensors"):
         _start(MOBILE, "timm/net")
     assert asked[-1] == ("timm/net", "model.safetensors", None, False)
+    with pytest.raises(ConfigError, match=r"\(hf download timm/net \S+ --revision v1\) and give"):
+        _start(MOBILE, "timm/net@v1")
 
 
 def test_a_run_that_began_without_weights_is_gone_on_from_by_its_own_norm(tmp_path: Path) -> None:
