@@ -19,8 +19,10 @@ from regl_app.data.sources.folder_parts import Parts
 from regl_app.data.sources.metadata import NAME, folder_rows
 from regl_app.data.subsets import kept_indices, split_off_test
 
-_ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"})
-_TABLES = frozenset({".csv", ".json", ".jsonl", ".parquet", ".tsv", ".txt", ".xls", ".xlsx"})
+_PACKED = frozenset(
+    {".zip", ".tar", ".tgz", ".gz", ".tbz", ".bz2", ".txz", ".xz", ".7z", ".rar", ".zst"}
+)
+_TABLES = frozenset({".csv", ".tsv", ".parquet", ".json", ".jsonl", ".xlsx"})
 
 
 def load_folder(
@@ -76,14 +78,26 @@ def folder_files(config: DataConfig, roots: AllowedFolders | None = None) -> tup
     return (*pictures, *(table for table in dict.fromkeys(tables) if table.is_file()))
 
 
+def _instead(place: Path) -> str:
+    """Return what there is in a folder's place, and what to do with it, in words."""
+    if not place.is_file():
+        return ""
+    ending = place.suffix.lower()
+    if ending in _PACKED:
+        return f" ({place.name} has to be unpacked first)"
+    if ending in _TABLES:
+        return f" ({place.name} may be a table, and docs/data.md says how such are read)"
+    return " but a file"
+
+
 def _listed(config: DataConfig, roots: AllowedFolders | None) -> tuple[Parts, Found, Found | None]:
     """Return where the classes are, and the picture files to train on and to test on."""
     root = Path(config.path).expanduser()
     if not root.is_dir():
         raise DataError(
-            f"data.path={config.path!r} is not a folder{_file_s_remedy(root)}; "
-            "data.source='folder' expects a folder with one subfolder of images per class, or with "
-            "train/ and test/ that hold them"
+            f"data.path={config.path!r} is not a folder{_instead(root)}; data.source='folder' "
+            "expects a folder with one subfolder of images per class, or with train/ and test/ "
+            "that hold them"
         )
     parts = Parts.of(ClassFolders.of(root, "data.path", roots))
     names = parts.train.names

@@ -297,21 +297,25 @@ def test_a_table_of_one_class_is_not_told_of_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"),
+    ("name", "words"),
     [
-        ("a.tar.gz", r" \(a\.tar\.gz has to be unpacked first\)"),
-        ("labels.CSV", r" \(labels that are in a table: docs/data\.md\)"),
-        ("one.jpg", ", but a file"),
-        ("nowhere", ""),
+        ("a.tar.gz", r"a\.tar\.gz' is not a folder \(a\.tar\.gz has to be unpacked first\); data"),
+        ("a.ZIP", r"\(a\.ZIP has to be unpacked first\); "),
+        ("a.csv", r"a\.csv' is not a folder \(a\.csv may be a table, and docs/data\.md"),
+        ("a.png", r"a\.png' is not a folder but a file; data\.source='folder' expects"),
+        ("photos", r"photos' is not a folder but a file; data\.source='folder' expects"),
     ],
 )
-def test_a_file_in_place_of_a_folder_is_told_what_it_is(
-    name: str, remedy: str, tmp_path: Path
+def test_a_file_is_told_what_to_do_with_by_its_ending(
+    name: str, words: str, tmp_path: Path
 ) -> None:
-    if remedy:
-        (tmp_path / name).touch()
-    with pytest.raises(DataError, match=rf"{name}' is not a folder{remedy}; data\.source='folder'"):
-        load_source(DataConfig.model_validate({"source": "folder", "path": str(tmp_path / name)}))
+    (tmp_path / name).write_bytes(b"PK")
+    config = DataConfig.model_validate({"source": "folder", "path": str(tmp_path / name)})
+    with pytest.raises(DataError, match=words):
+        load_source(config)
+    missing = config.model_copy(update={"path": str(tmp_path / "b.csv")})
+    with pytest.raises(DataError, match=r"b\.csv' is not a folder; data\.source='folder' expects"):
+        load_source(missing)
 
 
 @pytest.mark.parametrize(
