@@ -88,22 +88,23 @@ def _check_config(folder: Path, part: str) -> None:
     if part == "feature_extractor":
         return  # its config has several names, and what loads it says which
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    file, again = folder / part / name, " (fetch that folder again, whole)"
     problem = ""
     try:
-        if not isinstance(json.loads((folder / part / name).read_text(encoding="utf-8")), dict):
-            problem = f"has a {name} that holds no object"
+        if not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
+            problem = f"has a {name} that holds no object{again}"
     except FileNotFoundError:
-        problem = f"has no {name}"
+        problem = f"has no {name}{again}"
     except PermissionError:
-        raise
-    except (OSError, ValueError) as error:
-        file = folder / part / name
-        why = why_unread(file, "") if file.is_file() and is_pointer(file) else str(error)
-        problem = f"has a {name} that cannot be read ({why})"
-    if problem:
-        raise GeneratorError(
-            f"{_cannot(folder)}: its {part!r} {problem} (fetch that folder again, whole)"
+        raise  # told with its own remedy
+    except OSError as error:
+        problem = f"has a {name} that cannot be read: {error.strerror}{again}"
+    except ValueError as error:
+        problem = f"has a {name} that cannot be read: " + (
+            why_unread(file, error) if is_pointer(file) else f"{error}{again}"
         )
+    if problem:
+        raise GeneratorError(f"{_cannot(folder)}: its {part!r} {problem}")
 
 
 def _check_tokenizer(folder: Path, part: str, kind: object, names: Collection[str]) -> None:
