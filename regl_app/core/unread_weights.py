@@ -21,6 +21,11 @@ def is_pointer(file: Path) -> bool:
 
 def why_unread(file: Path, error: Exception | str) -> str:
     """Return why ``file`` could not be read, by the library's ``error``, with the remedy."""
+    if isinstance(error, MemoryError):  # mapped as a whole, which takes addresses, not memory
+        return (
+            f"the system does not let this process map its {file.stat().st_size / 1e9:.1f} GB "
+            "(lift the limit of its address space: ulimit -v unlimited, or that of the batch job)"
+        )
     try:
         if is_pointer(file):
             return (
@@ -43,5 +48,5 @@ def damage(file: Path) -> str:
     try:
         with safe_open(file, "np"):
             return ""
-    except SafetensorError as error:
+    except (MemoryError, SafetensorError) as error:
         return why_unread(file, error)

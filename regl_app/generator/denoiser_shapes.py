@@ -61,7 +61,7 @@ def _shapes(folder: Path, part: str) -> Mapping[str, list[int]]:
             with safe_open(file, "pt") as content:
                 names = content.keys()
                 found |= {name: content.get_slice(name).get_shape() for name in names}
-        except (OSError, SafetensorError) as error:
+        except (MemoryError, OSError, SafetensorError) as error:
             raise GeneratorError(
                 f"the denoiser of {str(folder)!r} cannot be read: {file.name}: "
                 f"{why_unread(file, error)}"

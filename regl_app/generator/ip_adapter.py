@@ -150,7 +150,7 @@ def _shapes(file: Path) -> Shapes:
     try:
         with safe_open(file, "pt") as content:
             return {name: content.get_slice(name).get_shape() for name in content.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (MemoryError, OSError, SafetensorError) as error:
         raise GeneratorError(
             f"{KEY} {str(file)!r} cannot be read: {why_unread(file, error)}"
         ) from error

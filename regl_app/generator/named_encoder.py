@@ -209,7 +209,7 @@ def _weights_in(folder: Path) -> set[str]:
         try:
             with safe_open(file, "pt") as content:
                 names.update(content.keys())
-        except (OSError, SafetensorError) as error:
+        except (MemoryError, OSError, SafetensorError) as error:
             raise GeneratorError(
                 f"{KEY}: {str(file)!r} cannot be read: {why_unread(file, error)}"
             ) from error

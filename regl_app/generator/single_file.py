@@ -91,7 +91,7 @@ def _head(file: Path) -> tuple[dict[str, torch.Tensor], Told]:
             names = content.keys()
             shapes = {name: content.get_slice(name).get_shape() for name in names}
             told = told_by(names, content.metadata() or {})
-    except (OSError, SafetensorError) as error:
+    except (MemoryError, OSError, SafetensorError) as error:
         raise GeneratorError(
             f"generator.path {str(file)!r} cannot be read as safetensors: {why_unread(file, error)}"
         ) from error

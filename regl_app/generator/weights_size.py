@@ -31,7 +31,7 @@ def weights_in_memory(checkpoint: Path) -> int:
                 with safe_open(file, "pt") as content:
                     names = content.keys()
                     shapes += [content.get_slice(name).get_shape() for name in names]
-            except (OSError, SafetensorError) as error:
+            except (MemoryError, OSError, SafetensorError) as error:
                 raise GeneratorError(
                     f"{str(file)!r} cannot be read: {why_unread(file, error)}"
                 ) from error

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +39,25 @@ def test_wherever_it_was_cut_it_is_incomplete(kept: int, tmp_path: Path) -> None
 
 def test_of_a_file_that_is_not_there_the_system_s_word_is_enough(tmp_path: Path) -> None:
     assert why_unread(tmp_path / "none.safetensors", "No such file") == "No such file"
+
+
+def test_of_a_file_that_may_not_be_mapped_the_limit_is_told(tmp_path: Path) -> None:
+    size = 64_000_000_000  # a hole, which takes no disk
+    tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    head = json.dumps({"a": tensor}).encode()
+    file = tmp_path / "large.safetensors"
+    with file.open("wb") as content:
+        content.write(len(head).to_bytes(8, "little") + head)
+        content.truncate(8 + len(head) + size)
+    assert damage(file) == ""
+    limited = (
+        "import resource, sys; from pathlib import Path; "
+        "from regl_app.core.unread_weights import damage; "
+        "resource.setrlimit(resource.RLIMIT_AS, (32_000_000_000, int(sys.argv[2]))); "
+        "print(damage(Path(sys.argv[1])))"
+    )
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    call = [sys.executable, "-c", limited, str(file), str(most)]
+    said = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("the system does not let this process map its 64.0 GB (lift the limit")
+    assert "ulimit -v unlimited" in said

@@ -201,6 +201,19 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         resolve_generator("models/sd.safetensors")
 
 
+def test_a_file_that_may_not_be_mapped_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError("Cannot allocate memory (os error 12)")
+
+    file = tmp_path / "large.safetensors"
+    save_file({"model.diffusion_model.out.2.weight": torch.zeros(1)}, file)
+    monkeypatch.setattr("regl_app.generator.single_file.safe_open", no_room)
+    with pytest.raises(GeneratorError, match=r"large\.safetensors' cannot .* ulimit -v unlimited"):
+        resolve_generator(str(file))
+
+
 @pytest.mark.parametrize("configs", [True, False])
 @pytest.mark.parametrize(
     ("names", "says"),
