@@ -25,10 +25,10 @@ _BY_ALL: Mapping[str, str] = MappingProxyType(
         r"(down_blocks|up_blocks|mid_block|time_embedding|add_embedding|conv_\w+)\.": (
             "a UNet alone, in diffusers' names"
         ),
-        r"(first_stage_model|vae|encoder|decoder|quant_conv|post_quant_conv)\.": "a VAE alone",
-        r"(cond_stage_model|conditioner|text_encoders|text_model|text_projection|logit_scale)\b": (
-            "a text encoder alone"
-        ),
+        r"(first_stage_model|vae|quant_conv|post_quant_conv)\."
+        r"|(en|de)coder\.(conv_|norm_|down|mid|up)": "a VAE alone",
+        r"(cond_stage_model|conditioner|text_encoders|text_model|text_projection|logit_scale|shared)\b"
+        r"|encoder\.(block|embed_tokens|final_layer_norm)\.": "a text encoder alone",
     }
 )
 """What all names begin with: whole checkpoints have such names, too, beside a denoiser's."""

@@ -201,6 +201,9 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         resolve_generator("models/sd.safetensors")
 
 
+T5 = ("block.0.layer.0.SelfAttention.q", "embed_tokens", "final_layer_norm")
+
+
 def test_a_file_that_may_not_be_mapped_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +227,10 @@ def test_a_file_that_may_not_be_mapped_is_told_so(
         (["controlnet_cond_embedding.conv_in.weight", "conv_in.weight"], "a ControlNet"),
         (["first_stage_model.encoder.conv_in.weight"], "a VAE alone"),
         (["decoder.conv_in.weight", "quant_conv.bias"], "a VAE alone"),
+        (["encoder.down.0.block.0.norm1.bias", "decoder.norm_out.bias"], "a VAE alone"),
+        ([f"encoder.{name}.weight" for name in T5], "a text encoder alone"),
+        (["shared.weight", *(f"encoder.{name}.weight" for name in T5)], "a text encoder alone"),
+        (["encoder.layer.0.output.dense.bias"], "of another kind, with tensors such as 'encoder"),
         (["cond_stage_model.transformer.text_model.final_layer_norm.bias"], "a text encoder alone"),
         (["conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"], "a text enc"),
         (["image_proj.norm.weight", "ip_adapter.1.to_k_ip.weight"], "an IP-Adapter, which gen"),
