@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.near_names import near_path
-from regl_app.generator.needed_parts import check_parts
+from regl_app.generator.needed_parts import absent_parts, check_parts
 from regl_app.generator.pipeline_checks import check_configs, check_kind
 from regl_app.generator.weight_files import (
     INDEX,
-    absent_parts,
     check_weights,
     files_read,
     parts_of,

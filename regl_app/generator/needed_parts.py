@@ -43,6 +43,18 @@ def left_out(folder: Path) -> list[str]:
     return spared
 
 
+def absent_parts(folder: Path) -> list[str]:
+    """Return the parts not in ``folder`` that model_index.json names, but for what reads pictures.
+
+    Stable Diffusion 3's T5 among them: of a repository it is there, unless a download broke off.
+
+    Raises:
+        GeneratorError: model_index.json cannot be read.
+    """
+    named, names = parts_of(read_index(folder)), names_in(folder)
+    return [part for part in named if part not in _OF_PICTURES and not _below(names, part)]
+
+
 def check_parts(folder: Path) -> None:
     """Refuse a pipeline's folder that lacks a part, a part's config, or a tokenizer's words.
 

@@ -156,12 +156,6 @@ def check_no_pickle(folder: Path, part: str) -> None:
         raise GeneratorError(f"{_cannot(folder)}: {_no_weights(part, pickles)}")
 
 
-def absent_parts(folder: Path) -> list[str]:
-    """Return the parts that model_index.json names and ``folder`` has no file of."""
-    names = names_in(folder)
-    return [part for part in parts_of(read_index(folder)) if not _below(names, part)]
-
-
 def _cannot(folder: Path) -> str:
     return f"the generator in {str(folder)!r} cannot be loaded"
 

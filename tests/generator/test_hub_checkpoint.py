@@ -21,7 +21,7 @@ from regl_app.generator.encoder_files import (
     image_encoder_identity,
     resolve_image_encoder,
 )
-from regl_app.generator.hub_checkpoint import HubId
+from regl_app.generator.hub_checkpoint import HubId, fetch_configs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REQUEST = httpx.Request("GET", "https://hub.invalid/api/models/owner/name")
@@ -131,6 +131,20 @@ def test_a_download_that_was_broken_off_is_gone_on_with(hub: Hub) -> None:
     (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(GeneratorError, match=r"'vae' has no safetensors .* could not be fetched"):
         resolve_generator("owner/name")
+
+
+def test_what_reads_pictures_a_repository_may_lack(hub: Hub) -> None:
+    named: dict[str, object] = {
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    }
+    edit(hub.content / "model_index.json", named)
+    folder = resolve_generator("owner/name")
+    assert resolve_generator("owner/name", fetch=False) == fetch_configs(HubId("owner/name"))
+    t5: dict[str, object] = {"text_encoder_3": ["transformers", "T5EncoderModel"]}
+    edit(folder / "model_index.json", t5)
+    with pytest.raises(GeneratorError, match=r"lacks text_encoder_3\)"):
+        resolve_generator("owner/name", fetch=False)
 
 
 @pytest.mark.parametrize("revision", ["v1.0", "refs/pr/3", COMMIT])
