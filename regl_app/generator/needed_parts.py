@@ -10,6 +10,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.core.unread_weights import damage, is_pointer, why_unread
 from regl_app.generator.weight_files import (
     INDEX,
+    cannot_load,
     files_read,
     names_in,
     parts_of,
@@ -35,7 +36,7 @@ def left_out(folder: Path) -> list[str]:
         GeneratorError: model_index.json cannot be read.
     """
     index, names = read_index(folder), names_in(folder)
-    absent = {part for part in (*_OF_PICTURES, *_TOLD_BY_T5) if not _below(names, part)}
+    absent = {part for part in (*_OF_PICTURES, *_TOLD_BY_T5) if not _within(names, part)}
     spared = [part for part in parts_of(index) if part in _OF_PICTURES & absent]
     told_by_clip = str(index.get("_class_name", "")).startswith("StableDiffusion3")
     if told_by_clip and _TOLD_BY_T5[0] in absent:
@@ -52,7 +53,7 @@ def absent_parts(folder: Path) -> list[str]:
         GeneratorError: model_index.json cannot be read.
     """
     named, names = parts_of(read_index(folder)), names_in(folder)
-    return [part for part in named if part not in _OF_PICTURES and not _below(names, part)]
+    return [part for part in named if part not in _OF_PICTURES and not _within(names, part)]
 
 
 def check_parts(folder: Path) -> None:
@@ -63,16 +64,16 @@ def check_parts(folder: Path) -> None:
     """
     index, names, spared = read_index(folder), names_in(folder), left_out(folder)
     parts = [part for part in parts_of(index) if part not in spared]
-    if absent := [repr(part) for part in parts if not _below(names, part)]:
+    if absent := [repr(part) for part in parts if not _within(names, part)]:
         raise GeneratorError(
-            f"{_cannot(folder)}: its {' and '.join(absent)}, which {INDEX} names, "
+            f"{cannot_load(folder)}: its {' and '.join(absent)}, which {INDEX} names, "
             f"{'is' if len(absent) == 1 else 'are'} missing (fetch it again, whole)"
         )
     for part in parts:
         if not part.startswith("tokenizer"):
             _check_config(folder, part)
         elif part.replace("tokenizer", "text_encoder") not in spared:
-            _check_tokenizer(folder, part, index[part], _below(names, part))
+            _check_tokenizer(folder, part, index[part], _within(names, part))
 
 
 def check_readable(folder: Path, *, weights: bool = True) -> None:
@@ -93,7 +94,7 @@ def check_readable(folder: Path, *, weights: bool = True) -> None:
         else:
             problem = why_unread(file, "") if is_pointer(file) else ""
         if problem:
-            raise GeneratorError(f"{_cannot(folder)}: {str(file)!r} cannot be read: {problem}")
+            raise GeneratorError(f"{cannot_load(folder)}: {str(file)!r} cannot be read: {problem}")
 
 
 def _check_config(folder: Path, part: str) -> None:
@@ -116,29 +117,25 @@ def _check_config(folder: Path, part: str) -> None:
             why_unread(file, error) if is_pointer(file) else f"{error}{again}"
         )
     if problem:
-        raise GeneratorError(f"{_cannot(folder)}: its {part!r} {problem}")
+        raise GeneratorError(f"{cannot_load(folder)}: its {part!r} {problem}")
 
 
 def _check_tokenizer(folder: Path, part: str, kind: object, names: Collection[str]) -> None:
     found = any(name.endswith(_SENTENCEPIECE) for name in names)
     if not found and not any(set(names).issuperset(each) for each in _VOCABULARIES):
         raise GeneratorError(
-            f"{_cannot(folder)}: its {part!r} has no vocabulary, as {str(folder / part)!r} holds "
-            "no tokenizer.json, no vocab.json with merges.txt and no SentencePiece .model (fetch "
-            "that folder again, whole)"
+            f"{cannot_load(folder)}: its {part!r} has no vocabulary, as {str(folder / part)!r} "
+            "holds no tokenizer.json, no vocab.json with merges.txt and no SentencePiece .model "
+            "(fetch that folder again, whole)"
         )
     # Without it a CLIP's texts have no end, and its pipelines pad to that.
     if "CLIP" in str(kind) and _TOKENIZER_CONFIG not in names:
         raise GeneratorError(
-            f"{_cannot(folder)}: its {part!r} has no {_TOKENIZER_CONFIG}, which says how long a "
-            "text may be (fetch that folder again, whole)"
+            f"{cannot_load(folder)}: its {part!r} has no {_TOKENIZER_CONFIG}, which says how long "
+            "a text may be (fetch that folder again, whole)"
         )
 
 
-def _below(names: Collection[str], part: str) -> list[str]:
-    """Return which of ``names`` lie in the folder of ``part``, relative to that."""
+def _within(names: Collection[str], part: str) -> list[str]:
+    """Return those of ``names`` in the folder of ``part``, by their names within it."""
     return [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
-
-
-def _cannot(folder: Path) -> str:
-    return f"the generator in {str(folder)!r} cannot be loaded"

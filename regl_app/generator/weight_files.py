@@ -93,7 +93,7 @@ def files_read(names: Collection[str], parts: Iterable[str], variant: str | None
     read = [INDEX] if INDEX in names else []
     for part in parts:
         chosen = variant if variant in _variants(names, part) else None
-        read += [name for name in _below(names, part) if _is_read(name, chosen)]
+        read += [name for name in _of_part(names, part) if _is_read(name, chosen)]
     return sorted(read)
 
 
@@ -117,6 +117,11 @@ def _chosen(folder: Path, part: str) -> tuple[list[str], str | None]:
     return names, variant_of(names, parts)
 
 
+def cannot_load(folder: Path) -> str:
+    """Return how what is said of a pipeline's folder that is refused begins."""
+    return f"the generator in {str(folder)!r} cannot be loaded"
+
+
 def check_weights(folder: Path) -> None:
     """Refuse a pipeline folder that has a part without safetensors, or not all of its shards.
 
@@ -129,18 +134,18 @@ def check_weights(folder: Path) -> None:
     parts = parts_of(read_index(folder))
     variant = variant_of(names, parts)
     for part in parts:
-        files = _below(names, part)
+        files = _of_part(names, part)
         if not files or not _WITH_WEIGHTS.fullmatch(part):
             continue
         found = [_match(name) for name in files_read(names, [part], variant)]
         weights = [match for match in found if match]
         if not weights:
-            raise GeneratorError(f"{_cannot(folder)}: {_no_weights(part, _pickles(files))}")
+            raise GeneratorError(f"{cannot_load(folder)}: {_no_weights(part, _pickles(files))}")
         shards = {match["shard"]: int(match["shards"]) for match in weights if match["shard"]}
         whole = any(not match["shard"] for match in weights)
         if shards and not whole and len(shards) < max(shards.values()):
             raise GeneratorError(
-                f"{_cannot(folder)}: its {part!r} has {len(shards)} of {max(shards.values())} "
+                f"{cannot_load(folder)}: its {part!r} has {len(shards)} of {max(shards.values())} "
                 "shards (fetch the others too)"
             )
 
@@ -151,13 +156,9 @@ def check_no_pickle(folder: Path, part: str) -> None:
     Raises:
         GeneratorError: names one, and the remedy.
     """
-    pickles = _pickles(_below(names_in(folder), part))
+    pickles = _pickles(_of_part(names_in(folder), part))
     if pickles and not weights_read(folder, part):
-        raise GeneratorError(f"{_cannot(folder)}: {_no_weights(part, pickles)}")
-
-
-def _cannot(folder: Path) -> str:
-    return f"the generator in {str(folder)!r} cannot be loaded"
+        raise GeneratorError(f"{cannot_load(folder)}: {_no_weights(part, pickles)}")
 
 
 def _no_weights(part: str, pickles: list[str]) -> str:
@@ -174,7 +175,8 @@ def _pickles(names: Iterable[str]) -> list[str]:
     return [name for name in names if PurePosixPath(name).suffix in PICKLES]
 
 
-def _below(names: Collection[str], part: str) -> list[str]:
+def _of_part(names: Collection[str], part: str) -> list[str]:
+    """Return which of ``names`` lie in the folder of ``part``."""
     return [name for name in names if name.startswith(f"{part}/")]
 
 
@@ -184,7 +186,7 @@ def _match(name: str) -> re.Match[str] | None:
 
 def _variants(names: Collection[str], part: str) -> set[str | None]:
     """Return the variants that ``part`` has weights in; None: full precision."""
-    found = [match for name in _below(names, part) if (match := _match(name))]
+    found = [match for name in _of_part(names, part) if (match := _match(name))]
     return {match["variant"] or match["old"] for match in found}
 
 
