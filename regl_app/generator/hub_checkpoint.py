@@ -198,10 +198,6 @@ def _explained(
         ) from error
 
 
-def _revision(hub_id: HubId) -> str:
-    return f" --revision {hub_id.revision}" if hub_id.revision else ""
-
-
 def _failures(errors: object, httpx: object) -> tuple[type[Exception], ...]:
     """Return what the hub's client and its transport raise, whichever version is installed."""
     own = ("EntryNotFoundError", "RevisionResolutionError", "XetDownloadError", "CacheNotFound")

@@ -53,15 +53,6 @@ def test_a_clip_that_does_not_say_how_much_it_reads_is_refused(copy: Path) -> No
         resolve_generator(str(copy))
 
 
-def test_a_part_may_be_a_link_to_another_checkpoint_s(copy: Path, tmp_path: Path) -> None:
-    whole = generator_digest(copy)
-    shared = (copy / "text_encoder").rename(tmp_path / "shared")
-    (copy / "text_encoder").symlink_to(shared)
-    (copy / "vae" / "itself").symlink_to(copy)
-    assert resolve_generator(str(copy)) == copy
-    assert generator_digest(copy) == whole
-
-
 def test_all_that_is_missing_is_named_at_once(copy: Path) -> None:
     for part in ("vae", "scheduler"):
         shutil.rmtree(copy / part)

@@ -110,16 +110,6 @@ def _listed(config: DataConfig, roots: AllowedFolders | None) -> tuple[Parts, Fo
     return parts, found, _found(parts.test, names, complete=False) if parts.test else None
 
 
-def _file_s_remedy(path: Path) -> str:
-    """Return what is to be done with a file that is no folder of pictures, '' if none is there."""
-    ending = path.suffix.lower()
-    if not path.is_file():
-        return ""
-    if ending in _ARCHIVES:
-        return f" ({path.name} has to be unpacked first)"
-    return " (labels that are in a table: docs/data.md)" if ending in _TABLES else ", but a file"
-
-
 def _found(part: ClassFolders, names: tuple[str, ...], *, complete: bool) -> Found:
     """Return a part's picture files; if it is to be ``complete``, every class has one."""
     found = part.pictures(names).once()
