@@ -114,7 +114,7 @@ def _load(
     source = replace(source, train=source.train.alone(), test=replace(source.test, originals=None))
     if whole:
         return source
-    folders = choice.links  # the classes are the user's own, a folder each
+    folders = choice.links  # which only those have whose classes are folders
     if source.num_classes < 2:
         remedy = (
             " (one subfolder of pictures for each; labels that are in a table: docs/data.md)"

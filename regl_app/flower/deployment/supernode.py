@@ -146,9 +146,11 @@ def _drop(state: NodeState, about: Metadata) -> None:
     """Forget what came of a message that could not be received, and whoever is at work on it."""
     for task in state.get_tasks(run_ids=[about.run_id]):
         state.finish_task(task.task_id, SubStatus.STOPPED, "its message could not be received")
-    left = [each.metadata.message_id for each in state.get_messages_legacy(run_ids=[about.run_id])]
-    state.delete_messages(message_ids=[about.message_id, *left])
-    state.object_store.delete_objects_in_run(about.run_id)
+    replies = state.get_messages_legacy(run_ids=[about.run_id])
+    gone = [about.message_id, *(each.metadata.message_id for each in replies)]
+    state.delete_messages(message_ids=gone)
+    for name in gone:  # not the whole run's: a reply that arrives at this moment keeps its own
+        state.object_store.delete(name)
 
 
 if __name__ == "__main__":

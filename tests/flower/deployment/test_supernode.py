@@ -121,6 +121,7 @@ def test_a_reply_to_a_run_that_has_ended_is_not_sent_for_the_next_one_s(state: N
     assert received(state, 1, end) is None
     assert state.get_task_by_token(at_work[0]) is None  # it is told to end as it asks again
     assert not state.get_messages_legacy(is_reply=True)
+    assert len(state.object_store) == 0
 
     asked: list[Message] = []
     assert received(state, 2, asked.append) == 2
