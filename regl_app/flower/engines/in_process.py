@@ -123,12 +123,15 @@ class InProcessGrid(Grid):
                 prepared.wait()  # what one gives back would be the next one's
                 give_back()
 
-        turns = [self._pool.submit(in_turn) for _ in range(workers)]
+        turns: list[Future[None]] = []
         try:
+            for _ in range(workers):
+                turns.append(self._pool.submit(in_turn))
             for turn in turns:
                 turn.result()
         except BaseException:
             left.set()
+            everyone.abort()  # where not all have begun, those would wait for the others for ever
             self._close("{} thread{s} at loading", turns)
             raise
 

@@ -62,7 +62,7 @@ class FakeSuperLink:
             stdout = io.StringIO(self.log)
 
             def terminate(self) -> None: ...
-            def wait(self) -> int:
+            def wait(self, timeout: float | None = None) -> int:
                 return 0
 
         return Process()

@@ -24,15 +24,29 @@ def test_an_end_is_not_cut_short(
     number: signal.Signals, reader: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", reader())
-    before = signal.getsignal(number)
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)  # a background job's are ignored
     ended = []
-    with (
-        pytest.raises((SystemExit, KeyboardInterrupt)),
-        terminable(hangup=True),
-        not_cut_short("closing"),
-    ):
-        signal.raise_signal(number)
-        signal.raise_signal(number)
-        ended.append(True)
-    assert ended == [True]
-    assert signal.getsignal(number) == before
+    try:
+        with (
+            pytest.raises((SystemExit, KeyboardInterrupt)),
+            terminable(hangup=True),
+            not_cut_short("closing"),
+        ):
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            ended.append(True)
+        assert ended == [True]
+        assert signal.getsignal(number) == usual
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminable(hangup=True), not_cut_short("closing"):
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
