@@ -61,9 +61,10 @@ def test_a_program_is_known_behind_its_interpreter_s_options(
     options: list[str], tmp_path: Path
 ) -> None:
     program = tmp_path / "some-program"
-    program.write_text("import time\ntime.sleep(60)\n", encoding="utf-8")
+    program.write_text("import time\nprint('up', flush=True)\ntime.sleep(60)\n", encoding="utf-8")
     command = [sys.executable, *options, str(program), "--of", "other-program"]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
         running = {process.pid: processes.started_at(process.pid) or ""}
         assert processes.of_program("some-program", running) == running
         assert processes.of_program("other-program", running) == {}
