@@ -61,6 +61,12 @@ def test_a_superexec_that_does_not_start_is_told_at_once(home: Path, programs: P
         pass
 
 
+def test_a_superexec_that_runs_by_another_name_is_no_failure(home: Path, programs: Path) -> None:
+    (programs / "flower-superexec").write_text("#!/bin/sh\nexec sleep 300\n")
+    with SuperLink(home) as superlink:
+        assert superlink.is_running()
+
+
 def test_ctrl_c_again_does_not_cut_the_end_short(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
