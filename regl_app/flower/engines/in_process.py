@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ class InProcessGrid(Grid):
                     if not left.is_set():
                         prepare()
             finally:
-                prepared.wait()  # what one gives back would be the next one's
+                with suppress(threading.BrokenBarrierError):
+                    prepared.wait()  # what one gives back would be the next one's
                 give_back()
 
         turns: list[Future[None]] = []
@@ -131,7 +133,9 @@ class InProcessGrid(Grid):
                 turn.result()
         except BaseException:
             left.set()
-            everyone.abort()  # where not all have begun, those would wait for the others for ever
+            # Whoever waits for all would for ever: some may not have begun, or not have woken yet.
+            everyone.abort()
+            prepared.abort()
             self._close("{} thread{s} at loading", turns)
             raise
 
