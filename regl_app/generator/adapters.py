@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import atomic_path, sha256_file
 from regl_app.core.types import Tensors
+from regl_app.core.unread_weights import why_unread
 from regl_app.generator.chance_rounding import rounded
 from regl_app.generator.denoiser_shapes import denoiser_shapes
 from regl_app.generator.families.registry import PARTS
@@ -73,8 +74,10 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
         state = load_file(path)
         with safe_open(path, "pt") as content:
             header = content.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise GeneratorError(f"the adapter {str(path)!r} cannot be read: {error}") from error
+    except (MemoryError, OSError, SafetensorError) as error:
+        raise GeneratorError(
+            f"the adapter {str(path)!r} cannot be read: {why_unread(path, error)}"
+        ) from error
     state = plain_lora(state, header, str(path))
     parts = {key.partition(".")[0] for key in state}
     if len(parts) != 1 or not parts <= set(PARTS):

@@ -66,8 +66,10 @@ class IpAdapter:
         """
         try:
             tensors = load_file(self.file)
-        except (OSError, SafetensorError) as error:
-            raise GeneratorError(f"{KEY} {str(self.file)!r} cannot be read: {error}") from error
+        except (MemoryError, OSError, SafetensorError) as error:
+            raise GeneratorError(
+                f"{KEY} {str(self.file)!r} cannot be read: {why_unread(self.file, error)}"
+            ) from error
         if kept_digest(self.file, None) != self.digest:
             raise GeneratorError(
                 f"{KEY} {str(self.file)!r} was replaced in the midst of a run (start the run "

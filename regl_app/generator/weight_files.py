@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from regl_app.core.errors import GeneratorError
+from regl_app.core.unread_weights import is_pointer, why_unread
 
 INDEX = "model_index.json"
 """In a pipeline's folder: its class and its parts."""
@@ -41,6 +42,8 @@ def read_index(folder: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if path.is_file() and is_pointer(path):
+            raise GeneratorError(f"{path} cannot be read: {why_unread(path, error)}") from error
         raise GeneratorError(f"{path} cannot be read ({error}): fetch it again") from error
     if not isinstance(content, dict):
         raise GeneratorError(f"{path} must hold an object, got {type(content).__name__}")

@@ -22,6 +22,7 @@ from regl_app.config.supplement_sections import CLASSIFIER, TORCH_FIDELITY
 from regl_app.core.errors import ConfigError
 from regl_app.core.file_states import file_state
 from regl_app.core.making_modules import MAKING_MODULES
+from regl_app.core.unread_weights import why_unread
 from regl_app.data.images import to_float
 from regl_app.learning.evaluation.predict import apply_in_batches
 from regl_app.learning.models.classifier import Classifier
@@ -117,8 +118,10 @@ def _check_file(file: Path) -> None:
         with safe_open(file, "pt") as content:
             names = content.keys()
             shapes = {name: tuple(content.get_slice(name).get_shape()) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{what} cannot be read on this machine: {error} ({remedy})") from error
+    except (MemoryError, OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"{what} cannot be read on this machine: {why_unread(file, error)} ({remedy})"
+        ) from error
     wanted = {name: tuple(value.shape) for name, value in _unfilled().state_dict().items()}
     lacking = [name for name, shape in wanted.items() if shapes.get(name) != shape]
     if lacking and any(not name.startswith("fc.") for name in lacking):

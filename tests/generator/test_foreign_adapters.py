@@ -182,6 +182,13 @@ def test_kohya_is_refused_and_its_remedy_works(
     assert (found - theirs(second_pipeline, foundation, tmp_path)).abs().max() <= 1
 
 
+def test_a_pointer_in_an_adapter_s_place_is_told_as_one(tmp_path: Path) -> None:
+    file = tmp_path / "style.safetensors"
+    file.write_text("version https://git-lfs.example/spec/v1\n", encoding="utf-8")
+    with pytest.raises(GeneratorError, match=r"style.safetensors' cannot be read: .*git lfs pull"):
+        load_adapter(file)
+
+
 @pytest.mark.parametrize("keys", [{"use_dora": True}, {"lora_bias": True}], ids=["dora", "bias"])
 def test_what_is_more_than_two_matrices_is_refused_and_its_remedy_works(
     foundation: Foundation,

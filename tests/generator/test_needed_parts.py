@@ -68,6 +68,13 @@ def test_a_config_that_was_cut_is_refused_by_its_part(copy: Path, content: str, 
         resolve_generator(str(copy))
 
 
+def test_the_index_itself_may_be_a_pointer(copy: Path) -> None:
+    (copy / "model_index.json").write_text(POINTER, encoding="utf-8")
+    says = r"model_index\.json cannot be read: it is a pointer of Git LFS.*git lfs pull"
+    with pytest.raises(GeneratorError, match=says):
+        resolve_generator(str(copy))
+
+
 CONFIGS = ("scheduler/scheduler_config.json", "vae/config.json", "unet/config.json")
 
 

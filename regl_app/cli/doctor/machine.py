@@ -196,6 +196,7 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     from regl_app.generator.held_weights import held_precision
     from regl_app.generator.hub_checkpoint import NotCachedError
     from regl_app.generator.limits import blind_start_of, check_limits
+    from regl_app.generator.weight_files import names_in
     from regl_app.generator.weights_size import weights_in_memory
 
     path = config.generator.path
@@ -221,7 +222,8 @@ def _generator(config: RunConfig, counted: bool) -> Iterator[Finding]:
     except ReglError as error:
         yield Finding("generator", "fail", str(error))  # says the remedy itself
         return
-    size = folder_bytes(folder) if folder.is_dir() else folder.stat().st_size
+    files = [folder / name for name in names_in(folder)] if folder.is_dir() else [folder]
+    size = sum(file.stat().st_size for file in files)
     yield Finding("generator", "ok", f"{path}, {size / 1e6:.1f} MB ({folder})")
     if words := fit_words(config):
         yield Finding("settings", "ok", words)

@@ -15,6 +15,7 @@ from regl_app.core.finite import not_finite
 from regl_app.core.readable import readable
 from regl_app.core.tensor_files import is_intact
 from regl_app.core.types import Tensors
+from regl_app.core.unread_weights import is_pointer, why_unread
 from regl_app.data.run_files import file_digest
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.foreign import ForeignClassifier
@@ -42,8 +43,8 @@ def check_weights(config: ModelConfig) -> None:
     try:
         with safe_open(path, framework="pt"):
             pass
-    except (OSError, SafetensorError) as error:
-        raise _unread(config, error) from error
+    except (MemoryError, OSError, SafetensorError) as error:
+        raise _unread(path, config, error) from error
 
 
 def weights_digest(config: ModelConfig) -> str:
@@ -159,7 +160,7 @@ def _read(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
         content = path.read_bytes()
         tensors = load(content)
     except (OSError, SafetensorError) as error:
-        raise _unread(config, error) from error
+        raise _unread(path, config, error) from error
     if is_intact(content, tensors) is False:
         raise ConfigError(
             f"{_what(config)} is damaged: its checksum is wrong (copy it again, or restore it)"
@@ -172,9 +173,9 @@ def _read(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _unread(config: ModelConfig, error: OSError | SafetensorError) -> ConfigError:
-    if isinstance(error, OSError):
-        return ConfigError(f"{_what(config)} cannot be read: {error}")
+def _unread(path: Path, config: ModelConfig, error: Exception) -> ConfigError:
+    if not isinstance(error, SafetensorError) or is_pointer(path):
+        return ConfigError(f"{_what(config)} cannot be read: {why_unread(path, error)}")
     return ConfigError(
         f"{_what(config)} is no safetensors file: {error}. Pickled weights (.pth, .pt, .bin) "
         "can run code and are not read: convert them where you trust them (docs/models.md)"

@@ -75,6 +75,13 @@ def test_a_folder_that_is_not_whole_fails(
     assert "memory" not in findings, "told of what is not there"
 
 
+def test_a_part_that_is_a_link_counts_in_its_size(copy: Path, tmp_path: Path) -> None:
+    before = told(copy)["generator"].detail
+    (copy / "unet").rename(tmp_path / "elsewhere")
+    (copy / "unet").symlink_to(tmp_path / "elsewhere")
+    assert told(copy)["generator"].detail == before and " 0.0 MB" not in before
+
+
 @pytest.mark.parametrize("key", ["generator.path", "generator.image-encoder"])
 def test_a_mistyped_folder_is_not_taken_for_a_hub_id(copy: Path, key: str) -> None:
     keys: dict[str, Scalar] = {"method": "regl", "cache-dir": "cache", "lora.image-tokens": 4}

@@ -302,6 +302,22 @@ def test_what_is_no_file_of_tensors_is_refused(name: str, said: str, tmp_path: P
         IpAdapter.of(str(tmp_path / name))
 
 
+def test_an_ip_adapter_that_may_not_be_mapped_is_told_with_its_limit(
+    second_pipeline: Path,
+    save_ip_adapter: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter = IpAdapter.of(str(save_ip_adapter(second_pipeline, tmp_path)))
+
+    def refused(_: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("regl_app.generator.ip_adapter.load_file", refused)
+    with pytest.raises(GeneratorError, match=r"cannot be read: .*ulimit -v unlimited"):
+        adapter.read()
+
+
 def test_an_adapter_must_be_made_for_the_generator_and_the_encoder(
     folder: Callable[[str], tuple[Path, Path]],
     pipelines: Callable[[str], Path],

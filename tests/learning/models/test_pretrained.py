@@ -17,7 +17,7 @@ from regl_app.core.tensor_files import save_weights
 from regl_app.learning.models import build_model
 from regl_app.learning.models.classifier import Classifier
 from regl_app.learning.models.foreign import ForeignClassifier
-from regl_app.learning.models.pretrained import load_pretrained
+from regl_app.learning.models.pretrained import check_weights, load_pretrained
 
 MOBILE = "torchvision:mobilenet_v3_small"
 
@@ -125,6 +125,15 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     torch.save(resnet18().state_dict(), path)
     with pytest.raises(ConfigError, match=r"no safetensors file.*can run code.*docs/models\.md"):
         _start("torchvision:resnet18", str(path))
+
+
+def test_a_pointer_in_the_weights_place_is_told_as_one(tmp_path: Path) -> None:
+    file = tmp_path / "resnet.safetensors"
+    file.write_text("version https://git-lfs.example/spec/v1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"cannot be read: .*git lfs pull.*hf download"):
+        _start("torchvision:resnet18", str(file))
+    with pytest.raises(ConfigError, match=r"cannot be read: .*git lfs pull.*hf download"):
+        check_weights(ModelConfig(name="torchvision:resnet18", weights=str(file)))
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
