@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from regl_app.config import RunConfig
+from regl_app.core import ports
 from regl_app.core.files import write_text
 from regl_app.core.processes import descendants, end_processes
 from regl_app.core.types import Scalar
@@ -31,25 +31,15 @@ APP = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 
-_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port that is free now, and that no outgoing connection is given meanwhile.
-
-    It is bound seconds later, in some tests for a second time.
-    """
-    first = int(_PORTS.read_text().split()[0]) if _PORTS.exists() else 32768
-    # Where the system gives out nearly all of them, any has to do.
-    ports = range(10_000, first) or range(10_000, 65_536)
-    while True:
-        port = secrets.choice(ports)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            if port not in _given:
-                probe.bind(("", port))
-                _given.add(port)
-                return port
+    """Return a free port that was not returned before: some are bound later, or a second time."""
+    while (port := ports.free_port()) in _given:
+        pass
+    _given.add(port)
+    return port
 
 
 def node_config(values: Mapping[str, Scalar]) -> str:

@@ -8,7 +8,6 @@ stops it.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from regl_app.core.errors import RunError
+from regl_app.core.ports import free_port
 from regl_app.core.processes import (
     carrying,
     descendants,
@@ -67,7 +67,7 @@ class SuperLink(FlowerCommand):
         self._superexec: dict[int, str] = {}
 
     def __enter__(self) -> Self:
-        port = _free_port()
+        port = free_port()
         (self.home / "config.toml").write_text(
             f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
             f'address = "127.0.0.1:{port}"\ninsecure = true\n',
@@ -158,13 +158,6 @@ class SuperLink(FlowerCommand):
         # The others watch their parent and end by themselves, mostly.
         if not wait_until_gone(processes, 3.0):
             end_processes(processes)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def simulation_options(values: Sequence[tuple[str, object]]) -> str:

@@ -34,6 +34,8 @@ def records(path: Path) -> Iterator[Any]:
         _, length, kind = struct.unpack_from("<IHB", content, at)
         whole += content[at + 7 : at + 7 + length]
         at += 7 + length
+        if at > len(content):
+            return  # it is being written
         if kind in (1, 4):  # whole, or the last part
             yield wandb_internal_pb2.Record.FromString(whole)
             whole = b""
@@ -41,7 +43,7 @@ def records(path: Path) -> Iterator[Any]:
 
 def whole(path: Path) -> list[Any]:
     """Return all records once the last is there: a process of wandb's own writes them."""
-    for _ in range(100):
+    for _ in range(600):
         found = list(records(path))
         if found and found[-1].HasField("exit"):
             return found
