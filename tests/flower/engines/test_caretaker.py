@@ -31,7 +31,7 @@ flower_run.run_flower(RunConfig.from_flat({"out-dir": sys.argv[2]}), clients=2)
 """
 
 
-def _ends(home: Path, seconds: float = 30.0) -> bool:
+def _ends(home: Path, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not home.parent.exists() and not carrying("FLWR_HOME", str(home)):
@@ -59,8 +59,8 @@ def test_nothing_outlives_a_run_that_is_killed_or_ends(
                 assert len(carrying("FLWR_HOME", str(home))) == 2
                 run.send_signal(signal.SIGKILL)
             run.wait(60)
-            assert _ends(home, 30.0)
-            deadline = time.monotonic() + 10.0
+            assert _ends(home)
+            deadline = time.monotonic() + 30.0
             while carrying("REGL_TEST_CARE", mark) and time.monotonic() < deadline:
                 time.sleep(0.1)
             assert not carrying("REGL_TEST_CARE", mark)  # nor does who looked after it

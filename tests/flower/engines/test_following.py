@@ -27,7 +27,7 @@ class Log:
     def __iter__(self) -> Iterator[str]:
         yield from (f"{line}\n" for line in self._lines)
         if self._silent:
-            self.ended.wait(10.0)
+            self.ended.wait(60.0)
 
     def terminate(self) -> None:
         self.ended.set()
@@ -66,17 +66,20 @@ class Flower(FlowerCommand):
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SILENT_SECONDS", "LOOK_SECONDS"):
         monkeypatch.setattr(following, name, 0.2)
+    monkeypatch.setattr(following, "LOST_SECONDS", 20.0)
+
+
+def test_a_superlink_that_falls_silent_amid_its_log_is_asked_and_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(following, "LOST_SECONDS", 1.0)
-
-
-def test_a_superlink_that_falls_silent_amid_its_log_is_asked_and_given_up() -> None:
     log = Log(["one"], silent=True)
     flower = Flower([log], [])
     lines: list[str] = []
     begun = time.monotonic()
     with pytest.raises(RunError, match=r"not answered for 1 s; run 7 .*\(flwr log 7 site\)"):
         follow(flower, "7", lines.append, far=True)
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 30.0
     assert lines == ["one"] and log.ended.is_set()
 
 
