@@ -58,7 +58,7 @@ site: $(VENV)/.installed-docs ## the documentation as a site in .site/, every wa
 constraints: $(VENV)/.installed-test ## pin what this environment holds: run it after testing
 	@$(BIN)/python .ci/pin.py
 
-bench: bench-digits bench-feddpd bench-holdings bench-limits bench-mnist bench-real bench-rejections $(if $(DATA),bench-looks) ## every table of README, docs/results.md, docs/feddpd-results.md and docs/teaching.md, more than a day; SEEDS=<n> for other than theirs
+bench: bench-digits bench-feddpd bench-holdings bench-limits bench-mnist bench-real bench-rejections $(if $(DATA),bench-looks) ## every table of README, docs/results.md, docs/feddpd-results.md and docs/teaching-results.md, more than a day; SEEDS=<n> for other than theirs
 
 # The papers' form: a prompt is the truth.
 HARD = $(SEEDED) labels.by=hard
@@ -70,7 +70,7 @@ bench-digits: $(VENV)/.installed ## digits tables of docs/results.md
 	@$(BIN)/python benchmarks/table.py digits --beta 0.01 --methods regl-free,regl \
 	  --name digits-beta0.01-unlimited $(HARD) supplement.ratio=100 supplement.decay=0
 
-bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-results.md and docs/teaching.md (but bench-holdings and bench-real), more than a day; DATA=<torchvision root>
+bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-results.md and docs/teaching-results.md (but bench-holdings and bench-real), more than a day; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/client_seconds.py
 	@$(BIN)/python benchmarks/cost.py
 	@$(BIN)/python benchmarks/cost.py --taught
@@ -82,7 +82,7 @@ bench-feddpd: $(VENV)/.installed $(GENERATORS) ## tables of README, docs/feddpd-
 	@$(BIN)/python benchmarks/purity.py $(SEEDED)
 	@$(BIN)/python benchmarks/page.py
 
-bench-holdings: $(VENV)/.installed ## who holds what without label counts (docs/teaching.md), 2 seeds
+bench-holdings: $(VENV)/.installed ## who holds what without label counts (docs/teaching-results.md), 2 seeds
 	@$(BIN)/python benchmarks/who_holds_what.py
 	@$(BIN)/python benchmarks/page.py
 
@@ -92,11 +92,11 @@ bench-limits: $(VENV)/.installed ## what a better supplement could reach on the 
 bench-mnist: $(VENV)/.installed ## MNIST table of docs/results.md; DATA=<torchvision root>
 	@$(BIN)/python benchmarks/table.py mnist --beta 0.01 --name mnist-beta0.01 $(if $(DATA),--data $(DATA)) $(HARD)
 
-bench-real: $(VENV)/.installed ## what others' real images would bring (docs/teaching.md); DATA=<torchvision root>
+bench-real: $(VENV)/.installed ## what others' real images would bring (docs/teaching-results.md); DATA=<torchvision root>
 	@$(BIN)/python benchmarks/real_images.py digits $(if $(DATA),mnist fashion-mnist --data $(DATA)) $(SEEDED)
 	@$(BIN)/python benchmarks/page.py
 
-bench-rejections: $(VENV)/.installed ## what rejecting images brings (docs/teaching.md); DATA=<torchvision root>
+bench-rejections: $(VENV)/.installed ## what rejecting images brings (docs/teaching-results.md); DATA=<torchvision root>
 	@$(BIN)/python benchmarks/rejections.py digits $(if $(DATA),fashion-mnist --data $(DATA)) $(SEEDED)
 	@$(BIN)/python benchmarks/page.py
 

@@ -25,7 +25,7 @@ LOSSES = {
     "fedntd": "FedNTD",
 }
 HARD, MILD, FALLING = "all-{}-beta0.01", "all-{}-beta0.1", "cosine-{}-beta0.01"
-PAGE = "../../docs/teaching.md"
+PAGE = "../../docs/teaching-results.md"
 FALLS = f"[a rate that falls]({PAGE}#a-learning-rate-that-falls)"
 # Which table, which of its rows, which figure.
 BEFORE = {

@@ -1,6 +1,6 @@
 """Tables of two pages by name: `python benchmarks/feddpd.py [NAME...] [--data ROOT]`.
 
-Those of docs/feddpd-results.md and docs/teaching.md; what each compares is in feddpd.toml:
+Those of docs/feddpd-results.md and docs/teaching-results.md; what each compares is in feddpd.toml:
 without a name, all of theirs. A name may be a pattern: ``'grid-digits-*'``. Finished runs are not
 repeated. Without --data only those of the digits are made; that another was named is a failure.
 """

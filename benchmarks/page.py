@@ -17,11 +17,9 @@ from regl_app.core.files import write_text
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
+_MEASURED = ("feddpd-results", "methods", "teaching-results", "data", "checkpoints")
 PAGES = (
-    *(
-        HERE.parent / "docs" / name
-        for name in ("feddpd-results.md", "methods.md", "teaching.md", "data.md", "checkpoints.md")
-    ),
+    *(HERE.parent / "docs" / f"{name}.md" for name in _MEASURED),
     README,
 )
 COLUMNS = 5  # of a README's table
