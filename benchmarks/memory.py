@@ -25,6 +25,7 @@ from regl_app.generator.memory_needs import (
     DrawingNeeds,
     TuningNeeds,
     drawing_needs,
+    preference_needs,
     tuning_needs,
 )
 from regl_app.generator.without_weights import Bare, without_weights
@@ -126,10 +127,10 @@ def main() -> None:
     rows, found = [], {}
     for name, bare in BARE.items():
         foundation = without_weights(bare)
-        drawing, tuning, keys = counted(bare, foundation)
+        drawing, tuning, preferences, keys = counted(bare, foundation)
         works = {
             "weights": drawing.weights,
-            **_works(drawing, tuning, keys),
+            **_works(drawing, tuning, preferences, keys),
         }
         weights = sum(each.numel() for each in foundation.denoiser.parameters())
         found[name] = {"parameters": weights, **{key: n / 1e9 for key, n in works.items()}}
@@ -162,26 +163,31 @@ def main() -> None:
     print(text)
 
 
-def counted(bare: Bare, foundation: Foundation) -> tuple[DrawingNeeds, TuningNeeds, dict[str, Any]]:
+def counted(
+    bare: Bare, foundation: Foundation
+) -> tuple[DrawingNeeds, TuningNeeds, TuningNeeds, dict[str, Any]]:
     """Return what a checkpoint needs with the keys that 'auto' means, and these."""
     settings = FAMILIES[bare.kind].settings(bare.denoiser, bare.scheduler)
     keys: dict[str, Any] = settings.keys(bare.size)
     config = GeneratorConfig(guidance=keys["generator.guidance"])
     lora = LoraConfig(rank=keys["lora.rank"], alpha=keys["lora.alpha"], layers=keys["lora.layers"])
-    return drawing_needs(foundation, config, lora), tuning_needs(foundation, lora), keys
+    drawing = drawing_needs(foundation, config, lora)
+    return drawing, tuning_needs(foundation, lora), preference_needs(foundation, lora), keys
 
 
-def _works(drawing: DrawingNeeds, tuning: TuningNeeds, keys: Mapping[str, Any]) -> dict[str, int]:
+def _works(
+    drawing: DrawingNeeds, tuning: TuningNeeds, preferences: TuningNeeds, keys: Mapping[str, Any]
+) -> dict[str, int]:
     """Return the bytes of each work with the weights."""
     beside = {
         "draw": drawing.of(int(keys["generator.batch-size"])) + drawing.merged,
         "draw one": drawing.of(1) + drawing.merged,
-        "tune": tuning.images.of(int(keys["lora.batch-size"])),
-        "tune one": tuning.images.one,
-        "tune one, checkpointed": tuning.least_image,
-        "prefer": tuning.pairs.of(int(keys["dpo.batch-size"])),
-        "prefer one": tuning.pairs.one,
-        "prefer one, checkpointed": tuning.least_pair,
+        "tune": tuning.step.of(int(keys["lora.batch-size"])),
+        "tune one": tuning.step.one,
+        "tune one, checkpointed": tuning.least,
+        "prefer": preferences.step.of(int(keys["dpo.batch-size"])),
+        "prefer one": preferences.step.one,
+        "prefer one, checkpointed": preferences.least,
     }
     return {name: drawing.weights + more for name, more in beside.items()}
 

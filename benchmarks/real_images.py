@@ -1,7 +1,7 @@
 """What other clients' real images bring: `python benchmarks/real_images.py [SOURCE...]`.
 
 They are the supplement here, which no client could have: a bound for images that are taken for what
-they are labelled as. Ten clients, rounds, splits and quotas as in the tables of docs/teaching-results.md,
+they are labelled as. Ten clients, rounds, splits and quotas as in docs/teaching-results.md,
 Dirichlet 0.01 and 0.1. Their labels are true, so they are taught hard. Beside them `regl` and
 `central` of those tables, paired by seed.
 

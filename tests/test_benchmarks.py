@@ -153,7 +153,9 @@ PROSE = {
 LESS = re.compile(r"`([\w-]+)`((?:,? less `[\w-]+`[^`(±]{0,30}?-?\d+\.\d ± \d+\.\d)+)")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/feddpd-results.md", "docs/teaching-results.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/feddpd-results.md", "docs/teaching-results.md"]
+)
 def test_what_is_told_of_two_rows_is_their_difference(page: str) -> None:
     text = (BENCHMARKS.parent / page).read_text(encoding="utf-8")
     tables = {*re.findall(r"<!-- ([\w.-]+) -->", text), *PROSE.get(page, ())}

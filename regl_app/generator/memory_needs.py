@@ -76,15 +76,13 @@ class DrawingNeeds:
 class TuningNeeds:
     """What tuning needs beside the weights of denoiser and VAE, in bytes.
 
-    ``images`` is of the images of a step of LoRA, ``pairs`` of the pairs of a step of preference
-    tuning, low-rank weights, gradients and the optimizer's state with them; ``least_image`` and
-    ``least_pair`` likewise, of one, with gradient checkpointing.
+    ``step`` is of the images of a step of LoRA, or of the pairs of one of preference tuning,
+    low-rank weights, gradients and the optimizer's state with them; ``least`` likewise, of one of
+    them, with gradient checkpointing.
     """
 
-    images: Need
-    pairs: Need
-    least_image: int
-    least_pair: int
+    step: Need
+    least: int
 
 
 def drawing_needs(
@@ -117,7 +115,7 @@ def drawing_needs(
 
 
 def tuning_needs(foundation: Foundation, lora: LoraConfig) -> TuningNeeds:
-    """Return what ``foundation`` needs to be tuned; it stays as it was, and may be on ``meta``.
+    """Return what ``foundation`` needs to be tuned by LoRA; it stays as it was, maybe on ``meta``.
 
     On the meta device it stands for a card's: norms are computed in float32 as by CUDA's autocast.
     Not counted: image tokens, an adapter that preference tuning starts from. The latents that are
@@ -130,15 +128,23 @@ def tuning_needs(foundation: Foundation, lora: LoraConfig) -> TuningNeeds:
     Raises:
         GeneratorError: PyTorch cannot run it without values, or its layers come one by one.
     """
+    return _needs_of(_tuned, foundation, lora)
+
+
+def preference_needs(foundation: Foundation, lora: LoraConfig) -> TuningNeeds:
+    """Return what ``foundation`` needs to be tuned by pairs; as of ``tuning_needs``."""
+    return _needs_of(_preferred, foundation, lora)
+
+
+def _needs_of(
+    tuned: Callable[[Foundation, int], int], foundation: Foundation, lora: LoraConfig
+) -> TuningNeeds:
     with _countable(foundation) as still, lora_layers(still, lora, 0):
-        images, pairs = (
-            _linear(lambda n: _tuned(still, n)),
-            _linear(lambda n: _preferred(still, n)),
-        )
+        step = _linear(lambda count: tuned(still, count))
         if not getattr(foundation.denoiser, "_supports_gradient_checkpointing", False):
-            return TuningNeeds(images, pairs, images.one, pairs.one)
+            return TuningNeeds(step, step.one)
         with _checkpointed(foundation.denoiser):
-            return TuningNeeds(images, pairs, _tuned(still, 1), _preferred(still, 1))
+            return TuningNeeds(step, tuned(still, 1))
 
 
 @contextmanager

@@ -188,4 +188,4 @@ def test_what_is_counted_is_what_a_card_takes(
     assert decoded / 2 < counted.decoding.of(many) < 2 * decoded
     tuning = LORA.model_copy(update={"steps": 2, "batch_size": many})
     tuned = most_of(lambda: tune_lora(foundation, real(), tuning, seed=1))
-    assert tuned / 2 < tuning_needs(foundation, tuning).images.of(many) < 2 * tuned
+    assert tuned / 2 < tuning_needs(foundation, tuning).step.of(many) < 2 * tuned

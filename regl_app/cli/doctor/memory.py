@@ -17,8 +17,8 @@ from regl_app.generator.foundation import Foundation
 from regl_app.generator.memory_needs import (
     ASIDE,
     DrawingNeeds,
-    TuningNeeds,
     drawing_needs,
+    preference_needs,
     tuning_needs,
 )
 
@@ -38,14 +38,13 @@ def expected_memory(
     tunes = config.adapts_to_client_images or adapter.uses_pool
     try:
         drawing = drawing_needs(foundation, config.generator, config.lora)
-        tuning = tuning_needs(foundation, config.lora) if tunes else None
+        tuning = list(_tuning(config, foundation, drawing))
     except GeneratorError as error:
         return Finding("memory", "note", str(error))
     merged = drawing.text + (drawing.merged if tunes else 0)
     count = config.generator.batch_size
-    works = [_Work("draw", count, "image", drawing.of(count) + merged, drawing.of(1) + merged)]
-    if tuning is not None:
-        works += _tuning(config, most_at_once(foundation), drawing, tuning)
+    drawn = _Work("draw", count, "image", drawing.of(count) + merged, drawing.of(1) + merged)
+    works = [drawn, *tuning]
     told = ", ".join(
         f"{size(drawing.weights + each.whole)} to {each.what} {each.count} {each.of}"
         f"{'s' * (each.count != 1)}"
@@ -80,20 +79,18 @@ class _Work:
     least: int
 
 
-def _tuning(
-    config: RunConfig, most: int, drawing: DrawingNeeds, needs: TuningNeeds
-) -> Iterator[_Work]:
-    text = drawing.text
+def _tuning(config: RunConfig, foundation: Foundation, drawing: DrawingNeeds) -> Iterator[_Work]:
+    text, most = drawing.text, most_at_once(foundation)
     if config.adapts_to_client_images:
         prior = max(config.lora.batch_size // 2, 1) if config.lora.prior_weight > 0 else 0
         count = min(config.lora.batch_size + prior, most)
-        whole = needs.images.of(count) + text
-        yield _Work("tune", count, "image", whole, needs.least_image + text)
+        needs = tuning_needs(foundation, config.lora)
+        yield _Work("tune", count, "image", needs.step.of(count) + text, needs.least + text)
     if ADAPTERS[config.supplement.adapter].uses_pool:
         before = text + (drawing.merged if config.adapts_to_client_images else 0)
         count = min(config.dpo.batch_size, most)
-        whole = needs.pairs.of(count) + before
-        yield _Work("tune", count, "pair", whole, needs.least_pair + before)
+        needs = preference_needs(foundation, config.lora)
+        yield _Work("tune", count, "pair", needs.step.of(count) + before, needs.least + before)
 
 
 def _remedy(drawing: DrawingNeeds, works: Sequence[_Work], room: int) -> str:

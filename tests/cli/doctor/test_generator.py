@@ -75,6 +75,7 @@ def test_a_folder_that_is_not_whole_fails(
     assert "memory" not in findings, "told of what is not there"
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_a_part_that_is_a_link_counts_in_its_size(copy: Path, tmp_path: Path) -> None:
     before = told(copy)["generator"].detail
     (copy / "unet").rename(tmp_path / "elsewhere")

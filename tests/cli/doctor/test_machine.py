@@ -144,6 +144,7 @@ def test_an_image_encoder_is_told_where_it_is_named(tmp_path: Path) -> None:
     assert found("image encoder", told).status == "ok"
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_an_ip_adapter_is_told_where_it_is_named(
     second_pipeline: Path,
     save_ip_adapter: Callable[..., Path],
@@ -220,6 +221,7 @@ def test_an_apple_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the processor is used, not the Apple GPU" in finding.detail
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_large_weights_are_told_as_they_are_held(
     monkeypatch: pytest.MonkeyPatch, second_pipeline: Path
 ) -> None:

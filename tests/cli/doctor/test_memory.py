@@ -24,9 +24,8 @@ DRAWING = DrawingNeeds(
     decoded_at_once=2,
     merged=GB,
 )
-TUNING = TuningNeeds(
-    images=Need(3 * GB, 2 * GB), pairs=Need(6 * GB, 4 * GB), least_image=GB, least_pair=5 * GB
-)
+BY_IMAGES = TuningNeeds(Need(3 * GB, 2 * GB), least=GB)
+BY_PAIRS = TuningNeeds(Need(6 * GB, 4 * GB), least=5 * GB)
 KEYS: dict[str, Scalar] = {"generator.batch-size": 8, "lora.batch-size": 4, "dpo.batch-size": 2}
 
 
@@ -35,7 +34,8 @@ def told(
 ) -> Any:
     """Return what is said of a device with ``room`` gigabytes for tensors."""
     monkeypatch.setattr(memory, "drawing_needs", lambda *_: DRAWING)
-    monkeypatch.setattr(memory, "tuning_needs", lambda *_: TUNING)
+    monkeypatch.setattr(memory, "tuning_needs", lambda *_: BY_IMAGES)
+    monkeypatch.setattr(memory, "preference_needs", lambda *_: BY_PAIRS)
     properties = SimpleNamespace(total_memory=int(room * GB) + memory.ASIDE)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     foundation: Any = SimpleNamespace(device=torch.device(device), image_size=1024)

@@ -17,7 +17,7 @@ from regl_app.core.errors import GeneratorError
 from regl_app.generator import prompts
 from regl_app.generator.adaptation.layers import lora_layers, wrapped_layers
 from regl_app.generator.foundation import Foundation
-from regl_app.generator.memory_needs import drawing_needs, tuning_needs
+from regl_app.generator.memory_needs import drawing_needs, preference_needs, tuning_needs
 from regl_app.generator.placement import Placement
 from regl_app.generator.without_weights import foundation_of_configs
 
@@ -31,7 +31,8 @@ def test_it_counts_what_is_taken(name: str, pipelines: Callable[[str], Path]) ->
     config = GeneratorConfig(path=str(pipelines(name)), guidance=1.0, image_size=64)
     foundation = Foundation.load(config.model_copy(update={"precision": "fp32"}), ("a cat", "a"))
     before = {key: value.clone() for key, value in foundation.denoiser.state_dict().items()}
-    drawing, tuning = drawing_needs(foundation, config, LORA), tuning_needs(foundation, LORA)
+    drawing = drawing_needs(foundation, config, LORA)
+    tuning, preferences = tuning_needs(foundation, LORA), preference_needs(foundation, LORA)
     latents, rows = torch.zeros(MANY, *foundation.latent_shape), torch.zeros(MANY).long()
 
     def drawn() -> None:
@@ -53,9 +54,9 @@ def test_it_counts_what_is_taken(name: str, pipelines: Callable[[str], Path]) ->
             error.square().mean().backward()
 
         state = 3 * 4 * sum(each.numel() for each in parameters)
-        assert tuning.images.of(MANY) == pytest.approx(taken(tuned) + state, rel=0.1)
-    assert tuning.pairs.more > 1.5 * tuning.images.more
-    assert tuning.least_image < tuning.images.one and tuning.least_pair < tuning.pairs.one
+        assert tuning.step.of(MANY) == pytest.approx(taken(tuned) + state, rel=0.1)
+    assert preferences.step.more > 1.5 * tuning.step.more
+    assert tuning.least < tuning.step.one and preferences.least < preferences.step.one
     weights = sum(value.nbytes for value in before.values())
     assert drawing.denoiser == pytest.approx(weights, rel=0.02)  # some tensors are in no state
     after = foundation.denoiser.state_dict()
@@ -89,7 +90,7 @@ def test_parts_that_take_turns_are_not_moved(
     foundation.placement.mode = "in turns"
     monkeypatch.setattr(Placement, "_to", moved)
     assert drawing_needs(foundation, config, LORA).images.one > 0
-    assert tuning_needs(foundation, LORA).images.one > 0
+    assert tuning_needs(foundation, LORA).step.one > 0
     foundation.placement.mode = "layer by layer"
     with pytest.raises(GeneratorError, match="is not counted: cpu does not hold it"):
         drawing_needs(foundation, config, LORA)
