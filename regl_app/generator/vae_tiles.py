@@ -15,17 +15,20 @@ def smaller_tiles(foundation: Foundation) -> bool:
     Of a picture's side the first time. From then on, for the process: pixels at the seams are
     blended, and each tile is normalised by itself, so that images differ a little.
     """
-    vae = foundation.vae
-    if not hasattr(vae, "tile_sample_min_size"):
+    vae, whole = foundation.vae, foundation.image_size
+    now = getattr(vae, "tile_sample_min_size", getattr(vae, "tile_sample_min_width", None))
+    if now is None:
         return False
-    whole = foundation.image_size
-    tile = (min(vae.tile_sample_min_size, whole) if vae.use_tiling else whole) // 2
+    tile = (min(now, whole) if vae.use_tiling else whole) // 2
     # Tiles overlap by a quarter: not whole in latents, it would leave pictures of another size.
     if tile < LEAST_TILE or tile % (4 * foundation.factor):
         return False
-    vae.enable_tiling()
-    vae.tile_sample_min_size = tile
-    vae.tile_latent_min_size = tile // foundation.factor
+    if hasattr(vae, "tile_sample_min_size"):
+        vae.enable_tiling()
+        vae.tile_sample_min_size = tile
+        vae.tile_latent_min_size = tile // foundation.factor
+    else:  # Sana's deep autoencoder
+        vae.enable_tiling(tile, tile, tile * 3 // 4, tile * 3 // 4)
     logger.warning(
         "the memory of %s does not hold one picture of %d x %d pixels in the generator's VAE: it "
         "works in tiles of %d pixels from now on, which may be seen",
