@@ -205,6 +205,27 @@ def test_a_unet_of_few_steps_is_known_by_words_of_its_name_and_their_number_by_i
 
 
 @pytest.mark.parametrize(
+    ("path", "dev", "steps", "guidance"),
+    [
+        ("FLUX.1-dev", True, 28, 3.5),
+        ("Hyper-FLUX.1-dev-8steps", True, 8, 3.5),
+        ("hyper-flux-16step", True, 16, 3.5),
+        ("flux1-dev-turbo", True, 8, 3.5),
+        ("flux1-dev-turbojet", True, 28, 3.5),
+        ("flux1-schnell-turbo", False, 4, 1.0),
+    ],
+)
+def test_a_flux_dev_of_few_steps_is_known_by_its_name_and_keeps_its_guidance(
+    path: str, dev: bool, steps: int, guidance: float, tmp_path: Path
+) -> None:
+    (tmp_path / path).mkdir()
+    flux = {"_class_name": "FluxTransformer2DModel", "guidance_embeds": dev}
+    fit = fit_of(checkpoint(tmp_path / path, flux))
+    assert (fit.keys["generator.steps"], fit.keys["generator.guidance"]) == (steps, guidance)
+    assert ("few steps by its name" in fit.name) == (dev and steps < 28)
+
+
+@pytest.mark.parametrize(
     ("denoiser", "name"),
     [
         (SD, "Stable Diffusion 1 or 2, distilled to few steps"),

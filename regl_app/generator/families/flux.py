@@ -20,7 +20,7 @@ from regl_app.generator.families.family import (
     Told,
     shift_by_size,
 )
-from regl_app.generator.families.settings import Settings
+from regl_app.generator.families.settings import Settings, distilled
 
 _PATCH = 2
 _MOST_SHIFT = 1.15
@@ -107,7 +107,9 @@ def _solver(scheduler: Any, steps: int, tokens: int) -> dict[str, Any]:
 
 def _settings(transformer: Mapping[str, Any], _scheduler: Mapping[str, Any]) -> Settings:
     if transformer.get("guidance_embeds"):
-        return Settings("FLUX.1 dev", steps=28, guidance=3.5)
+        dev = Settings("FLUX.1 dev", steps=28, guidance=3.5)
+        # Turbo and Hyper are dev with a LoRA merged: same configuration, guidance still embedded.
+        return distilled(dev.name, transformer, {}, steps=8, guidance=dev.guidance) or dev
     return Settings("FLUX.1 schnell", steps=4, guidance=1.0)
 
 

@@ -38,7 +38,7 @@ class Settings:
         guidance: scale. 2.0 for the UNets: what the papers found best for images to train on
             (Sariyildiz et al. 2023, Yuan et al. 2024); the pipelines' own defaults for
             transformers, of which no paper says; 1, off, where it was distilled away.
-            Stable Diffusion 3.5 Large Turbo, PixArt-LCM: of their model cards.
+            Stable Diffusion 3.5 Large Turbo, PixArt-LCM, FLUX.1-dev's Turbo: of their model cards.
         lora_rank: DataDream (Kim et al. 2024), which tunes Stable Diffusion on a few images of each
             class to train classifiers; PixArt's own example and diffusers' for FLUX.1 Kontext.
             Alpha is the same, as in DataDream and in diffusers' scripts.
@@ -90,6 +90,9 @@ def distilled(
     denoiser: Mapping[str, Any],
     scheduler: Mapping[str, Any],
     dpo_beta: float = Settings.dpo_beta,
+    *,
+    steps: int = _FEW,
+    guidance: float = 1.0,
 ) -> Settings | None:
     """Return what fits a checkpoint that was distilled to few steps; None: it was not.
 
@@ -100,6 +103,8 @@ def distilled(
         denoiser: its configuration, with its names.
         scheduler: likewise.
         dpo_beta: of its kind.
+        steps: where its name does not say them.
+        guidance: likewise of its kind; 1, off, where it was distilled away.
     """
     called = str(denoiser.get(NAMED) or "")
     by_scheduler = few_steps(scheduler)
@@ -108,15 +113,10 @@ def distilled(
     told = "" if by_scheduler else " by its name"
     return Settings(
         f"{name}, distilled to few steps{told}",
-        steps=named_steps(called),
-        guidance=1.0,
+        steps=_told_steps(called) or steps,
+        guidance=guidance,
         dpo_beta=dpo_beta,
     )
-
-
-def named_steps(called: str) -> int:
-    """Return how many steps the names ``called`` say that a distilled checkpoint takes, or 4."""
-    return _told_steps(called) or _FEW
 
 
 def _told_steps(called: str) -> int:
