@@ -33,7 +33,7 @@ from regl_app.supplement.client_generator import ClientGenerator
 from regl_app.supplement.discrepancy import class_discrepancy
 from regl_app.supplement.make_supplement import Supplement, make_supplement
 from regl_app.supplement.model_pair import ModelPair
-from regl_app.supplement.plan import uploaded_quotas
+from regl_app.supplement.plan import blind_quotas, uploaded_quotas
 from regl_app.supplement.selection import PairPredictions
 from regl_app.supplement.synthesizer import Synthesizer
 
@@ -127,6 +127,31 @@ class ServerSupplement:
         self._answers = {key: own for key, own in found.items() if np.isfinite(own).all()}
         self._screened = started.seconds
         return set(found) - set(self._answers)
+
+    def knows(self, partition_id: int) -> bool:
+        """Return whether a client has uploaded a model that was compared."""
+        return partition_id in self._held
+
+    def unmeasured(self, partition_id: int, real_images: int, number: int) -> Supplement:
+        """Return what a client gets of which no model is known: of each class as many, unselected.
+
+        Nothing of it is kept.
+
+        Args:
+            partition_id: the client's.
+            real_images: as how many its budget supposes.
+            number: the round whose budget is spent.
+        """
+        name = client_name(partition_id)
+        return make_supplement(
+            self._config,
+            self._synthesizer,
+            name,
+            blind_quotas(self._config, real_images, self.num_classes, number, name),
+            ImageSet.empty(self._synthesizer.probe().shape),
+            None,
+            AdapterState(),
+        )
 
     def make(
         self, number: int, global_weights: Weights, replies: Mapping[int, RoundResult]

@@ -31,16 +31,28 @@ class Made:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = {"generate": 1.0}
+        self.known: set[int] = set()
 
     def make(self, number: int, weights: Weights, results: Results) -> dict[int, ClientShare]:
         total = budget(self.config, REAL, 2, number)
         labels = (torch.arange(total) * 4 >= 3 * total).long()
-        pixels = torch.arange(total, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, *SHAPE)
-        made: Any = SimpleNamespace(
-            images=ImageSet(pixels, labels), indices=None, client_generator=None, facts={}
+        self.known |= set(results)
+        share = ClientShare(np.zeros(2), np.bincount(labels), self._of(labels))
+        return dict.fromkeys(results, share)
+
+    def knows(self, partition_id: int) -> bool:
+        return partition_id in self.known
+
+    def unmeasured(self, partition_id: int, real_images: int, number: int) -> Any:
+        return self._of(torch.arange(budget(self.config, real_images, 2, number)) % 2)
+
+    def _of(self, labels: torch.Tensor) -> Any:
+        pixels = torch.arange(len(labels), dtype=torch.uint8).reshape(-1, 1, 1, 1)
+        images = ImageSet(pixels.expand(-1, *SHAPE), labels)
+        return SimpleNamespace(
+            images=images, indices=None, client_generator=None, facts={}, seconds={"generate": 0.5}
         )
-        return {key: ClientShare(np.zeros(2), np.bincount(labels), made) for key in results}
 
     def memory(self) -> dict[str, Any]:
         return {"held": {}, "preferred": {}, "tuned": {}}
@@ -87,4 +99,21 @@ def test_what_waits_is_cut_to_the_budget_of_its_round(config: RunConfig) -> None
         assert found.counts(2).tolist() == [7, 2]  # the mix of 30 and 10
         assert found.images[:, 0, 0, 0].tolist() == [*range(7), 30, 31]  # the best come first
         assert budget(config, REAL, 2, 12) == 0 and each.payload(0, 12) is None
-    assert planned.payload(1, 5) is None
+
+
+def test_who_has_never_answered_gets_as_many_of_each_class(config: RunConfig) -> None:
+    planned = site(config)
+    result = RoundResult(0, 1, REAL, REAL, 0.0, {})
+    assert planned.payload(1, 1) is None  # nobody is known
+    planned.after_average(1, {}, {0: result})
+    assert planned.seconds == {"generate": 1.0}
+    other = planned.payload(1, 2)
+    assert other is not None and unpack(other, SHAPE, None).counts(2).tolist() == [20, 20]
+    assert planned.payload(1, 12) is None  # a budget that has decayed to nothing
+    assert planned.payload(-1, 2) is None  # a node of no partition
+    planned.after_average(2, {}, {1: result})
+    assert planned.seconds == {"generate": 2.0}  # with what was made twice for who was not known
+    mine = planned.payload(1, 3)
+    assert mine is not None and unpack(mine, SHAPE, None).counts(2).tolist() == [18, 6]
+    planned.after_average(3, {}, {0: result})
+    assert planned.seconds == {"generate": 1.0}

@@ -17,6 +17,7 @@ from regl_app.rounds.server_supplement import ClientShare, ServerSupplement
 from regl_app.rounds.sites.server import ServerSite
 from regl_app.rounds.sites.site import Results
 from regl_app.rounds.teaching import Teacher
+from regl_app.supplement.make_supplement import Supplement
 from regl_app.supplement.payload import Payload, pack
 from regl_app.supplement.plan import budget, class_order
 
@@ -42,16 +43,18 @@ class DownloadSite(ServerSite):
         self._payloads: dict[int, Payload] = {}
         self._real_images: dict[int, int] = {}
         self._adapters: dict[int, str] = {}
+        self._spent: dict[str, float] = {}
 
     def payload(self, partition_id: int, number: int) -> Payload | None:
         """Return the images for a client, without what it holds already.
 
         Who is asked later than in the round that they were chosen for gets as many of them as the
-        budget of round ``number`` has.
+        budget of round ``number`` has; who has never answered, of each class as many, as if it had
+        as many real images as the others in the mean.
         """
         payload, real = self._payloads.get(partition_id), self._real_images.get(partition_id)
         if payload is None:
-            return None
+            return self._unmeasured(partition_id, number)
         if real is not None:
             classes = self._supplement.num_classes
             order = class_order(self._config, classes, client_name(partition_id))
@@ -59,6 +62,20 @@ class DownloadSite(ServerSite):
         if len(payload.labels) == 0:
             return None
         return payload.for_holder(self._adapters.get(partition_id, ""))
+
+    def _unmeasured(self, partition_id: int, number: int) -> Payload | None:
+        if partition_id < 0 or not self._real_images or self._supplement.knows(partition_id):
+            return None
+        typical = round(sum(self._real_images.values()) / len(self._real_images))
+        made = self._supplement.unmeasured(partition_id, typical, number)
+        for part, seconds in made.seconds.items():
+            self._spent[part] = self._spent.get(part, 0.0) + seconds
+        return self._packed(partition_id, made) if len(made.images) else None
+
+    def _packed(self, partition_id: int, made: Supplement) -> Payload:
+        digest = self._supplement.pool_digest
+        pool = digest if self._pools.get(partition_id) == digest else ""
+        return pack(made, pool, self._adapters.get(partition_id, ""))
 
     def answered(self, asked: Collection[int], results: Results) -> None:
         """Note which adapter each client keeps.
@@ -75,11 +92,11 @@ class DownloadSite(ServerSite):
 
     def after_average(self, number: int, weights: Weights, results: Results) -> None:
         """Choose what goes out with the next round; a client that failed gets of its old images."""
-        self.notes, self._seconds = {}, {}
+        spent, self._spent = self._spent, {}
+        self.notes, self._seconds = {}, spent
         if number >= self._config.rounds:
             return
         shares = self._supplement.make(number + 1, weights, results)
-        digest = self._supplement.pool_digest
         labelling = Span()
         opinions = self._opinions(shares, results)
         label_seconds = labelling.seconds
@@ -87,11 +104,12 @@ class DownloadSite(ServerSite):
             if len(share.supplement.images) == 0:  # a budget that has decayed to nothing
                 self._payloads.pop(key, None)
             else:
-                pool = digest if self._pools.get(key) == digest else ""
-                payload = pack(share.supplement, pool, self._adapters.get(key, ""))
+                payload = self._packed(key, share.supplement)
                 self._payloads[key] = payload.with_opinion(opinions.get(key))
                 self._real_images[key] = results[key].real_images
         self._note(results, shares, used_now=False)
+        for part, seconds in spent.items():
+            self._seconds = {**self._seconds, part: self._seconds.get(part, 0.0) + seconds}
         if opinions:
             self._seconds = {**self._seconds, "label": label_seconds}
 
