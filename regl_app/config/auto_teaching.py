@@ -1,7 +1,7 @@
 """What 'auto' makes of ``labels.by``, ``teaching.head`` and ``teaching.distill``.
 
 Who generates decides who can know better than a prompt, so it follows the site. A table of its own,
-as it is chosen by what was measured (docs/teaching.md), not by either paper.
+as it is chosen by what was measured (docs/teaching-results.md), not by either paper.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class SupplementConfig(Section):
     match: Literal["none", "spectrum"] = Field(
         "none",
         description="'spectrum' gives a client's synthetic images the mean spectrum of its own: as "
-        "bright, as smooth and as rich in contrast, without tuning (docs/teaching.md)",
+        "bright, as smooth and as rich in contrast, without tuning (docs/teaching-results.md)",
         json_schema_extra=RESULT,
     )
     measure: bool = Field(

@@ -25,9 +25,17 @@ def free_port() -> int:
     lowest = int(_GIVEN_OUT.read_text().split()[0]) if _GIVEN_OUT.exists() else 32_768
     # Where the system gives out nearly all of them, any has to do.
     ports = range(_FIRST, lowest) or range(_FIRST, _LAST + 1)
-    for port in [*secrets.SystemRandom().sample(ports, min(_TRIES, len(ports))), 0]:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("", port))
-            found: int = probe.getsockname()[1]
-            return found
-    raise RunError("no port of this machine is free")
+    for port in secrets.SystemRandom().sample(ports, min(_TRIES, len(ports))):
+        with contextlib.suppress(OSError):
+            return _bound(port)
+    try:
+        return _bound(0)
+    except OSError as error:
+        raise RunError(f"no port of this machine can be bound: {error}") from error
+
+
+def _bound(port: int) -> int:
+    with socket.socket() as probe:
+        probe.bind(("", port))
+        found: int = probe.getsockname()[1]
+        return found

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+UNREAD = (MemoryError, OSError, RuntimeError, SafetensorError)
+"""What opening a file and loading its tensors raise; torch maps it once more than ``safe_open``."""
+LIFT_LIMIT = "lift the limit of its address space: ulimit -v unlimited, or that of the batch job"
+
 _POINTER = b"version https://git-lfs"
 
 
@@ -19,13 +23,16 @@ def is_pointer(file: Path) -> bool:
         return content.read(len(_POINTER)) == _POINTER
 
 
+def is_out_of_addresses(error: BaseException | str) -> bool:
+    """Return whether a file could not be mapped, which takes addresses, not memory."""
+    return isinstance(error, MemoryError) or "unable to mmap" in str(error)
+
+
 def why_unread(file: Path, error: Exception | str) -> str:
     """Return why ``file`` could not be read, by the library's ``error``, with the remedy."""
-    if isinstance(error, MemoryError):  # mapped as a whole, which takes addresses, not memory
-        return (
-            f"the system does not let this process map its {file.stat().st_size / 1e9:.1f} GB "
-            "(lift the limit of its address space: ulimit -v unlimited, or that of the batch job)"
-        )
+    if is_out_of_addresses(error):
+        size = file.stat().st_size / 1e9
+        return f"the system does not let this process map its {size:.1f} GB ({LIFT_LIMIT})"
     try:
         if is_pointer(file):
             return (

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.files import atomic_path, sha256_file
 from regl_app.core.types import Tensors
-from regl_app.core.unread_weights import why_unread
+from regl_app.core.unread_weights import UNREAD, why_unread
 from regl_app.generator.chance_rounding import rounded
 from regl_app.generator.denoiser_shapes import denoiser_shapes
 from regl_app.generator.families.registry import PARTS
@@ -74,7 +74,7 @@ def load_adapter(folder: Path) -> dict[str, torch.Tensor]:
         state = load_file(path)
         with safe_open(path, "pt") as content:
             header = content.metadata() or {}
-    except (MemoryError, OSError, SafetensorError) as error:
+    except UNREAD as error:
         raise GeneratorError(
             f"the adapter {str(path)!r} cannot be read: {why_unread(path, error)}"
         ) from error
@@ -108,8 +108,10 @@ def _load_tokens(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = load_file(path)
         ImageTokens.of(state)
-    except (OSError, SafetensorError, KeyError) as error:
-        raise GeneratorError(f"the image tokens {str(path)!r} cannot be read: {error}") from error
+    except (*UNREAD, KeyError) as error:
+        raise GeneratorError(
+            f"the image tokens {str(path)!r} cannot be read: {why_unread(path, error)}"
+        ) from error
     return state
 
 

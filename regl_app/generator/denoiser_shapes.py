@@ -58,7 +58,7 @@ def _shapes(folder: Path, part: str) -> Mapping[str, list[int]]:
     found: dict[str, list[int]] = {}
     for file in weights_read(folder, part):
         try:
-            with safe_open(file, "pt") as content:
+            with safe_open(file, "np") as content:
                 names = content.keys()
                 found |= {name: content.get_slice(name).get_shape() for name in names}
         except (MemoryError, OSError, SafetensorError) as error:

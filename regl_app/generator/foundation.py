@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from regl_app.config.or_auto import AUTO, may_be_auto
 from regl_app.config.supplement_sections import GeneratorConfig
@@ -24,6 +23,7 @@ from regl_app.core.log import logger
 from regl_app.core.making_modules import MAKING_MODULES
 from regl_app.core.precision import DTYPES, Precision, autocast
 from regl_app.core.types import Tensors
+from regl_app.core.unread_weights import LIFT_LIMIT, UNREAD, is_out_of_addresses
 from regl_app.data.concepts import Concept
 from regl_app.generator.adapters import AdapterSlot
 from regl_app.generator.card_precision import precision_on
@@ -377,10 +377,11 @@ def _load_pipeline(folder: Path, held: Precision) -> Any:
     try:
         with MAKING_MODULES, quiet():
             return load_pipeline(folder, types_to_load(held))
-    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
+    except (ValueError, LookupError, *UNREAD) as error:
+        remedy = "it must be a text-to-image pipeline with safetensors weights"
         raise GeneratorError(
-            f"the generator in {str(folder)!r} cannot be loaded: {error} (it must be a "
-            "text-to-image pipeline with safetensors weights)"
+            f"the generator in {str(folder)!r} cannot be loaded: {error or type(error).__name__} "
+            f"({LIFT_LIMIT if is_out_of_addresses(error) else remedy})"
         ) from error
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from regl_app.core.errors import GeneratorError
 from regl_app.core.readable import readable
-from regl_app.core.unread_weights import why_unread
+from regl_app.core.unread_weights import UNREAD, why_unread
 from regl_app.generator.denoiser_shapes import denoiser_class, denoiser_shapes
 from regl_app.generator.encoder_files import encoder_weights
 from regl_app.generator.hub_checkpoint import UNKNOWN
@@ -66,7 +66,7 @@ class IpAdapter:
         """
         try:
             tensors = load_file(self.file)
-        except (MemoryError, OSError, SafetensorError) as error:
+        except UNREAD as error:
             raise GeneratorError(
                 f"{KEY} {str(self.file)!r} cannot be read: {why_unread(self.file, error)}"
             ) from error
@@ -150,7 +150,7 @@ def _file(path: str) -> Path:
 
 def _shapes(file: Path) -> Shapes:
     try:
-        with safe_open(file, "pt") as content:
+        with safe_open(file, "np") as content:
             return {name: content.get_slice(name).get_shape() for name in content.keys()}  # noqa: SIM118
     except (MemoryError, OSError, SafetensorError) as error:
         raise GeneratorError(

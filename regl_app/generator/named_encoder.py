@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from regl_app.core.errors import GeneratorError
 from regl_app.core.log import logger
 from regl_app.core.making_modules import MAKING_MODULES
-from regl_app.core.unread_weights import why_unread
+from regl_app.core.unread_weights import LIFT_LIMIT, UNREAD, is_out_of_addresses, why_unread
 from regl_app.data.resize import fit
 from regl_app.generator.encoder_files import (
     CONFIG,
@@ -110,10 +110,12 @@ def load_encoder(folder: Path, path: str) -> tuple[Any, Any]:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
+        except (ValueError, LookupError, *UNREAD) as error:
+            remedy = "is it whole, and of one piece? fetch it again"
             raise GeneratorError(
-                f"{KEY} {path!r} cannot be loaded as {kind.__name__}: {first_line(error)} (is it "
-                "whole, and of one piece? fetch it again)"
+                f"{KEY} {path!r} cannot be loaded as {kind.__name__}: "
+                f"{first_line(error) or type(error).__name__} "
+                f"({LIFT_LIMIT if is_out_of_addresses(error) else remedy})"
             ) from error
     if missing := sorted(report["missing_keys"]):
         raise GeneratorError(
@@ -207,7 +209,7 @@ def _weights_in(folder: Path) -> set[str]:
     names: set[str] = set()
     for file in encoder_weights(folder):
         try:
-            with safe_open(file, "pt") as content:
+            with safe_open(file, "np") as content:
                 names.update(content.keys())
         except (MemoryError, OSError, SafetensorError) as error:
             raise GeneratorError(

@@ -95,7 +95,7 @@ def _beside(kind: Any, file: Path, folder: Path) -> dict[str, Any]:
 
     if folder != config_beside(file):
         return {}
-    with safe_open(file, "pt") as content:
+    with safe_open(file, "np") as content:
         names = set(content.keys())
     lacked = {
         part: model

@@ -87,7 +87,7 @@ def _head(file: Path) -> tuple[dict[str, torch.Tensor], Told]:
     import torch  # the digest of a generator is asked for by what needs no torch
 
     try:
-        with safe_open(file, "pt") as content:
+        with safe_open(file, "np") as content:
             names = content.keys()
             shapes = {name: content.get_slice(name).get_shape() for name in names}
             told = told_by(names, content.metadata() or {})

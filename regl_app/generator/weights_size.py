@@ -28,7 +28,7 @@ def weights_in_memory(checkpoint: Path) -> int:
     if checkpoint.is_dir():
         for file in weights_read(checkpoint, "vae"):
             try:
-                with safe_open(file, "pt") as content:
+                with safe_open(file, "np") as content:
                     names = content.keys()
                     shapes += [content.get_slice(name).get_shape() for name in names]
             except (MemoryError, OSError, SafetensorError) as error:

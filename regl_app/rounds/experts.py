@@ -99,8 +99,8 @@ def expert_head(
             that somebody holds, of how far they would. Where
             clients' features disagree, a few rows of an expert head are much longer than the others
             and take the other classes' images; the bound also limits what a client can do that
-            claims a class (ours, measured in docs/teaching.md). A class that nobody holds keeps the
-            average's row, and says nothing of how far the others go. None: no bound.
+            claims a class (ours, measured in docs/teaching-results.md). A class that nobody holds
+            keeps the average's row, and says nothing of how far the others go. None: no bound.
         kept: the classes ``(C,)`` whose row stays the average's; None: no class's. Of a plain
             average, everybody's say by number of images gives that row again, up to rounding.
     """

@@ -22,7 +22,7 @@ from regl_app.config.supplement_sections import CLASSIFIER, TORCH_FIDELITY
 from regl_app.core.errors import ConfigError
 from regl_app.core.file_states import file_state
 from regl_app.core.making_modules import MAKING_MODULES
-from regl_app.core.unread_weights import why_unread
+from regl_app.core.unread_weights import UNREAD, is_out_of_addresses, is_pointer, why_unread
 from regl_app.data.images import to_float
 from regl_app.learning.evaluation.predict import apply_in_batches
 from regl_app.learning.models.classifier import Classifier
@@ -102,7 +102,12 @@ class _Inception(nn.Module):
 def _torchvision(file: Path, _state: str) -> nn.Module:
     _check_file(file)
     model = _unfilled()
-    weights = load_file(file)
+    try:
+        weights = load_file(file)
+    except UNREAD as error:
+        raise ConfigError(
+            f"supplement.distance={str(file)!r} cannot be read: {why_unread(file, error)}"
+        ) from error
     model.fc = nn.Identity()
     model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
     return _Inception(model.float()).eval().requires_grad_(False)
@@ -115,13 +120,14 @@ def _check_file(file: Path) -> None:
         "safetensors.torch.save_file(model.state_dict(), file), or take 'classifier'"
     )
     try:
-        with safe_open(file, "pt") as content:
+        with safe_open(file, "np") as content:
             names = content.keys()
             shapes = {name: tuple(content.get_slice(name).get_shape()) for name in names}
     except (MemoryError, OSError, SafetensorError) as error:
-        raise ConfigError(
-            f"{what} cannot be read on this machine: {why_unread(file, error)} ({remedy})"
-        ) from error
+        told = f"{error} ({remedy})"
+        if is_out_of_addresses(error) or (file.is_file() and is_pointer(file)):
+            told = why_unread(file, error)
+        raise ConfigError(f"{what} cannot be read on this machine: {told}") from error
     wanted = {name: tuple(value.shape) for name, value in _unfilled().state_dict().items()}
     lacking = [name for name, shape in wanted.items() if shapes.get(name) != shape]
     if lacking and any(not name.startswith("fc.") for name in lacking):

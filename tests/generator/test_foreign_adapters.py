@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,36 @@ def test_a_pointer_in_an_adapter_s_place_is_told_as_one(tmp_path: Path) -> None:
     file.write_text("version https://git-lfs.example/spec/v1\n", encoding="utf-8")
     with pytest.raises(GeneratorError, match=r"style.safetensors' cannot be read: .*git lfs pull"):
         load_adapter(file)
+
+
+_LIMITED = """
+import resource, sys
+from pathlib import Path
+from regl_app.core.errors import GeneratorError
+from regl_app.generator.adapters import load_adapter
+size, (_, most) = int(sys.argv[2]), resource.getrlimit(resource.RLIMIT_AS)
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + int(size * float(sys.argv[3])), most))
+try:
+    load_adapter(Path(sys.argv[1]))
+except GeneratorError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("room", [0.5, 1.5], ids=["not once", "not twice"])
+def test_one_that_may_not_be_mapped_is_told_with_the_limit(room: float, tmp_path: Path) -> None:
+    """By safetensors, or by torch, which maps it once more and says so by a RuntimeError."""
+    size = 4_000_000_000  # a hole, which takes no disk
+    head = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    file = tmp_path / "large.safetensors"
+    with file.open("wb") as content:
+        content.write(len(head).to_bytes(8, "little") + head)
+        content.truncate(8 + len(head) + size)
+    call = [sys.executable, "-c", _LIMITED, str(file), str(size), str(room)]
+    said = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    assert "large.safetensors' cannot be read: the system does not let this process map" in said
+    assert "ulimit -v unlimited" in said
 
 
 @pytest.mark.parametrize("keys", [{"use_dora": True}, {"lora_bias": True}], ids=["dora", "bias"])

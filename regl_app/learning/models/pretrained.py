@@ -41,7 +41,7 @@ def check_weights(config: ModelConfig) -> None:
         return
     path = _file(config)
     try:
-        with safe_open(path, framework="pt"):
+        with safe_open(path, framework="np"):
             pass
     except (MemoryError, OSError, SafetensorError) as error:
         raise _unread(path, config, error) from error
@@ -159,7 +159,7 @@ def _read(path: Path, config: ModelConfig) -> dict[str, torch.Tensor]:
     try:
         content = path.read_bytes()
         tensors = load(content)
-    except (OSError, SafetensorError) as error:
+    except (MemoryError, OSError, SafetensorError) as error:
         raise _unread(path, config, error) from error
     if is_intact(content, tensors) is False:
         raise ConfigError(

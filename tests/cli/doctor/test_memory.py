@@ -34,13 +34,19 @@ def told(
 ) -> Any:
     """Return what is said of a device with ``room`` gigabytes for tensors."""
     monkeypatch.setattr(memory, "drawing_needs", lambda *_: DRAWING)
-    monkeypatch.setattr(memory, "tuning_needs", lambda *_: BY_IMAGES)
-    monkeypatch.setattr(memory, "preference_needs", lambda *_: BY_PAIRS)
+    counted: list[str] = []
+    monkeypatch.setattr(memory, "tuning_needs", lambda *_: counted.append("images") or BY_IMAGES)
+    monkeypatch.setattr(memory, "preference_needs", lambda *_: counted.append("pairs") or BY_PAIRS)
     properties = SimpleNamespace(total_memory=int(room * GB) + memory.ASIDE)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     foundation: Any = SimpleNamespace(device=torch.device(device), image_size=1024)
     keys = {"method": "regl", "supplement.adapter": adapter, **KEYS}
-    return memory.expected_memory(foundation, RunConfig.from_flat(keys | more))
+    config = RunConfig.from_flat(keys | more)
+    finding = memory.expected_memory(foundation, config)
+    both = {"lora": ["images"], "dpo": ["pairs"]}.get(adapter, [])
+    # What a run does not do is not counted, which takes seconds.
+    assert counted == (["images", "pairs"] if config.dpo.start == "lora" and both else both)
+    return finding
 
 
 def test_batches_count_as_they_go_through(monkeypatch: pytest.MonkeyPatch) -> None:
