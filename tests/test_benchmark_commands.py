@@ -38,7 +38,10 @@ def test_the_command_over_a_table_makes_its_runs() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", *(f"docs/{name}.md" for name in ("teaching", "feddpd-results", "methods"))],
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("teaching-results", "feddpd-results", "methods")),
+    ],
 )
 def test_the_command_below_a_table_is_the_one_over_its_result(page: str) -> None:
     text = (BENCHMARKS.parent / page).read_text(encoding="utf-8")
