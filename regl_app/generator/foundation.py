@@ -379,8 +379,9 @@ def _load_pipeline(folder: Path, held: Precision) -> Any:
             return load_pipeline(folder, types_to_load(held))
     except (ValueError, LookupError, *UNREAD) as error:
         remedy = "it must be a text-to-image pipeline with safetensors weights"
+        told = str(error) or type(error).__name__  # a MemoryError says nothing
         raise GeneratorError(
-            f"the generator in {str(folder)!r} cannot be loaded: {error or type(error).__name__} "
+            f"the generator in {str(folder)!r} cannot be loaded: {told} "
             f"({LIFT_LIMIT if is_out_of_addresses(error) else remedy})"
         ) from error
 

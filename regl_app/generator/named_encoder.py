@@ -113,8 +113,7 @@ def load_encoder(folder: Path, path: str) -> tuple[Any, Any]:
         except (ValueError, LookupError, *UNREAD) as error:
             remedy = "is it whole, and of one piece? fetch it again"
             raise GeneratorError(
-                f"{KEY} {path!r} cannot be loaded as {kind.__name__}: "
-                f"{first_line(error) or type(error).__name__} "
+                f"{KEY} {path!r} cannot be loaded as {kind.__name__}: {first_line(error)} "
                 f"({LIFT_LIMIT if is_out_of_addresses(error) else remedy})"
             ) from error
     if missing := sorted(report["missing_keys"]):

@@ -11,12 +11,16 @@ import pytest
 from regl_app.core import ports
 
 
+def given_out(told: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have the system say ``told`` of the ports that outgoing connections are given."""
+    (folder / "range").write_text(told)
+    patch.setattr(ports, "_GIVEN_OUT", folder / "range")
+
+
 def test_a_port_is_free_and_below_those_that_are_given_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = tmp_path / "range"
-    told.write_text("10004\t60999\n")
-    monkeypatch.setattr(ports, "_GIVEN_OUT", told)
+    given_out("10004\t60999\n", tmp_path, monkeypatch)
     found = {ports.free_port() for _ in range(40)}
     assert found <= set(range(10_000, 10_004))
     with socket.socket() as taken:
@@ -27,9 +31,7 @@ def test_a_port_is_free_and_below_those_that_are_given_out(
 def test_where_none_below_them_is_free_one_of_them_has_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = tmp_path / "range"
-    told.write_text("10001\t60999\n")
-    monkeypatch.setattr(ports, "_GIVEN_OUT", told)
+    given_out("10001\t60999\n", tmp_path, monkeypatch)
     with socket.socket() as taken:
         with contextlib.suppress(OSError):  # somebody else's
             taken.bind(("", 10_000))
@@ -39,9 +41,7 @@ def test_where_none_below_them_is_free_one_of_them_has_to_do(
 def test_where_nearly_all_are_given_out_any_has_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = tmp_path / "range"
-    told.write_text("1024\t65535\n")
-    monkeypatch.setattr(ports, "_GIVEN_OUT", told)
+    given_out("1024\t65535\n", tmp_path, monkeypatch)
     assert 10_000 <= ports.free_port() <= 65_535
     monkeypatch.setattr(ports, "_GIVEN_OUT", tmp_path / "absent")
     assert 10_000 <= ports.free_port() < 32_768

@@ -75,6 +75,19 @@ def test_the_index_itself_may_be_a_pointer(copy: Path) -> None:
         resolve_generator(str(copy))
 
 
+def test_a_pipeline_that_may_not_be_mapped_is_told_with_the_limit(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("regl_app.generator.foundation.load_pipeline", refused)
+    config = GeneratorConfig(path=str(copy), steps=2, guidance=1.0, precision="fp32")
+    says = r"cannot be loaded: MemoryError \(lift the limit.*ulimit -v unlimited"
+    with pytest.raises(GeneratorError, match=says):
+        Foundation.load(config, ("a cat",))
+
+
 CONFIGS = ("scheduler/scheduler_config.json", "vae/config.json", "unet/config.json")
 
 
